@@ -1,0 +1,33 @@
+"""What may be removed from a function: labels over axes, groups, sites and costs.
+
+`trace` reads a function's jaxpr and gives every index of every axis a label. Primitives tie labels
+(`rules/`, one small rule each); connected labels are a channel, which is removed as a whole or not
+at all; channels that touch the same leaf axes form a `Group`. What no rule vouches for is frozen,
+with the reason.
+"""
+
+from jaxcompress.graph.cost import Cost, Term
+from jaxcompress.graph.groups import Consumer, Group, Member
+from jaxcompress.graph.paths import flatten_with_paths, match_path, natural_order, path_string
+from jaxcompress.graph.trace import Frozen, Graph, Site, trace
+from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
+
+__all__ = [
+    "Consumer",
+    "Cost",
+    "Frozen",
+    "Graph",
+    "Group",
+    "Member",
+    "Site",
+    "Term",
+    "Trainable",
+    "default_trainable",
+    "flatten_with_paths",
+    "in_params",
+    "inexact",
+    "match_path",
+    "natural_order",
+    "path_string",
+    "trace",
+]

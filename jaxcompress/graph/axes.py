@@ -1,0 +1,101 @@
+"""Labels over axes: what the analysis knows about each array of a jaxpr.
+
+Every index along an axis carries an integer label. Two indices whose labels end up connected must
+be kept or removed together. An axis without labels (size 1, spatial, indexed) cannot change size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Axis", "Labels", "Product", "Shuffle", "Split", "Value", "whole"]
+
+Labels = np.ndarray
+
+
+class Split(NamedTuple):
+    """Where a factor axis came from: `product` number, and its position among the factors."""
+
+    product: int
+    position: int
+
+
+class Shuffle(NamedTuple):
+    """A merged axis that is a permutation of one axis that was split before.
+
+    Attributes:
+        source: the axis before the split.
+        permutation: `int[size]`, the index into `source` of each index of this axis.
+    """
+
+    source: Axis
+    permutation: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One axis of one array.
+
+    Attributes:
+        size: number of indices in the original program.
+        labels: `int[size]`, or None where the axis cannot change size.
+        split: set where the axis is one factor of an axis split by a reshape.
+        parts: set where the axis was merged from these axes by a reshape.
+        shuffle: set where the merge restores a split axis in another order.
+    """
+
+    size: int
+    labels: Labels | None = None
+    split: Split | None = None
+    parts: tuple[Axis, ...] = ()
+    shuffle: Shuffle | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """What is known of one array: its axes, and the leaf it is a plain copy of.
+
+    Attributes:
+        axes: one `Axis` per dimension.
+        leaf: path of the leaf of `variables` that the array equals up to convert, transpose,
+            reshape or a scan's slice; None for anything computed.
+    """
+
+    axes: tuple[Axis, ...]
+    leaf: str | None = None
+
+    def with_axes(self, axes: tuple[Axis, ...]) -> Value:
+        """Return the same leaf reference with other axes."""
+        return replace(self, axes=axes)
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """C = heads x head size: one axis that a reshape split into factors, or merged from them.
+
+    Exactly one factor may stay prunable: removing single entries of `whole` would leave a ragged
+    array. A product that nothing but transposes and reshapes touched is a mere permutation and
+    constrains nothing; `Labelling.used` holds the numbers of the others.
+
+    Attributes:
+        axis: the whole axis, labelled.
+        factors: the factor axes, major first; at least two are labelled.
+        equation: the reshape.
+    """
+
+    axis: Axis
+    factors: tuple[Axis, ...]
+    equation: Any
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the factors, major first."""
+        return tuple(factor.size for factor in self.factors)
+
+
+def whole(sizes: tuple[int, ...]) -> Value:
+    """Return a value none of whose axes can change size."""
+    return Value(tuple(Axis(size) for size in sizes))

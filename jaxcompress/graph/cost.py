@@ -1,0 +1,162 @@
+"""Costs as arithmetic on the widths of groups: FLOPs, parameters and bytes.
+
+The cost of one conv or dot is a constant times the kept counts of its labelled axes; that of a
+leaf is the product of its axes. Both are a `Term`, and a kept count is linear in the widths:
+count = fixed + multiplicities . widths. All of it works on NumPy and on traced arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxcompress.graph.axes import Axis
+
+__all__ = ["Cost", "CostBuilder", "Term"]
+
+
+class Term(NamedTuple):
+    """One summand of a cost: `constant` x the product of the kept counts of `axes`.
+
+    Attributes:
+        constant: the part that no group changes.
+        axes: positions among the cost's distinct axes.
+        path: the leaf that the term is of, or None.
+        source: the line of code of a contraction; empty for a leaf.
+    """
+
+    constant: float
+    axes: tuple[int, ...]
+    path: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """What a network costs, as a function of the widths of its groups.
+
+    FLOPs are multiply-accumulates x 2 of every conv and dot, per example; a loop's body counts as
+    often as it runs, a shared kernel once per use. Parameters and bytes count every leaf once.
+
+    Attributes:
+        names: the groups, in the order of all width vectors.
+        dense: `int[groups]`, the full widths.
+        fixed: `float[axes]`, the part of each distinct axis that always stays.
+        multiplicity: `float[axes, groups]`, entries per channel on each distinct axis.
+        flop_terms: one term per contraction.
+        parameter_terms: one term per leaf that is trained or loaded.
+        byte_terms: the same in bytes.
+        examples: by how many examples the FLOPs are divided.
+    """
+
+    names: tuple[str, ...]
+    dense: np.ndarray
+    fixed: np.ndarray
+    multiplicity: np.ndarray
+    flop_terms: tuple[Term, ...]
+    parameter_terms: tuple[Term, ...]
+    byte_terms: tuple[Term, ...]
+    examples: int
+
+    def flops(self, widths: Any) -> Any:
+        """Return the FLOPs per example at `widths`, `[groups]`."""
+        return self._sum(self.flop_terms, widths) / self.examples
+
+    def params(self, widths: Any) -> Any:
+        """Return the number of entries of all leaves at `widths`, `[groups]`."""
+        return self._sum(self.parameter_terms, widths)
+
+    def bytes(self, widths: Any) -> Any:
+        """Return the bytes of all leaves at `widths`, `[groups]`."""
+        return self._sum(self.byte_terms, widths)
+
+    def widths(self, kept: Mapping[str, Any]) -> np.ndarray:
+        """Return `int[groups]`, the widths of a keep; groups that it does not name stay whole."""
+        return np.asarray(
+            [
+                int(np.asarray(kept[name]).sum()) if name in kept else int(dense)
+                for name, dense in zip(self.names, self.dense, strict=True)
+            ],
+            np.int64,
+        )
+
+    def _sum(self, terms: Sequence[Term], widths: Any) -> Any:
+        constant, axes = _pack(terms, len(self.fixed))
+        counts = self.multiplicity @ widths + self.fixed
+        counts = _append_one(counts)
+        return (constant * counts[axes].prod(axis=-1)).sum(-1)
+
+
+def _pack(terms: Sequence[Term], one: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the constants and axis positions of terms, padded with the position of a 1."""
+    depth = max((len(term.axes) for term in terms), default=0)
+    constant = np.asarray([term.constant for term in terms], np.float64)
+    axes = [[*term.axes, *[one] * (depth - len(term.axes))] for term in terms]
+    return constant, np.asarray(axes, np.int64).reshape(len(terms), depth)
+
+
+def _append_one(counts: Any) -> Any:
+    if isinstance(counts, np.ndarray):
+        return np.append(counts, 1.0)
+    import jax.numpy as jnp
+
+    return jnp.append(counts, 1.0)
+
+
+class CostBuilder:
+    """Collects terms while the groups are known and turns them into a `Cost`."""
+
+    def __init__(self, components: np.ndarray, group_of: np.ndarray, names: Sequence[str]) -> None:
+        self._components, self._group_of, self._names = components, group_of, tuple(names)
+        self._positions: dict[bytes, int] = {}
+        self._rows: list[np.ndarray] = []
+
+    def axes(self, axes: Sequence[Axis]) -> tuple[tuple[int, ...], int]:
+        """Return the positions of the axes that may shrink, and the product of the others."""
+        positions, constant = [], 1
+        for axis in axes:
+            if axis.labels is None:
+                constant *= axis.size
+                continue
+            groups = self._group_of[self._components[axis.labels]]
+            row = np.bincount(groups + 1, minlength=len(self._names) + 1)
+            if not row[1:].any():
+                constant *= axis.size
+                continue
+            key = row.tobytes()
+            if key not in self._positions:
+                self._positions[key] = len(self._rows)
+                self._rows.append(row)
+            positions.append(self._positions[key])
+        return tuple(positions), constant
+
+    def term(
+        self, axes: Sequence[Axis], constant: float, path: str | None = None, source: str = ""
+    ) -> Term:
+        """Return the term of one contraction or leaf."""
+        positions, factor = self.axes(axes)
+        return Term(float(constant * factor), positions, path, source)
+
+    def build(
+        self,
+        dense: Sequence[int],
+        flop_terms: Sequence[Term],
+        parameter_terms: Sequence[Term],
+        byte_terms: Sequence[Term],
+        examples: int,
+    ) -> Cost:
+        """Return the cost of all terms."""
+        rows = np.asarray(self._rows, np.float64).reshape(len(self._rows), len(self._names) + 1)
+        return Cost(
+            self._names,
+            np.asarray(dense, np.int64),
+            rows[:, 0],
+            rows[:, 1:] / np.asarray(dense, np.float64),
+            tuple(flop_terms),
+            tuple(parameter_terms),
+            tuple(byte_terms),
+            examples,
+        )

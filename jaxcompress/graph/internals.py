@@ -1,0 +1,90 @@
+"""The one place that touches what JAX does not export: binding an equation, and its source line.
+
+Everything else in the library uses public JAX. `tests/graph/test_internals.py` holds this module
+to each supported JAX version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax._src import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+__all__ = [
+    "abstract",
+    "bind",
+    "closed",
+    "inner_jaxprs",
+    "is_key",
+    "is_literal",
+    "source_line",
+]
+
+
+def bind(
+    equation: JaxprEqn, values: Sequence[Any], changes: Mapping[str, Any] | None = None
+) -> list[Any]:
+    """Apply an equation's primitive to new values, with some of its parameters changed.
+
+    The equation's own context (matmul precision, compute type, mesh) and source line are kept, as
+    `jax.core.eval_jaxpr` does.
+    """
+    params = {**equation.params, **(changes or {})}
+    bind_params = equation.primitive.get_bind_params(params)
+    name_stack = source_info_util.current_name_stack() + equation.source_info.name_stack
+    user_context = source_info_util.user_context(
+        equation.source_info.traceback, name_stack=name_stack
+    )
+    with user_context, equation.ctx.manager:
+        result = equation.primitive.bind(*values, **bind_params)
+    return list(result) if equation.primitive.multiple_results else [result]
+
+
+def source_line(equation: JaxprEqn) -> str:
+    """Return ``file:line (function)`` of the code that made an equation.
+
+    The innermost frame outside of installed packages is named; where there is none, the innermost.
+    """
+    frames = list(source_info_util.user_frames(equation.source_info.traceback))
+    own = [frame for frame in frames if "site-packages" not in frame.file_name]
+    chosen = (own or frames)[:1]
+    if not chosen:
+        return "unknown source"
+    return f"{chosen[0].file_name}:{chosen[0].start_line} ({chosen[0].function_name})"
+
+
+def abstract(value: Any, shape: Sequence[int] | None = None) -> Any:
+    """Return the abstract value of an array, at another shape if one is given.
+
+    The dtype, weak type, sharding and varying mesh axes are those of `value`.
+    """
+    is_abstract = isinstance(value, jax.ShapeDtypeStruct | jax.core.ShapedArray)
+    aval = value if is_abstract else jax.typeof(value)
+    return aval if shape is None or tuple(shape) == aval.shape else aval.update(shape=tuple(shape))
+
+
+def closed(jaxpr: Any) -> ClosedJaxpr:
+    """Return a jaxpr parameter as a closed one: some primitives hold it open, without constants."""
+    return jaxpr if hasattr(jaxpr, "jaxpr") else ClosedJaxpr(jaxpr, ())
+
+
+def inner_jaxprs(equation: JaxprEqn) -> list[ClosedJaxpr]:
+    """Return every jaxpr among an equation's parameters, directly or in a tuple or list."""
+    found = []
+    for parameter in equation.params.values():
+        entries = parameter if isinstance(parameter, tuple | list) else (parameter,)
+        found += [closed(entry) for entry in entries if isinstance(entry, ClosedJaxpr | Jaxpr)]
+    return found
+
+
+def is_literal(atom: Any) -> bool:
+    """Tell whether an equation's input is a literal, written into the jaxpr itself."""
+    return isinstance(atom, Literal)
+
+
+def is_key(dtype: Any) -> bool:
+    """Tell whether a dtype is that of typed random keys."""
+    return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)

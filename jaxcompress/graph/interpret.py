@@ -1,0 +1,231 @@
+"""The only equation loop, and its two readings: label every axis, then run on smaller arrays.
+
+`label` walks a jaxpr and asks each primitive's rule how the axes of its operands and results hang
+together. The result is a tree of `Node`, one per equation and nested jaxpr. `Rewriting` walks the
+same tree with real arrays: an equation none of whose axes lost an index is bound unchanged, any
+other goes through its rule's `rebind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+
+from jaxcompress.graph.axes import Axis, Value, whole
+from jaxcompress.graph.internals import bind, is_key, is_literal, source_line
+from jaxcompress.graph.labelling import Kind, Labelling
+
+__all__ = ["Body", "Node", "Outcome", "Rewriting", "Rule", "constants", "label", "run"]
+
+
+class Outcome(NamedTuple):
+    """What a rule says of one equation: its results, and the nested jaxprs it labelled."""
+
+    outputs: Sequence[Value]
+    bodies: Sequence[Body] = ()
+
+
+class Node(NamedTuple):
+    """One labelled equation."""
+
+    equation: JaxprEqn
+    inputs: Sequence[Value]
+    outputs: Sequence[Value]
+    bodies: Sequence[Body]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One labelled jaxpr."""
+
+    jaxpr: ClosedJaxpr
+    inputs: Sequence[Value]
+    constants: Sequence[Value]
+    nodes: Sequence[Node]
+    outputs: Sequence[Value]
+
+
+class Rule(NamedTuple):
+    """How one primitive treats labels, and how it is applied to smaller arrays.
+
+    Attributes:
+        label: `(labelling, equation, inputs) -> Outcome`.
+        rebind: `(rewriting, node, arrays) -> arrays`; None where the primitive has no shape among
+            its parameters, so that it is bound unchanged.
+        contracted: `equation -> [(left dimension, right dimension)]` of a contraction.
+    """
+
+    label: Callable[[Labelling, JaxprEqn, Sequence[Value]], Outcome]
+    rebind: Callable[[Rewriting, Node, Sequence[Any]], list[Any]] | None = None
+    contracted: Callable[[JaxprEqn], list[tuple[int, int]]] | None = None
+
+
+def run(
+    jaxpr: ClosedJaxpr,
+    constant_values: Sequence[Any],
+    values: Sequence[Any],
+    step: Callable[[int, JaxprEqn, list[Any]], Sequence[Any]],
+    literal: Callable[[Any], Any],
+) -> list[Any]:
+    """Walk the equations of a jaxpr once, in order, with any kind of value per variable."""
+    inner = jaxpr.jaxpr
+    environment: dict[Any, Any] = dict(zip(inner.constvars, constant_values, strict=True))
+    environment.update(zip(inner.invars, values, strict=True))
+
+    def read(atom: Any) -> Any:
+        return literal(atom) if is_literal(atom) else environment[atom]
+
+    for index, equation in enumerate(inner.eqns):
+        outputs = step(index, equation, [read(atom) for atom in equation.invars])
+        environment.update(zip(equation.outvars, outputs, strict=True))
+    return [read(atom) for atom in inner.outvars]
+
+
+def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
+    """Label the arrays that a jaxpr closes over: they can be sliced like leaves."""
+    avals = [variable.aval for variable in jaxpr.jaxpr.constvars]
+    return [
+        whole(aval.shape)
+        if is_key(aval.dtype)
+        else labelling.fresh_value(aval.shape, Kind.CONSTANT)
+        for aval in avals
+    ]
+
+
+def label(
+    labelling: Labelling,
+    jaxpr: ClosedJaxpr,
+    inputs: Sequence[Value],
+    rules: Callable[[JaxprEqn], Rule | None],
+) -> Body:
+    """Label every axis of every array of a jaxpr, given those of its inputs."""
+    nodes: list[Node] = []
+
+    def step(index: int, equation: JaxprEqn, values: list[Value]) -> Sequence[Value]:
+        rule = rules(equation)
+        outcome = unknown(labelling, equation, values) if rule is None else None
+        outcome = outcome or rule.label(labelling, equation, values)  # type: ignore[union-attr]
+        nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
+        return outcome.outputs
+
+    closed_over = constants(labelling, jaxpr)
+    outputs = run(jaxpr, closed_over, inputs, step, lambda atom: whole(atom.aval.shape))
+    return Body(jaxpr, inputs, closed_over, nodes, outputs)
+
+
+def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Freeze everything that a primitive without a rule touches."""
+    labelling.use(inputs)
+    reason = f"the primitive '{equation.primitive.name}' has no rule"
+    labelling.pin_all(equation, inputs, reason)
+    return Outcome([whole(getattr(v.aval, "shape", ())) for v in equation.outvars])
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """Runs a labelled jaxpr on arrays that lack the removed indices, or with gates.
+
+    Attributes:
+        removed: `bool[labels]`, what every axis lost.
+        rules: the rule of an equation.
+        gate: multiplies one operand of a contraction: `(node, pairs, arrays) -> arrays`.
+        gated: `bool[labels]`, the labels that `gate` acts on.
+    """
+
+    removed: np.ndarray
+    rules: Callable[[JaxprEqn], Rule | None]
+    gate: Callable[[Node, list[tuple[int, int]], Sequence[Any]], Sequence[Any]] | None = None
+    gated: np.ndarray | None = None
+
+    @cached_property
+    def _changes(self) -> bool:
+        return bool(self.removed.any())
+
+    def kept(self, axis: Axis) -> np.ndarray | None:
+        """Return `int[kept]`, the indices that an axis retains; None where it retains all."""
+        if axis.labels is None or not self._changes:
+            return None
+        lost = self.removed[axis.labels]
+        return np.flatnonzero(~lost) if lost.any() else None
+
+    def size(self, axis: Axis) -> int:
+        """Return how many indices an axis retains."""
+        kept = self.kept(axis)
+        return axis.size if kept is None else len(kept)
+
+    def sizes(self, value: Value) -> tuple[int, ...]:
+        """Return the shape that an array has after removal."""
+        return tuple(self.size(axis) for axis in value.axes)
+
+    def take(self, array: Any, value: Value) -> Any:
+        """Take the retained indices of every axis of an array of the original shape."""
+        for dimension, axis in enumerate(value.axes):
+            kept = self.kept(axis)
+            if kept is not None:
+                array = jnp.take(array, kept, axis=dimension, unique_indices=True, mode="clip")
+        return array
+
+    def shrinks(self, node: Node) -> bool:
+        """Tell whether any axis of an equation, or of the jaxprs in it, lost an index."""
+        if not self._changes:
+            return False
+        values = (*node.inputs, *node.outputs)
+        if any(self.kept(axis) is not None for value in values for axis in value.axes):
+            return True
+        return any(self.shrinks(inner) for body in node.bodies for inner in body.nodes) or any(
+            self.kept(axis) is not None
+            for body in node.bodies
+            for value in body.constants
+            for axis in value.axes
+        )
+
+    def gates(self, node: Node) -> bool:
+        """Tell whether a gate acts on an equation, or on the jaxprs in it."""
+        if self.gated is None:
+            return False
+        rule = self.rules(node.equation)
+        if rule is not None and rule.contracted is not None:
+            axes = [node.inputs[0].axes[left] for left, _ in rule.contracted(node.equation)]
+            axes += [node.inputs[1].axes[right] for _, right in rule.contracted(node.equation)]
+            return any(a.labels is not None and self.gated[a.labels].any() for a in axes)
+        return any(self.gates(inner) for body in node.bodies for inner in body.nodes)
+
+    def __call__(self, body: Body, arrays: Sequence[Any]) -> list[Any]:
+        """Run a labelled jaxpr; `arrays` lack the removed indices already."""
+
+        def step(index: int, equation: JaxprEqn, values: list[Any]) -> Sequence[Any]:
+            return self._apply(body.nodes[index], values)
+
+        closed_over = [
+            self.take(array, value)
+            for array, value in zip(body.jaxpr.consts, body.constants, strict=True)
+        ]
+        return run(body.jaxpr, closed_over, arrays, step, lambda atom: atom.val)
+
+    def _apply(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
+        shrinks, gates = self.shrinks(node), self.gates(node)
+        rule = self.rules(node.equation)
+        if rule is None or not (shrinks or gates):
+            if shrinks:
+                raise _no_rule(node)
+            return bind(node.equation, arrays)
+        if gates and rule.contracted is not None and self.gate is not None:
+            arrays = list(self.gate(node, rule.contracted(node.equation), arrays))
+        if rule.rebind is None:
+            return bind(node.equation, arrays)
+        return rule.rebind(self, node, arrays)
+
+
+def _no_rule(node: Node) -> NotImplementedError:
+    name = node.equation.primitive.name
+    return NotImplementedError(
+        f"only primitives with a rule can run on fewer channels, but '{name}' at "
+        f"{source_line(node.equation)} touches a removed one and has none; keep that group whole "
+        "(trace this function to find it frozen) or add a rule in jaxcompress/graph/rules"
+    )

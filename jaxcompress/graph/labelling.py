@@ -1,0 +1,213 @@
+"""The record that rules write into while one jaxpr is read: ties, pins, products, contractions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from jaxcompress.graph.axes import Axis, Labels, Product, Split, Value
+
+__all__ = ["Contraction", "Kind", "Labelling", "Pin"]
+
+
+class Kind(IntEnum):
+    """Where a label was born."""
+
+    LEAF = 0
+    CONSTANT = 1
+    EXAMPLE = 2
+    FREE = 3
+    FACTOR = 4
+
+
+class Pin(NamedTuple):
+    """Labels that must all be kept, and why.
+
+    A hard pin holds always: the shape could not follow. A soft one holds for discovery only:
+    the result would mean something else (a mean over channels, an output).
+    """
+
+    labels: Labels
+    reason: str
+    equation: Any
+    hard: bool
+
+
+class Contraction(NamedTuple):
+    """One conv or dot: what it sums over, what it costs.
+
+    Attributes:
+        equation: the jaxpr equation.
+        operands: its two operands.
+        contracted: pairs of axes (left, right) that are summed over.
+        counted: the axes whose kept counts multiply to the multiply-accumulates.
+        constant: the remaining factor, so that flops = constant x product of counts.
+        inside_rule: whether it stands inside a function with a derivative rule of its own.
+    """
+
+    equation: Any
+    operands: tuple[Value, Value]
+    contracted: tuple[tuple[Axis, Axis], ...]
+    counted: tuple[Axis, ...]
+    constant: int
+    inside_rule: bool
+
+
+@dataclass
+class Labelling:
+    """Collects what the rules say; local to one reading of one jaxpr.
+
+    Attributes:
+        enter: labels a nested jaxpr: `(closed_jaxpr, inputs) -> Body`.
+        discover: True while deciding what may be removed; False while applying a decision.
+        kinds: the `Kind` of each label, as (kind, count) runs in order of birth.
+        edges: pairs of equally long label vectors that are tied index by index.
+        uses: how many equations read each leaf, plain copies not counted.
+        repeat: how often the code being read runs (the lengths of the enclosing scans).
+    """
+
+    enter: Callable[..., Any]
+    discover: bool
+    kinds: list[tuple[Kind, int]] = field(default_factory=list)
+    edges: list[tuple[Labels, Labels]] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)
+    contractions: list[Contraction] = field(default_factory=list)
+    uses: Counter[str] = field(default_factory=Counter)
+    count: int = 0
+    repeat: int = 1
+    inside_rule: bool = False
+    silent: bool = False
+
+    def fresh(self, size: int, kind: Kind) -> Axis:
+        """Return an axis with labels of its own; an axis of size 1 carries none."""
+        return Axis(size, self.fresh_labels(size, kind)) if size > 1 else Axis(size)
+
+    def fresh_labels(self, size: int, kind: Kind) -> Labels:
+        """Return labels that nothing carries yet."""
+        labels = np.arange(self.count, self.count + size, dtype=np.int32)
+        self.count += size
+        self.kinds.append((kind, size))
+        return labels
+
+    def fresh_value(self, shape: Sequence[int], kind: Kind, leaf: str | None = None) -> Value:
+        """Return a value whose axes all carry labels of their own."""
+        return Value(tuple(self.fresh(size, kind) for size in shape), leaf)
+
+    def tie(self, equation: Any, *axes: Axis) -> Axis:
+        """Keep or remove equally long axes together, index by index; return one to go on with."""
+        labelled = [axis for axis in axes if axis.labels is not None]
+        if not labelled:
+            return axes[0]
+        first = labelled[0]
+        for other in labelled[1:]:
+            self.tie_labels(first.labels, other.labels)
+        if len(labelled) < len(axes):
+            for axis in labelled:
+                self.pin(
+                    equation, axis, "it meets an axis of fixed size (input, spatial or indexed)"
+                )
+        return first
+
+    def tie_labels(self, left: Labels | None, right: Labels | None) -> None:
+        """Connect two label vectors index by index."""
+        if left is None or right is None or left is right:
+            return
+        self.edges.append((left, right))
+
+    def pin(self, equation: Any, axis: Axis, reason: str, hard: bool = True) -> None:
+        """Say that every index of an axis must be kept."""
+        if axis.labels is not None:
+            self.pins.append(Pin(axis.labels, reason, equation, hard))
+
+    def pin_all(self, equation: Any, values: Sequence[Value], reason: str) -> None:
+        """Pin every axis of every value."""
+        for value in values:
+            for axis in value.axes:
+                self.pin(equation, axis, reason)
+
+    def product(self, equation: Any, axis: Axis, factors: Sequence[Axis], used: bool) -> int:
+        """Record that an axis is the product of factor axes; return the product's number."""
+        self.products.append(Product(axis, tuple(factors), equation))
+        number = len(self.products) - 1
+        if used:
+            self.used.add(number)
+        return number
+
+    def split(self, equation: Any, axis: Axis, sizes: Sequence[int]) -> tuple[Axis, ...]:
+        """Split a labelled axis into fresh factor axes."""
+        fresh = [self.fresh(size, Kind.FACTOR) for size in sizes]
+        number = self.product(equation, axis, fresh, used=False)
+        return tuple(
+            Axis(factor.size, factor.labels, split=Split(number, position))
+            for position, factor in enumerate(fresh)
+        )
+
+    def use(self, values: Sequence[Value]) -> None:
+        """Note that factor axes took part in something other than a permutation."""
+        for value in values:
+            for axis in value.axes:
+                if axis.split is not None:
+                    self.used.add(axis.split.product)
+
+    def contraction(
+        self,
+        equation: Any,
+        operands: Sequence[Value],
+        contracted: Sequence[tuple[Axis, Axis]],
+        counted: Sequence[Axis],
+        constant: int,
+    ) -> None:
+        """Record one conv or dot."""
+        if self.silent:
+            return
+        left, right = operands
+        self.contractions.append(
+            Contraction(
+                equation,
+                (left, right),
+                tuple(contracted),
+                tuple(counted),
+                constant * self.repeat,
+                self.inside_rule,
+            )
+        )
+
+    @contextmanager
+    def scope(
+        self, repeat: int = 1, inside_rule: bool = False, silent: bool = False
+    ) -> Iterator[None]:
+        """Read a nested jaxpr that runs `repeat` times, under a derivative rule, or uncounted."""
+        before = self.repeat, self.inside_rule, self.silent
+        self.repeat *= repeat
+        self.inside_rule |= inside_rule
+        self.silent |= silent
+        try:
+            yield
+        finally:
+            self.repeat, self.inside_rule, self.silent = before
+
+    def kind_of_labels(self) -> np.ndarray:
+        """Return `int[count]`, the `Kind` of each label."""
+        kinds = [int(kind) for kind, _ in self.kinds]
+        sizes = [size for _, size in self.kinds]
+        return np.repeat(np.asarray(kinds, np.int8), np.asarray(sizes, np.int64))
+
+    def components(self) -> np.ndarray:
+        """Return `int[count]`, the connected component of each label."""
+        if not self.edges:
+            return np.arange(self.count, dtype=np.int32)
+        left = np.concatenate([pair[0].ravel() for pair in self.edges])
+        right = np.concatenate([pair[1].ravel() for pair in self.edges])
+        ones = np.ones(left.size, np.int8)
+        graph = coo_matrix((ones, (left, right)), shape=(self.count, self.count))
+        return connected_components(graph, directed=False)[1]

@@ -1,0 +1,90 @@
+"""Paths: the names of the leaves of a pytree, and how two naming schemes are matched.
+
+A path is the tree's keys joined by ``/``, e.g. ``params/Conv_3/kernel``. Every table, error and
+artifact of the library names leaves this way, for Linen, NNX and Equinox alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+__all__ = ["flatten_with_paths", "match_path", "natural_order", "path_string"]
+
+
+def path_string(key_path: Sequence[Any]) -> str:
+    """Join a JAX key path with ``/``; NNX's trailing ``value`` attribute is dropped.
+
+    Example:
+        >>> from jax.tree_util import DictKey
+        >>> path_string((DictKey("params"), DictKey("kernel")))
+        'params/kernel'
+    """
+    parts = [jax.tree_util.keystr((key,), simple=True, separator="/") for key in key_path]
+    is_nnx = bool(key_path) and isinstance(key_path[-1], jax.tree_util.GetAttrKey)
+    if is_nnx and len(parts) > 1 and parts[-1] == "value":
+        parts = parts[:-1]
+    return "/".join(parts)
+
+
+def flatten_with_paths(tree: Any) -> tuple[dict[str, Any], Any]:
+    """Flatten a pytree into ``{path: leaf}`` (in tree order) and its treedef.
+
+    ``jax.tree.unflatten(treedef, leaves.values())`` is the inverse.
+
+    Raises:
+        ValueError: if two leaves share one path.
+
+    Example:
+        >>> leaves, treedef = flatten_with_paths({"a": {"b": 1.0}, "c": 2.0})
+        >>> leaves
+        {'a/b': 1.0, 'c': 2.0}
+    """
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = {path_string(key_path): leaf for key_path, leaf in pairs}
+    if len(leaves) != len(pairs):
+        names = [path_string(key_path) for key_path, _ in pairs]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"every leaf needs a path of its own, but these name two leaves: {repeated}; "
+            "rename the keys so that joining them with '/' keeps them apart"
+        )
+    return leaves, treedef
+
+
+def natural_order(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which ``Conv_2`` comes before ``Conv_10``.
+
+    Example:
+        >>> sorted(["Conv_10", "Conv_2"], key=natural_order)
+        ['Conv_2', 'Conv_10']
+    """
+    pieces = re.findall(r"\d+|\D+", path)
+    return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pieces)
+
+
+def match_path(path: str, candidates: Sequence[str]) -> str | None:
+    """Find the one candidate that `path` ends with, its first key optional.
+
+    Optimizer states and state outputs repeat the tree of the variables, or of one collection of
+    it, under keys of their own: ``0/mu/Conv_0/kernel`` stands for ``params/Conv_0/kernel``.
+    Returns None where no candidate, or more than one of the longest, fits.
+
+    Example:
+        >>> match_path("0/mu/Conv_0/kernel", ["params/Conv_0/kernel", "params/Conv_1/kernel"])
+        'params/Conv_0/kernel'
+    """
+    found: dict[int, list[str]] = {}
+    for candidate in candidates:
+        tail = candidate.split("/", 1)[-1]
+        for suffix in (candidate, tail):
+            if path == suffix or path.endswith("/" + suffix):
+                found.setdefault(len(suffix), []).append(candidate)
+                break
+    if not found:
+        return None
+    longest = found[max(found)]
+    return longest[0] if len(longest) == 1 else None

@@ -1,0 +1,169 @@
+"""Reading a user's function into a labelled jaxpr, its leaves named by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from jaxcompress.graph.axes import Axis, Value, whole
+from jaxcompress.graph.internals import abstract, is_key
+from jaxcompress.graph.interpret import Body, label
+from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.paths import flatten_with_paths
+from jaxcompress.graph.rules import rule_of
+
+__all__ = ["LabelledProgram", "Owner", "Program", "label_program", "read"]
+
+
+class Program(NamedTuple):
+    """A function of variables and inputs as a jaxpr.
+
+    Attributes:
+        jaxpr: operands are the leaves of the variables, then the array leaves of the inputs.
+        leaves: abstract value of each leaf of the variables, by path.
+        inputs: abstract values of the array leaves of the inputs.
+        outputs: the function's result, with abstract values as leaves.
+    """
+
+    jaxpr: ClosedJaxpr
+    leaves: dict[str, Any]
+    inputs: list[Any]
+    outputs: Any
+
+
+class Owner(NamedTuple):
+    """The labels `start .. start + size - 1` belong to one axis of one leaf."""
+
+    path: str
+    axis: int
+    start: int
+    size: int
+
+
+class LabelledProgram(NamedTuple):
+    """A program with a label on every index of every axis."""
+
+    program: Program
+    labelling: Labelling
+    body: Body
+    owners: list[Owner]
+
+    def owner(self, number: int) -> Owner | None:
+        """Return the leaf axis that a label was born on, if any."""
+        found = [o for o in self.owners if o.start <= number < o.start + o.size]
+        return found[0] if found else None
+
+
+def is_array(leaf: Any) -> bool:
+    """Tell whether a leaf is traced; booleans, strings and functions stay as they are."""
+    is_number = isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
+    return is_number or (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+
+
+def split_static(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """Return the array leaves of a tree, and the function that puts new ones in their place."""
+    leaves, treedef = jax.tree.flatten(tree)
+    positions = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+
+    def restore(arrays: Sequence[Any]) -> Any:
+        new = dict(zip(positions, arrays, strict=True))
+        return jax.tree.unflatten(treedef, [new.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return [leaves[i] for i in positions], restore
+
+
+def read(
+    function: Callable[..., Any],
+    variables: Any,
+    inputs: tuple[Any, ...],
+    keywords: dict[str, Any] | None = None,
+) -> Program:
+    """Trace `function(variables, *inputs, **keywords)` abstractly.
+
+    Args:
+        function: any JAX function whose results are arrays.
+        variables: pytree of arrays or `jax.ShapeDtypeStruct`.
+        inputs: further arguments; their array leaves are traced, booleans, strings and functions
+            among them stay Python values.
+        keywords: further arguments by name, treated alike.
+
+    Raises:
+        TypeError: if a leaf of the variables or of the result is not an array.
+    """
+    leaves, treedef = flatten_with_paths(variables)
+    _require_arrays(leaves, "every leaf of the variables must be an array")
+    arrays, restore = split_static((inputs, keywords or {}))
+
+    def flat(own: list[Any], others: list[Any]) -> Any:
+        args, names = restore(others)
+        result = function(jax.tree.unflatten(treedef, own), *args, **names)
+        _require_arrays(flatten_with_paths(result)[0], "every output must be an array")
+        return result
+
+    avals = {path: abstract(leaf) for path, leaf in leaves.items()}
+    others = [abstract(array) for array in arrays]
+    jaxpr, outputs = jax.make_jaxpr(flat, return_shape=True)(list(avals.values()), others)
+    return Program(jaxpr, avals, others, outputs)
+
+
+def _require_arrays(leaves: dict[str, Any], rule: str) -> None:
+    wrong = {
+        path or "(the only one)": type(leaf).__name__
+        for path, leaf in leaves.items()
+        if not is_array(leaf)
+    }
+    if wrong:
+        listed = ", ".join(f"{path}: {kind}" for path, kind in wrong.items())
+        raise TypeError(
+            f"{rule}, but found {listed}; close over other values, or split them off first "
+            "(nnx.split, eqx.partition)"
+        )
+
+
+def label_program(program: Program, discover: bool, batch_axis: int | None = 0) -> LabelledProgram:
+    """Label every axis of a program: leaves first, then examples, then whatever they meet."""
+    labelling = Labelling(enter=lambda *_: None, discover=discover)
+    labelling.enter = lambda jaxpr, inputs: label(labelling, jaxpr, inputs, rule_of)
+    owners: list[Owner] = []
+    values = [_label_leaf(labelling, owners, path, aval) for path, aval in program.leaves.items()]
+    values += _label_inputs(labelling, program.inputs, batch_axis)
+    return LabelledProgram(program, labelling, labelling.enter(program.jaxpr, values), owners)
+
+
+def _label_leaf(labelling: Labelling, owners: list[Owner], path: str, aval: Any) -> Value:
+    if is_key(aval.dtype):
+        return whole(aval.shape)
+    for axis, size in enumerate(aval.shape):
+        if size > 1:
+            start = labelling.count + sum(s for s in aval.shape[:axis] if s > 1)
+            owners.append(Owner(path, axis, start, size))
+    return labelling.fresh_value(aval.shape, Kind.LEAF, path)
+
+
+def _label_inputs(
+    labelling: Labelling, avals: Sequence[Any], batch_axis: int | None
+) -> list[Value]:
+    """Give the batch axis of all inputs the same example labels; other axes are fixed."""
+    examples: Axis | None = None
+    values = []
+    for aval in avals:
+        axes = [Axis(size) for size in aval.shape]
+        if batch_axis is not None and len(axes) > batch_axis and not is_key(aval.dtype):
+            size = axes[batch_axis].size
+            if examples is None:
+                examples = labelling.fresh(size, Kind.EXAMPLE)
+            if size == examples.size:
+                axes[batch_axis] = examples
+        values.append(Value(tuple(axes)))
+    if examples is not None:
+        labelling.pin(None, examples, "it is the axis of examples")
+    return values
+
+
+def example_labels(labelling: Labelling) -> np.ndarray:
+    """Return the labels of the examples, in order."""
+    return np.flatnonzero(labelling.kind_of_labels() == Kind.EXAMPLE)

@@ -1,0 +1,153 @@
+"""Rules of primitives that hold jaxprs: calls, loops, branches and rematerialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import JaxprEqn
+
+from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.internals import closed, inner_jaxprs
+from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
+from jaxcompress.graph.labelling import Labelling
+
+__all__ = ["CALL", "RULES", "is_plain_call"]
+
+
+def is_plain_call(equation: JaxprEqn) -> bool:
+    """Tell whether an equation just applies one jaxpr to its operands."""
+    jaxprs = inner_jaxprs(equation)
+    if len(jaxprs) != 1:
+        return False
+    inner = jaxprs[0].jaxpr
+    pairs = [(equation.invars, inner.invars), (equation.outvars, inner.outvars)]
+    return all(
+        len(outer) == len(own)
+        and all(a.aval.shape == b.aval.shape for a, b in zip(outer, own, strict=True))
+        for outer, own in pairs
+    )
+
+
+def call(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label the jaxpr as if its equations stood here."""
+    body = labelling.enter(inner_jaxprs(equation)[0], inputs)
+    return Outcome(body.outputs, (body,))
+
+
+def rebind_call(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Run the jaxpr's equations in place of the call."""
+    return rewriting(node.bodies[0], arrays)
+
+
+def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Rematerialise the smaller function under the same policy."""
+    params = node.equation.params
+    smaller = jax.checkpoint(
+        lambda *values: rewriting(node.bodies[0], values),
+        prevent_cse=params["prevent_cse"],
+        policy=params["policy"],
+    )
+    return smaller(*arrays)
+
+
+def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label the body once; tie carries; pin the scanned axis: all steps share one keep."""
+    params = equation.params
+    constants, carry = params["num_consts"], params["num_carry"]
+    scanned = inputs[constants + carry :]
+    for value in scanned:
+        labelling.pin(equation, value.axes[0], "it is scanned over")
+    slices = [value.with_axes(value.axes[1:]) for value in scanned]
+    start = [Value(value.axes) for value in inputs[constants : constants + carry]]
+    with labelling.scope(repeat=params["length"]):
+        body = labelling.enter(closed(params["jaxpr"]), [*inputs[:constants], *start, *slices])
+    _tie_values(labelling, equation, start, body.outputs[:carry])
+    stacked = [Value((Axis(params["length"]), *v.axes)) for v in body.outputs[carry:]]
+    return Outcome([*start, *stacked], (body,))
+
+
+def _tie_values(
+    labelling: Labelling, equation: JaxprEqn, left: Sequence[Value], right: Sequence[Value]
+) -> None:
+    for one, other in zip(left, right, strict=True):
+        for pair in zip(one.axes, other.axes, strict=True):
+            labelling.tie(equation, *pair)
+
+
+def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Scan the smaller body."""
+    params = node.equation.params
+    constants, carry = params["num_consts"], params["num_carry"]
+    fixed, start = arrays[:constants], arrays[constants : constants + carry]
+
+    def step(state: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+        outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
+        return outputs[:carry], outputs[carry:]
+
+    state, stacked = lax.scan(
+        step,
+        list(start),
+        list(arrays[constants + carry :]),
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*state, *stacked]
+
+
+def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label condition and body once and tie carries; the number of rounds is taken as one."""
+    params = equation.params
+    first = params["cond_nconsts"]
+    second = first + params["body_nconsts"]
+    state = [Value(value.axes) for value in inputs[second:]]
+    condition = labelling.enter(closed(params["cond_jaxpr"]), [*inputs[:first], *state])
+    body = labelling.enter(closed(params["body_jaxpr"]), [*inputs[first:second], *state])
+    _tie_values(labelling, equation, state, body.outputs)
+    return Outcome(state, (condition, body))
+
+
+def rebind_while(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Loop over the smaller body."""
+    params = node.equation.params
+    first = params["cond_nconsts"]
+    second = first + params["body_nconsts"]
+    condition, body = node.bodies
+    return lax.while_loop(
+        lambda state: rewriting(condition, [*arrays[:first], *state])[0],
+        lambda state: rewriting(body, [*arrays[first:second], *state]),
+        list(arrays[second:]),
+    )
+
+
+def branch(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label every branch and tie their results; the cost is that of all branches."""
+    labelling.use(inputs[:1])
+    operands = inputs[1:]
+    bodies = [labelling.enter(closed(b), operands) for b in equation.params["branches"]]
+    for body in bodies[1:]:
+        _tie_values(labelling, equation, bodies[0].outputs, body.outputs)
+    return Outcome([Value(value.axes) for value in bodies[0].outputs], bodies)
+
+
+def rebind_branch(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Switch between the smaller branches."""
+    functions = [
+        lambda *values, body=body: rewriting(body, values)  # type: ignore[misc]
+        for body in node.bodies
+    ]
+    return lax.switch(arrays[0], functions, *arrays[1:])
+
+
+CALL = Rule(call, rebind_call)
+
+RULES = {
+    "checkpoint": Rule(call, rebind_checkpoint),
+    "remat2": Rule(call, rebind_checkpoint),
+    "scan": Rule(scan, rebind_scan),
+    "while": Rule(while_loop, rebind_while),
+    "cond": Rule(branch, rebind_branch),
+}

@@ -1,0 +1,80 @@
+"""Rules of element-wise primitives: operands of one shape, tied axis by axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jax.extend.core import JaxprEqn
+
+from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.interpret import Outcome, Rule
+from jaxcompress.graph.labelling import Labelling
+
+__all__ = ["RULES"]
+
+NAMES = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+cbrt ceil clamp clz complex conj cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
+floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le lgamma log log1p
+logistic lt max min mul ne neg nextafter not or polygamma population_count pow real
+reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left
+shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor
+zeta
+""".split()
+
+COPIES = "convert_element_type copy copy_p".split()
+
+PARALLEL = """
+device_put name optimization_barrier pcast pmax pmin psum psum_invariant pvary reshard
+sharding_constraint
+""".split()
+
+
+def elementwise(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Tie the axes of all operands; scalars join in anywhere."""
+    shaped = [value for value in inputs if value.axes]
+    if not shaped:
+        return Outcome([Value(()) for _ in equation.outvars])
+    labelling.use(shaped)
+    axes = tuple(
+        _meet(labelling, equation, [value.axes[dimension] for value in shaped])
+        for dimension in range(len(shaped[0].axes))
+    )
+    return Outcome([Value(axes) for _ in equation.outvars])
+
+
+def _meet(labelling: Labelling, equation: JaxprEqn, axes: list[Axis]) -> Axis:
+    return axes[0] if len(axes) == 1 else labelling.tie(equation, *axes)
+
+
+def copied(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Pass the one operand on as the same leaf."""
+    labelling.use(inputs)
+    return Outcome([inputs[0]])
+
+
+def parallel(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Pass each operand on to the result of the same position."""
+    labelling.use(inputs)
+    return Outcome([Value(value.axes) for value in inputs])
+
+
+def bits(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Reinterpret bits; between types of different width a new axis appears, which is fixed."""
+    labelling.use(inputs)
+    shape = equation.outvars[0].aval.shape
+    axes = inputs[0].axes
+    if len(shape) == len(axes):
+        return Outcome([Value(axes)])
+    if len(shape) < len(axes):
+        labelling.pin(equation, axes[-1], "its bytes are read as one number")
+        return Outcome([Value(axes[:-1])])
+    return Outcome([Value((*axes, Axis(shape[-1])))])
+
+
+RULES = {
+    **{name: Rule(elementwise) for name in NAMES},
+    **{name: Rule(copied) for name in COPIES},
+    **{name: Rule(parallel) for name in PARALLEL},
+    "bitcast_convert_type": Rule(bits),
+}

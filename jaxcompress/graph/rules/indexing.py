@@ -1,0 +1,125 @@
+"""Rules of indexing at run time: axes taken whole pass, axes that are indexed into are pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import JaxprEqn
+
+from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.internals import bind
+from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
+from jaxcompress.graph.labelling import Labelling
+
+__all__ = ["RULES"]
+
+INDEXED = "it is indexed at run time"
+
+
+def dynamic_slice(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Pass the axes that the slice covers whole."""
+    labelling.use(inputs)
+    axes = [
+        _passes(labelling, equation, axis, size)
+        for axis, size in zip(inputs[0].axes, equation.params["slice_sizes"], strict=True)
+    ]
+    return Outcome([Value(tuple(axes))])
+
+
+def _passes(labelling: Labelling, equation: JaxprEqn, axis: Axis, size: int) -> Axis:
+    if axis.size == size:
+        return axis
+    labelling.pin(equation, axis, INDEXED)
+    return Axis(size)
+
+
+def rebind_dynamic_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Cover what is retained."""
+    return bind(node.equation, arrays, {"slice_sizes": rewriting.sizes(node.outputs[0])})
+
+
+def dynamic_update(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Tie the axes that the update covers whole."""
+    labelling.use(inputs)
+    axes = []
+    for axis, new in zip(inputs[0].axes, inputs[1].axes, strict=True):
+        if axis.size == new.size:
+            axes.append(labelling.tie(equation, axis, new))
+        else:
+            labelling.pin(equation, axis, INDEXED)
+            labelling.pin(equation, new, INDEXED)
+            axes.append(Axis(axis.size))
+    return Outcome([Value(tuple(axes))])
+
+
+def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Pass the axes taken whole, and the batch axes of the indices."""
+    labelling.use(inputs)
+    numbers, (operand, indices, *_) = equation.params["dimension_numbers"], inputs
+    sizes = equation.params["slice_sizes"]
+    taken, left_out = [], (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    for dimension, axis in enumerate(operand.axes):
+        passed = _passes(labelling, equation, axis, sizes[dimension])
+        if dimension in numbers.start_index_map or dimension in numbers.collapsed_slice_dims:
+            labelling.pin(equation, axis, INDEXED)
+        if dimension not in left_out:
+            taken.append(passed)
+    batch = list(indices.axes[:-1])
+    for own, other in zip(
+        numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
+    ):
+        batch[other] = labelling.tie(equation, operand.axes[own], batch[other])
+    offsets, rest = iter(taken), iter(batch)
+    rank = len(equation.outvars[0].aval.shape)
+    axes = [next(offsets) if i in numbers.offset_dims else next(rest) for i in range(rank)]
+    return Outcome([Value(tuple(axes))])
+
+
+def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Take what is retained of each whole axis."""
+    sizes = tuple(
+        rewriting.size(axis) if axis.size == size else size
+        for axis, size in zip(node.inputs[0].axes, node.equation.params["slice_sizes"], strict=True)
+    )
+    return bind(node.equation, arrays, {"slice_sizes": sizes})
+
+
+def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Tie the operand's axes to those of whole update windows; pin the others."""
+    labelling.use(inputs)
+    operand, indices, updates = inputs
+    numbers = equation.params["dimension_numbers"]
+    left_out = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    windows = iter([updates.axes[i] for i in numbers.update_window_dims])
+    axes = []
+    for dimension, axis in enumerate(operand.axes):
+        window = None if dimension in left_out else next(windows)
+        indexed = dimension in numbers.scatter_dims_to_operand_dims
+        if window is not None and window.size == axis.size and not indexed:
+            axes.append(labelling.tie(equation, axis, window))
+        elif dimension in numbers.operand_batching_dims:
+            axes.append(axis)
+        else:
+            labelling.pin(equation, axis, INDEXED)
+            if window is not None:
+                labelling.pin(equation, window, INDEXED)
+            axes.append(axis)
+    batch = [a for i, a in enumerate(updates.axes) if i not in numbers.update_window_dims]
+    for own, other in zip(batch, indices.axes[:-1], strict=True):
+        labelling.tie(equation, own, other)
+    for own, other in zip(
+        numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True
+    ):
+        labelling.tie(equation, operand.axes[own], indices.axes[other])
+    return Outcome([Value(tuple(axes))])
+
+
+SCATTERS = "scatter scatter-add scatter-mul scatter-max scatter-min scatter_add scatter_mul".split()
+
+RULES = {
+    "dynamic_slice": Rule(dynamic_slice, rebind_dynamic_slice),
+    "dynamic_update_slice": Rule(dynamic_update),
+    "gather": Rule(gather, rebind_gather),
+    **{name: Rule(scatter) for name in SCATTERS},
+}

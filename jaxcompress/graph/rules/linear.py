@@ -1,0 +1,145 @@
+"""Rules of contractions: `dot_general` and `conv_general_dilated`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from jax.extend.core import JaxprEqn
+
+from jaxcompress.graph.axes import Axis, Value, whole
+from jaxcompress.graph.internals import bind
+from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
+from jaxcompress.graph.labelling import Labelling
+
+__all__ = ["RULES"]
+
+
+def dot_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
+    """Return the pairs of dimensions that a dot sums over."""
+    (left, right), _ = equation.params["dimension_numbers"]
+    return list(zip(left, right, strict=True))
+
+
+def dot(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Tie contracted and batch axes pairwise; the result has batch, left and right axes."""
+    labelling.use(inputs)
+    left, right = inputs
+    (left_sum, right_sum), (left_batch, right_batch) = equation.params["dimension_numbers"]
+    pairs = [(left.axes[i], right.axes[j]) for i, j in dot_contracted(equation)]
+    summed = [labelling.tie(equation, *pair) for pair in pairs]
+    batch = [
+        labelling.tie(equation, left.axes[i], right.axes[j])
+        for i, j in zip(left_batch, right_batch, strict=True)
+    ]
+    free_left = [a for i, a in enumerate(left.axes) if i not in (*left_sum, *left_batch)]
+    free_right = [a for i, a in enumerate(right.axes) if i not in (*right_sum, *right_batch)]
+    outputs = [*batch, *free_left, *free_right]
+    counted, constant = _count([*outputs, *summed])
+    labelling.contraction(equation, inputs, pairs, counted, 2 * constant)
+    return Outcome([Value(tuple(outputs))])
+
+
+def _count(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
+    """Separate the axes that may lose indices from the product of the sizes of the others."""
+    counted = [axis for axis in axes if axis.labels is not None]
+    return counted, prod(axis.size for axis in axes if axis.labels is None)
+
+
+def conv_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
+    """Return the pair of feature dimensions that a convolution sums over; none if depthwise."""
+    numbers = equation.params["dimension_numbers"]
+    if _is_depthwise(equation):
+        return []
+    return [(numbers.lhs_spec[1], numbers.rhs_spec[1])]
+
+
+def _is_depthwise(equation: JaxprEqn) -> bool:
+    inputs_per_group = equation.invars[1].aval.shape[
+        equation.params["dimension_numbers"].rhs_spec[1]
+    ]
+    return equation.params["feature_group_count"] > 1 and inputs_per_group == 1
+
+
+def conv(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Tie input features to kernel I, and kernel O to output features."""
+    labelling.use(inputs)
+    params = equation.params
+    numbers = params["dimension_numbers"]
+    shape = equation.outvars[0].aval.shape
+    if params["batch_group_count"] > 1:
+        labelling.pin_all(equation, inputs, "a convolution with batch groups keeps its shape")
+        return Outcome([whole(shape)])
+    image, kernel = inputs
+    for value, spec in ((image, numbers.lhs_spec), (kernel, numbers.rhs_spec)):
+        for dimension in spec[2:]:
+            labelling.pin(equation, value.axes[dimension], "a convolution's window is spatial")
+    features, batch = image.axes[numbers.lhs_spec[1]], image.axes[numbers.lhs_spec[0]]
+    kernel_in, kernel_out = (kernel.axes[numbers.rhs_spec[i]] for i in (1, 0))
+    groups = params["feature_group_count"]
+    if _is_depthwise(equation):
+        _tie_depthwise(labelling, equation, features, kernel_out)
+    elif groups > 1:
+        _tie_grouped(labelling, equation, features, kernel_in, kernel_out, groups)
+    else:
+        labelling.tie(equation, features, kernel_in)
+    axes = [Axis(size) for size in shape]
+    axes[numbers.out_spec[0]], axes[numbers.out_spec[1]] = batch, kernel_out
+    spatial = [Axis(shape[i]) for i in numbers.out_spec[2:]]
+    spatial += [Axis(kernel.axes[i].size) for i in numbers.rhs_spec[2:]]
+    counted, constant = _count([batch, kernel_out, kernel_in, *spatial])
+    pairs = [(image.axes[i], kernel.axes[j]) for i, j in conv_contracted(equation)]
+    labelling.contraction(equation, inputs, pairs, counted, 2 * constant)
+    return Outcome([Value(tuple(axes))])
+
+
+def _tie_depthwise(
+    labelling: Labelling, equation: JaxprEqn, features: Axis, kernel_out: Axis
+) -> None:
+    """Tie input feature c to the outputs (c, 0), (c, 1), ... computed from it."""
+    if features.labels is None:
+        labelling.pin(equation, kernel_out, "it is tied to input features of fixed number")
+        return
+    assert kernel_out.labels is not None
+    outputs = kernel_out.labels.reshape(features.size, -1)
+    labelling.tie_labels(np.repeat(features.labels, outputs.shape[1]), outputs.ravel())
+
+
+def _tie_grouped(
+    labelling: Labelling,
+    equation: JaxprEqn,
+    features: Axis,
+    kernel_in: Axis,
+    kernel_out: Axis,
+    groups: int,
+) -> None:
+    """Tie the same position of every group, so that all groups stay equally wide."""
+    if features.labels is None or kernel_in.labels is None:
+        labelling.pin(equation, kernel_in, "it is tied to input features of fixed number")
+        labelling.pin(equation, features, "it is tied to input features of fixed number")
+    else:
+        labelling.tie_labels(features.labels, np.tile(kernel_in.labels, groups))
+    if kernel_out.labels is None:
+        return
+    outputs = kernel_out.labels.reshape(groups, -1)
+    if outputs.shape[1] == 1:
+        labelling.pin(equation, kernel_out, "one output per group: a removed one has no partner")
+    else:
+        labelling.tie_labels(outputs.ravel(), np.tile(outputs[0], groups))
+
+
+def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Give a depthwise convolution as many groups as it has features left."""
+    if not _is_depthwise(node.equation):
+        return bind(node.equation, arrays)
+    feature = node.equation.params["dimension_numbers"].lhs_spec[1]
+    groups = rewriting.size(node.inputs[0].axes[feature])
+    return bind(node.equation, arrays, {"feature_group_count": groups})
+
+
+RULES = {
+    "dot_general": Rule(dot, contracted=dot_contracted),
+    "conv_general_dilated": Rule(conv, rebind_conv, conv_contracted),
+}

@@ -1,0 +1,29 @@
+"""Make any compression again from its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxcompress.transforms.shrink import from_spec as shrink_from_spec
+from jaxcompress.transforms.compression import Compression, chain
+
+__all__ = ["from_spec"]
+
+
+def from_spec(spec: Mapping[str, Any]) -> Compression:
+    """Make a compression from its `spec`, e.g. after a round trip through JSON.
+
+    Raises:
+        ValueError: if the kind is unknown.
+
+    Example:
+        >>> from_spec({"kind": "chain", "steps": []}).variables({"a": 1.0})
+        {'a': 1.0}
+    """
+    kind = spec.get("kind")
+    if kind == "chain":
+        return chain(*(from_spec(step) for step in spec["steps"]))
+    if kind == "shrink":
+        return shrink_from_spec(spec)
+    raise ValueError(f"a spec is of kind 'chain' or 'shrink', but this is {kind!r}")
