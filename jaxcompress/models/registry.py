@@ -1,0 +1,158 @@
+"""Reference networks by name, and the pure functions the rest of the library works on.
+
+`build` gives a Linen module; `initialize` its variables; `evaluation` and `training` turn the
+module into plain functions of those variables, which is all that tracing and training need.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxcompress.models.mobilenet import MobileNetV2
+from jaxcompress.models.resnet import ResNet
+from jaxcompress.models.vgg import VGG
+from jaxcompress.models.vit import VisionTransformer
+
+__all__ = ["NETWORKS", "Network", "TrainingApply", "build", "evaluation", "initialize", "training"]
+
+Variables = dict[str, Any]
+
+
+class Network(NamedTuple):
+    """A named network: its module class and the fields that the name decides.
+
+    Attributes:
+        module: Linen module class, a dataclass of its configuration.
+        fixed: fields that belong to the name and cannot be configured.
+
+    Example:
+        >>> NETWORKS["resnet20"].fixed
+        {'depth': 20}
+    """
+
+    module: type[nn.Module]
+    fixed: Mapping[str, Any]
+
+
+NETWORKS: Mapping[str, Network] = MappingProxyType(
+    {
+        "resnet20": Network(ResNet, {"depth": 20}),
+        "resnet32": Network(ResNet, {"depth": 32}),
+        "resnet44": Network(ResNet, {"depth": 44}),
+        "resnet56": Network(ResNet, {"depth": 56}),
+        "resnet110": Network(ResNet, {"depth": 110}),
+        "vgg16": Network(VGG, {"depth": 16, "batch_norm": False}),
+        "vgg16_bn": Network(VGG, {"depth": 16, "batch_norm": True}),
+        "vgg19": Network(VGG, {"depth": 19, "batch_norm": False}),
+        "vgg19_bn": Network(VGG, {"depth": 19, "batch_norm": True}),
+        "mobilenet_v2": Network(MobileNetV2, {}),
+        "vit_tiny": Network(VisionTransformer, {}),
+    }
+)
+
+
+class TrainingApply(Protocol):
+    """Type of what `training` returns."""
+
+    def __call__(
+        self, variables: Variables, images: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Variables]:
+        """Return logits `[batch, classes]` and the new non-parameter collections."""
+        ...
+
+
+def build(name: str, **config: Any) -> nn.Module:
+    """Make the network called `name`; `config` sets the fields that the name leaves open.
+
+    Raises:
+        ValueError: if the name or a field is unknown; the choices are listed.
+
+    Example:
+        >>> build("resnet20", num_classes=100).depth
+        20
+        >>> build("resnet20", classes=100)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: resnet20 takes no field 'classes'; take from axis_name, dtype, ...
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"no network is called {name!r}; take one of {', '.join(NETWORKS)}")
+    module, fixed = NETWORKS[name]
+    fields = {field.name for field in dataclasses.fields(module)}  # type: ignore[arg-type]
+    choices = sorted(fields - {"name", "parent"} - set(fixed))
+    unknown = sorted(set(config) - set(choices))
+    if unknown:
+        refused = ", ".join(map(repr, unknown))
+        raise ValueError(f"{name} takes no field {refused}; take from {', '.join(choices)}")
+    return module(**fixed, **config)
+
+
+def initialize(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Variables:
+    """Draw the variables of `module` for images of `shape` `[batch, height, width, channels]`.
+
+    Under `jax.eval_shape` nothing is allocated:
+    `jax.eval_shape(lambda key: initialize(module, key, shape), key)`.
+
+    Example:
+        >>> module = ResNet(depth=8, width=2)
+        >>> draw = lambda key: initialize(module, key, shape=(1, 8, 8, 1))
+        >>> sorted(jax.eval_shape(draw, jax.random.key(0)))
+        ['batch_stats', 'params']
+    """
+
+    @jax.jit
+    def draw(key: jax.Array) -> Variables:
+        return dict(module.init(key, jnp.zeros(shape), train=False))
+
+    return draw(key)
+
+
+def evaluation(module: nn.Module) -> Callable[[Variables, jax.Array], jax.Array]:
+    """Return `apply(variables, images) -> logits [batch, classes]` in evaluation mode.
+
+    Example:
+        >>> module = ResNet(depth=8, width=2)
+        >>> draw = lambda key: initialize(module, key, shape=(1, 8, 8, 1))
+        >>> variables = jax.eval_shape(draw, jax.random.key(0))
+        >>> jax.eval_shape(evaluation(module), variables, jnp.ones([3, 8, 8, 1])).shape
+        (3, 10)
+    """
+
+    def apply(variables: Variables, images: jax.Array) -> jax.Array:
+        return cast(jax.Array, module.apply(variables, images, train=False))
+
+    return apply
+
+
+def training(module: nn.Module) -> TrainingApply:
+    """Return `apply(variables, images, key=None) -> (logits, state)` in training mode.
+
+    `state` holds the new value of every collection but `params`, e.g. `{"batch_stats": ...}`, and
+    is `{}` where there is none: `{**variables, **state}` are the variables after the step. `key`
+    feeds dropout; a network that drops out without one raises Flax's `InvalidRngError`.
+
+    Example:
+        >>> module = ResNet(depth=8, width=2)
+        >>> draw = lambda key: initialize(module, key, shape=(1, 8, 8, 1))
+        >>> variables = jax.eval_shape(draw, jax.random.key(0))
+        >>> logits, state = jax.eval_shape(training(module), variables, jnp.ones([3, 8, 8, 1]))
+        >>> sorted(state)
+        ['batch_stats']
+    """
+
+    def apply(
+        variables: Variables, images: jax.Array, key: jax.Array | None = None
+    ) -> tuple[jax.Array, Variables]:
+        collections = [name for name in variables if name != "params"]
+        rngs = None if key is None else {"dropout": key}
+        logits, state = module.apply(variables, images, train=True, mutable=collections, rngs=rngs)
+        return logits, dict(state)
+
+    return apply
