@@ -5,6 +5,7 @@
 at all; channels that touch the same leaf axes form a `Group`. What no rule vouches for is frozen,
 with the reason.
 """
+from __future__ import annotations
 
 from jaxcompress.graph.cost import Cost, Term
 from jaxcompress.graph.groups import Consumer, Group, Member

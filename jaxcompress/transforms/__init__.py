@@ -3,6 +3,7 @@
 `gated` and `gate` try a removal without changing a shape; `shrink` carries one out; `chain`
 composes compressions; `from_spec` makes any of them again from its JSON-able description.
 """
+from __future__ import annotations
 
 from jaxcompress.transforms.compression import Compression, chain
 from jaxcompress.transforms.gate import gate, gated, ones

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxcompress.transforms.shrink import from_spec as shrink_from_spec
 from jaxcompress.transforms.compression import Compression, chain
+from jaxcompress.transforms.shrink import from_spec as shrink_from_spec
 
 __all__ = ["from_spec"]
 

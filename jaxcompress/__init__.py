@@ -1,0 +1,37 @@
+"""Network compression as functional transforms for JAX.
+
+Read any function's jaxpr to learn what may be removed (`trace`), score it (`importance`), decide
+under a budget (`select`), and rewrite function and variables into smaller ones (`shrink`):
+
+    graph = jc.trace(apply, variables, images)
+    keep = jc.select(graph, jc.importance.magnitude(graph, variables), jc.Budget(flops=0.5))
+    prune = jc.shrink(graph, keep)
+    small_apply, small_variables = prune.function(apply), prune.variables(variables)
+
+Everything is a pure function of pytrees, works under jit, grad, vmap and on a mesh, and leaves the
+model's code alone.
+"""
+
+from jaxcompress import importance, search
+from jaxcompress.graph import Graph, Group, trace
+from jaxcompress.search import Budget, select, threshold
+from jaxcompress.transforms import Compression, chain, from_spec, gate, gated, shrink
+
+__all__ = [
+    "Budget",
+    "Compression",
+    "Graph",
+    "Group",
+    "chain",
+    "from_spec",
+    "gate",
+    "gated",
+    "importance",
+    "search",
+    "select",
+    "shrink",
+    "threshold",
+    "trace",
+]
+
+__version__ = "0.1.0"

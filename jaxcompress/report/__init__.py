@@ -1,0 +1,5 @@
+"""Tables and pictures of results; matplotlib is imported only when a picture is drawn."""
+
+from jaxcompress.report.plots import plot_compression, plot_rows, plot_widths
+
+__all__ = ["plot_compression", "plot_rows", "plot_widths"]

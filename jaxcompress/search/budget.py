@@ -1,0 +1,74 @@
+"""`Budget`: a ceiling on what the compressed network may cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from jaxcompress.graph import Graph
+
+__all__ = ["Budget"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A cost ceiling: a fraction in (0, 1] of the graph passed with it, or an absolute number.
+
+    Several ceilings hold together. `of` makes fractions absolute, so that one budget can be kept
+    through several compressions.
+
+    Attributes:
+        flops: multiply-accumulates x 2 per example.
+        params: number of trainable parameters.
+        bytes: bytes of all variables.
+
+    Raises:
+        ValueError: if no ceiling is given, or one is not a positive finite number.
+
+    Example:
+        >>> Budget(flops=0.5)
+        Budget(flops=0.5, params=None, bytes=None)
+        >>> Budget(flops=-1)
+        Traceback (most recent call last):
+            ...
+        ValueError: a ceiling is a fraction in (0, 1] or a larger absolute number, but flops=-1
+    """
+
+    flops: float | None = None
+    params: float | None = None
+    bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ceilings():
+            raise ValueError("a budget needs a ceiling, but none of flops, params, bytes is given")
+        wrong = [f"{k}={v}" for k, v in self.ceilings().items() if not (0 < v < math.inf)]
+        if wrong:
+            raise ValueError(
+                "a ceiling is a fraction in (0, 1] or a larger absolute number, but "
+                + ", ".join(wrong)
+            )
+
+    def ceilings(self) -> dict[str, float]:
+        """Return the ceilings that are given, by kind."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {kind: value for kind, value in named.items() if value is not None}
+
+    def of(self, graph: Graph) -> Budget:
+        """Return the same budget in absolute numbers of `graph`.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from jaxcompress.graph import trace
+            >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((3, 2))}, jnp.ones((1, 3)))
+            >>> Budget(flops=0.5).of(graph)
+            Budget(flops=6.0, params=None, bytes=None)
+        """
+        dense: dict[str, Any] = {
+            kind: float(getattr(graph.cost, kind)(graph.cost.dense)) for kind in self.ceilings()
+        }
+        absolute = {
+            kind: value * dense[kind] if value <= 1 else float(value)
+            for kind, value in self.ceilings().items()
+        }
+        return replace(self, **absolute)

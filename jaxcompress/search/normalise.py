@@ -1,0 +1,62 @@
+"""Ways to make the scores of different groups comparable before they are selected together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxcompress.graph import Graph
+
+__all__ = ["channel_costs", "per_cost", "per_group"]
+
+
+def per_group(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Divide each group's scores by their mean magnitude: s / mean(|s|).
+
+    A group whose scores are all 0 stays 0.
+
+    Example:
+        >>> per_group({"a": np.array([1.0, 3.0])})["a"].tolist()
+        [0.5, 1.5]
+    """
+    means = {name: abs(score).mean() for name, score in scores.items()}
+    return {name: score / (means[name] + (means[name] == 0)) for name, score in scores.items()}
+
+
+def channel_costs(graph: Graph, kind: str = "flops") -> dict[str, float]:
+    """Return what removing one channel of each group saves, the others being whole.
+
+    Args:
+        graph: whose groups are meant.
+        kind: "flops", "params" or "bytes".
+    """
+    cost, dense = getattr(graph.cost, kind), np.asarray(graph.cost.dense, float)
+    full = float(cost(dense))
+    eye = np.eye(len(dense))
+    return {name: full - float(cost(dense - eye[i])) for i, name in enumerate(graph.cost.names)}
+
+
+def per_cost(
+    graph: Graph, scores: Mapping[str, Any], kind: str = "flops", power: float = 1.0
+) -> dict[str, Any]:
+    """Divide scores by what a channel costs: s / c ** power.
+
+    Args:
+        graph: whose groups are scored.
+        scores: `{group: float[width]}`, not negative.
+        kind: "flops", "params" or "bytes".
+        power: 0 ignores the cost, 1 compares importance per unit of cost.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((1, 3)))
+        >>> per_cost(graph, {"a[1]": np.ones(4)}, kind="params")["a[1]"].tolist()
+        [0.2, 0.2, 0.2, 0.2]
+    """
+    costs = channel_costs(graph, kind)
+    return {name: score / costs[name] ** power for name, score in scores.items()}

@@ -1,0 +1,79 @@
+"""Units: the smallest steps a group's width may take, ordered by score within their group.
+
+With `multiple_of=8` a group of 20 channels has units of 8, 8 and 4: its width may be 8, 16 or 20.
+Which channels a unit holds depends on the scores; how many units of what size there are does not,
+so that everything else is static under jit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph import Cost
+
+__all__ = ["Units", "make_units", "rank_channels", "unit_scores"]
+
+
+class Units(NamedTuple):
+    """All units of all scored groups, group by group, best first within a group.
+
+    Attributes:
+        group: `int[units]`, position of the group among the cost's names.
+        level: `int[units]`, place within the group.
+        size: `int[units]`, channels.
+        forced: `bool[units]`, always kept.
+        base: `int[groups]`, widths of the groups without scores, 0 for the others.
+    """
+
+    group: np.ndarray
+    level: np.ndarray
+    size: np.ndarray
+    forced: np.ndarray
+    base: np.ndarray
+
+
+def make_units(
+    cost: Cost,
+    names: Collection[str],
+    multiple_of: int,
+    min_width: int,
+    protected: Collection[str],
+) -> Units:
+    """Cut the named groups into units."""
+    group, level, size, forced = [], [], [], []
+    base = np.array(cost.dense)
+    for position, name in enumerate(cost.names):
+        if name not in names:
+            continue
+        width = int(base[position])
+        base[position] = 0
+        for start in range(0, width, multiple_of):
+            group.append(position)
+            level.append(start // multiple_of)
+            size.append(min(multiple_of, width - start))
+            forced.append(start < max(min_width, 1) or name in protected)
+    arrays = (np.asarray(values, np.int64) for values in (group, level, size))
+    return Units(*arrays, np.asarray(forced, bool), base)
+
+
+def rank_channels(score: Any) -> Any:
+    """Return `int[width]`, each channel's place when ordered by falling score, ties by index."""
+    order = jnp.argsort(-score, stable=True)
+    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+
+
+def unit_scores(scores: Mapping[str, Any], cost: Cost, multiple_of: int) -> Any:
+    """Return `float[units]`, the mean score of each unit's channels."""
+    found = []
+    for name in cost.names:
+        if name in scores:
+            ordered = -jnp.sort(-jnp.asarray(scores[name]))
+            rows = jnp.pad(ordered, (0, -len(ordered) % multiple_of)).reshape(-1, multiple_of)
+            last = len(ordered) - multiple_of * (len(rows) - 1)
+            sizes = np.asarray([multiple_of] * (len(rows) - 1) + [last])
+            found.append(rows.sum(axis=1) / sizes)
+    return jnp.concatenate(found)
