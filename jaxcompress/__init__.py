@@ -12,10 +12,13 @@ Everything is a pure function of pytrees, works under jit, grad, vmap and on a m
 model's code alone.
 """
 
+from __future__ import annotations
+
 from jaxcompress import importance, search
+from jaxcompress.artifact import load, save
 from jaxcompress.graph import Graph, Group, trace
 from jaxcompress.search import Budget, select, threshold
-from jaxcompress.transforms import Compression, chain, from_spec, gate, gated, shrink
+from jaxcompress.transforms import Compression, chain, factorize, from_spec, gate, gated, shrink
 
 __all__ = [
     "Budget",
@@ -23,10 +26,13 @@ __all__ = [
     "Graph",
     "Group",
     "chain",
+    "factorize",
     "from_spec",
     "gate",
     "gated",
     "importance",
+    "load",
+    "save",
     "search",
     "select",
     "shrink",

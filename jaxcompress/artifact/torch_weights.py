@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from jaxcompress.graph.paths import flatten_with_paths
 from jaxcompress.models.vgg import CONVOLUTIONS_PER_STAGE
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = [
     "Rename",

@@ -5,17 +5,20 @@
 at all; channels that touch the same leaf axes form a `Group`. What no rule vouches for is frozen,
 with the reason.
 """
+
 from __future__ import annotations
 
 from jaxcompress.graph.cost import Cost, Term
 from jaxcompress.graph.groups import Consumer, Group, Member
-from jaxcompress.graph.paths import flatten_with_paths, match_path, natural_order, path_string
-from jaxcompress.graph.trace import Frozen, Graph, Site, trace
+from jaxcompress.graph.sites import Form, Site
+from jaxcompress.graph.trace import Frozen, Graph, trace
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
+from jaxcompress.paths import flatten_with_paths, match_path, natural_order, path_string
 
 __all__ = [
     "Consumer",
     "Cost",
+    "Form",
     "Frozen",
     "Graph",
     "Group",

@@ -49,8 +49,8 @@ def adapt(
         for own, other in zip(value.axes, expected.axes, strict=True):
             labelling.tie_labels(own.labels, other.labels)
     seeds = np.zeros(labelling.count, np.int8)
-    for labels, lost in known:
-        seeds[labels] = np.where(lost, REMOVED, KEPT)
+    for labels, mask in known:
+        seeds[labels] = np.where(mask, REMOVED, KEPT)
     removed = spread(labelling, seeds, _conflict) == REMOVED
     return body, Rewriting(removed, rewriting.rules)
 

@@ -6,14 +6,16 @@ be kept or removed together. An axis without labels (size 1, spatial, indexed) c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Axis", "Labels", "Product", "Shuffle", "Split", "Value", "whole"]
+__all__ = ["Axis", "Labels", "Product", "Shuffle", "Split", "Step", "Value", "whole"]
 
 Labels = np.ndarray
+Step = tuple[str, tuple[int, ...]]
 
 
 class Split(NamedTuple):
@@ -62,14 +64,22 @@ class Value:
         axes: one `Axis` per dimension.
         leaf: path of the leaf of `variables` that the array equals up to convert, transpose,
             reshape or a scan's slice; None for anything computed.
+        steps: how it was rearranged since, in order: ("transpose", permutation), ("reshape",
+            sizes) or ("slice", ()) for one step of a scan over its first axis.
+        indices: the array itself, where it is one of integers that the program closes over.
     """
 
     axes: tuple[Axis, ...]
     leaf: str | None = None
+    steps: tuple[Step, ...] = ()
+    indices: np.ndarray | None = None
 
-    def with_axes(self, axes: tuple[Axis, ...]) -> Value:
-        """Return the same leaf reference with other axes."""
-        return replace(self, axes=axes)
+    def rearranged(self, axes: tuple[Axis, ...], name: str, numbers: Sequence[int] = ()) -> Value:
+        """Return the same leaf reference, rearranged by one more step."""
+        if self.leaf is None:
+            return Value(axes)
+        step = (name, tuple(int(number) for number in numbers))
+        return Value(axes, self.leaf, (*self.steps, step))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcompress.graph.axes import Axis
-from jaxcompress.graph.paths import natural_order
 from jaxcompress.graph.program import LabelledProgram, Owner
+from jaxcompress.paths import natural_order
 
 __all__ = ["Consumer", "Group", "Member", "find_groups"]
 

@@ -20,6 +20,7 @@ __all__ = [
     "inner_jaxprs",
     "is_key",
     "is_literal",
+    "shape_of",
     "source_line",
 ]
 
@@ -88,3 +89,8 @@ def is_literal(atom: Any) -> bool:
 def is_key(dtype: Any) -> bool:
     """Tell whether a dtype is that of typed random keys."""
     return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def shape_of(atom: Any) -> tuple[int, ...]:
+    """Return the shape of a jaxpr's variable or literal."""
+    return tuple(atom.aval.shape)

@@ -9,17 +9,20 @@ other goes through its rule's `rebind`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value, whole
+from jaxcompress.graph.deferred import Deferred
 from jaxcompress.graph.internals import bind, is_key, is_literal, source_line
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.selection import select
 
 __all__ = ["Body", "Node", "Outcome", "Rewriting", "Rule", "constants", "label", "run"]
 
@@ -89,13 +92,19 @@ def run(
 
 def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
     """Label the arrays that a jaxpr closes over: they can be sliced like leaves."""
-    avals = [variable.aval for variable in jaxpr.jaxpr.constvars]
     return [
-        whole(aval.shape)
-        if is_key(aval.dtype)
-        else labelling.fresh_value(aval.shape, Kind.CONSTANT)
-        for aval in avals
+        _constant(labelling, variable.aval, value)
+        for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)
     ]
+
+
+def _constant(labelling: Labelling, aval: Any, value: Any) -> Value:
+    if is_key(aval.dtype):
+        return whole(aval.shape)
+    labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)
+    if not jnp.issubdtype(aval.dtype, jnp.integer) or isinstance(value, jax.core.Tracer):
+        return labelled
+    return replace(labelled, indices=np.asarray(value))
 
 
 def label(
@@ -112,6 +121,8 @@ def label(
         outcome = unknown(labelling, equation, values) if rule is None else None
         outcome = outcome or rule.label(labelling, equation, values)  # type: ignore[union-attr]
         nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
+        if not outcome.bodies:
+            labelling.count_reads(values, outcome.outputs)
         return outcome.outputs
 
     closed_over = constants(labelling, jaxpr)
@@ -136,12 +147,15 @@ class Rewriting:
         rules: the rule of an equation.
         gate: multiplies one operand of a contraction: `(node, pairs, arrays) -> arrays`.
         gated: `bool[labels]`, the labels that `gate` acts on.
+        substitute: asked first for every equation: `(rewriting, node, arrays) -> results`, or None
+            where it has nothing to say.
     """
 
     removed: np.ndarray
     rules: Callable[[JaxprEqn], Rule | None]
     gate: Callable[[Node, list[tuple[int, int]], Sequence[Any]], Sequence[Any]] | None = None
     gated: np.ndarray | None = None
+    substitute: Callable[[Rewriting, Node, list[Any]], Sequence[Any] | None] | None = None
 
     @cached_property
     def _changes(self) -> bool:
@@ -153,6 +167,16 @@ class Rewriting:
             return None
         lost = self.removed[axis.labels]
         return np.flatnonzero(~lost) if lost.any() else None
+
+    def places(self, axis: Axis, indices: np.ndarray) -> np.ndarray:
+        """Return, for each index that an axis retains, its place among the retained."""
+        kept = self.kept(axis)
+        if kept is None:
+            return indices
+        place = np.full(axis.size, -1)
+        place[kept] = np.arange(len(kept))
+        found = place[indices]
+        return found[found >= 0]
 
     def size(self, axis: Axis) -> int:
         """Return how many indices an axis retains."""
@@ -168,7 +192,7 @@ class Rewriting:
         for dimension, axis in enumerate(value.axes):
             kept = self.kept(axis)
             if kept is not None:
-                array = jnp.take(array, kept, axis=dimension, unique_indices=True, mode="clip")
+                array = select(array, kept, dimension)
         return array
 
     def shrinks(self, node: Node) -> bool:
@@ -209,7 +233,12 @@ class Rewriting:
         return run(body.jaxpr, closed_over, arrays, step, lambda atom: atom.val)
 
     def _apply(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
-        shrinks, gates = self.shrinks(node), self.gates(node)
+        if self.substitute is not None:
+            made = self.substitute(self, node, arrays)
+            if made is not None:
+                return made
+        gates = self.gates(node)
+        shrinks = self.shrinks(node) or any(isinstance(array, Deferred) for array in arrays)
         rule = self.rules(node.equation)
         if rule is None or not (shrinks or gates):
             if shrinks:

@@ -159,6 +159,13 @@ class Labelling:
                 if axis.split is not None:
                     self.used.add(axis.split.product)
 
+    def count_reads(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
+        """Count an equation's reads of leaves; a rearranged leaf is counted where it is used."""
+        passed = {value.leaf for value in outputs}
+        for value in inputs:
+            if value.leaf is not None and value.leaf not in passed and not self.silent:
+                self.uses[value.leaf] += 1
+
     def contraction(
         self,
         equation: Any,

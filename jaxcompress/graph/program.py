@@ -13,8 +13,8 @@ from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import abstract, is_key
 from jaxcompress.graph.interpret import Body, label
 from jaxcompress.graph.labelling import Kind, Labelling
-from jaxcompress.graph.paths import flatten_with_paths
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["LabelledProgram", "Owner", "Program", "label_program", "read"]
 

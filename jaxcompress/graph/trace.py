@@ -13,14 +13,15 @@ from jaxcompress.graph.axes import Value
 from jaxcompress.graph.cost import Cost, CostBuilder
 from jaxcompress.graph.groups import Consumer, Group, find_groups
 from jaxcompress.graph.internals import is_key, source_line
-from jaxcompress.graph.labelling import Contraction, Kind
-from jaxcompress.graph.paths import flatten_with_paths, match_path
+from jaxcompress.graph.labelling import Kind
 from jaxcompress.graph.program import LabelledProgram, label_program, read
 from jaxcompress.graph.resolve import choose_factors, frozen_components
 from jaxcompress.graph.show import show
+from jaxcompress.graph.sites import Site, find_sites, kernel_operand
 from jaxcompress.graph.trainable import Trainable, default_trainable
+from jaxcompress.paths import flatten_with_paths, match_path
 
-__all__ = ["Frozen", "Graph", "Site", "trace"]
+__all__ = ["Frozen", "Graph", "trace"]
 
 
 class Frozen(NamedTuple):
@@ -29,34 +30,16 @@ class Frozen(NamedTuple):
     Attributes:
         path: the leaf.
         axis: its axis.
-        count: how many of its indices are frozen for this reason.
+        number: how many of its indices are frozen for this reason.
         reason: why.
         source: the line of code that froze them.
     """
 
     path: str
     axis: int
-    count: int
+    number: int
     reason: str
     source: str
-
-
-class Site(NamedTuple):
-    """A conv or dot whose kernel is a leaf, up to convert, transpose, reshape or a scan's slice.
-
-    Attributes:
-        path: the kernel.
-        kind: the primitive.
-        shape: the kernel's shape.
-        flops: per example, all its uses together.
-        uses: how many equations read the leaf.
-    """
-
-    path: str
-    kind: str
-    shape: tuple[int, ...]
-    flops: float
-    uses: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +166,7 @@ def _graph(labelled: LabelledProgram, batch_axis: int | None, trainable: Trainab
     cost = _cost(labelled, groups, components, group_of, trainable)
     return Graph(
         groups,
-        _sites(labelled, cost),
+        find_sites(labelled, cost.examples),
         cost,
         tuple(_frozen(labelled, components, first_pin)),
         program.leaves,
@@ -201,14 +184,6 @@ def _pin_inside_rules(labelled: LabelledProgram) -> None:
                     labelled.labelling.pin(
                         contraction.equation, axis, "it is contracted inside a custom derivative"
                     )
-
-
-def _kernel(labelled: LabelledProgram, contraction: Contraction) -> int | None:
-    """Return which operand of a contraction is a leaf: the right one if both are."""
-    for position in (1, 0):
-        if contraction.operands[position].leaf is not None:
-            return position
-    return None
 
 
 def _roles(labelled: LabelledProgram) -> dict[tuple[str, int], str]:
@@ -231,7 +206,7 @@ def _with_consumers(
 ) -> dict[str, Group]:
     names, consumers = list(groups), {name: [] for name in groups}  # type: ignore[var-annotated]
     for contraction in labelled.labelling.contractions:
-        kernel = _kernel(labelled, contraction)
+        kernel = kernel_operand(contraction)
         for pair in contraction.contracted:
             labels = pair[0].labels if pair[0].labels is not None else pair[1].labels
             if labels is None:
@@ -263,7 +238,7 @@ def _cost(
     builder = CostBuilder(components, group_of, list(groups))
     flop_terms = []
     for contraction in labelled.labelling.contractions:
-        kernel = _kernel(labelled, contraction)
+        kernel = kernel_operand(contraction)
         path = None if kernel is None else contraction.operands[kernel].leaf
         source = source_line(contraction.equation)
         flop_terms.append(builder.term(contraction.counted, contraction.constant, path, source))
@@ -279,26 +254,6 @@ def _cost(
     examples = sum(count for kind, count in kinds if kind is Kind.EXAMPLE)
     dense = [group.width for group in groups.values()]
     return builder.build(dense, flop_terms, parameters, sizes, max(examples, 1))
-
-
-def _sites(labelled: LabelledProgram, cost: Cost) -> dict[str, Site]:
-    sites: dict[str, Site] = {}
-    for contraction, term in zip(labelled.labelling.contractions, cost.flop_terms, strict=True):
-        if term.path is None:
-            continue
-        one = Cost(
-            cost.names, cost.dense, cost.fixed, cost.multiplicity, (term,), (), (), cost.examples
-        )
-        flops = float(one.flops(cost.dense))
-        before = sites[term.path].flops if term.path in sites else 0.0
-        sites[term.path] = Site(
-            term.path,
-            contraction.equation.primitive.name,
-            tuple(labelled.program.leaves[term.path].shape),
-            before + flops,
-            labelled.labelling.uses[term.path],
-        )
-    return sites
 
 
 def _frozen(

@@ -1,13 +1,32 @@
-"""Which leaves are parameters: what an optimizer changes, and what a parameter count counts."""
+"""Which leaves are optimized: the variables as two flat dicts, and back.
+
+What is optimized is decided per leaf by a predicate (`Trainable`). Optimizers see those leaves as
+one flat dict ``{path: leaf}``, so that their state does not depend on the framework of the network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 
-__all__ = ["Trainable", "default_trainable", "in_params", "inexact"]
+from jaxcompress.paths import flatten_with_paths
+
+__all__ = [
+    "Leaves",
+    "Trainable",
+    "combine",
+    "default_trainable",
+    "in_params",
+    "inexact",
+    "partition",
+    "replace_leaves",
+]
+
+Leaves: TypeAlias = dict[str, Any]
+"""Arrays by leaf path."""
 
 Trainable: TypeAlias = Callable[[str, Any], bool]
 """`trainable(path, leaf)`: whether the optimizer changes this leaf."""
@@ -34,14 +53,79 @@ def in_params(path: str, leaf: Any) -> bool:
     return path.startswith("params/") and inexact(path, leaf)
 
 
-def default_trainable(paths: Iterable[str]) -> Trainable:
+def default_trainable(variables: Any) -> Trainable:
     """Choose the predicate: `in_params` where there is such a collection, `inexact` elsewhere.
 
     Pass a predicate of your own where other inexact leaves are state, not parameters (NNX: those
     that are `nnx.Param`; Equinox: those outside `eqx.nn.State`).
 
     Example:
-        >>> default_trainable(["params/scale"]) is in_params
+        >>> default_trainable({"params": {"scale": 1.0}}) is in_params
         True
     """
-    return in_params if any(path.startswith("params/") for path in paths) else inexact
+    leaves, _ = flatten_with_paths(variables)
+    return in_params if any(path.startswith("params/") for path in leaves) else inexact
+
+
+def partition(variables: Any, trainable: Trainable | None = None) -> tuple[Leaves, Leaves]:
+    """Split the leaves into those the optimizer changes and the rest.
+
+    Raises:
+        ValueError: if no leaf is trainable.
+
+    Example:
+        >>> partition({"params": {"scale": 1.0}, "batch_stats": {"mean": 0.0}})
+        ({'params/scale': 1.0}, {'batch_stats/mean': 0.0})
+    """
+    trainable = trainable or default_trainable(variables)
+    leaves, _ = flatten_with_paths(variables)
+    params = {path: leaf for path, leaf in leaves.items() if trainable(path, leaf)}
+    if not params:
+        raise ValueError(
+            f"at least one leaf must be trainable, but none of {sorted(leaves)} is; "
+            "pass trainable=, a predicate of (path, leaf)"
+        )
+    return params, {path: leaf for path, leaf in leaves.items() if path not in params}
+
+
+def combine(params: Leaves, rest: Leaves, like: Any) -> Any:
+    """Put the two halves of `partition` back into a tree of the structure of `like`.
+
+    Raises:
+        ValueError: if the two together do not name exactly the leaves of `like`.
+
+    Example:
+        >>> like = {"params": {"scale": 1.0}, "batch_stats": {"mean": 0.0}}
+        >>> combine({"params/scale": 2.0}, {"batch_stats/mean": 3.0}, like)
+        {'batch_stats': {'mean': 3.0}, 'params': {'scale': 2.0}}
+    """
+    paths, treedef = flatten_with_paths(like)
+    given = {**rest, **params}
+    if given.keys() != paths.keys():
+        raise ValueError(
+            "params and rest together name every leaf of `like` once, but missing are "
+            f"{sorted(paths.keys() - given.keys())} and unknown are "
+            f"{sorted(given.keys() - paths.keys())}; pass what partition(like) returned"
+        )
+    return jax.tree.unflatten(treedef, [given[path] for path in paths])
+
+
+def replace_leaves(variables: Any, new_state: Any) -> Any:
+    """Replace the leaves of `variables` that `new_state` names by path.
+
+    Raises:
+        ValueError: if `new_state` names leaves that `variables` does not have.
+
+    Example:
+        >>> replace_leaves({"a": 1.0, "b": {"c": 2.0}}, {"b": {"c": 3.0}})
+        {'a': 1.0, 'b': {'c': 3.0}}
+    """
+    new, _ = flatten_with_paths(new_state)
+    leaves, treedef = flatten_with_paths(variables)
+    unknown = sorted(new.keys() - leaves.keys())
+    if unknown:
+        raise ValueError(
+            f"new state replaces leaves that the variables have, but they lack {unknown}; "
+            f"return it under the keys of the variables, e.g. {sorted(leaves)[0]}"
+        )
+    return jax.tree.unflatten(treedef, [new.get(path, leaf) for path, leaf in leaves.items()])

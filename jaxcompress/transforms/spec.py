@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcompress.transforms.compression import Compression, chain
+from jaxcompress.transforms.factorize import from_spec as factorize_from_spec
 from jaxcompress.transforms.shrink import from_spec as shrink_from_spec
 
 __all__ = ["from_spec"]
@@ -26,4 +27,6 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
         return chain(*(from_spec(step) for step in spec["steps"]))
     if kind == "shrink":
         return shrink_from_spec(spec)
-    raise ValueError(f"a spec is of kind 'chain' or 'shrink', but this is {kind!r}")
+    if kind == "factorize":
+        return factorize_from_spec(spec)
+    raise ValueError(f"a spec is of kind 'chain', 'shrink' or 'factorize', but this is {kind!r}")

@@ -17,8 +17,8 @@ from jaxcompress.artifact.torch_weights import (
     from_torch,
     load_torch_weights,
 )
-from jaxcompress.graph.paths import flatten_with_paths
 from jaxcompress.models import VGG, ResNet, build, evaluation, initialize
+from jaxcompress.paths import flatten_with_paths
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -10,7 +10,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import closed, inner_jaxprs
+from jaxcompress.graph.internals import closed, inner_jaxprs, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 
@@ -23,10 +23,13 @@ def is_plain_call(equation: JaxprEqn) -> bool:
     if len(jaxprs) != 1:
         return False
     inner = jaxprs[0].jaxpr
-    pairs = [(equation.invars, inner.invars), (equation.outvars, inner.outvars)]
+    pairs: list[tuple[Sequence[Any], Sequence[Any]]] = [
+        (equation.invars, inner.invars),
+        (equation.outvars, inner.outvars),
+    ]
     return all(
         len(outer) == len(own)
-        and all(a.aval.shape == b.aval.shape for a, b in zip(outer, own, strict=True))
+        and all(shape_of(a) == shape_of(b) for a, b in zip(outer, own, strict=True))
         for outer, own in pairs
     )
 
@@ -60,7 +63,7 @@ def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
     scanned = inputs[constants + carry :]
     for value in scanned:
         labelling.pin(equation, value.axes[0], "it is scanned over")
-    slices = [value.with_axes(value.axes[1:]) for value in scanned]
+    slices = [value.rearranged(value.axes[1:], "slice") for value in scanned]
     start = [Value(value.axes) for value in inputs[constants : constants + carry]]
     with labelling.scope(repeat=params["length"]):
         body = labelling.enter(closed(params["jaxpr"]), [*inputs[:constants], *start, *slices])

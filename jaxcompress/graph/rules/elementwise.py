@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.interpret import Outcome, Rule
 from jaxcompress.graph.labelling import Labelling
 
@@ -14,10 +15,11 @@ __all__ = ["RULES"]
 
 NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
-cbrt ceil clamp clz complex conj cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
-floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le lgamma log log1p
-logistic lt max min mul ne neg nextafter not or polygamma population_count pow real
-reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left
+cbrt ceil clamp clz complex conj cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1
+floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p
+log2 logistic lt lt_to max min mul mulhi ne neg nextafter not one_minus_square or polygamma
+population_count pow real reduce_precision regularized_incomplete_beta rem round rsqrt select_n
+shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor
 zeta
 """.split()
@@ -31,7 +33,7 @@ sharding_constraint
 
 
 def elementwise(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Tie the axes of all operands; scalars join in anywhere."""
+    """Tie the axes of all operands; scalars and axes of size 1 join in anywhere."""
     shaped = [value for value in inputs if value.axes]
     if not shaped:
         return Outcome([Value(()) for _ in equation.outvars])
@@ -44,7 +46,8 @@ def elementwise(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value
 
 
 def _meet(labelling: Labelling, equation: JaxprEqn, axes: list[Axis]) -> Axis:
-    return axes[0] if len(axes) == 1 else labelling.tie(equation, *axes)
+    long = [axis for axis in axes if axis.size > 1] or axes[:1]
+    return long[0] if len(long) == 1 else labelling.tie(equation, *long)
 
 
 def copied(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
@@ -54,15 +57,27 @@ def copied(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
 
 
 def parallel(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Pass each operand on to the result of the same position."""
+    """Pass each operand on to the result of the same position.
+
+    `axes` names mesh axes; a number among them, left by `jax.vmap(axis_name=...)`, is an axis of
+    the operands that is reduced.
+    """
     labelling.use(inputs)
-    return Outcome([Value(value.axes) for value in inputs])
+    name = equation.primitive.name
+    dropped = {axis for axis in equation.params.get("axes", ()) if isinstance(axis, int)}
+    for value in inputs:
+        for dimension in dropped:
+            axis = value.axes[dimension]
+            labelling.pin(equation, axis, f"it is reduced by {name}", hard=False)
+    return Outcome(
+        [Value(tuple(a for i, a in enumerate(v.axes) if i not in dropped)) for v in inputs]
+    )
 
 
 def bits(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Reinterpret bits; between types of different width a new axis appears, which is fixed."""
     labelling.use(inputs)
-    shape = equation.outvars[0].aval.shape
+    shape = shape_of(equation.outvars[0])
     axes = inputs[0].axes
     if len(shape) == len(axes):
         return Outcome([Value(axes)])

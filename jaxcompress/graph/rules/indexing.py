@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.selection import select, selected
 
 __all__ = ["RULES"]
 
@@ -57,6 +59,9 @@ def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     """Pass the axes taken whole, and the batch axes of the indices."""
     labelling.use(inputs)
     numbers, (operand, indices, *_) = equation.params["dimension_numbers"], inputs
+    taken_indices = selected(equation, indices.indices)
+    if taken_indices is not None:
+        return Outcome([_select(labelling, equation, operand, *taken_indices)])
     sizes = equation.params["slice_sizes"]
     taken, left_out = [], (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     for dimension, axis in enumerate(operand.axes):
@@ -71,13 +76,31 @@ def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     ):
         batch[other] = labelling.tie(equation, operand.axes[own], batch[other])
     offsets, rest = iter(taken), iter(batch)
-    rank = len(equation.outvars[0].aval.shape)
+    rank = len(shape_of(equation.outvars[0]))
     axes = [next(offsets) if i in numbers.offset_dims else next(rest) for i in range(rank)]
     return Outcome([Value(tuple(axes))])
 
 
+def _select(
+    labelling: Labelling, equation: JaxprEqn, value: Value, dimension: int, indices: np.ndarray
+) -> Value:
+    """Take the labels at known indices; a single one must be kept."""
+    axes = list(value.axes)
+    labels = axes[dimension].labels
+    axes[dimension] = Axis(len(indices), None if labels is None else labels[indices])
+    if len(indices) == 1:
+        labelling.pin(equation, axes[dimension], "it is picked out by its index")
+        axes[dimension] = Axis(1)
+    return Value(tuple(axes))
+
+
 def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Take what is retained of each whole axis."""
+    taken = selected(node.equation, node.inputs[1].indices)
+    if taken is not None:
+        dimension, indices = taken
+        places = rewriting.places(node.inputs[0].axes[dimension], indices)
+        return [select(arrays[0], places, dimension)]
     sizes = tuple(
         rewriting.size(axis) if axis.size == size else size
         for axis, size in zip(node.inputs[0].axes, node.equation.params["slice_sizes"], strict=True)
@@ -115,7 +138,9 @@ def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     return Outcome([Value(tuple(axes))])
 
 
-SCATTERS = "scatter scatter-add scatter-mul scatter-max scatter-min scatter_add scatter_mul".split()
+SCATTERS = """
+scatter scatter-add scatter-sub scatter-mul scatter-max scatter-min scatter_add scatter_mul
+""".split()
 
 RULES = {
     "dynamic_slice": Rule(dynamic_slice, rebind_dynamic_slice),

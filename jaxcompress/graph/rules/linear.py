@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value, whole
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 
@@ -57,7 +57,7 @@ def conv_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
 
 
 def _is_depthwise(equation: JaxprEqn) -> bool:
-    inputs_per_group = equation.invars[1].aval.shape[
+    inputs_per_group = shape_of(equation.invars[1])[
         equation.params["dimension_numbers"].rhs_spec[1]
     ]
     return equation.params["feature_group_count"] > 1 and inputs_per_group == 1
@@ -68,7 +68,7 @@ def conv(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
     labelling.use(inputs)
     params = equation.params
     numbers = params["dimension_numbers"]
-    shape = equation.outvars[0].aval.shape
+    shape = shape_of(equation.outvars[0])
     if params["batch_group_count"] > 1:
         labelling.pin_all(equation, inputs, "a convolution with batch groups keeps its shape")
         return Outcome([whole(shape)])

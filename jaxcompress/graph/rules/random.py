@@ -8,7 +8,7 @@ from typing import Any
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Value, whole
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
 
@@ -17,7 +17,7 @@ __all__ = ["RULES", "drawn", "rebind_drawn"]
 
 def drawn(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label a newly made array freely: it can have any indices that its users keep."""
-    shape = equation.outvars[0].aval.shape
+    shape = shape_of(equation.outvars[0])
     return Outcome([labelling.fresh_value(shape, Kind.FREE)])
 
 
@@ -30,7 +30,7 @@ def rebind_drawn(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> lis
 def key(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Keys have no channels."""
     labelling.pin_all(equation, inputs, "it is the data of a random key")
-    return Outcome([whole(variable.aval.shape) for variable in equation.outvars])
+    return Outcome([whole(shape_of(variable)) for variable in equation.outvars])
 
 
 KEYS = "random_clone random_fold_in random_seed random_split random_unwrap random_wrap threefry2x32"

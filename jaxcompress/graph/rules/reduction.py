@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.interpret import Outcome, Rule
 from jaxcompress.graph.labelling import Labelling
 
@@ -22,7 +23,8 @@ __all__ = ["RULES"]
 def reduce(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Drop the reduced axes; where one is labelled, removing differs from masking."""
     labelling.use(inputs)
-    value, dropped = inputs[0], equation.params.get("axes", equation.params.get("dimensions"))
+    params = equation.params
+    value, dropped = inputs[0], params["axes" if "axes" in params else "dimensions"]
     name = equation.primitive.name
     for dimension in dropped:
         labelling.pin(equation, value.axes[dimension], f"it is reduced by {name}", hard=False)
@@ -66,7 +68,7 @@ def top_k(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> 
     axes = list(inputs[0].axes)
     dimension = equation.params.get("axis", len(axes) - 1)
     labelling.pin(equation, axes[dimension], "top_k runs along it")
-    axes[dimension] = Axis(equation.outvars[0].aval.shape[dimension])
+    axes[dimension] = Axis(shape_of(equation.outvars[0])[dimension])
     return Outcome([Value(tuple(axes)) for _ in equation.outvars])
 
 
@@ -74,7 +76,7 @@ def window(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     """Pass the axes that a window does not move along; pin the others."""
     labelling.use(inputs)
     value = inputs[-1] if equation.primitive.name == "select_and_scatter_add" else inputs[0]
-    shape = equation.outvars[0].aval.shape
+    shape = shape_of(equation.outvars[0])
     axes = []
     for dimension, axis in enumerate(value.axes):
         if not _is_still(equation, dimension):

@@ -10,7 +10,7 @@ fewer channels it is carried out as one `take`, since the ragged array in betwee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -19,11 +19,13 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Shuffle, Value, whole
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.deferred import Deferred
+from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.selection import select
 
-__all__ = ["RULES", "Deferred"]
+__all__ = ["RULES"]
 
 
 class Block(NamedTuple):
@@ -59,7 +61,7 @@ Block(inputs=(2,), outputs=(3,))]
 def reshape(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Merge and split axes block by block."""
     (value,) = inputs[:1]
-    shape = equation.outvars[0].aval.shape
+    shape = shape_of(equation.outvars[0])
     if 0 in shape or equation.params.get("dimensions") is not None:
         labelling.use(inputs)
         labelling.pin_all(equation, inputs, "it is reshaped in another order, or is empty")
@@ -70,7 +72,7 @@ def reshape(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
         axes += _block(labelling, equation, [value.axes[i] for i in block.inputs], block, shape)
     if not _is_plain(value, parts, axes):
         labelling.use([value, Value(tuple(axes))])
-    return Outcome([value.with_axes(tuple(axes))])
+    return Outcome([value.rearranged(tuple(axes), "reshape", shape)])
 
 
 def _is_plain(value: Value, parts: Sequence[Block], axes: Sequence[Axis]) -> bool:
@@ -181,24 +183,6 @@ def _only_varying(labels: np.ndarray) -> int | None:
     return varying[0] if len(varying) == 1 else None
 
 
-@dataclass(frozen=True)
-class Deferred:
-    """An array whose split into ragged factors is put off until they are merged again.
-
-    Attributes:
-        array: the array before the split.
-        places: for each dimension of the intended array, the dimension of `array` it is or is
-            part of.
-    """
-
-    array: Any
-    places: tuple[int, ...]
-
-    def transpose(self, permutation: Sequence[int]) -> Deferred:
-        """Permute the dimensions of the intended array."""
-        return replace(self, places=tuple(self.places[i] for i in permutation))
-
-
 def rebind_reshape(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Reshape to the smaller shape; put a ragged split off; carry a permutation out."""
     (array, *rest), (before, *_), (after,) = arrays, node.inputs, node.outputs
@@ -234,19 +218,9 @@ def _finish(rewriting: Rewriting, deferred: Deferred, parts: Sequence[Block], af
     for position, dimension in enumerate(proper):
         shuffle = shuffles[dimension]
         if shuffle is not None:
-            array = jnp.take(array, _places(rewriting, shuffle), axis=position)
+            kept = rewriting.places(shuffle.source, shuffle.permutation)
+            array = select(array, kept, position)
     return array.reshape(rewriting.sizes(after))
-
-
-def _places(rewriting: Rewriting, shuffle: Shuffle) -> np.ndarray:
-    """Return, for each retained index of the permutation, its place among those of the source."""
-    kept = rewriting.kept(shuffle.source)
-    if kept is None:
-        return shuffle.permutation
-    place = np.full(shuffle.source.size, -1)
-    place[kept] = np.arange(len(kept))
-    found = place[shuffle.permutation]
-    return found[found >= 0]
 
 
 RULES = {"reshape": Rule(reshape, rebind_reshape)}

@@ -7,7 +7,7 @@ artifact of the library names leaves this way, for Linen, NNX and Equinox alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -30,10 +30,16 @@ def path_string(key_path: Sequence[Any]) -> str:
     return "/".join(parts)
 
 
-def flatten_with_paths(tree: Any) -> tuple[dict[str, Any], Any]:
+def flatten_with_paths(
+    tree: Any, whole: Collection[str] = frozenset()
+) -> tuple[dict[str, Any], Any]:
     """Flatten a pytree into ``{path: leaf}`` (in tree order) and its treedef.
 
     ``jax.tree.unflatten(treedef, leaves.values())`` is the inverse.
+
+    Args:
+        tree: any pytree.
+        whole: paths of subtrees that are left whole, as if they were leaves.
 
     Raises:
         ValueError: if two leaves share one path.
@@ -43,7 +49,11 @@ def flatten_with_paths(tree: Any) -> tuple[dict[str, Any], Any]:
         >>> leaves
         {'a/b': 1.0, 'c': 2.0}
     """
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(tree)
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(
+        tree,
+        is_leaf=lambda path, _: bool(whole) and path_string(path) in whole,
+        is_leaf_takes_path=True,
+    )
     leaves = {path_string(key_path): leaf for key_path, leaf in pairs}
     if len(leaves) != len(pairs):
         names = [path_string(key_path) for key_path, _ in pairs]

@@ -1,0 +1,152 @@
+"""NNX and Equinox models as `(apply, variables)`: a pure function of a pytree of arrays.
+
+That pair is all that the library works on. The other way is one line each:
+
+NNX:     `nnx.merge(nnx.graphdef(model), small_variables)`, arrays may have other shapes;
+         `nnx.update(model, small_variables)` changes a model in place.
+Equinox: `eqx.combine(small_variables, model)`, where `model` is what the adapter was given.
+
+Such a smaller model runs where its code reads widths off its arrays; where it wrote them down
+(head counts, declared features), use `compression.function(apply)`, which is always right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxcompress.graph import Trainable, flatten_with_paths, inexact
+
+__all__ = ["equinox_trainable", "from_equinox", "from_nnx", "nnx_trainable"]
+
+
+def from_nnx(model: Any, *, train: bool = False) -> tuple[Callable[..., Any], Any]:
+    """Split an `nnx.Module` into a pure function and its variables; the model is left alone.
+
+    Args:
+        model: the module; what it is called with follows the variables in `apply`.
+        train: False for evaluation mode, as `model.eval()` sets it. True for training mode:
+            `apply` then returns `(outputs, state)`, where `state` holds the new value of all that
+            is no `nnx.Param` (batch statistics, random number counts). The variables after the
+            step are `nnx.merge_state(variables, state)`.
+
+    Returns:
+        `(apply, variables)`; the variables, an `nnx.State`, are the same for both modes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> apply, variables = from_nnx(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+        >>> apply(variables, jnp.ones((4, 3))).shape
+        (4, 2)
+        >>> sorted(flatten_with_paths(variables)[0])
+        ['bias', 'kernel']
+    """
+    from flax import nnx
+
+    in_mode = nnx.with_attributes(
+        model, deterministic=not train, use_running_average=not train, raise_if_not_found=False
+    )
+    graphdef, variables = nnx.split(in_mode)
+
+    def apply(variables: Any, *inputs: Any, **keywords: Any) -> Any:
+        merged = nnx.merge(graphdef, variables)
+        outputs = merged(*inputs, **keywords)
+        return (outputs, nnx.state(merged, nnx.Not(nnx.Param))) if train else outputs
+
+    return apply, variables
+
+
+def nnx_trainable(model: Any) -> Trainable:
+    """Return `trainable(path, leaf)`: accepts the leaves of the model that are `nnx.Param`.
+
+    Example:
+        >>> from flax import nnx
+        >>> trainable = nnx_trainable(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
+        >>> trainable("scale", None), trainable("mean", None)
+        (True, False)
+    """
+    from flax import nnx
+
+    paths = frozenset(flatten_with_paths(nnx.state(model, nnx.Param))[0])
+    return lambda path, leaf: path in paths
+
+
+def from_equinox(
+    model: Any, *, train: bool = False, axis_name: str = "batch"
+) -> tuple[Callable[..., Any], Any]:
+    """Split an Equinox model into a pure function of batches and its arrays.
+
+    Equinox models are called with one example; `apply` maps them over axis 0 of every input.
+
+    Args:
+        model: the module, or the pair `(module, state)` of `eqx.nn.make_with_state`, whose module
+            is called with the state last and returns `(outputs, state)`.
+        train: False for evaluation mode, as `eqx.nn.inference_mode` sets it. True for training
+            mode: for a pair, `apply` then returns `(outputs, state)`, and the variables after the
+            step are `(variables[0], state)`.
+        axis_name: of the batch, as the model's `BatchNorm` was told.
+
+    Returns:
+        `(apply, variables)`: `apply(variables, *inputs, key=None)`, where a key is split over the
+        examples and passed on; the arrays are the same for both modes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import equinox as eqx
+        >>> apply, variables = from_equinox(eqx.nn.Linear(3, 2, key=jax.random.key(0)))
+        >>> apply(variables, jnp.ones((4, 3))).shape
+        (4, 2)
+    """
+    import equinox as eqx
+
+    is_pair = isinstance(model, tuple)
+    in_mode = eqx.nn.inference_mode(model, value=not train)
+    variables, static = eqx.partition(in_mode, eqx.is_array)
+
+    def apply(variables: Any, *inputs: Any, key: jax.Array | None = None) -> Any:
+        whole = eqx.combine(variables, static)
+        module, state = whole if is_pair else (whole, None)
+        keys = None if key is None else jax.random.split(key, len(inputs[0]))
+
+        def one(example: tuple[Any, ...], key: jax.Array | None) -> Any:
+            arguments = (*example, state) if is_pair else example
+            return module(*arguments) if key is None else module(*arguments, key=key)
+
+        axes = (0, None) if is_pair else 0
+        mapped = jax.vmap(one, in_axes=(0, 0), out_axes=axes, axis_name=axis_name)
+        outputs = mapped(inputs, keys)
+        return outputs[0] if is_pair and not train else outputs
+
+    return apply, variables
+
+
+def equinox_trainable(model: Any) -> Trainable:
+    """Return `trainable(path, leaf)`: accepts inexact leaves outside `eqx.nn.State`.
+
+    Args:
+        model: what `from_equinox` was given.
+
+    Example:
+        >>> import equinox as eqx
+        >>> pair = eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, axis_name="batch", mode="batch")
+        >>> trainable = equinox_trainable(pair)
+        >>> leaves, _ = flatten_with_paths(from_equinox(pair)[1])
+        >>> [path for path, leaf in leaves.items() if trainable(path, leaf)]
+        ['0/weight', '0/bias']
+    """
+    import equinox as eqx
+
+    def mark(node: Any) -> Any:
+        is_state = isinstance(node, eqx.nn.State)
+        return jax.tree.map(lambda _: True, node) if is_state else False
+
+    marks = jax.tree.map(
+        mark,
+        eqx.filter(model, eqx.is_array),
+        is_leaf=lambda node: isinstance(node, eqx.nn.State),
+    )
+    states = frozenset(p for p, is_state in flatten_with_paths(marks)[0].items() if is_state)
+    return lambda path, leaf: path not in states and inexact(path, leaf)

@@ -1,0 +1,28 @@
+"""In and out: compressed networks as folders of safetensors and JSON, weights from elsewhere.
+
+`save` writes a compression and its variables, atomically; `load` gives the function and the
+variables back in a fresh process; `inspect` tells what a folder holds.
+"""
+
+from __future__ import annotations
+
+from jaxcompress.artifact.load import load
+from jaxcompress.artifact.save import save
+from jaxcompress.artifact.summary import inspect, num_bytes
+from jaxcompress.artifact.torch_weights import (
+    akamaster_resnet_name,
+    chengyangfu_vgg_name,
+    from_torch,
+    load_torch_weights,
+)
+
+__all__ = [
+    "akamaster_resnet_name",
+    "chengyangfu_vgg_name",
+    "from_torch",
+    "inspect",
+    "load",
+    "load_torch_weights",
+    "num_bytes",
+    "save",
+]

@@ -1,0 +1,110 @@
+"""Whether variables belong to a compression: before it, by original shapes, and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcompress.artifact.leaves import structs
+from jaxcompress.artifact.structure import Leaf, Structure
+from jaxcompress.graph import flatten_with_paths
+from jaxcompress.transforms import Compression
+
+__all__ = ["check_result", "fitted", "original_shapes"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def original_shapes(spec: Mapping[str, Any], shapes: Shapes) -> Shapes | None:
+    """Return the leaf shapes before a compression from those after it.
+
+    None where a spec's kind does not tell them.
+
+    Example:
+        >>> spec = {"kind": "shrink", "leaves": {"a": {"shape": [4, 3], "keep": {"0": [1]}}}}
+        >>> original_shapes(spec, {"a": (1, 3), "b": (2,)})
+        {'a': (4, 3), 'b': (2,)}
+    """
+    if spec["kind"] == "shrink":
+        touched = {path: tuple(leaf["shape"]) for path, leaf in spec["leaves"].items()}
+        return {**shapes, **touched}
+    if spec["kind"] != "chain":
+        return None
+    found: Shapes | None = shapes
+    for step in reversed(spec["steps"]):
+        found = None if found is None else original_shapes(step, found)
+    return found
+
+
+def check_result(
+    compression: Compression, leaves: Mapping[str, Leaf], original: Shapes | None
+) -> None:
+    """Raise unless the leaves are what the compression makes of variables of `original` shapes.
+
+    Raises:
+        ValueError: if they are not; nothing is checked where `original` is None.
+    """
+    if original is None:
+        return
+    before = {
+        path: jax.ShapeDtypeStruct(shape, _dtype(leaves[path]) if path in leaves else jnp.float32)
+        for path, shape in original.items()
+    }
+    after = {path: leaf.shape for path, leaf in compression.variables(before).items()}
+    problems = _mismatches(after, {path: leaf.shape for path, leaf in leaves.items()})
+    if problems:
+        raise ValueError(
+            f"an artifact holds the compressed variables, but {'; '.join(problems)}; save what "
+            "compression.variables(variables) returns"
+        )
+
+
+def fitted(structure: Structure, compression: Compression, like: Any) -> tuple[list[str], Any]:
+    """Return the paths, in tree order, and the treedef of the compressed form of `like`.
+
+    Args:
+        structure: of the artifact.
+        compression: made from its spec.
+        like: variables of the original network, arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+        ValueError: if `like` is another network's; all leaves that differ are named.
+    """
+    before = structs(like)
+    if structure.original_shapes is not None:
+        own = {path: leaf.shape for path, leaf in flatten_with_paths(before)[0].items()}
+        _require(_mismatches(structure.original_shapes, own))
+    small, treedef = flatten_with_paths(compression.variables(before))
+    stored = {path: (leaf.shape, leaf.dtype) for path, leaf in structure.leaves.items()}
+    _require(_mismatches(stored, {p: (leaf.shape, str(leaf.dtype)) for p, leaf in small.items()}))
+    return list(small), treedef
+
+
+def _require(problems: list[str]) -> None:
+    if problems:
+        raise ValueError(
+            "`like` must be the variables, before compression, of the network that was saved, but "
+            f"it is another network's: {'; '.join(problems)}; build the network with the "
+            "configuration that it was saved with"
+        )
+
+
+def _mismatches(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    missing = [
+        f"{path}: missing, expected {e}" for path, e in expected.items() if path not in found
+    ]
+    unexpected = [f"{path}: unexpected, {f}" for path, f in found.items() if path not in expected]
+    misshapen = [
+        f"{path}: {found[path]}, expected {e}"
+        for path, e in expected.items()
+        if path in found and found[path] != e
+    ]
+    return missing + unexpected + misshapen
+
+
+def _dtype(leaf: Leaf) -> Any:
+    """Return the dtype; of keys that of their key data, which does as well for shapes."""
+    return jnp.dtype("uint32" if leaf.key_impl else leaf.dtype)

@@ -1,0 +1,169 @@
+"""The numbers of an artifact: leaves of variables to and from safetensors.
+
+Random keys are stored as their key data, an array with further axes; everything else as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+
+from jaxcompress.artifact.structure import DataFile, Leaf
+from jaxcompress.graph.internals import is_key
+
+__all__ = ["describe", "host_arrays", "read_leaves", "structs"]
+
+DTYPES = {
+    "bool": "BOOL",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+}
+"""What safetensors calls each dtype that an artifact can hold."""
+
+
+def structs(tree: Any) -> Any:
+    """Return the tree with the shape and dtype that JAX sees in place of each leaf.
+
+    Example:
+        >>> structs({"a": np.ones(2)})["a"].dtype.name
+        'float32'
+    """
+    return jax.eval_shape(lambda same: same, tree)
+
+
+def describe(leaves: Mapping[str, Any]) -> dict[str, Leaf]:
+    """Describe arrays by path, refusing at once all that an artifact cannot hold.
+
+    Raises:
+        TypeError: if a leaf is no array, or of a dtype that safetensors lacks.
+
+    Example:
+        >>> describe({"a": jnp.ones(2), "b": jax.random.key(0)})["b"]
+        Leaf(shape=(), dtype='key<fry>', key_impl='threefry2x32')
+    """
+    wrong = [f"{p}: {type(x).__name__}" for p, x in leaves.items() if not _is_array(x)]
+    if wrong:
+        raise TypeError(
+            f"every leaf of the saved variables must be an array with values, but {wrong} are not; "
+            "save what `compression.variables` returned for arrays"
+        )
+    described = {path: _describe(leaf) for path, leaf in leaves.items()}
+    unknown = [
+        f"{path}: {leaf.dtype}"
+        for path, leaf in described.items()
+        if leaf.key_impl is None and leaf.dtype not in DTYPES
+    ]
+    if unknown:
+        raise TypeError(
+            f"an artifact holds the dtypes {', '.join(DTYPES)} and random keys, but {unknown} are "
+            "none of them; convert these leaves"
+        )
+    return described
+
+
+def _is_array(leaf: Any) -> bool:
+    is_traced = isinstance(leaf, jax.core.Tracer)
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float) and not is_traced
+
+
+def _describe(leaf: Any) -> Leaf:
+    aval = structs(leaf)
+    impl = str(jax.random.key_impl(leaf)) if is_key(aval.dtype) else None
+    return Leaf(aval.shape, str(aval.dtype), impl)
+
+
+def host_arrays(leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Copy leaves to the host as safetensors wants them: key data for keys, last axis fastest."""
+    data = {
+        path: jax.random.key_data(leaf) if is_key(getattr(leaf, "dtype", None)) else leaf
+        for path, leaf in leaves.items()
+    }
+    arrays = jax.device_get({path: jnp.asarray(leaf) for path, leaf in data.items()})
+    return {path: np.asarray(array, order="C") for path, array in arrays.items()}
+
+
+def read_leaves(folder: Path, file: DataFile, expected: Mapping[str, Leaf]) -> dict[str, jax.Array]:
+    """Read the leaves, after checking the file against its size, digest and description.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is truncated, was changed, holds other leaves than `expected`, or needs
+            64-bit types that are switched off.
+    """
+    tensors = dict(safetensors.deserialize(_checked_bytes(folder / file.name, file)))
+    problems = [f"{path}: missing" for path in expected if path not in tensors]
+    problems += [f"{path}: unexpected" for path in tensors if path not in expected]
+    problems += [
+        f"{path}: {tensors[path]['dtype']} {tensors[path]['shape']} instead of {leaf}"
+        for path, leaf in expected.items()
+        if path in tensors and not _fits(leaf, tensors[path])
+    ]
+    if problems:
+        raise ValueError(
+            f"{folder / file.name} must hold the leaves that the structure lists, but "
+            f"{'; '.join(problems)}; copy the artifact again or save it again"
+        )
+    _check_x64(expected)
+    return {path: _array(leaf, tensors[path]) for path, leaf in expected.items()}
+
+
+def _checked_bytes(path: Path, file: DataFile) -> bytes:
+    remedy = "copy the artifact again or save it again"
+    if not path.is_file():
+        raise FileNotFoundError(f"the structure names {path}, but it is missing; {remedy}")
+    size = path.stat().st_size
+    if size != file.size:
+        how = "truncated" if size < file.size else "longer"
+        raise ValueError(f"{path} must have {file.size} bytes, but {size}: it is {how}; {remedy}")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise ValueError(f"{path} must have the recorded sha256, but it was changed; {remedy}")
+    return data
+
+
+def _fits(leaf: Leaf, tensor: Mapping[str, Any]) -> bool:
+    shape = tuple(tensor["shape"])
+    if leaf.key_impl is not None:
+        return tensor["dtype"] == "U32" and shape[: len(leaf.shape)] == leaf.shape
+    return tensor["dtype"] == DTYPES.get(leaf.dtype) and shape == leaf.shape
+
+
+def _check_x64(expected: Mapping[str, Leaf]) -> None:
+    """Refuse what JAX would silently turn into 32 bits."""
+    wide = [
+        f"{path}: {leaf.dtype}"
+        for path, leaf in expected.items()
+        if leaf.key_impl is None
+        and jax.dtypes.canonicalize_dtype(leaf.dtype) != jnp.dtype(leaf.dtype)
+    ]
+    if wide:
+        raise ValueError(
+            f"leaves keep their dtype, but 64-bit types are switched off and {wide} need them; "
+            'call jax.config.update("jax_enable_x64", True) first'
+        )
+
+
+def _array(leaf: Leaf, tensor: Mapping[str, Any]) -> jax.Array:
+    dtype = jnp.dtype("uint32" if leaf.key_impl else leaf.dtype)
+    array = jnp.asarray(np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"]))
+    return jax.random.wrap_key_data(array, impl=leaf.key_impl) if leaf.key_impl else array

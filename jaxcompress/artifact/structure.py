@@ -1,0 +1,167 @@
+"""`structure.json`: everything about an artifact but the numbers, protected by a digest of itself.
+
+The file names the one data file that belongs to it, so that replacing this one file replaces the
+whole artifact at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["FORMAT", "NAME", "DataFile", "Leaf", "Structure", "parse", "plain", "read", "text_of"]
+
+FORMAT = 1
+"""The format version that this library writes, and the newest that it reads."""
+
+NAME = "structure.json"
+
+
+class Leaf(NamedTuple):
+    """What is known of a stored leaf without its numbers.
+
+    Attributes:
+        shape: of the leaf; of keys, not of their key data.
+        dtype: name of the dtype, e.g. `bfloat16` or `key<fry>`.
+        key_impl: name of the random number generator of typed keys, None for other leaves.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    key_impl: str | None = None
+
+
+class DataFile(NamedTuple):
+    """The safetensors file of an artifact.
+
+    Attributes:
+        name: in the artifact's folder.
+        size: in bytes.
+        sha256: hexadecimal digest of its content.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The content of `structure.json`.
+
+    Attributes:
+        spec: of the compression.
+        leaves: the stored leaves by path, in the order of the saved tree.
+        original_shapes: `{path: shape}` before the compression; None where its kind does not tell.
+        nested: whether the saved tree was nested dicts with string keys, so that paths alone
+            rebuild it.
+        file: where the numbers lie.
+        network: `{"name": ..., "config": {...}}` of a shipped network, or None.
+        metadata: the user's own notes.
+        library: version of jaxcompress that wrote the artifact.
+    """
+
+    spec: Mapping[str, Any]
+    leaves: Mapping[str, Leaf]
+    original_shapes: Mapping[str, tuple[int, ...]] | None
+    nested: bool
+    file: DataFile
+    network: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    library: str = "unknown"
+
+
+def plain(value: Any, what: str) -> Any:
+    """Return `value` as it comes back from JSON, which must be equal to it.
+
+    Raises:
+        ValueError: if JSON cannot hold it, or changes it.
+
+    Example:
+        >>> plain({"width": [4, 8]}, "the metadata")
+        {'width': [4, 8]}
+    """
+    remedy = "use str, int, float, bool, None, lists and dicts with string keys only"
+    try:
+        copy = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be plain JSON, but {error}; {remedy}") from error
+    if copy != value:
+        raise ValueError(f"{what} must survive JSON, but {value!r} becomes {copy!r}; {remedy}")
+    return copy
+
+
+def text_of(structure: Structure) -> str:
+    """Write a structure as JSON, with its digest.
+
+    Example:
+        >>> one = Structure({}, {"a": Leaf((2,), "int8")}, None, True, DataFile("f", 0, ""))
+        >>> parse(text_of(one), "structure.json") == one
+        True
+    """
+    content = asdict(structure)
+    content["leaves"] = {path: leaf._asdict() for path, leaf in structure.leaves.items()}
+    content["file"] = structure.file._asdict()
+    content = {"format": FORMAT, **content}
+    # One entry per line: indented lists of kept indices would take thousands.
+    entries = {**content, "sha256": _digest(content)}.items()
+    return "{\n" + ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in entries) + "\n}\n"
+
+
+def parse(text: str, name: str) -> Structure:
+    """Read what `text_of` wrote; `name` is the file's, for errors.
+
+    Raises:
+        ValueError: if the text is truncated, was changed, or is of a newer format.
+    """
+    try:
+        content = json.loads(text)
+        version = int(content.pop("format"))
+        digest = content.pop("sha256", None)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(
+            f"{name} must be the JSON object that `save` wrote, but it is truncated or something "
+            f"else ({error!r}); copy the artifact again or save it again"
+        ) from error
+    if version > FORMAT:
+        raise ValueError(
+            f"{name} has format {version}, but this version of jaxcompress reads formats up to "
+            f"{FORMAT}; update jaxcompress"
+        )
+    if digest != _digest({"format": version, **content}):
+        raise ValueError(
+            f"{name} must be as `save` wrote it, but its sha256 does not match its content: it was "
+            "changed; copy the artifact again or save it again"
+        )
+    leaves = {
+        path: Leaf(tuple(leaf["shape"]), leaf["dtype"], leaf["key_impl"])
+        for path, leaf in content.pop("leaves").items()
+    }
+    shapes = content.pop("original_shapes")
+    original = shapes and {path: tuple(shape) for path, shape in shapes.items()}
+    file = DataFile(**content.pop("file"))
+    return Structure(leaves=leaves, original_shapes=original, file=file, **content)
+
+
+def read(folder: Path) -> Structure:
+    """Read the structure of the artifact in `folder`.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged or of a newer format.
+    """
+    file = folder / NAME
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"an artifact is a folder with a {NAME}, but there is no {file}; pass the folder that "
+            "was given to `save`"
+        )
+    return parse(file.read_bytes().decode(errors="replace"), str(file))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

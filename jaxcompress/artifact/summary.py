@@ -1,0 +1,90 @@
+"""What an artifact is, without loading its numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcompress.artifact.structure import NAME, Structure, read
+from jaxcompress.graph import default_trainable
+
+__all__ = ["inspect", "num_bytes"]
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Summarise an artifact without loading its numbers.
+
+    Returns:
+        `kinds`: of the compressions, in order; `params` and `original_params`: trainable values
+        (Linen's `params`, elsewhere all inexact leaves) after and before, the latter None where
+        the compression does not tell; `bytes`: on disk; `leaves`: how many; `network`, `metadata`
+        and the `library` version, as saved.
+
+    Raises:
+        FileNotFoundError: if there is no artifact.
+        ValueError: if its structure is damaged or of a newer format.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxcompress.artifact import save
+        >>> from jaxcompress.transforms import chain
+        >>> folder = tempfile.mkdtemp()
+        >>> save(folder, chain(), {"a": jnp.ones((2, 3))})
+        >>> summary = inspect(folder)
+        >>> summary["kinds"], summary["params"], summary["original_params"]
+        ([], 6, 6)
+    """
+    structure = read(Path(path))
+    now = {own: leaf.shape for own, leaf in structure.leaves.items()}
+    before = structure.original_shapes
+    return {
+        "kinds": _kinds(structure.spec),
+        "params": _params(structure, now),
+        "original_params": None if before is None else _params(structure, before),
+        "bytes": num_bytes(path),
+        "leaves": len(structure.leaves),
+        "network": structure.network,
+        "metadata": structure.metadata,
+        "library": structure.library,
+    }
+
+
+def num_bytes(path: str | os.PathLike[str]) -> int:
+    """Return the bytes on disk of an artifact: its data and its structure.
+
+    Raises:
+        FileNotFoundError: if there is no artifact, or half of one.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxcompress.artifact import save
+        >>> from jaxcompress.transforms import chain
+        >>> folder = tempfile.mkdtemp()
+        >>> save(folder, chain(), {"a": jnp.ones(1000)})
+        >>> 4000 < num_bytes(folder) < 6000
+        True
+    """
+    folder = Path(path)
+    return sum((folder / name).stat().st_size for name in (NAME, read(folder).file.name))
+
+
+def _kinds(spec: Mapping[str, Any]) -> list[str]:
+    if spec["kind"] != "chain":
+        return [spec["kind"]]
+    return [kind for step in spec["steps"] for kind in _kinds(step)]
+
+
+def _params(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    trainable = default_trainable(shapes)
+    leaves = {
+        own: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(leaf.dtype))
+        for own, leaf in structure.leaves.items()
+        if leaf.key_impl is None
+    }
+    return sum(math.prod(shapes[own]) for own, leaf in leaves.items() if trainable(own, leaf))

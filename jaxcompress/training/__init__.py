@@ -1,0 +1,47 @@
+"""Training: pure steps, evaluation, BatchNorm re-estimation and checkpoints.
+
+`train_step` and `jit_step` advance a `TrainState`; `evaluate` measures it; `reestimate` renews
+BatchNorm statistics after a compression; `save` and `restore` interrupt and continue a run.
+"""
+
+from __future__ import annotations
+
+from jaxcompress.graph.trainable import (
+    Leaves,
+    Trainable,
+    combine,
+    default_trainable,
+    in_params,
+    inexact,
+    partition,
+    replace_leaves,
+)
+from jaxcompress.training.batch_stats import TrainApply, reestimate
+from jaxcompress.training.checkpoint import restore, save
+from jaxcompress.training.evaluate import Apply, EvalStep, eval_step, evaluate
+from jaxcompress.training.step import Loss, Step, TrainState, init_state, jit_step, train_step
+
+__all__ = [
+    "Apply",
+    "EvalStep",
+    "Leaves",
+    "Loss",
+    "Step",
+    "TrainApply",
+    "TrainState",
+    "Trainable",
+    "combine",
+    "default_trainable",
+    "eval_step",
+    "evaluate",
+    "in_params",
+    "inexact",
+    "init_state",
+    "jit_step",
+    "partition",
+    "reestimate",
+    "replace_leaves",
+    "restore",
+    "save",
+    "train_step",
+]

@@ -1,0 +1,172 @@
+"""Training and evaluation steps: pure functions of (state, batch, key).
+
+`train_step` makes a step of a loss and an optax optimizer. The step knows no devices: jit it over
+a mesh (`jit_step`), or give it an axis name and wrap it in `jax.shard_map` or `jax.pmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxcompress.graph.trainable import (
+    Leaves,
+    Trainable,
+    combine,
+    inexact,
+    partition,
+    replace_leaves,
+)
+from jaxcompress.parallel import batch_sharding, replicated
+from jaxcompress.paths import flatten_with_paths
+
+__all__ = ["Loss", "Step", "TrainState", "init_state", "jit_step", "train_step"]
+
+Loss: TypeAlias = Callable[[Any, Any, jax.Array], tuple[jax.Array, tuple[Any, dict[str, Any]]]]
+"""`loss(variables, batch, key) -> (scalar, (new_state, metrics))`."""
+
+Step: TypeAlias = Callable[["TrainState", Any, jax.Array], tuple["TrainState", dict[str, Any]]]
+"""`step(state, batch, key) -> (state, metrics)`."""
+
+
+class TrainState(NamedTuple):
+    """All that a training step changes.
+
+    Attributes:
+        variables: the network's variables.
+        opt_state: the optimizer's state over the trainable leaves ``{path: leaf}``.
+        step: `int32[]`, the number of steps taken.
+    """
+
+    variables: Any
+    opt_state: optax.OptState
+    step: jax.Array
+
+
+def init_state(
+    variables: Any, tx: optax.GradientTransformation, *, trainable: Trainable | None = None
+) -> TrainState:
+    """Start training from `variables`; `tx` is initialised on the flat ``{path: leaf}`` params.
+
+    Example:
+        >>> state = init_state({"params": {"scale": jnp.ones(2)}}, optax.trace(0.9))
+        >>> sorted(state.opt_state.trace)
+        ['params/scale']
+    """
+    params, _ = partition(variables, trainable)
+    return TrainState(variables, tx.init(params), jnp.zeros((), jnp.int32))
+
+
+def train_step(
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    *,
+    axis_name: str | None = None,
+    trainable: Trainable | None = None,
+) -> Step:
+    """Make the step that lowers `loss` by one update of `tx`.
+
+    With θ the trainable leaves, Δ = tx.update(∇_θ loss(variables, batch, key)) and θ ← θ + Δ.
+
+    Without `axis_name` the step is a function of the whole batch, on any number of devices. With
+    it, gradients, metrics and inexact new state are averaged over that axis, for a state that
+    every device holds whole (`in_specs=P()` under `jax.shard_map`) and batches of equal size.
+    Two things then differ from the single-device step unless the loss takes care of them:
+
+    * BatchNorm normalises by the statistics of each device's own examples unless the module is
+      told to average over the axis (Linen: `BatchNorm(axis_name=...)`).
+    * `key` is used as passed, by every device alike. Per-example views want that; for dropout,
+      fold `jax.lax.axis_index(axis_name)` into it inside the loss.
+
+    Args:
+        loss: `loss(variables, batch, key) -> (scalar, (new_state, metrics))`. `new_state` holds
+            the non-trainable leaves to replace, e.g. ``{"batch_stats": ...}`` or ``{}``;
+            `metrics` is a dict of scalars, to which the step adds ``"loss"``.
+        tx: any optax optimizer.
+        axis_name: the axis of the surrounding `jax.shard_map` or `jax.pmap`.
+        trainable: what is optimized; default `default_trainable(variables)`.
+
+    Returns:
+        `step(state, batch, key) -> (state, metrics)`.
+
+    Example:
+        >>> def loss(variables, batch, key):
+        ...     return (variables["scale"] - batch.mean()) ** 2, ({}, {})
+        >>> tx = optax.sgd(0.5)
+        >>> step = train_step(loss, tx)
+        >>> state = init_state({"scale": jnp.float32(1.0)}, tx)
+        >>> state, metrics = step(state, jnp.full(4, 3.0), jax.random.key(0))
+        >>> float(state.variables["scale"]), float(metrics["loss"])
+        (3.0, 4.0)
+    """
+
+    def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, dict[str, Any]]:
+        params, rest = partition(state.variables, trainable)
+
+        def objective(params: Leaves) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
+            return loss(combine(params, rest, like=state.variables), batch, key)
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (value, (new_state, metrics)), gradients = gradient(_per_device(params, axis_name))
+        gradients, new_state, metrics = _average(
+            (gradients, new_state, {"loss": value, **metrics}), axis_name
+        )
+        updates, opt_state = tx.update(gradients, state.opt_state, params)
+        variables = combine(optax.apply_updates(params, updates), rest, like=state.variables)
+        _check_not_trainable(new_state, params)
+        return TrainState(replace_leaves(variables, new_state), opt_state, state.step + 1), metrics
+
+    return step
+
+
+def _per_device(params: Leaves, axis_name: str | None) -> Leaves:
+    """Mark params as each device's own, so that their gradients are local under shard_map.
+
+    The gradient of a value shared by all devices is already a sum over them; averaging it again
+    would leave it too large by the number of devices.
+    """
+    return params if axis_name is None else jax.lax.pcast(params, axis_name, to="varying")
+
+
+def _average(tree: Any, axis_name: str | None) -> Any:
+    """Average the inexact leaves over the axis; counters and keys stay as they are."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(
+        lambda leaf: jax.lax.pmean(leaf, axis_name) if inexact("", leaf) else leaf, tree
+    )
+
+
+def _check_not_trainable(new_state: Any, params: Leaves) -> None:
+    repeated = sorted(flatten_with_paths(new_state)[0].keys() & params.keys())
+    if repeated:
+        raise ValueError(
+            f"a leaf is either optimized or replaced by new state, but these are both: {repeated}; "
+            "leave them out of new_state, or exclude them by trainable="
+        )
+
+
+def jit_step(step: Step, mesh: Mesh) -> Step:
+    """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
+
+    The state passed is donated: its buffers are reused and it must not be read again.
+
+    Example:
+        >>> from jaxcompress.parallel import mesh
+        >>> def loss(variables, batch, key):
+        ...     return (variables["scale"] - batch.mean()) ** 2, ({}, {})
+        >>> tx = optax.sgd(0.5)
+        >>> step = jit_step(train_step(loss, tx), mesh(jax.devices()[:1]))
+        >>> state = init_state({"scale": jnp.float32(1.0)}, tx)
+        >>> int(step(state, jnp.full(4, 3.0), jax.random.key(0))[0].step)
+        1
+    """
+    whole, split = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(
+        step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
+    )

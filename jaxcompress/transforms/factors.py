@@ -1,0 +1,158 @@
+"""The arithmetic of low-rank kernels, on arrays alone: kernel -> matrices -> two factors.
+
+A kernel, rearranged as its contraction uses it, becomes one matrix per group; the matrix is split
+into U sqrt(S) and sqrt(S) V^T; each factor becomes the kernel of one of the two operations. For the
+`spatial` form the matrix has rows (first window axis, input) and columns (second window axis,
+output), so that the factors are D x 1 and 1 x D kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["Decomposition", "decompose", "rearrange", "split", "to_factors", "to_matrices"]
+
+Layout = Mapping[str, Any]
+
+
+class Decomposition(NamedTuple):
+    """Singular value decompositions of one site's matrices.
+
+    Attributes:
+        left: `[..., groups, rows, full]`.
+        values: `[..., groups, full]`, falling.
+        right: `[..., groups, full, columns]`.
+    """
+
+    left: jax.Array
+    values: jax.Array
+    right: jax.Array
+
+
+def rearrange(leaf: Any, steps: Sequence[tuple[str, Sequence[int]]]) -> Any:
+    """Bring a leaf into the shape in which it is contracted; scanned axes stay in front.
+
+    Example:
+        >>> rearrange(jnp.ones((4, 2, 3)), [("slice", ()), ("transpose", (1, 0))]).shape
+        (4, 3, 2)
+    """
+    if not steps:
+        return leaf
+    (name, numbers), rest = steps[0], steps[1:]
+    if name == "slice":
+        return jax.vmap(lambda own: rearrange(own, rest))(leaf)
+    changed = jnp.transpose(leaf, numbers) if name == "transpose" else leaf.reshape(numbers)
+    return rearrange(changed, rest)
+
+
+def _row_and_column_dimensions(form: str, layout: Layout) -> tuple[list[int], list[int]]:
+    """Return the kernel's dimensions that make up the rows and the columns of its matrix."""
+    if form == "dense":
+        return list(layout["contracted"]), list(layout["free"])
+    if form == "channel":
+        return [*layout["window"], layout["input"]], [layout["output"]]
+    first, second = layout["window"]
+    return [first, layout["input"]], [second, layout["output"]]
+
+
+def to_matrices(kernel: jax.Array, form: str, layout: Layout) -> jax.Array:
+    """Return the kernel as matrices `[groups, rows, columns]`.
+
+    Args:
+        kernel: as it is contracted (see `rearrange`), without scanned axes.
+        form: "dense", "channel" or "spatial".
+        layout: which dimension is what.
+    """
+    rows, columns = _row_and_column_dimensions(form, layout)
+    groups = layout.get("groups", 1)
+    if form == "dense":
+        shape = (1, prod(kernel.shape[i] for i in rows), -1)
+        return kernel.transpose(*rows, *columns).reshape(shape)
+    output = layout["output"]
+    per_group = kernel.shape[output] // groups
+    split_kernel = kernel.reshape(
+        *kernel.shape[:output], groups, per_group, *kernel.shape[output + 1 :]
+    )
+    # The group axis stands before the output axis: later dimensions have moved by one.
+    rows, columns = ([i + (i >= output) for i in part] for part in (rows, columns))
+    moved = split_kernel.transpose(output, *rows, *columns)
+    return moved.reshape(groups, prod(split_kernel.shape[i] for i in rows), -1)
+
+
+def decompose(matrices: jax.Array, root: jax.Array | None = None) -> Decomposition:
+    """Decompose matrices M, or root^T M where the rows are weighted by a covariance root root^T.
+
+    With C = E[x x^T] = R R^T the covariance of what the rows are multiplied with, the rank-r
+    truncation of R^T M minimises E |x^T (M - M_r)|^2; its left factor is R^-T U sqrt(S).
+
+    Args:
+        matrices: `[..., rows, columns]`.
+        root: R, `[..., rows, rows]`, lower triangular; None for the plain decomposition.
+    """
+    if root is None:
+        return Decomposition(*jnp.linalg.svd(matrices, full_matrices=False))
+    left, values, right = jnp.linalg.svd(root.mT @ matrices, full_matrices=False)
+    solved = jax.scipy.linalg.solve_triangular(root, left, lower=True, trans="T")
+    return Decomposition(solved, values, right)
+
+
+def split(parts: Decomposition, rank: int) -> tuple[jax.Array, jax.Array]:
+    """Return U sqrt(S) and sqrt(S) V^T, cut to `rank`: `[..., rows, rank]`, `[..., rank, columns]`.
+
+    Example:
+        >>> matrix = jnp.array([[[3.0, 0.0], [0.0, 1.0]]])
+        >>> left, right = split(decompose(matrix), 1)
+        >>> jnp.round(left @ right, 5).tolist()
+        [[[3.0, 0.0], [0.0, 0.0]]]
+    """
+    root = jnp.sqrt(parts.values[..., :rank])
+    return parts.left[..., :rank] * root[..., None, :], root[..., :, None] * parts.right[
+        ..., :rank, :
+    ]
+
+
+def to_factors(
+    left: jax.Array, right: jax.Array, kernel: Sequence[int], form: str, layout: Layout
+) -> tuple[jax.Array, jax.Array]:
+    """Return the kernels of the two operations.
+
+    Args:
+        left: `[groups, rows, rank]`.
+        right: `[groups, rank, columns]`.
+        kernel: shape of the kernel that they replace, as it is contracted.
+        form: "dense", "channel" or "spatial".
+        layout: which dimension is what.
+
+    Returns:
+        For a dot `[contracted..., rank]` and `[rank, free...]`; for a convolution two kernels in
+        its own dimension order, whose groups' outputs stand one after the other.
+    """
+    groups, _, rank = left.shape
+    rows, columns = _row_and_column_dimensions(form, layout)
+    if form == "dense":
+        first = left[0].reshape(*(kernel[i] for i in rows), rank)
+        return first, right[0].reshape(rank, *(kernel[i] for i in columns))
+    sizes = dict(enumerate(kernel))
+    sizes[layout["output"]] //= groups
+    own = left.reshape(groups, *(sizes[i] for i in rows), rank)
+    other = right.reshape(groups, rank, *(sizes[i] for i in columns))
+    first = _to_kernel(own, [*rows, layout["output"]], len(kernel), layout["output"])
+    second = _to_kernel(other, [layout["input"], *columns], len(kernel), layout["output"])
+    return first, second
+
+
+def _to_kernel(array: jax.Array, dimensions: Sequence[int], rank: int, output: int) -> jax.Array:
+    """Order `[groups, *dimensions]` as a kernel; dimensions that are not named get size 1."""
+    missing = [i for i in range(rank) if i not in dimensions]
+    array = array.reshape(*array.shape, *[1] * len(missing))
+    order = [*dimensions, *missing]
+    ordered = array.transpose(0, *(1 + order.index(i) for i in range(rank)))
+    grouped = jnp.moveaxis(ordered, 0, output)
+    shape = list(ordered.shape[1:])
+    shape[output] *= array.shape[0]
+    return grouped.reshape(shape)

@@ -1,0 +1,128 @@
+"""Re-estimated BatchNorm statistics are those of the batches, whatever the momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxcompress import parallel
+from jaxcompress.training import reestimate
+
+KEY = jax.random.key(0)
+
+
+class Net(nn.Module):
+    momentum: float = 0.99
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = True) -> jax.Array:
+        x = nn.Conv(4, (3, 3), name="first")(images)
+        x = nn.BatchNorm(use_running_average=not train, momentum=self.momentum)(x)
+        x = nn.Conv(3, (3, 3))(nn.relu(x))
+        return nn.BatchNorm(use_running_average=not train, momentum=self.momentum)(x)
+
+
+def train_apply(momentum: float) -> Callable[..., Any]:
+    net = Net(momentum)
+    return lambda variables, images, key: net.apply(variables, images, mutable=["batch_stats"])
+
+
+@pytest.fixture(scope="module")
+def batches() -> jax.Array:
+    """Five batches far from each other, so that only exact averaging is right."""
+    noise = jax.random.normal(jax.random.key(1), (5, 8, 6, 6, 2))
+    return noise * jnp.arange(1.0, 6.0)[:, None, None, None, None] + 30
+
+
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    variables = Net().init(KEY, jnp.zeros((1, 6, 6, 2)))
+    stats = jax.tree.map(lambda leaf: leaf + 7, variables["batch_stats"])
+    return {**variables, "batch_stats": stats}
+
+
+def first_layer(variables: Any, batches: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance over all examples at once, in float64."""
+    images = batches.reshape(-1, *batches.shape[2:])
+    outputs = nn.Conv(4, (3, 3)).apply({"params": variables["params"]["first"]}, images)
+    outputs = np.asarray(outputs, np.float64)
+    return outputs.mean((0, 1, 2)), outputs.var((0, 1, 2))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
+def test_statistics_are_those_of_all_examples(
+    variables: Any, batches: jax.Array, momentum: float
+) -> None:
+    new = reestimate(train_apply(momentum), variables, batches, KEY)
+    mean, var = first_layer(variables, batches)
+    found = new["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(found["mean"], mean, rtol=1e-5)
+    # Flax itself computes var as E[x^2] - E[x]^2 in float32, with mean^2 / var up to 1e3 here.
+    np.testing.assert_allclose(found["var"], var, rtol=1e-3)
+    jax.tree.map(np.testing.assert_array_equal, new["params"], variables["params"])
+
+
+def test_momentum_does_not_matter(variables: Any, batches: jax.Array) -> None:
+    exact = reestimate(train_apply(0.0), variables, batches, KEY)
+    for momentum in (0.9, 0.999):
+        new = reestimate(train_apply(momentum), variables, batches, KEY)
+        # 1 - m is known to about 6e-8, which is 6e-5 of 0.001.
+        jax.tree.map(
+            lambda a, b, m=momentum: np.testing.assert_allclose(a, b, rtol=1e-7 / (1 - m) + 1e-6),
+            new["batch_stats"],
+            exact["batch_stats"],
+        )
+
+
+def test_momentum_one_keeps_its_statistics(variables: Any, batches: jax.Array) -> None:
+    new = reestimate(train_apply(1.0), variables, batches, KEY)
+    jax.tree.map(np.testing.assert_array_equal, new, variables)
+
+
+def test_sharded_batches_give_the_same_with_one_compilation(
+    variables: Any, batches: jax.Array
+) -> None:
+    mesh, plain = parallel.mesh(), train_apply(0.9)
+    traces = []
+
+    def counted(*args: Any) -> Any:
+        traces.append(1)
+        return plain(*args)
+
+    sharded = jax.device_put(batches, NamedSharding(mesh, P(None, "data")))
+    first = reestimate(counted, parallel.replicate(variables, mesh), sharded, KEY)
+    count = len(traces)
+    reestimate(counted, parallel.replicate(variables, mesh), sharded + 1, KEY)
+    assert len(traces) == count
+    desired = reestimate(plain, variables, batches, KEY)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), first, desired)
+
+
+def test_nnx_batch_norm(batches: jax.Array) -> None:
+    graph, variables = nnx.split(nnx.BatchNorm(2, momentum=0.9, rngs=nnx.Rngs(0)))
+
+    def apply(variables: Any, images: jax.Array, key: jax.Array) -> Any:
+        model = nnx.merge(graph, variables)
+        model.train()
+        return model(images), nnx.state(model, nnx.BatchStat)
+
+    new = reestimate(apply, variables, batches, KEY)
+    desired = np.asarray(batches, np.float64)
+    np.testing.assert_allclose(new["mean"][...], desired.mean((0, 1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(new["var"][...], desired.var((0, 1, 2, 3)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("new_state", [{}, {"other": 1.0}, {"layer": {"var": jnp.ones(2)}}])
+def test_state_without_statistics_is_refused(new_state: Any) -> None:
+    variables = {"other": jnp.ones(()), "layer": {"var": jnp.ones(2)}}
+    with pytest.raises(ValueError, match="side by side"):
+        reestimate(lambda *_: (None, new_state), variables, jnp.ones((2, 3)), KEY)
