@@ -31,9 +31,10 @@ from rich.console import Console  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
 from experiments import data, loop, report  # noqa: E402
+from experiments.measure import Measure, augmented  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.knowledge.losses import cross_entropy, kd  # noqa: E402
-from jaxcompress.knowledge.views import Views, views  # noqa: E402
+from jaxcompress.knowledge.views import Views  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
 __all__ = ["Config", "main"]
@@ -75,13 +76,15 @@ def main(config: Config) -> list[report.Row]:
     module = models.build(NETWORK[0], **NETWORK[1])
     apply, train_apply = models.evaluation(module), models.training(module)
     keys = jax.random.split(jax.random.key(config.seed), 4)
-    measure = Measure(dataset, mesh)
+    measure = Measure(dataset, mesh, config.workdir, NETWORK)
 
     variables = models.initialize(module, keys[0], SHAPE)
     say("1/5", f"training the teacher, {NETWORK[0]}, on {len(dataset.train_labels)} digits")
     started = time.perf_counter()
     variables = fit(train_apply, variables, dataset, config.teacher_epochs, config, keys[1], mesh)
-    teacher = measure("teacher", apply, variables, jc.chain(), config, started)
+    teacher = measure(
+        "teacher", apply, variables, jc.chain(), time.perf_counter() - started, folder="teacher"
+    )
 
     say("2/5", "recording its logits, once")
     inputs = data.preprocess(dataset)(dataset.train_images)
@@ -95,17 +98,18 @@ def main(config: Config) -> list[report.Row]:
     prune = jc.shrink(graph, keep)
     small, small_apply = prune.variables(variables), prune.function(apply)
     small_train = prune.function(train_apply)
-    pruned = measure("pruned", small_apply, small, prune, config, started)
-    small = training.reestimate(
-        small_train, small, augmented(dataset, keys[2], config.batch_size), keys[2]
-    )
-    renewed = measure("+ BatchNorm", small_apply, small, prune, config, started)
+    pruned = measure("pruned", small_apply, small, prune, time.perf_counter() - started)
+    batches = augmented(dataset, keys[2], count=1437, batch_size=config.batch_size, settings=VIEWS)
+    small = training.reestimate(small_train, small, batches["image"], keys[2])
+    renewed = measure("re-estimated", small_apply, small, prune, time.perf_counter() - started)
 
     say("4/5", "fine-tuning the student with the recorded logits")
     small = fit(
         small_train, small, dataset, config.student_epochs, config, keys[3], mesh, logits, 0.02
     )
-    student = measure("student", small_apply, small, prune, config, started)
+    student = measure(
+        "student", small_apply, small, prune, time.perf_counter() - started, folder="student"
+    )
 
     say("5/5", "loading the student in a fresh process")
     check_fresh_process(config.workdir / "student", small_apply, small, dataset)
@@ -184,59 +188,6 @@ def fit(
     return trained.state.variables
 
 
-def augmented(dataset: data.Dataset, key: jax.Array, batch_size: int) -> jax.Array:
-    """Return training images `[steps, batch, ...]`, augmented as in training."""
-    count = len(dataset.train_images) // batch_size * batch_size
-    examples = jnp.arange(count)
-    images = views(key, examples, 0, dataset.train_images[:count], settings=VIEWS)
-    return data.preprocess(dataset)(images).reshape(-1, batch_size, *SHAPE[1:])
-
-
-class Measure:
-    """Measures one stage of the network on the test images and its artifact on disk."""
-
-    def __init__(self, dataset: data.Dataset, mesh: Any) -> None:
-        """Measure on the test images of `dataset`."""
-        self.dataset, self.mesh = dataset, mesh
-
-    def __call__(
-        self,
-        name: str,
-        apply: Any,
-        variables: Any,
-        compression: jc.Compression,
-        config: Config,
-        started: float,
-    ) -> report.Row:
-        """Evaluate, save and time one network."""
-        seconds = time.perf_counter() - started
-        preprocess = data.preprocess(self.dataset)
-        found = training.evaluate(
-            apply,
-            variables,
-            self.dataset.test_images,
-            self.dataset.test_labels,
-            batch_size=256,
-            mesh=self.mesh,
-            preprocess=preprocess,
-        )
-        graph = jc.trace(apply, variables, jnp.zeros(SHAPE))
-        folder = config.workdir / name.strip("+ ").lower()
-        jc.save(folder, compression, variables, network=NETWORK)
-        images = preprocess(self.dataset.test_images[:256])
-        own = jax.device_put(variables, jax.devices()[0])
-        return report.Row(
-            name=name,
-            accuracy=found["accuracy"],
-            num_params=graph.params,
-            num_nonzero=graph.params,
-            flops=graph.flops,
-            bytes=sum(file.stat().st_size for file in folder.iterdir()),
-            latency_ms=report.latency_ms(jax.jit(apply), own, images),
-            seconds=seconds,
-        )
-
-
 FRESH = """
 import sys, numpy, jax, jaxcompress
 function, variables = jaxcompress.load(sys.argv[1])
@@ -264,7 +215,7 @@ def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -
     report.table(rows)
     path = report.write_report(config.workdir, "quickstart", config, rows)
     picture = config.workdir / "quickstart.png"
-    dictionaries = [dataclasses.asdict(row) for row in rows]
+    dictionaries = [row.to_json() for row in rows]
     plot_compression(picture, "ResNet-20 on digits", graph, keep, dictionaries)
     ratio = (rows[-1].accuracy or 0) / (rows[0].accuracy or 1)
     CONSOLE.print(f"the student keeps {ratio:.1%} of the teacher's accuracy")

@@ -21,9 +21,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -186,33 +187,37 @@ def _row_offences(row: Any) -> list[str]:
 
 
 def table(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print the rows; a column that no row measured is left out.
+    """Print the common fields of the rows; a column that no row measured is left out.
 
     Example:
         >>> table([Row("teacher", accuracy=0.9, flops=2000)], Console(quiet=True))
     """
     values = [row.to_json() for row in rows]
-    columns = list(dict.fromkeys(name for row in values for name in row))
-    columns = [name for name in columns if any(row.get(name) is not None for row in values)]
-    grid = Table(*columns)
+    columns = [name for name in SHOWN if any(row[name] is not None for row in values)]
+    grid = Table("network", *(SHOWN[name].heading for name in columns), box=box.SIMPLE)
     for column in grid.columns[1:]:
         column.justify = "right"
     for row in values:
-        grid.add_row(*(_text(name, row.get(name)) for name in columns))
-    (console or Console()).print(grid)
+        shown = ["-" if row[n] is None else SHOWN[n].text(_plain(row[n])) for n in columns]
+        grid.add_row(row["name"], *shown)
+    console = console or Console()
+    console.print(grid, width=None if console.is_terminal else 110)
 
 
-def _text(name: str, value: Any) -> str:
-    value = _plain(value)
-    if value is None:
-        return "-"
-    if name == "accuracy":
-        return f"{value:.2%}"
-    if name == "flops":
-        return f"{value:,.0f}"
-    if isinstance(value, float):
-        return f"{value:,.3f}" if value < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+class _Column(NamedTuple):
+    heading: str
+    text: Callable[[Any], str]
+
+
+SHOWN = {
+    "accuracy": _Column("accuracy", lambda x: f"{x:.2%}"),
+    "num_params": _Column("params", lambda x: f"{x:,}"),
+    "num_nonzero": _Column("non-zero", lambda x: f"{x:,}"),
+    "flops": _Column("MFLOPs", lambda x: f"{x / 1e6:,.2f}"),
+    "bytes": _Column("kB on disk", lambda x: f"{x / 1e3:,.0f}"),
+    "latency_ms": _Column("ms", lambda x: f"{x:,.1f}"),
+    "seconds": _Column("seconds", lambda x: f"{x:,.0f}"),
+}
 
 
 def latency_ms(function: Callable[..., Any], *args: Any, repeats: int = 20) -> float:

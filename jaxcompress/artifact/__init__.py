@@ -6,6 +6,7 @@ variables back in a fresh process; `inspect` tells what a folder holds.
 
 from __future__ import annotations
 
+from jaxcompress.artifact.encoding import Encoding
 from jaxcompress.artifact.load import load
 from jaxcompress.artifact.save import save
 from jaxcompress.artifact.summary import inspect, num_bytes
@@ -17,6 +18,7 @@ from jaxcompress.artifact.torch_weights import (
 )
 
 __all__ = [
+    "Encoding",
     "akamaster_resnet_name",
     "chengyangfu_vgg_name",
     "from_torch",

@@ -12,8 +12,9 @@ from jaxcompress.artifact.leaves import structs
 from jaxcompress.artifact.structure import Leaf, Structure
 from jaxcompress.graph import flatten_with_paths
 from jaxcompress.transforms import Compression
+from jaxcompress.transforms.sparsify import check_sparse
 
-__all__ = ["check_result", "fitted", "original_shapes"]
+__all__ = ["check_result", "check_zeros", "fitted", "original_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -31,6 +32,8 @@ def original_shapes(spec: Mapping[str, Any], shapes: Shapes) -> Shapes | None:
     if spec["kind"] == "shrink":
         touched = {path: tuple(leaf["shape"]) for path, leaf in spec["leaves"].items()}
         return {**shapes, **touched}
+    if spec["kind"] == "sparsify":
+        return shapes
     if spec["kind"] != "chain":
         return None
     found: Shapes | None = shapes
@@ -60,6 +63,18 @@ def check_result(
             f"an artifact holds the compressed variables, but {'; '.join(problems)}; save what "
             "compression.variables(variables) returns"
         )
+
+
+def check_zeros(spec: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+    """Raise unless the leaves are as sparse as the last compressions, if they sparsify, made them.
+
+    Raises:
+        ValueError: if a leaf has more non-zero values than its mask.
+    """
+    for step in reversed(spec["steps"] if spec["kind"] == "chain" else [spec]):
+        if step["kind"] != "sparsify":
+            return
+        check_sparse(step, leaves)
 
 
 def fitted(structure: Structure, compression: Compression, like: Any) -> tuple[list[str], Any]:

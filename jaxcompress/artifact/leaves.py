@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from jaxcompress.artifact.encoding import Encoding, decode, encode, part_names
 from jaxcompress.artifact.structure import DataFile, Leaf
 from jaxcompress.graph.internals import is_key
 
-__all__ = ["describe", "host_arrays", "read_leaves", "structs"]
+__all__ = ["describe", "encoded", "host_arrays", "read_leaves", "structs", "tensor_names"]
 
 DTYPES = {
     "bool": "BOOL",
@@ -58,8 +59,8 @@ def describe(leaves: Mapping[str, Any]) -> dict[str, Leaf]:
         TypeError: if a leaf is no array, or of a dtype that safetensors lacks.
 
     Example:
-        >>> describe({"a": jnp.ones(2), "b": jax.random.key(0)})["b"]
-        Leaf(shape=(), dtype='key<fry>', key_impl='threefry2x32')
+        >>> describe({"a": jnp.ones(2), "b": jax.random.key(0)})["b"][:3]
+        ((), 'key<fry>', 'threefry2x32')
     """
     wrong = [f"{p}: {type(x).__name__}" for p, x in leaves.items() if not _is_array(x)]
     if wrong:
@@ -111,12 +112,13 @@ def read_leaves(folder: Path, file: DataFile, expected: Mapping[str, Leaf]) -> d
             64-bit types that are switched off.
     """
     tensors = dict(safetensors.deserialize(_checked_bytes(folder / file.name, file)))
-    problems = [f"{path}: missing" for path in expected if path not in tensors]
-    problems += [f"{path}: unexpected" for path in tensors if path not in expected]
+    owners = {name: leaf for path, leaf in expected.items() for name in tensor_names(path, leaf)}
+    problems = [f"{name}: missing" for name in owners if name not in tensors]
+    problems += [f"{name}: unexpected" for name in tensors if name not in owners]
     problems += [
-        f"{path}: {tensors[path]['dtype']} {tensors[path]['shape']} instead of {leaf}"
-        for path, leaf in expected.items()
-        if path in tensors and not _fits(leaf, tensors[path])
+        f"{name}: {tensors[name]['dtype']} {tensors[name]['shape']} instead of {leaf}"
+        for name, leaf in owners.items()
+        if name in tensors and not _fits(leaf, tensors[name])
     ]
     if problems:
         raise ValueError(
@@ -124,7 +126,41 @@ def read_leaves(folder: Path, file: DataFile, expected: Mapping[str, Leaf]) -> d
             f"{'; '.join(problems)}; copy the artifact again or save it again"
         )
     _check_x64(expected)
-    return {path: _array(leaf, tensors[path]) for path, leaf in expected.items()}
+    return {path: _array(path, leaf, tensors) for path, leaf in expected.items()}
+
+
+def encoded(
+    arrays: Mapping[str, np.ndarray], described: Mapping[str, Leaf], encoding: Encoding | None
+) -> tuple[dict[str, np.ndarray], dict[str, Leaf]]:
+    """Return the tensors to write, and the leaves described with how they are stored.
+
+    Example:
+        >>> leaves = {"a": np.eye(8, dtype=np.float32)}
+        >>> tensors, described = encoded(leaves, describe(leaves), Encoding())
+        >>> sorted(tensors), described["a"].nonzero
+        (['a:mask', 'a:values'], 8)
+    """
+    tensors: dict[str, np.ndarray] = {}
+    full: dict[str, Leaf] = {}
+    for path, array in arrays.items():
+        leaf = described[path]
+        one = None if encoding is None or leaf.key_impl else encode(array, encoding)
+        if one is None:
+            tensors[path] = array
+            nonzero = None if leaf.key_impl else int(np.count_nonzero(array))
+            full[path] = leaf._replace(nonzero=nonzero)
+            continue
+        tensors |= {f"{path}:{name}": part for name, part in one.parts.items()}
+        back = decode(one.stored, one.parts, leaf.shape, leaf.dtype)
+        full[path] = leaf._replace(nonzero=int(np.count_nonzero(back)), stored=one.stored)
+    return tensors, full
+
+
+def tensor_names(path: str, leaf: Leaf) -> list[str]:
+    """Name the tensors that hold a leaf."""
+    if leaf.stored is None:
+        return [path]
+    return [f"{path}:{name}" for name in part_names(leaf.stored)]
 
 
 def _checked_bytes(path: Path, file: DataFile) -> bytes:
@@ -143,6 +179,8 @@ def _checked_bytes(path: Path, file: DataFile) -> bytes:
 
 def _fits(leaf: Leaf, tensor: Mapping[str, Any]) -> bool:
     shape = tuple(tensor["shape"])
+    if leaf.stored is not None:
+        return tensor["dtype"] == "U8" and len(shape) == 1
     if leaf.key_impl is not None:
         return tensor["dtype"] == "U32" and shape[: len(leaf.shape)] == leaf.shape
     return tensor["dtype"] == DTYPES.get(leaf.dtype) and shape == leaf.shape
@@ -163,7 +201,11 @@ def _check_x64(expected: Mapping[str, Leaf]) -> None:
         )
 
 
-def _array(leaf: Leaf, tensor: Mapping[str, Any]) -> jax.Array:
+def _array(path: str, leaf: Leaf, tensors: Mapping[str, Any]) -> jax.Array:
+    if leaf.stored is not None:
+        parts = {name: tensors[f"{path}:{name}"]["data"] for name in part_names(leaf.stored)}
+        return jnp.asarray(decode(leaf.stored, parts, leaf.shape, leaf.dtype))
+    tensor = tensors[path]
     dtype = jnp.dtype("uint32" if leaf.key_impl else leaf.dtype)
     array = jnp.asarray(np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"]))
     return jax.random.wrap_key_data(array, impl=leaf.key_impl) if leaf.key_impl else array

@@ -19,8 +19,9 @@ import numpy as np
 from jax.tree_util import DictKey, GetAttrKey
 from safetensors.numpy import save_file
 
-from jaxcompress.artifact.fit import check_result, original_shapes
-from jaxcompress.artifact.leaves import describe, host_arrays
+from jaxcompress.artifact.encoding import Encoding
+from jaxcompress.artifact.fit import check_result, check_zeros, original_shapes
+from jaxcompress.artifact.leaves import describe, encoded, host_arrays
 from jaxcompress.artifact.structure import NAME, DataFile, Structure, plain, text_of
 from jaxcompress.graph import flatten_with_paths
 from jaxcompress.models import build
@@ -36,6 +37,7 @@ def save(
     *,
     network: tuple[str, Mapping[str, Any]] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    encoding: Encoding | None = None,
 ) -> None:
     """Write a compressed network into the folder `path`: safetensors and JSON, no pickle.
 
@@ -50,6 +52,8 @@ def save(
         network: name and configuration for `jaxcompress.models.build`, e.g.
             `("resnet20", {"width": 8})`; `load` then needs no function.
         metadata: notes of your own, plain JSON; `inspect` returns them.
+        encoding: how leaves become bytes, e.g. `Encoding("int8")`: sparse, rounded, compressed; as
+            they are by default. What is loaded is the same within the encoding's stated error.
 
     Raises:
         TypeError: if a leaf is no array or of a dtype that safetensors lacks.
@@ -72,12 +76,14 @@ def save(
     described = describe(leaves)
     original = original_shapes(spec, {p: leaf.shape for p, leaf in described.items()})
     check_result(from_spec(spec), described, original)
+    check_zeros(spec, leaves)
     named = None if network is None else _network(*network)
     notes = plain(dict(metadata or {}), "metadata")
 
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    file = _write_data(folder, host_arrays(leaves))
+    tensors, described = encoded(host_arrays(leaves), described, encoding)
+    file = _write_data(folder, tensors)
     structure = Structure(
         spec, described, original, _is_nested(variables), file, named, notes, _library()
     )

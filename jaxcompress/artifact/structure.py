@@ -28,11 +28,16 @@ class Leaf(NamedTuple):
         shape: of the leaf; of keys, not of their key data.
         dtype: name of the dtype, e.g. `bfloat16` or `key<fry>`.
         key_impl: name of the random number generator of typed keys, None for other leaves.
+        nonzero: how many of the stored values are not zero; None where that was not counted.
+        stored: how the numbers became bytes, see `jaxcompress.artifact.encoding`; None: as they
+            are.
     """
 
     shape: tuple[int, ...]
     dtype: str
     key_impl: str | None = None
+    nonzero: int | None = None
+    stored: Mapping[str, Any] | None = None
 
 
 class DataFile(NamedTuple):
@@ -138,7 +143,7 @@ def parse(text: str, name: str) -> Structure:
             "changed; copy the artifact again or save it again"
         )
     leaves = {
-        path: Leaf(tuple(leaf["shape"]), leaf["dtype"], leaf["key_impl"])
+        path: Leaf(**{**leaf, "shape": tuple(leaf["shape"])})
         for path, leaf in content.pop("leaves").items()
     }
     shapes = content.pop("original_shapes")

@@ -23,8 +23,10 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns:
         `kinds`: of the compressions, in order; `params` and `original_params`: trainable values
         (Linen's `params`, elsewhere all inexact leaves) after and before, the latter None where
-        the compression does not tell; `bytes`: on disk; `leaves`: how many; `network`, `metadata`
-        and the `library` version, as saved.
+        the compression does not tell; `nonzero`: how many of `params` are not zero; `bytes`: on
+        disk; `dense_bytes`: 4 per value of all original leaves, what they take as float32, and
+        `ratio`: `dense_bytes / bytes`, both None where `original_params` is; `leaves`: how many;
+        `network`, `metadata` and the `library` version, as saved.
 
     Raises:
         FileNotFoundError: if there is no artifact.
@@ -37,17 +39,22 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         >>> folder = tempfile.mkdtemp()
         >>> save(folder, chain(), {"a": jnp.ones((2, 3))})
         >>> summary = inspect(folder)
-        >>> summary["kinds"], summary["params"], summary["original_params"]
-        ([], 6, 6)
+        >>> summary["kinds"], summary["params"], summary["nonzero"], summary["dense_bytes"]
+        ([], 6, 6, 24)
     """
     structure = read(Path(path))
     now = {own: leaf.shape for own, leaf in structure.leaves.items()}
     before = structure.original_shapes
+    size = num_bytes(path)
+    dense = None if before is None else 4 * sum(math.prod(shape) for shape in before.values())
     return {
         "kinds": _kinds(structure.spec),
         "params": _params(structure, now),
         "original_params": None if before is None else _params(structure, before),
-        "bytes": num_bytes(path),
+        "nonzero": _nonzero(structure),
+        "bytes": size,
+        "dense_bytes": dense,
+        "ratio": None if dense is None else dense / size,
         "leaves": len(structure.leaves),
         "network": structure.network,
         "metadata": structure.metadata,
@@ -78,6 +85,19 @@ def _kinds(spec: Mapping[str, Any]) -> list[str]:
     if spec["kind"] != "chain":
         return [spec["kind"]]
     return [kind for step in spec["steps"] for kind in _kinds(step)]
+
+
+def _nonzero(structure: Structure) -> int | None:
+    """Count the trainable values that are not zero; None for an artifact that did not count."""
+    trainable = default_trainable({own: leaf.shape for own, leaf in structure.leaves.items()})
+    counts = [
+        leaf.nonzero
+        for own, leaf in structure.leaves.items()
+        if leaf.key_impl is None
+        and trainable(own, jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(leaf.dtype)))
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _params(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> int:

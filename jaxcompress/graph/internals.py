@@ -6,7 +6,7 @@ to each supported JAX version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,8 @@ __all__ = [
     "inner_jaxprs",
     "is_key",
     "is_literal",
+    "located",
+    "scan_counts",
     "shape_of",
     "source_line",
 ]
@@ -49,12 +51,23 @@ def source_line(equation: JaxprEqn) -> str:
 
     The innermost frame outside of installed packages is named; where there is none, the innermost.
     """
-    frames = list(source_info_util.user_frames(equation.source_info.traceback))
+    frames = list(_frames(equation))
     own = [frame for frame in frames if "site-packages" not in frame.file_name]
     chosen = (own or frames)[:1]
     if not chosen:
         return "unknown source"
     return f"{chosen[0].file_name}:{chosen[0].start_line} ({chosen[0].function_name})"
+
+
+def located(equation: JaxprEqn, caller: JaxprEqn | None) -> JaxprEqn:
+    """Return an equation with its caller's source where it has no user's: `jnp.roll`, einsum."""
+    if caller is None or any(True for _ in _frames(equation)):
+        return equation
+    return equation.replace(source_info=caller.source_info)
+
+
+def _frames(equation: JaxprEqn) -> Iterator[Any]:
+    return iter(source_info_util.user_frames(equation.source_info.traceback))
 
 
 def abstract(value: Any, shape: Sequence[int] | None = None) -> Any:
@@ -79,6 +92,16 @@ def inner_jaxprs(equation: JaxprEqn) -> list[ClosedJaxpr]:
         entries = parameter if isinstance(parameter, tuple | list) else (parameter,)
         found += [closed(entry) for entry in entries if isinstance(entry, ClosedJaxpr | Jaxpr)]
     return found
+
+
+def scan_counts(equation: JaxprEqn) -> tuple[int, int]:
+    """Return how many operands of a scan are constants, and how many its carry."""
+    params = equation.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    # Since JAX 0.11 a tree of the operands says it.
+    constants, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return constants, carry
 
 
 def is_literal(atom: Any) -> bool:

@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.deferred import Deferred
-from jaxcompress.graph.internals import bind, is_key, is_literal, source_line
+from jaxcompress.graph.internals import bind, is_key, is_literal, located, source_line
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.selection import select
 
@@ -117,9 +117,9 @@ def label(
     nodes: list[Node] = []
 
     def step(index: int, equation: JaxprEqn, values: list[Value]) -> Sequence[Value]:
-        rule = rules(equation)
-        outcome = unknown(labelling, equation, values) if rule is None else None
-        outcome = outcome or rule.label(labelling, equation, values)  # type: ignore[union-attr]
+        equation, rule = located(equation, labelling.caller), rules(equation)
+        with labelling.inside(equation):
+            outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
         nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
         if not outcome.bodies:
             labelling.count_reads(values, outcome.outputs)

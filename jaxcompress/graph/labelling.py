@@ -71,6 +71,7 @@ class Labelling:
         kinds: the `Kind` of each label, as (kind, count) runs in order of birth.
         edges: pairs of equally long label vectors that are tied index by index.
         uses: how many equations read each leaf, plain copies not counted.
+        caller: the equation being read, which the equations of a nested jaxpr stand in.
         repeat: how often the code being read runs (the lengths of the enclosing scans).
     """
 
@@ -87,6 +88,7 @@ class Labelling:
     repeat: int = 1
     inside_rule: bool = False
     silent: bool = False
+    caller: Any = None
 
     def fresh(self, size: int, kind: Kind) -> Axis:
         """Return an axis with labels of its own; an axis of size 1 carries none."""
@@ -202,6 +204,15 @@ class Labelling:
             yield
         finally:
             self.repeat, self.inside_rule, self.silent = before
+
+    @contextmanager
+    def inside(self, equation: Any) -> Iterator[None]:
+        """Read one equation, and the jaxprs in it."""
+        before, self.caller = self.caller, equation
+        try:
+            yield
+        finally:
+            self.caller = before
 
     def kind_of_labels(self) -> np.ndarray:
         """Return `int[count]`, the `Kind` of each label."""

@@ -13,8 +13,8 @@ from jaxcompress.graph.internals import shape_of
 __all__ = ["select", "selected"]
 
 
-def select(array: Any, indices: np.ndarray, axis: int) -> Any:
-    """Take distinct indices along one axis.
+def select(array: Any, indices: np.ndarray, axis: int, distinct: bool = True) -> Any:
+    """Take indices, each at most once if they are `distinct`, along one axis.
 
     Unlike `jnp.take` this is one equation, whose indices are a constant of the jaxpr.
 
@@ -26,7 +26,7 @@ def select(array: Any, indices: np.ndarray, axis: int) -> Any:
     numbers = lax.GatherDimensionNumbers(others, (axis,), (axis,))
     sizes = tuple(1 if i == axis else size for i, size in enumerate(array.shape))
     columns = np.asarray(indices, np.int32)[:, None]
-    return lax.gather(array, columns, numbers, sizes, unique_indices=True, mode="clip")
+    return lax.gather(array, columns, numbers, sizes, unique_indices=distinct, mode="clip")
 
 
 def selected(equation: JaxprEqn, indices: np.ndarray | None) -> tuple[int, np.ndarray] | None:

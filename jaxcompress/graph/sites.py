@@ -81,6 +81,15 @@ class Site(NamedTuple):
         """Return the form called `name`."""
         return next(form for form in self.forms if form.name == name)
 
+    def described(self, form: str) -> dict[str, Any]:
+        """Return what is needed to split the kernel in a form, as JSON can hold it."""
+        return {
+            "shape": list(self.shape),
+            "steps": [[name, list(numbers)] for name, numbers in self.steps],
+            "layout": dict(self.layout),
+            "form": form,
+        }
+
 
 def kernel_operand(contraction: Contraction) -> int | None:
     """Return which operand of a contraction is a leaf, the right one if both are; else None."""

@@ -3,6 +3,7 @@
 `magnitude` looks at weights alone, `taylor` at gradients of a loss with respect to gates;
 `uniform` is the random baseline.
 """
+
 from __future__ import annotations
 
 from jaxcompress.importance.magnitude import magnitude, uniform

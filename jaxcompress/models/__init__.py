@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from jaxcompress.models.mobilenet import MobileNetV2
+from jaxcompress.models.nin import NetworkInNetwork
 from jaxcompress.models.registry import NETWORKS, build, evaluation, initialize, training
 from jaxcompress.models.resnet import ResNet
+from jaxcompress.models.students import AlexNet, LeNet
 from jaxcompress.models.vgg import VGG
+from jaxcompress.models.vgg_imagenet import ImageNetVGG
 from jaxcompress.models.vit import VisionTransformer
 
 __all__ = [
     "NETWORKS",
     "VGG",
+    "AlexNet",
+    "ImageNetVGG",
+    "LeNet",
     "MobileNetV2",
+    "NetworkInNetwork",
     "ResNet",
     "VisionTransformer",
     "build",

@@ -16,8 +16,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxcompress.models.mobilenet import MobileNetV2
+from jaxcompress.models.nin import NetworkInNetwork
 from jaxcompress.models.resnet import ResNet
+from jaxcompress.models.students import AlexNet, LeNet
 from jaxcompress.models.vgg import VGG
+from jaxcompress.models.vgg_imagenet import ImageNetVGG
 from jaxcompress.models.vit import VisionTransformer
 
 __all__ = ["NETWORKS", "Network", "TrainingApply", "build", "evaluation", "initialize", "training"]
@@ -50,8 +53,15 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
         "resnet110": Network(ResNet, {"depth": 110}),
         "vgg16": Network(VGG, {"depth": 16, "batch_norm": False}),
         "vgg16_bn": Network(VGG, {"depth": 16, "batch_norm": True}),
+        "vgg16_imagenet": Network(ImageNetVGG, {"depth": 16, "batch_norm": False}),
         "vgg19": Network(VGG, {"depth": 19, "batch_norm": False}),
         "vgg19_bn": Network(VGG, {"depth": 19, "batch_norm": True}),
+        "nin": Network(NetworkInNetwork, {}),
+        "snn_1k": Network(LeNet, {"hidden": (1000,)}),
+        "snn_10k": Network(LeNet, {"hidden": (10_000,)}),
+        "cnn_1k": Network(LeNet, {"hidden": (1000, 84)}),
+        "cnn_10k": Network(LeNet, {"hidden": (10_000, 84)}),
+        "alexnet_cifar": Network(AlexNet, {}),
         "mobilenet_v2": Network(MobileNetV2, {}),
         "vit_tiny": Network(VisionTransformer, {}),
     }

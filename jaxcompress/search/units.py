@@ -56,8 +56,8 @@ def make_units(
             level.append(start // multiple_of)
             size.append(min(multiple_of, width - start))
             forced.append(start < max(min_width, 1) or name in protected)
-    arrays = (np.asarray(values, np.int64) for values in (group, level, size))
-    return Units(*arrays, np.asarray(forced, bool), base)
+    groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
+    return Units(groups, levels, sizes, np.asarray(forced, bool), base)
 
 
 def rank_channels(score: Any) -> Any:

@@ -23,6 +23,7 @@ from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.transforms.check import check_sites
 from jaxcompress.transforms.compression import Compression
 from jaxcompress.transforms.factors import (
     Decomposition,
@@ -34,7 +35,7 @@ from jaxcompress.transforms.factors import (
 )
 from jaxcompress.transforms.two_ops import Factored, two_ops
 
-__all__ = ["decompositions", "factorize", "from_spec"]
+__all__ = ["decompositions", "factorize", "from_spec", "site_matrices", "truncations"]
 
 FACTORS = ("first", "second")
 
@@ -80,42 +81,18 @@ def factorize(
     """
     wanted = {path: rank for path, rank in ranks.items() if rank is not None}
     forms = dict(forms or {})
-    _check_sites(graph, {**wanted, **forms})
+    check_sites(graph, {**wanted, **forms})
     sites: dict[str, Any] = {}
     for path in graph.sites:
         if path in wanted:
             site = graph.sites[path]
             sites[path] = {
-                "shape": list(site.shape),
+                **site.described(forms.get(path, site.forms[0].name)),
                 "dtype": str(graph.leaves[path].dtype),
-                "steps": [[name, list(numbers)] for name, numbers in site.steps],
-                "layout": dict(site.layout),
-                "form": forms.get(path, site.forms[0].name),
                 "rank": int(wanted[path]),
             }
     _check_ranks(graph, sites)
     return from_spec({"kind": "factorize", "sites": sites}, roots)
-
-
-def _check_sites(graph: Graph, named: Mapping[str, Any]) -> None:
-    unknown = [path for path in named if path not in graph.sites]
-    if unknown:
-        raise ValueError(
-            f"ranks and forms name sites of the graph, but {unknown} are none; its sites are "
-            f"{', '.join(list(graph.sites)[:8]) or 'none'}"
-        )
-    refused = [
-        f"{path}: read by {site.other_uses} other operations"
-        if (site := graph.sites[path]).other_uses
-        else f"{path}: batched, of unequal uses, or inside a custom derivative"
-        for path in named
-        if graph.sites[path].other_uses or not graph.sites[path].forms
-    ]
-    if refused:
-        raise ValueError(
-            f"a factorized kernel is only contracted, always alike, but {'; '.join(refused)}; "
-            "leave these sites alone (rank None)"
-        )
 
 
 def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
@@ -144,24 +121,47 @@ def decompositions(
         Decompositions `[scanned..., groups, ...]` by path.
     """
     roots = roots or {}
-    matrices: dict[str, jax.Array] = {}
-    for path, site in sites.items():
-        turned = rearrange(leaves[path], site["steps"])
-        scanned = sum(name == "slice" for name, _ in site["steps"])
-        function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
-        for _ in range(scanned):
-            function = jax.vmap(function)
-        matrices[path] = function(turned)
+    matrices = site_matrices(leaves, sites)
     shapes = defaultdict(list)
     for path, matrix in matrices.items():
         shapes[matrix.shape, matrix.dtype, path in roots].append(path)
     found: dict[str, Decomposition] = {}
     for (_, _, weighted), paths in shapes.items():
         root = jnp.stack([jnp.asarray(roots[path]) for path in paths]) if weighted else None
-        parts = decompose(jnp.stack([matrices[path] for path in paths]), root)
+        parts = _decompose_alone(jnp.stack([matrices[path] for path in paths]), root)
         for number, path in enumerate(paths):
             found[path] = Decomposition(*(part[number] for part in parts))
     return found
+
+
+def _decompose_alone(matrices: jax.Array, root: jax.Array | None) -> Decomposition:
+    """Run one batched SVD as a program of its own.
+
+    XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
+    of the pool that the others hold; on few cores that can wait for ever.
+    """
+    parts = jax.jit(decompose)(matrices, root)
+    is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
+    return parts if is_traced else jax.block_until_ready(parts)
+
+
+def site_matrices(
+    leaves: Mapping[str, Any], sites: Mapping[str, Mapping[str, Any]]
+) -> dict[str, jax.Array]:
+    """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
+
+    Args:
+        leaves: arrays by path.
+        sites: `steps`, `layout` and `form` by path, see `Site.described`.
+    """
+    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
+
+
+def _site_matrix(leaf: Any, site: Mapping[str, Any]) -> jax.Array:
+    function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
+    for name, _ in site["steps"]:
+        function = jax.vmap(function) if name == "slice" else function
+    return function(rearrange(leaf, site["steps"]))
 
 
 def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -> Compression:
@@ -183,7 +183,7 @@ def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -
         _check_kernels(leaves, sites)
         own = {path: leaves[path] for path in sites}
         is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in own.values())
-        made = (jax.eval_shape if is_abstract else lambda f, x: jax.jit(f)(x))(factors, own)
+        made = jax.eval_shape(factors, own) if is_abstract else factors(own)
         return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
 
     def function(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,6 +217,60 @@ def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -
         return _restart(opt_state, sites, factors)
 
     return Compression(MappingProxyType(dict(spec)), variables, function, optimizer_state)
+
+
+def truncations(
+    graph: Graph,
+    variables: Any,
+    forms: Mapping[str, str],
+    roots: Mapping[str, Any] | None = None,
+) -> Callable[[Mapping[str, Any]], Any]:
+    """Decompose sites once; return `at(ranks) -> variables` of the original shapes.
+
+    The original function on them equals what `factorize` makes of it, at the original's cost: many
+    ranks are compared by one compiled function. Ranks may be traced; sites with None, or not named,
+    keep their kernels.
+
+    Args:
+        graph: of a function of the variables.
+        variables: its variables.
+        forms: "spatial", "channel" or "dense" per site.
+        roots: see `factorize`.
+
+    Raises:
+        ValueError: if a site or form does not exist, or its kernel is used in other ways too.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.diag(jnp.array([3.0, 1.0]))}
+        >>> graph = trace(lambda v, x: x @ v["a"], variables, jnp.ones((1, 2)))
+        >>> truncations(graph, variables, {"a": "dense"})({"a": 1})["a"].round(5).tolist()
+        [[3.0, 0.0], [0.0, 0.0]]
+    """
+    sites = factorize(graph, dict.fromkeys(forms, 1), forms).spec["sites"]
+    leaves, treedef = flatten_with_paths(variables)
+    own = {path: leaves[path] for path in sites}
+    parts = decompositions(own, sites, roots)
+
+    def at(ranks: Mapping[str, Any]) -> Any:
+        chosen = {path: rank for path, rank in ranks.items() if rank is not None}
+        made = {
+            path: _truncated(parts[path], rank, leaves[path], sites[path])
+            for path, rank in chosen.items()
+        }
+        return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
+
+    return at
+
+
+def _truncated(parts: Decomposition, rank: Any, leaf: Any, site: Mapping[str, Any]) -> jax.Array:
+    """Multiply the largest `rank` values out to a kernel of the leaf's shape."""
+    kept = jnp.arange(parts.values.shape[-1]) < rank
+    matrix = (parts.left * (parts.values * kept)[..., None, :]) @ parts.right
+    # The way to the matrix only moves entries, so that its transpose is its inverse.
+    turned = jax.linear_transpose(lambda own: _site_matrix(own, site), leaf)
+    (kernel,) = turned(matrix.astype(leaf.dtype))
+    return kernel
 
 
 def _factors(parts: Decomposition, site: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from jaxcompress.transforms.compression import Compression, chain
 from jaxcompress.transforms.factorize import from_spec as factorize_from_spec
 from jaxcompress.transforms.shrink import from_spec as shrink_from_spec
+from jaxcompress.transforms.sparsify import from_spec as sparsify_from_spec
 
 __all__ = ["from_spec"]
 
@@ -29,4 +30,8 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
         return shrink_from_spec(spec)
     if kind == "factorize":
         return factorize_from_spec(spec)
-    raise ValueError(f"a spec is of kind 'chain', 'shrink' or 'factorize', but this is {kind!r}")
+    if kind == "sparsify":
+        return sparsify_from_spec(spec)
+    raise ValueError(
+        f"a spec is of kind 'chain', 'shrink', 'factorize' or 'sparsify', but this is {kind!r}"
+    )

@@ -10,7 +10,7 @@ from jax import lax
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 
-__all__ = ["Factored", "two_ops"]
+__all__ = ["Factored", "first_operation", "second_operation", "two_ops"]
 
 PASSED = ("transpose", "reshape", "squeeze", "copy", "copy_p")
 
@@ -52,10 +52,10 @@ def two_ops(forms: Mapping[str, str]) -> Any:
                 f"a factorized kernel may only be contracted, but {name} at "
                 f"{source_line(node.equation)} reads {path}; leave that site alone (rank None)"
             )
-        if name == "dot_general":
-            return [_two_dots(node, arrays, positions[0])]
         assert path is not None
-        return [_two_convolutions(node, arrays[0], arrays[1], forms[path])]
+        position, kernel = positions[0], arrays[positions[0]]
+        middle = first_operation(node, arrays[1 - position], kernel.first, position, forms[path])
+        return [second_operation(node, middle, kernel.second, position, forms[path])]
 
     return substitute
 
@@ -67,32 +67,54 @@ def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]
     return rule.rebind(rewriting, node, arrays)
 
 
-def _two_dots(node: Node, arrays: Sequence[Any], position: int) -> Any:
-    """Contract with the first factor, then with the second, in the original order of results."""
-    params = node.equation.params
-    options = {
-        "precision": params["precision"],
-        "preferred_element_type": params["preferred_element_type"],
-    }
-    contracted, _ = params["dimension_numbers"]
-    kernel, other = arrays[position], arrays[1 - position]
-    # The first factor's leading dimensions are the contracted ones, in the order of the pairs.
-    own = tuple(range(len(contracted[position])))
-    numbers = ((tuple(contracted[1 - position]), own), ((), ()))
-    middle = lax.dot_general(other, kernel.first, numbers, **options)
-    last = middle.ndim - 1
-    if position == 1:
-        return lax.dot_general(middle, kernel.second, (((last,), (0,)), ((), ())), **options)
-    return lax.dot_general(kernel.second, middle, (((0,), (last,)), ((), ())), **options)
+def first_operation(node: Node, other: Any, factor: Any, position: int, form: str) -> Any:
+    """Contract the other operand with a first factor; the middle axis is called r.
 
+    Args:
+        node: the dot or convolution with the whole kernel.
+        other: the operand that is not the kernel.
+        factor: for a dot `[contracted..., r]`, else a convolution's kernel with r outputs.
+        position: of the kernel among the operands.
+        form: "dense", "channel" or "spatial".
 
-def _two_convolutions(node: Node, image: Any, kernel: Factored, form: str) -> Any:
-    """Convolve twice; the exact split strides each axis where its own window is applied.
-
-    The released code of ENC strides both axes in the first convolution, which subsamples columns
-    before the second window sees them; that is not the original convolution.
+    Returns:
+        For a dot `[..., r]`, for a convolution an image with r channels.
     """
     params = node.equation.params
+    if node.equation.primitive.name == "dot_general":
+        contracted, _ = params["dimension_numbers"]
+        # The factor's leading dimensions are the contracted ones, in the order of the pairs.
+        own = tuple(range(len(contracted[position])))
+        numbers = ((tuple(contracted[1 - position]), own), ((), ()))
+        return lax.dot_general(other, factor, numbers, **_options(params))
+    options = _convolutions(params, form)[0]
+    return lax.conv_general_dilated(other, factor, **options)
+
+
+def second_operation(node: Node, middle: Any, factor: Any, position: int, form: str) -> Any:
+    """Contract what `first_operation` gives with a second factor, in the original's layout."""
+    params = node.equation.params
+    if node.equation.primitive.name == "dot_general":
+        last = middle.ndim - 1
+        if position == 1:
+            numbers = (((last,), (0,)), ((), ()))
+            return lax.dot_general(middle, factor, numbers, **_options(params))
+        return lax.dot_general(factor, middle, (((0,), (last,)), ((), ())), **_options(params))
+    options = _convolutions(params, form)[1]
+    return lax.conv_general_dilated(middle, factor, **options)
+
+
+def _options(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name in ("precision", "preferred_element_type")}
+
+
+def _convolutions(params: Mapping[str, Any], form: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of both convolutions.
+
+    The exact split strides each axis where its own window is applied. The released code of ENC
+    strides both axes in the first convolution, which subsamples columns before the second window
+    sees them; that is not the original convolution.
+    """
     count = len(params["window_strides"])
     own: dict[str, Any] = {
         "window_strides": tuple(params["window_strides"]),
@@ -106,16 +128,10 @@ def _two_convolutions(node: Node, image: Any, kernel: Factored, form: str) -> An
         "lhs_dilation": (1,) * count,
         "rhs_dilation": (1,) * count,
     }
-    first: dict[str, Any] = own
-    second: dict[str, Any] = still
+    first, second = own, still
     if form == "spatial":
         first = {key: (own[key][0], still[key][1]) for key in own}
         second = {key: (still[key][0], own[key][1]) for key in own}
-    shared: dict[str, Any] = {
-        "dimension_numbers": params["dimension_numbers"],
-        "feature_group_count": params["feature_group_count"],
-        "precision": params["precision"],
-        "preferred_element_type": params["preferred_element_type"],
-    }
-    middle = lax.conv_general_dilated(image, kernel.first, **first, **shared)
-    return lax.conv_general_dilated(middle, kernel.second, **second, **shared)
+    shared = {name: params[name] for name in ("dimension_numbers", "feature_group_count")}
+    shared |= _options(params)
+    return {**first, **shared}, {**second, **shared}

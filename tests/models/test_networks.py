@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxcompress.graph.paths import flatten_with_paths
 from jaxcompress.models import (
     NETWORKS,
     VGG,
     MobileNetV2,
+    NetworkInNetwork,
     ResNet,
     VisionTransformer,
     build,
@@ -25,6 +25,7 @@ from jaxcompress.models import (
 )
 from jaxcompress.models.mobilenet import scaled_width
 from jaxcompress.models.resnet import pad_shortcut
+from jaxcompress.paths import flatten_with_paths
 
 CIFAR = (1, 32, 32, 3)
 IMAGENET = (1, 224, 224, 3)
@@ -43,6 +44,12 @@ PUBLISHED = [
     ("vgg16_bn", {}, CIFAR, 15_253_578),
     ("vgg19", {}, CIFAR, 20_554_826),
     ("vgg19_bn", {}, CIFAR, 20_565_834),
+    ("nin", {}, CIFAR, 966_986),
+    ("snn_1k", {}, CIFAR, 413_882),
+    ("snn_10k", {}, CIFAR, 4_112_882),
+    ("cnn_1k", {}, CIFAR, 488_806),
+    ("cnn_10k", {}, CIFAR, 4_853_806),
+    ("alexnet_cifar", {}, CIFAR, 2_472_266),
     ("mobilenet_v2", {}, IMAGENET, 3_504_872),
     ("mobilenet_v2", {"width_multiplier": 0.5}, IMAGENET, 1_968_680),
     ("mobilenet_v2", {"num_classes": 10, "stem_stride": 1}, CIFAR, 2_236_682),
@@ -58,6 +65,7 @@ SMALL = {
     "resnet_a": (ResNet(depth=8, width=4), (4, 8, 8, 1)),
     "resnet_b": (ResNet(depth=8, width=4, shortcut="B"), (4, 8, 8, 1)),
     "vgg": (VGG(depth=11, width=2), (2, 32, 32, 3)),
+    "nin": (NetworkInNetwork(width=6, dropout=0.5), (2, 8, 8, 3)),
     "mobilenet_v2": (MobileNetV2(num_classes=10, width_multiplier=0.1), (2, 32, 32, 3)),
     "vit": (VisionTransformer(width=8, depth=1, heads=2, dropout=0.1), (2, 8, 8, 3)),
 }
@@ -181,6 +189,7 @@ def test_paths_are_readable() -> None:
         (lambda: ResNet(depth=18), "6n \\+ 2"),
         (lambda: ResNet(shortcut="C"), "'A' or 'B'"),  # type: ignore[arg-type]
         (lambda: VGG(depth=15), "one of \\[11, 13, 16, 19\\]"),
+        (lambda: NetworkInNetwork(width=32), "multiple of 6"),
         (lambda: VisionTransformer(width=10, heads=3), "multiple of heads"),
         (lambda: shapes(VGG(), (1, 8, 8, 1)), "32x32 or more"),
         (lambda: shapes(VisionTransformer(), (1, 30, 30, 3)), "multiples of patch_size 4"),

@@ -10,17 +10,20 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import closed, inner_jaxprs, shape_of
+from jaxcompress.graph.internals import closed, inner_jaxprs, scan_counts, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 
 __all__ = ["CALL", "RULES", "is_plain_call"]
 
 
+MAPS = ("shard_map", "xla_pmap")
+
+
 def is_plain_call(equation: JaxprEqn) -> bool:
-    """Tell whether an equation just applies one jaxpr to its operands."""
+    """Tell whether an equation just applies one jaxpr to its operands, without naming an axis."""
     jaxprs = inner_jaxprs(equation)
-    if len(jaxprs) != 1:
+    if len(jaxprs) != 1 or equation.primitive.name in MAPS:
         return False
     inner = jaxprs[0].jaxpr
     pairs: list[tuple[Sequence[Any], Sequence[Any]]] = [
@@ -45,6 +48,14 @@ def rebind_call(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list
     return rewriting(node.bodies[0], arrays)
 
 
+def checkpoint(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label the jaxpr; no unfinished permutation can be handed in or out."""
+    labelling.use(inputs)
+    outcome = call(labelling, equation, inputs)
+    labelling.use(outcome.outputs)
+    return outcome
+
+
 def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Rematerialise the smaller function under the same policy."""
     params = node.equation.params
@@ -58,8 +69,9 @@ def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
 
 def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the body once; tie carries; pin the scanned axis: all steps share one keep."""
+    labelling.use(inputs)
     params = equation.params
-    constants, carry = params["num_consts"], params["num_carry"]
+    constants, carry = scan_counts(equation)
     scanned = inputs[constants + carry :]
     for value in scanned:
         labelling.pin(equation, value.axes[0], "it is scanned over")
@@ -67,6 +79,7 @@ def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
     start = [Value(value.axes) for value in inputs[constants : constants + carry]]
     with labelling.scope(repeat=params["length"]):
         body = labelling.enter(closed(params["jaxpr"]), [*inputs[:constants], *start, *slices])
+    labelling.use(body.outputs)
     _tie_values(labelling, equation, start, body.outputs[:carry])
     stacked = [Value((Axis(params["length"]), *v.axes)) for v in body.outputs[carry:]]
     return Outcome([*start, *stacked], (body,))
@@ -83,7 +96,7 @@ def _tie_values(
 def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Scan the smaller body."""
     params = node.equation.params
-    constants, carry = params["num_consts"], params["num_carry"]
+    constants, carry = scan_counts(node.equation)
     fixed, start = arrays[:constants], arrays[constants : constants + carry]
 
     def step(state: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -103,12 +116,14 @@ def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list
 
 def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label condition and body once and tie carries; the number of rounds is taken as one."""
+    labelling.use(inputs)
     params = equation.params
     first = params["cond_nconsts"]
     second = first + params["body_nconsts"]
     state = [Value(value.axes) for value in inputs[second:]]
     condition = labelling.enter(closed(params["cond_jaxpr"]), [*inputs[:first], *state])
     body = labelling.enter(closed(params["body_jaxpr"]), [*inputs[first:second], *state])
+    labelling.use(body.outputs)
     _tie_values(labelling, equation, state, body.outputs)
     return Outcome(state, (condition, body))
 
@@ -128,9 +143,11 @@ def rebind_while(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> lis
 
 def branch(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label every branch and tie their results; the cost is that of all branches."""
-    labelling.use(inputs[:1])
+    labelling.use(inputs)
     operands = inputs[1:]
     bodies = [labelling.enter(closed(b), operands) for b in equation.params["branches"]]
+    for body in bodies:
+        labelling.use(body.outputs)
     for body in bodies[1:]:
         _tie_values(labelling, equation, bodies[0].outputs, body.outputs)
     return Outcome([Value(value.axes) for value in bodies[0].outputs], bodies)
@@ -148,8 +165,8 @@ def rebind_branch(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> li
 CALL = Rule(call, rebind_call)
 
 RULES = {
-    "checkpoint": Rule(call, rebind_checkpoint),
-    "remat2": Rule(call, rebind_checkpoint),
+    "checkpoint": Rule(checkpoint, rebind_checkpoint),
+    "remat2": Rule(checkpoint, rebind_checkpoint),
     "scan": Rule(scan, rebind_scan),
     "while": Rule(while_loop, rebind_while),
     "cond": Rule(branch, rebind_branch),

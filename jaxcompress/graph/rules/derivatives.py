@@ -100,10 +100,18 @@ def _vouch(
     return body
 
 
-def custom_jvp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Label the function; in discovery also its tangents, with the same labels."""
+def _primal(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Body:
+    """Label the function itself; no unfinished permutation can be handed in or out."""
+    labelling.use(inputs)
     with labelling.scope(inside_rule=True):
         body = labelling.enter(closed(equation.params["call_jaxpr"]), inputs)
+    labelling.use(body.outputs)
+    return body
+
+
+def custom_jvp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label the function; in discovery also its tangents, with the same labels."""
+    body = _primal(labelling, equation, inputs)
     if labelling.discover and not labelling.silent:
         tangents = [inputs[i] for i in _inexact(equation.invars)]
         expected = [*body.outputs, *(body.outputs[i] for i in _inexact(equation.outvars))]
@@ -143,8 +151,7 @@ def _zero_tangent(value: Any) -> Any:
 
 def custom_vjp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the function; in discovery also its forward and backward passes."""
-    with labelling.scope(inside_rule=True):
-        body = labelling.enter(closed(equation.params["call_jaxpr"]), inputs)
+    body = _primal(labelling, equation, inputs)
     if labelling.discover and not labelling.silent:
         forward_jaxpr, backward_jaxpr = vjp_jaxprs(equation)
         inexact = [inputs[i] for i in _inexact(equation.invars)]

@@ -100,7 +100,8 @@ def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> li
     if taken is not None:
         dimension, indices = taken
         places = rewriting.places(node.inputs[0].axes[dimension], indices)
-        return [select(arrays[0], places, dimension)]
+        distinct = node.equation.params["unique_indices"]
+        return [select(arrays[0], places, dimension, distinct)]
     sizes = tuple(
         rewriting.size(axis) if axis.size == size else size
         for axis, size in zip(node.inputs[0].axes, node.equation.params["slice_sizes"], strict=True)

@@ -1,0 +1,174 @@
+"""ENC's rank searches against its released ResNet-56, and their times there and on VGG-16.
+
+Run from the root of a clone: ``JAXCOMPRESS_SHARED=... python -m benchmarks.enc_fixture``. The first
+part needs the folder's `enc_resnet56/reference.json`; the second draws random kernels of VGG-16 at
+224x224 with falling spectra. Times are of one run, after the singular values unless they say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxcompress.search import Budget
+from jaxcompress.search.ranks.arrays import (
+    Metric,
+    SiteTable,
+    best_configurations,
+    channel_cost,
+    enc_map,
+    enc_model,
+    energy_metric,
+    energy_threshold,
+    evbmf_scaled,
+    measured_metric,
+    network_accuracy,
+    optimum,
+    singular_values,
+    site_table,
+    spatial_cost,
+    uniform,
+)
+
+__all__ = ["load_fixture", "main", "vgg16_table"]
+
+# Channels in and out, and height of the output, of VGG-16's convolutions at 224x224.
+VGG16 = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56)]
+VGG16 += [(256, 256, 56)] * 2 + [(256, 512, 28)] + [(512, 512, 28)] * 2 + [(512, 512, 14)] * 3
+
+
+def load_fixture(file: Path) -> tuple[SiteTable, list[np.ndarray], dict[str, np.ndarray]]:
+    """Return ENC's ResNet-56: its sites, accuracies at their knots, and released ranks.
+
+    Costs are the paper's: r_max costs what the whole site does, and strided sites count as in its
+    code. Singular values end at r_max, so EVBMF ranks are read from the knots.
+    """
+    reference = json.loads(file.read_text())
+    layers = reference["layers"]
+    r_max = np.asarray([layer["r_max"] for layer in layers])
+    knots = tuple(np.asarray(layer["rank_knots"]) for layer in layers)
+    dense = {
+        "flops": np.asarray([2.0 * layer["macs_at_r_max"] for layer in layers]),
+        "params": np.asarray([1.0 * layer["params_at_r_max"] for layer in layers]),
+    }
+    table = SiteTable(
+        names=tuple(layer["name"] for layer in layers),
+        r_max=r_max,
+        lowest=np.maximum(1, np.round(r_max / 10)).astype(int),
+        highest=r_max,
+        slope={kind: values / r_max for kind, values in dense.items()},
+        dense=dense,
+        spectra=tuple(np.asarray(layer["singular_values"]) for layer in layers),
+        evbmf=np.asarray([row[4] for row in knots]),
+        knots=knots,
+    )
+    accuracies = [np.asarray(layer["accuracy_at_knots"]) for layer in layers]
+    released = {name: np.asarray(r["ranks"]) for name, r in reference["released"].items()}
+    # The paper does not search the first convolution: it stays at r_max.
+    return table.fix({"first_conv": 10}), accuracies, released
+
+
+def vgg16_table(seed: int = 0) -> SiteTable:
+    """Return the table of VGG-16's 13 convolutions at 224x224, from random kernels."""
+    random = np.random.default_rng(seed)
+    spectra, costs, shapes = [], [], []
+    for index, (inputs, outputs, size) in enumerate(VGG16):
+        # The first is split by channel, as in the paper: its matrix is I h w x O.
+        shape = (3 * inputs, 3 * outputs) if index else (9 * inputs, outputs)
+        kernel = random.normal(size=shape) * np.geomspace(1, 0.02, shape[1])
+        spectra.append(singular_values(kernel))
+        form = spatial_cost if index else channel_cost
+        costs.append(form(inputs, outputs, (3, 3), size * size))
+        shapes.append(shape)
+    return site_table([f"conv{i + 1}" for i in range(len(VGG16))], costs, spectra, shapes)
+
+
+def timed(label: str, call: Callable[[], Any]) -> Any:
+    """Return what `call` returns and print how long it took."""
+    start = time.perf_counter()
+    result = call()
+    print(f"  {label:34} {time.perf_counter() - start:9.4f} s")
+    return result
+
+
+def describe(table: SiteTable, ranks: np.ndarray, energy: Metric, measured: Metric) -> str:
+    """Return cost and network metrics of one configuration."""
+    logs = [float(network_accuracy(table, ranks, m)) for m in (energy, measured)]
+    shares = [float(table.cost(k, ranks)) / table.total[k] for k in ("flops", "params")]
+    return (
+        f"FLOPs {shares[0]:.4f}  params {shares[1]:.4f}  log A_p {logs[0]:8.3f}  "
+        f"log A_m {logs[1]:7.4f}"
+    )
+
+
+def compare_with_released(file: Path) -> None:
+    """Print agreement with the released ranks, and every search at their cost."""
+    table, accuracies, released = load_fixture(file)
+    energy = energy_metric(table)
+    measured = measured_metric(table, accuracies, full=0.985)
+    print("ENC's ResNet-56, FLOPs and parameters of its 55 convolutions")
+    for name in ("map_50", "map_55"):
+        share = float(table.cost("flops", released[name])) / table.total["flops"]
+        ranks = enc_map(table, energy, Budget(flops=share))
+        away = np.abs(ranks - released[name])
+        print(f"  {name} at {share:.4f}: {(away == 0).sum()} of 55 equal, at most {away.max()} off")
+    for name, ranks in released.items():
+        print(f"  released {name:12} {describe(table, ranks, energy, measured)}")
+    share = float(table.cost("flops", released["model_50"])) / table.total["flops"]
+    for name, ranks in searches(table, Budget(flops=share), energy).items():
+        print(f"  ours     {name:12} {describe(table, ranks, energy, measured)}")
+
+
+def searches(table: SiteTable, budget: Budget, energy: Metric) -> dict[str, np.ndarray]:
+    """Return the ranks of every search, printing their times and the optimum's bound."""
+    found = {
+        "uniform": timed("uniform", lambda: uniform(table, budget)),
+        "energy": timed("energy threshold", lambda: energy_threshold(table, budget)),
+        "evbmf": timed("EVBMF, scaled", lambda: evbmf_scaled(table, budget)),
+        "map": timed("enc_map", lambda: enc_map(table, energy, budget)),
+        "model": timed("enc_model", lambda: enc_model(table, budget, energy)),
+    }
+    best = timed("optimum", lambda: optimum(table, energy, budget))
+    print(f"  optimum: log A {best.value:.4f}, no configuration exceeds {best.bound:.4f}")
+    return {**found, "optimum": best.ranks}
+
+
+def time_vgg16() -> None:
+    """Print the search times of VGG-16 at 224x224, at a quarter of its FLOPs."""
+    print("VGG-16 at 224x224, 13 convolutions, 25 % FLOPs")
+    table = timed("singular values and EVBMF", vgg16_table)
+    table = table.fix({"conv1": int(table.r_max[0]) // 2})
+    energy = timed("energy metric", lambda: energy_metric(table))
+    accuracies = [np.interp(knots, [0, knots[-1]], [0.5, 0.7]) for knots in table.knots]
+    measured = measured_metric(table, accuracies, full=0.7)
+    budget = Budget(flops=0.25)
+    for name, ranks in searches(table, budget, energy).items():
+        print(f"  ours     {name:12} {describe(table, ranks, energy, measured)}")
+    for density in (0.096, 0.165):
+        label = f"40 candidates of A_c, density {density}"
+        timed(
+            label,
+            lambda d=density: best_configurations(
+                table, budget, energy, measured, count=40, density=d
+            ),
+        )
+
+
+def main() -> None:
+    """Print everything."""
+    shared = os.environ.get("JAXCOMPRESS_SHARED")
+    if shared:
+        compare_with_released(Path(shared) / "enc_resnet56" / "reference.json")
+    else:
+        print("JAXCOMPRESS_SHARED is not set: skipping the released ResNet-56")
+    time_vgg16()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The network, the images, and the one way in which all importances are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxcompress as jc
+from experiments import data
+from jaxcompress import models, training
+from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
+from jaxcompress.importance.fisher import streams
+from jaxcompress.knowledge.views import Views, views
+
+__all__ = ["Measure", "Task", "load_task"]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHAPE = (1, 32, 32, 3)
+BATCH = 256
+
+
+class Task(NamedTuple):
+    """What is pruned, and with which images it is scored.
+
+    Attributes:
+        graph: of the network.
+        groups: the groups that may be pruned.
+        apply: evaluation mode.
+        train_apply: training mode.
+        variables: the trained weights.
+        loss: cross-entropy in training mode.
+        dataset: `train_*` without the held-out images.
+        held_out: the held-out training images and labels.
+    """
+
+    graph: jc.Graph
+    groups: tuple[str, ...]
+    apply: Callable[..., Any]
+    train_apply: Callable[..., Any]
+    variables: Any
+    loss: Callable[[Any, Any], jax.Array]
+    dataset: data.Dataset
+    held_out: tuple[np.ndarray, np.ndarray]
+
+    def batches(self, key: jax.Array, *leading: int, augment: bool = True) -> dict[str, jax.Array]:
+        """Draw training examples, `[*leading, ...]`, each at most once."""
+        order = jax.random.permutation(key, len(self.dataset.train_labels))
+        chosen = order[: int(np.prod(leading))]
+        images = jnp.asarray(self.dataset.train_images[np.asarray(chosen)])
+        if augment:
+            images = views(jax.random.fold_in(key, 1), chosen, 0, images, settings=Views())
+        images = data.preprocess(self.dataset)(images)
+        labels = jnp.asarray(self.dataset.train_labels[np.asarray(chosen)])
+        return {
+            "image": images.reshape(*leading, *images.shape[1:]),
+            "label": labels.reshape(*leading),
+        }
+
+
+def load_task(folder: Path, network: str, groups: str, held_out: int) -> Task:
+    """Load weights and images from the shared folder, and trace the network."""
+    module = models.build(network)
+    apply, train_apply = models.evaluation(module), models.training(module)
+    like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), jax.random.key(0))
+    weights = folder / "weights" / f"{network}_cifar10.safetensors"
+    variables = load_torch_weights(weights, like, akamaster_resnet_name)
+    dataset = data.load("cifar10", folder / "tensorflow_datasets")
+    last = dataset.train_images[-held_out:], dataset.train_labels[-held_out:]
+    dataset = dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[:-held_out],
+        train_labels=dataset.train_labels[:-held_out],
+        mean=MEAN,
+        std=STD,
+    )
+    graph = jc.trace(apply, variables, jnp.zeros(SHAPE))
+    left_alone = streams(graph) if groups == "internal" else []
+    chosen = tuple(name for name in graph.groups if name not in left_alone)
+
+    def loss(variables: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(variables, batch["image"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    return Task(graph, chosen, apply, train_apply, variables, loss, dataset, last)
+
+
+class Measure:
+    """Accuracy of a keep after BatchNorm re-estimation, with gates: nothing is compiled twice."""
+
+    def __init__(self, task: Task, test_images: int, estimation_images: int) -> None:
+        self._task, self._estimation = task, estimation_images
+        normalize = data.preprocess(task.dataset)
+        gated_train = jc.gated(task.graph, lambda v, images, key: task.train_apply(v, images))
+        gated = jc.gated(task.graph, task.apply)
+        test = task.dataset.test_images[:test_images], task.dataset.test_labels[:test_images]
+        self._splits = [_padded(*split) for split in (task.held_out, test)]
+
+        @jax.jit
+        def reestimate(variables: Any, gates: Any, batches: jax.Array) -> Any:
+            train = lambda own, images, key: gated_train(own, gates, images, key)  # noqa: E731
+            return training.reestimate(train, variables, batches, jax.random.key(0))
+
+        @jax.jit
+        def correct(variables: Any, gates: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+            logits = gated(variables, gates, normalize(images))
+            return (logits.argmax(-1) == labels).sum()
+
+        self._reestimate, self._correct = reestimate, correct
+
+    def __call__(
+        self, keep: dict[str, np.ndarray], seed: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return validation and test accuracy in percent, each by form of re-estimation."""
+        every = self._task.graph.groups
+        whole = {name: np.ones(group.width, bool) for name, group in every.items()}
+        gates = {name: jnp.asarray({**whole, **keep}[name], jnp.float32) for name in every}
+        key = jax.random.fold_in(jax.random.key(7), seed)
+        found: list[dict[str, float]] = [{}, {}]
+        for form in ("augmented", "plain"):
+            shape = (self._estimation // BATCH, BATCH)
+            batches = self._task.batches(key, *shape, augment=form == "augmented")["image"]
+            variables = self._reestimate(self._task.variables, gates, batches)
+            for result, split in zip(found, self._splits, strict=True):
+                result[form] = self._accuracy(variables, gates, *split)
+        return found[0], found[1]
+
+    def _accuracy(self, variables: Any, gates: Any, images: Any, labels: Any, count: int) -> float:
+        hits = [
+            self._correct(variables, gates, own, wanted)
+            for own, wanted in zip(images, labels, strict=True)
+        ]
+        return 100 * float(sum(int(hit) for hit in hits)) / count
+
+
+def _padded(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Cut into batches of one size; the label -1 of what is added is never hit."""
+    count, missing = len(labels), -len(labels) % BATCH
+    images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+    labels = np.concatenate([labels, np.full(missing, -1, labels.dtype)])
+    return images.reshape(-1, BATCH, *images.shape[1:]), labels.reshape(-1, BATCH), count

@@ -1,0 +1,117 @@
+"""Masks from scores: once, for trained weights (`make_masks`), or as one event of a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph import flatten_with_paths
+from jaxcompress.search.masks.counts import Scope, kept_counts, pools
+from jaxcompress.search.masks.regrow import Regrow
+from jaxcompress.search.masks.scores import Evidence, Score, magnitude
+from jaxcompress.transforms.masks import prunable
+from jaxcompress.transforms.patterns import Block, Pattern, check_pattern
+
+__all__ = ["choose", "make_masks"]
+
+
+def make_masks(
+    variables: Any,
+    sparsity: Any,
+    *,
+    score: Score = magnitude,
+    scope: Scope = "uniform",
+    pattern: Pattern | None = None,
+    protect: Sequence[str] = (),
+    gradients: Any = None,
+    key: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """Choose which weights to keep, once.
+
+    Counts are exact: a leaf of n weights keeps n - round(sparsity * n), of equal scores those of
+    lower index. Works inside jit; the sparsity itself may be traced unless the scope is "erk".
+
+    Args:
+        variables: what to prune.
+        sparsity: fraction to remove, in [0, 1), of the pruned leaves.
+        score: what a weight is worth.
+        scope: how the sparsity spreads over the leaves.
+        pattern: which weights go together; `Block()` (single ones) by default.
+        protect: shell-style patterns of leaf paths that are exempt, besides biases and norms.
+        gradients: a tree like the trainable leaves, for scores that need it.
+        key: for random scores; `jax.random.key(0)` by default.
+
+    Returns:
+        `{path: bool[shape]}` of the pruned leaves, for `jaxcompress.sparsify`.
+
+    Raises:
+        ValueError: if the sparsity is out of range, the pattern does not divide a leaf, a protected
+            pattern matches nothing, or gradients are missing.
+
+    Example:
+        >>> variables = {"a": jnp.array([[1.0, -2.0], [0.5, 4.0]]), "bias": jnp.ones(2)}
+        >>> {path: mask.tolist() for path, mask in make_masks(variables, 0.5).items()}
+        {'a': [[False, True], [False, True]]}
+    """
+    pattern = pattern or Block()
+    leaves, _ = flatten_with_paths(variables)
+    paths = prunable(leaves, protect)
+    shapes = {path: tuple(np.shape(leaves[path])) for path in paths}
+    check_pattern(pattern, shapes)
+    counts = kept_counts(shapes, sparsity, scope, pattern)
+    slopes = {} if gradients is None else flatten_with_paths(gradients)[0]
+    missing = [path for path in paths if path not in slopes]
+    if missing and score.needs_gradient:
+        raise ValueError(
+            f"this score reads the gradient of every pruned leaf, but {missing} have none; pass "
+            "gradients=, a tree like the trainable leaves"
+        )
+    key = jax.random.key(0) if key is None else key
+    known = {}
+    for number, path in enumerate(paths):
+        weight = jnp.asarray(leaves[path])
+        slope = slopes.get(path, jnp.zeros(()))
+        known[path] = Evidence(weight, slope, -slope * weight, jax.random.fold_in(key, number))
+    whole = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
+    return choose(known, whole, pools(scope, paths), counts, score=score, pattern=pattern)
+
+
+def choose(
+    known: Mapping[str, Evidence],
+    masks: Mapping[str, jax.Array],
+    groups: Sequence[Sequence[str]],
+    kept: Sequence[Any],
+    dropped: Sequence[Any] | None = None,
+    *,
+    score: Score,
+    pattern: Pattern,
+    regrow: Regrow | None = None,
+) -> dict[str, jax.Array]:
+    """Choose the next masks; without regrowth what is removed stays removed.
+
+    Args:
+        known: per leaf.
+        masks: the present ones.
+        groups: the leaves that compete with each other.
+        kept: how many units each group of leaves keeps.
+        dropped: how many of these are grown, for regrowth.
+        score: what a weight is worth.
+        pattern: which weights go together.
+        regrow: where to grow.
+    """
+    new: dict[str, jax.Array] = {}
+    for number, paths in enumerate(groups):
+        scores = [jnp.where(masks[p], score.of(known[p]), -jnp.inf) for p in paths]
+        grown = 0 if dropped is None else dropped[number]
+        chosen = pattern.keep(scores, kept[number] - grown)
+        if regrow is not None:
+            pairs = zip(paths, chosen, strict=True)
+            scores = [jnp.where(mask, -jnp.inf, regrow.score(known[p])) for p, mask in pairs]
+            more = pattern.keep(scores, grown)
+            chosen = [one | other for one, other in zip(chosen, more, strict=True)]
+        new |= dict(zip(paths, chosen, strict=True))
+    return new

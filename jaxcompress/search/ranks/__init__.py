@@ -1,0 +1,46 @@
+"""Ranks of all sites together, under a budget.
+
+    ranks = jc.ranks.enc_map(graph, variables, jc.Budget(flops=0.5))
+    lowrank = jc.factorize(graph, ranks)
+
+The searches take a graph and its variables; the functions on arrays behind them, from costs,
+spectra and metric values to ranks, are in `jaxcompress.search.ranks.arrays`.
+"""
+
+from __future__ import annotations
+
+from jaxcompress.search.ranks.lossless import Lossless, Trial, lossless
+from jaxcompress.search.ranks.measured import measure
+from jaxcompress.search.ranks.metrics import Metric, energy_metric
+from jaxcompress.search.ranks.network import convolution_sites, enc_ratio, network_table, spectra
+from jaxcompress.search.ranks.searches import (
+    enc_inf,
+    enc_map,
+    enc_model,
+    energy_threshold,
+    evbmf_scaled,
+    optimum,
+    uniform,
+)
+from jaxcompress.search.ranks.table import SiteTable
+
+__all__ = [
+    "Lossless",
+    "Metric",
+    "SiteTable",
+    "Trial",
+    "convolution_sites",
+    "enc_inf",
+    "enc_map",
+    "enc_model",
+    "enc_ratio",
+    "energy_metric",
+    "energy_threshold",
+    "evbmf_scaled",
+    "lossless",
+    "measure",
+    "network_table",
+    "optimum",
+    "spectra",
+    "uniform",
+]

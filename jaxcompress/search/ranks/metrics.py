@@ -1,0 +1,223 @@
+"""How accurate a site is expected to be at each rank, and from that a whole network.
+
+Both metrics are 0 at rank 0 and 1 at r_max. Energy needs the singular values alone; the measured
+one needs the accuracy of the network with one site truncated to each of its knots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from jaxcompress.search.ranks.table import SiteTable
+
+__all__ = [
+    "Metric",
+    "energy_curve",
+    "energy_metric",
+    "log_accuracy",
+    "measured_metric",
+    "network_accuracy",
+]
+
+# A site at metric 0 makes every product 0; this floor keeps such configurations comparable.
+SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """One accuracy metric y_l(r) of every site.
+
+    Attributes:
+        curves: y at every rank, `float[r_max + 1]` per site.
+        inverses: per site PCHIP of r / r_max over y, through (0, 0) and the knots of rising y up to
+            the first that reaches 1.
+        r_max: `int[sites]`.
+    """
+
+    curves: tuple[np.ndarray, ...]
+    inverses: tuple[PchipInterpolator, ...]
+    r_max: np.ndarray
+
+    def ranks_at(self, level: float) -> np.ndarray:
+        """Return `int[sites]`, the ranks at which every site has the value `level` in [0, 1]."""
+        share = [float(inverse(min(level, inverse.x[-1]))) for inverse in self.inverses]
+        return np.round(np.asarray(share) * self.r_max).astype(np.int64)
+
+
+def energy_curve(singular_values: np.ndarray, r_max: int) -> np.ndarray:
+    """Return the share of energy at each rank, `float[r_max + 1]`, as ENC defines it.
+
+    `y(r) = (E(r) - E(1)) / (E(r_max) - E(1))`, E(r) the sum of the r largest singular values, not
+    squared (ENC, supplement, section 2); y(0) = y(1) = 0, and y(r_max) = 1 even for r_max = 1.
+
+    Args:
+        singular_values: falling, at least `[r_max]`.
+        r_max: largest rank.
+
+    Example:
+        >>> energy_curve(np.array([4.0, 2.0, 1.0, 1.0]), r_max=4).tolist()
+        [0.0, 0.0, 0.5, 0.75, 1.0]
+    """
+    energy = np.cumsum(np.asarray(singular_values, np.float64)[:r_max])
+    span = energy[-1] - energy[0]
+    shares = (energy - energy[0]) / span if span > 0 else np.ones(r_max)
+    shares[-1] = 1.0
+    return np.concatenate([[0.0], shares])
+
+
+def energy_metric(table: SiteTable) -> Metric:
+    """Return ENC's PCA-energy metric of every site, its inverse through the table's knots.
+
+    Example:
+        >>> from jaxcompress.search.ranks.arrays import dense_cost, site_table
+        >>> cost = dense_cost(inputs=8, outputs=8)
+        >>> table = site_table(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
+        >>> energy_metric(table).curves[0].round(2).tolist()
+        [0.0, 0.0, 0.56, 0.85, 1.0]
+    """
+    pairs = zip(table.spectra, table.r_max, strict=True)
+    curves = [energy_curve(values, int(r_max)) for values, r_max in pairs]
+    values = [curve[knots] for curve, knots in zip(curves, table.knots, strict=True)]
+    inverses = [_inverse(*row) for row in zip(table.knots, values, table.r_max, strict=True)]
+    return Metric(tuple(curves), tuple(inverses), table.r_max)
+
+
+def measured_metric(table: SiteTable, accuracies: Sequence[np.ndarray], full: float) -> Metric:
+    """Return ENC's measurement metric: accuracy with one site truncated over that of none.
+
+    Between knots, and down to (0, 0), curves are PCHIP. Where the last knot is r_max its accuracy
+    counts as `full`, so that y(r_max) = 1.
+
+    Args:
+        table: whose `knots` were measured.
+        accuracies: per site `float[knots]`, all other sites left alone, in [0, 1].
+        full: accuracy of the network left alone.
+
+    Raises:
+        ValueError: if a site has another number of accuracies than knots, one that is not in
+            [0, 1], or `full` is not positive.
+
+    Example:
+        >>> from jaxcompress.search.ranks.arrays import dense_cost, site_table
+        >>> cost = dense_cost(inputs=8, outputs=8)
+        >>> table = site_table(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
+        >>> accuracy = [np.interp(table.knots[0], [0, 2, 4], [0, 0.6, 0.8])]
+        >>> measured_metric(table, accuracy, full=0.8).curves[0][[0, 2, 4]].round(2).tolist()
+        [0.0, 0.75, 1.0]
+    """
+    _check_accuracies(table, accuracies, full)
+    values = [np.asarray(row, np.float64) / full for row in accuracies]
+    for knots, row, r_max in zip(table.knots, values, table.r_max, strict=True):
+        row[knots == r_max] = 1.0
+    rows = list(zip(table.knots, values, table.r_max, strict=True))
+    return Metric(
+        tuple(_curve(*row) for row in rows), tuple(_inverse(*row) for row in rows), table.r_max
+    )
+
+
+def log_accuracy(metric: Metric, table: SiteTable, ranks: np.ndarray) -> np.ndarray:
+    """Return `float[...]`, the logarithm of the product of y_l(r_l), A_p or A_m.
+
+    A site left alone (rank at or above neutral) counts as 1. Values below 1e-12 count as 1e-12.
+
+    Args:
+        metric: of the sites.
+        table: the sites.
+        ranks: `int[..., sites]`.
+    """
+    ranks = np.asarray(ranks)
+    logs = [log_curve(metric, table, site)[ranks[..., site]] for site in range(len(table.names))]
+    return np.sum(logs, axis=0)
+
+
+def log_curve(metric: Metric, table: SiteTable, site: int) -> np.ndarray:
+    """Return log y of one site at every rank up to the larger of r_max and neutral."""
+    r_max, neutral = int(metric.r_max[site]), int(table.neutral[site])
+    curve = np.ones(max(r_max, neutral) + 1)
+    stop = min(r_max + 1, neutral)
+    curve[:stop] = metric.curves[site][:stop]
+    return np.log(np.maximum(curve, SMALLEST))
+
+
+def network_accuracy(
+    table: SiteTable,
+    ranks: np.ndarray,
+    energy: Metric | None = None,
+    measured: Metric | None = None,
+    kind: str = "flops",
+) -> np.ndarray:
+    """Return `float[...]`, the logarithm of ENC's metric of a whole network.
+
+    With energy alone `A_p = prod_l y_p,l(r_l)`, with measured alone `A_m` likewise, with both
+    `A_c = A_p * C / C_whole + A_m`. ENC takes A_p for ResNet-56 and A_c for VGG-16.
+
+    Args:
+        table: the sites.
+        ranks: `int[..., sites]`.
+        energy: of `energy_metric`.
+        measured: of `measured_metric`.
+        kind: of the cost C in A_c.
+
+    Raises:
+        ValueError: if no metric is given.
+
+    Example:
+        >>> from jaxcompress.search.ranks.arrays import dense_cost, site_table
+        >>> cost = dense_cost(inputs=8, outputs=8)
+        >>> spectrum = np.geomspace(1, 0.01, 8)
+        >>> table = site_table(["a", "b"], [cost] * 2, [spectrum] * 2, [(8, 8)] * 2)
+        >>> ranks = np.array([[2, 2], [2, 3], [4, 4]])
+        >>> np.exp(network_accuracy(table, ranks, energy_metric(table))).round(2).tolist()
+        [0.31, 0.48, 1.0]
+    """
+    share = table.cost(kind, np.asarray(ranks)) / table.total[kind]
+    given = [m for m in (energy, measured) if m is not None]
+    return combine([log_accuracy(metric, table, ranks) for metric in given], share)
+
+
+def combine(logs: Sequence[np.ndarray] | np.ndarray, share: np.ndarray | float) -> np.ndarray:
+    """Return log A of one metric, or log(A_p * share + A_m) of energy and measured, in order."""
+    if not len(logs):
+        raise ValueError("a network is judged by a metric, but none is given; pass energy=")
+    if len(logs) == 1:
+        return logs[0]
+    return np.logaddexp(logs[0] + np.log(share), logs[1])
+
+
+def _inverse(knots: np.ndarray, values: np.ndarray, r_max: int) -> PchipInterpolator:
+    """Return r / r_max as PCHIP of y through (0, 0) and the rising knots up to the first y >= 1."""
+    shares, levels = [0.0], [0.0]
+    for rank, value in zip(knots, values, strict=True):
+        if value > levels[-1]:
+            shares.append(rank / r_max)
+            levels.append(float(value))
+        if value >= 1:
+            break
+    return PchipInterpolator(levels, shares)
+
+
+def _curve(knots: np.ndarray, values: np.ndarray, r_max: int) -> np.ndarray:
+    """Return y at every rank as PCHIP through (0, 0) and the knots, the first of equal ones."""
+    ranks, first = np.unique(np.concatenate([[0], knots]), return_index=True)
+    levels = np.concatenate([[0.0], values])[first]
+    return PchipInterpolator(ranks, levels)(np.arange(r_max + 1))
+
+
+def _check_accuracies(table: SiteTable, accuracies: Sequence[np.ndarray], full: float) -> None:
+    if not full > 0:
+        raise ValueError(f"accuracies are divided by that of the whole network, but {full=}")
+    wrong = []
+    for name, knots, row in zip(table.names, table.knots, accuracies, strict=True):
+        row = np.asarray(row)
+        if row.shape != knots.shape:
+            wrong.append(f"{name}: shape {row.shape} for {len(knots)} knots")
+        elif not ((row >= 0) & (row <= 1)).all():
+            wrong.append(f"{name}: {row.min()} to {row.max()}")
+    if wrong:
+        raise ValueError(
+            "every knot needs one accuracy in [0, 1], but " + "; ".join(wrong) + "; measure again"
+        )

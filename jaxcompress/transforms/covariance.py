@@ -1,0 +1,202 @@
+"""What each site's rows are multiplied with, as a covariance: for factors that know the data.
+
+A site computes x^T M for many x: the contracted features of a dot, the vertical (`spatial`) or full
+(`channel`) patches of an image. With C = E[x x^T] = R R^T, cutting R^T M instead of M minimises the
+error of the output, E |x^T (M - M_r)|^2 (Chen et al. 2021, "DRONE: Data-aware low-rank compression
+for large NLP models"). For `spatial` this counts the error of each horizontal tap apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph import Graph
+from jaxcompress.graph.interpret import Node, Rewriting
+from jaxcompress.graph.program import label_program, read, split_static
+from jaxcompress.graph.rules import rule_of
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.transforms.check import check_sites
+from jaxcompress.transforms.factors import to_factors
+from jaxcompress.transforms.two_ops import first_operation
+
+__all__ = ["covariance_root", "input_covariances", "input_roots"]
+
+Found = dict[str, list[Any]]
+
+
+def input_roots(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+    ridge: float = 1e-4,
+) -> dict[str, np.ndarray]:
+    """Return R with R R^T the covariance of each site's rows, `[scanned..., groups, rows, rows]`.
+
+    Args:
+        graph: of `apply`.
+        apply: evaluation function `(variables, inputs) -> outputs`.
+        variables: its variables.
+        batches: inputs of one shape, for example images `[steps, batch, height, width, channels]`.
+        forms: "spatial", "channel" or "dense" per site.
+        ridge: share of the mean variance that is added to every variance, so that rows that never
+            vary, or are fewer than the features, still have a root.
+
+    Raises:
+        ValueError: if a site or form does not exist, there is no batch, or a loop or branch that is
+            no scan holds a site.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.ones((2, 3))}, jnp.array([[3.0, 0.0], [0.0, 1.0]])
+        >>> graph = trace(apply, variables, x)
+        >>> roots = input_roots(graph, apply, variables, [x], {"a": "dense"})
+        >>> roots["a"].round(2).tolist()
+        [[[2.12, 0.0], [0.0, 0.71]]]
+    """
+    covariances = input_covariances(graph, apply, variables, batches, forms)
+    return {path: covariance_root(own, ridge) for path, own in covariances.items()}
+
+
+def covariance_root(covariance: Any, ridge: float = 1e-4) -> np.ndarray:
+    """Return the lower triangular R with R R^T = C + ridge * mean(diag C) * I.
+
+    Example:
+        >>> covariance_root(np.diag([4.0, 0.0]), ridge=0.5).tolist()
+        [[2.23606797749979, 0.0], [0.0, 1.0]]
+    """
+    wide = np.asarray(covariance, np.float64)
+    mean = np.trace(wide, axis1=-2, axis2=-1)[..., None, None] / wide.shape[-1]
+    # A site that only ever sees zeros keeps its plain decomposition.
+    added = np.where(mean > 0, ridge * mean, 1.0)
+    return np.linalg.cholesky(wide + added * np.eye(wide.shape[-1]))
+
+
+def input_covariances(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
+
+    The mean is over examples and positions, not centred. The arguments are those of `input_roots`.
+    """
+    check_sites(graph, forms)
+    means = jax.jit(lambda own, inputs: _batch_means(graph, apply, own, inputs, forms))
+    total: dict[str, np.ndarray] = {}
+    count = 0
+    for inputs in batches:
+        for path, mean in means(variables, inputs).items():
+            total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
+        count += 1
+    if not count:
+        raise ValueError("a covariance needs data, but there is no batch; pass at least one")
+    return {path: own / count for path, own in total.items()}
+
+
+def _batch_means(
+    graph: Graph, apply: Callable[..., Any], variables: Any, inputs: Any, forms: Mapping[str, str]
+) -> dict[str, Any]:
+    """Run the function once, looking at what its sites are given."""
+    program = read(apply, variables, (inputs,))
+    labelled = label_program(program, discover=False)
+    found: Found = {path: [] for path in forms}
+    none = np.zeros(labelled.labelling.count, bool)
+    rewriting = Rewriting(none, rule_of, substitute=_observer(graph, forms, found))
+    leaves = [jnp.asarray(leaf) for leaf in flatten_with_paths(variables)[0].values()]
+    arrays = [jnp.asarray(array) for array in split_static(((inputs,), {}))[0]]
+    rewriting(labelled.body, [*leaves, *arrays])
+    return {path: _put_together(graph, path, means) for path, means in found.items()}
+
+
+def _put_together(graph: Graph, path: str, means: Sequence[Any]) -> Any:
+    """Stack what was seen in the steps of scans; average what was seen in several uses."""
+    site = graph.sites[path]
+    scanned = sum(name == "slice" for name, _ in site.steps)
+    stacked = jnp.stack(means)
+    lengths = site.shape[:scanned]
+    return stacked.reshape(-1, *lengths, *stacked.shape[1:]).mean(0)
+
+
+def _observer(graph: Graph, forms: Mapping[str, str], found: Found) -> Any:
+    """Return what looks at the sites in an interpreted jaxpr and changes nothing."""
+
+    def substitute(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any] | None:
+        if node.bodies:
+            return _enter(rewriting, node, arrays) if _holds(node, forms) else None
+        path, position = _kernel(node, forms)
+        if path is not None:
+            mean = _row_mean(graph, node, arrays, position, path, forms[path])
+            found[path].append(mean)
+        return None
+
+    return substitute
+
+
+def _kernel(node: Node, forms: Mapping[str, str]) -> tuple[str | None, int]:
+    """Return which wanted kernel a contraction uses, and as which operand."""
+    if node.equation.primitive.name in ("dot_general", "conv_general_dilated"):
+        for position in (1, 0):
+            if node.inputs[position].leaf in forms:
+                return node.inputs[position].leaf, position
+    return None, 0
+
+
+def _holds(node: Node, forms: Mapping[str, str]) -> bool:
+    nodes = [inner for body in node.bodies for inner in body.nodes]
+    return any(_kernel(inner, forms)[0] is not None or _holds(inner, forms) for inner in nodes)
+
+
+def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]:
+    """Run a nested jaxpr in the open, so that what its sites see can be taken out of it."""
+    name = node.equation.primitive.name
+    if name == "scan":
+        return _unrolled(rewriting, node, arrays)
+    if name in ("while", "cond"):
+        raise ValueError(
+            f"a covariance is taken where a site runs a known number of times, but a {name} holds "
+            "one; leave its sites out of `forms`"
+        )
+    return rewriting(node.bodies[0], arrays)
+
+
+def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Any]) -> list[Any]:
+    params = node.equation.params
+    constants, carry = params["num_consts"], params["num_carry"]
+    fixed, state = arrays[:constants], list(arrays[constants : constants + carry])
+    steps = range(params["length"])
+    if params["reverse"]:
+        raise ValueError("a covariance of a reversed scan is not defined; leave its sites out")
+    stacked: list[list[Any]] = []
+    for step in steps:
+        slices = [array[step] for array in arrays[constants + carry :]]
+        outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
+        state = outputs[:carry]
+        stacked.append(outputs[carry:])
+    return [*state, *(jnp.stack(column) for column in zip(*stacked, strict=True))]
+
+
+def _row_mean(
+    graph: Graph, node: Node, arrays: Sequence[Any], position: int, path: str, name: str
+) -> Any:
+    """Return the mean of x x^T, `[groups, rows, rows]`; the first operation by identity gives x."""
+    form, layout = graph.sites[path].form(name), graph.sites[path].layout
+    kernel, other = arrays[position], arrays[1 - position]
+    eye = jnp.broadcast_to(jnp.eye(form.rows, dtype=kernel.dtype), (form.groups, *[form.rows] * 2))
+    # Only the left factor is wanted; the right one needs the right number of entries.
+    right = jnp.zeros((form.groups, form.rows, form.columns), kernel.dtype)
+    factor, _ = to_factors(eye, right, kernel.shape, name, layout)
+    seen = first_operation(node, other, factor, position, name)
+    if name != "dense":
+        seen = jnp.moveaxis(seen, node.equation.params["dimension_numbers"].out_spec[1], -1)
+    rows = seen.reshape(-1, form.groups, form.rows).astype(jnp.float32)
+    return jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest") / len(rows)

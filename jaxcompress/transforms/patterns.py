@@ -1,0 +1,191 @@
+"""Patterns: which weights a mask may keep apart from which, as pure functions of scores.
+
+`Block()` keeps single weights, `Block((4, 4))` whole blocks, `NofM(2, 4)` two of every four along
+the contracted axis. The last two axes of a kernel are its inputs and its outputs, as in Linen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Block", "NofM", "Pattern", "check_pattern", "keep_largest"]
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def keep_largest(scores: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Mark the `count` largest scores, of equal ones those that come first.
+
+    Args:
+        scores: of any shape; NaN counts as -inf.
+        count: how many, traced or not, 0 to `scores.size`.
+
+    Returns:
+        `bool[scores.shape]` with exactly `count` entries True.
+
+    Example:
+        >>> keep_largest(jnp.array([1.0, 3.0, 1.0, 1.0]), 2).tolist()
+        [True, True, False, False]
+    """
+    flat = jnp.where(jnp.isnan(scores), -jnp.inf, scores).ravel()
+    threshold = jnp.sort(flat)[jnp.clip(flat.size - count, 0, flat.size - 1)]
+    above, equal = flat > threshold, flat == threshold
+    kept = above | (equal & (jnp.cumsum(equal) <= count - above.sum()))
+    return kept.reshape(scores.shape)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights are kept or removed by blocks of `shape` over inputs and outputs.
+
+    Attributes:
+        shape: rows and columns of a block; (1, 1) is unstructured.
+    """
+
+    shape: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"a block has two sizes of at least 1, but {self.shape}")
+
+    def __str__(self) -> str:
+        return "unstructured" if self.shape == (1, 1) else "{}x{} blocks".format(*self.shape)
+
+    def problem(self, shape: Shape) -> str | None:
+        """Say why a leaf of this shape has no such blocks; None where it has."""
+        rows, columns = self.shape
+        if shape[-2] % rows or shape[-1] % columns:
+            return f"{shape} does not divide into blocks of {self.shape}"
+        return None
+
+    def units(self, shape: Shape) -> int:
+        """Return how many blocks a leaf has."""
+        return math.prod(shape) // math.prod(self.shape)
+
+    def kept(self, shape: Shape, sparsity: Any) -> Any:
+        """Return how many blocks remain at this sparsity, at least one."""
+        return rounded(self.units(shape), sparsity)
+
+    def keep(self, scores: Sequence[jax.Array], count: Any) -> list[jax.Array]:
+        """Return one mask per leaf that together keep the `count` blocks of highest mean score."""
+        means = [self._means(score) for score in scores]
+        flat = jnp.concatenate([mean.ravel() for mean in means])
+        ends = np.cumsum([mean.size for mean in means])[:-1]
+        parts = jnp.split(keep_largest(flat, count), ends)
+        shaped = zip(parts, means, strict=True)
+        return [self._weights(part.reshape(mean.shape)) for part, mean in shaped]
+
+    def holds(self, mask: np.ndarray) -> bool:
+        """Tell whether a mask keeps or removes every block as a whole."""
+        blocks = self._blocks(mask)
+        return bool((blocks.any(axis=(-3, -1)) == blocks.all(axis=(-3, -1))).all())
+
+    def _blocks(self, array: Any) -> Any:
+        rows, columns = self.shape
+        *lead, height, width = array.shape
+        return array.reshape(*lead, height // rows, rows, width // columns, columns)
+
+    def _means(self, score: jax.Array) -> jax.Array:
+        return score if self.shape == (1, 1) else self._blocks(score).mean(axis=(-3, -1))
+
+    def _weights(self, blocks: jax.Array) -> jax.Array:
+        if self.shape == (1, 1):
+            return blocks
+        return blocks.repeat(self.shape[0], axis=-2).repeat(self.shape[1], axis=-1)
+
+
+@dataclass(frozen=True)
+class NofM:
+    """Of every `m` weights that follow each other along `axis`, `n` are kept.
+
+    2:4 along the contracted axis is what sparse tensor cores run (Mishra et al. 2021,
+    arXiv:2104.08378, section 3). Its sparsity is 1 - n / m, so a schedule must end there.
+
+    Attributes:
+        n: kept of each group.
+        m: size of a group.
+        axis: along which groups lie; -2 is the input of Linen's kernels.
+    """
+
+    n: int = 2
+    m: int = 4
+    axis: int = -2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n <= self.m:
+            raise ValueError(f"n of m keeps 1 to m weights of each m, but n={self.n}, m={self.m}")
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m} along axis {self.axis}"
+
+    def problem(self, shape: Shape) -> str | None:
+        """Say why a leaf of this shape has no such groups; None where it has."""
+        if not -len(shape) <= self.axis < len(shape):
+            return f"{shape} has no axis {self.axis}"
+        if shape[self.axis] % self.m:
+            return (
+                f"{shape[self.axis]} along axis {self.axis} does not divide into groups of {self.m}"
+            )
+        return None
+
+    def units(self, shape: Shape) -> int:
+        """Return how many weights a leaf has."""
+        return math.prod(shape)
+
+    def kept(self, shape: Shape, sparsity: Any) -> Any:
+        """Return how many weights remain: of each group the same number, at least `n`."""
+        of_each = rounded(self.m, sparsity)
+        least = jnp.maximum if isinstance(of_each, jax.Array) else max
+        return self.units(shape) // self.m * least(self.n, of_each)
+
+    def keep(self, scores: Sequence[jax.Array], count: Any) -> list[jax.Array]:
+        """Return the mask of one leaf that keeps the best `count / groups` of each group."""
+        (score,) = scores
+        groups = self._groups(score)
+        of_each = count // (score.size // self.m)
+        here, other = groups[..., :, None], groups[..., None, :]
+        index = jnp.arange(self.m)
+        is_better = (other > here) | ((other == here) & (index[None, :] < index[:, None]))
+        kept = is_better.sum(axis=-1) < of_each
+        moved = jnp.moveaxis(score, self.axis, -1).shape
+        return [jnp.moveaxis(kept.reshape(moved), -1, self.axis)]
+
+    def holds(self, mask: np.ndarray) -> bool:
+        """Tell whether no group keeps more than `n`."""
+        return bool((self._groups(mask).sum(axis=-1) <= self.n).all())
+
+    def _groups(self, array: Any) -> Any:
+        last = (jnp if isinstance(array, jax.Array) else np).moveaxis(array, self.axis, -1)
+        return last.reshape(*last.shape[:-1], -1, self.m)
+
+
+Pattern: TypeAlias = Block | NofM
+
+
+def rounded(total: int, sparsity: Any) -> Any:
+    """Return `total - round(sparsity * total)`, at least one, traced where the sparsity is."""
+    if isinstance(sparsity, jax.Array):
+        return jnp.maximum(1, total - jnp.rint(sparsity * total).astype(jnp.int32))
+    return max(1, total - round(sparsity * total))
+
+
+def check_pattern(pattern: Pattern, shapes: dict[str, Shape]) -> None:
+    """Raise unless every leaf divides into the groups or blocks of the pattern.
+
+    Raises:
+        ValueError: naming all leaves that do not.
+    """
+    found = {path: pattern.problem(shape) for path, shape in shapes.items()}
+    wrong = [f"{path}: {problem}" for path, problem in found.items() if problem]
+    if wrong:
+        raise ValueError(
+            f"{pattern} must divide the axes of every pruned leaf, but {'; '.join(wrong)}; exempt "
+            "these leaves by protect=, or choose another pattern"
+        )

@@ -1,0 +1,72 @@
+"""Derivative rules and rematerialisation survive a shrink, in value and in form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcompress.graph import trace
+from jaxcompress.transforms import shrink
+
+ROWS = jnp.ones((3, 4))
+
+
+@jax.custom_vjp
+def straight_through(hidden: jax.Array) -> jax.Array:
+    """Round, but pass 4 times the gradient on: inlined, it would be 0."""
+    return jnp.round(hidden)
+
+
+straight_through.defvjp(lambda h: (jnp.round(h), None), lambda _, ct: (4 * ct,))
+
+
+@jax.custom_jvp
+def leaking(hidden: jax.Array) -> jax.Array:
+    return jnp.maximum(hidden, 0.0)
+
+
+@leaking.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return leaking(primals[0]), jnp.where(primals[0] > 0, 1.0, 0.25) * tangents[0]
+
+
+def _shrunk(activation: Any, kernel: jax.Array) -> tuple[Any, Any]:
+    """Return a network with an activation between ones, shrunk from 6 to 2 channels."""
+    variables = {"first": kernel, "second": jnp.ones((6, 1))}
+
+    def apply(variables: Any, rows: jax.Array) -> jax.Array:
+        return activation(rows @ variables["first"]) @ variables["second"]
+
+    graph = trace(apply, variables, ROWS)
+    prune = shrink(graph, {"first[1]": np.arange(6) < 2})
+    return prune.function(apply), prune.variables(variables)
+
+
+@pytest.mark.parametrize(
+    ("activation", "kernel", "slope"),
+    [
+        (straight_through, 0.3, 4.0),
+        (leaking, -1.0, 0.25),
+        (jax.nn.relu, 0.0, 0.0),
+        (jax.checkpoint(straight_through), 0.3, 4.0),
+        (jax.vmap(jax.jit(straight_through)), 0.3, 4.0),
+    ],
+)
+def test_the_users_derivative_is_kept(activation: Any, kernel: float, slope: float) -> None:
+    function, variables = _shrunk(activation, jnp.full((4, 6), kernel))
+    gradient = jax.grad(lambda variables: function(variables, ROWS).sum())(variables)["first"]
+    np.testing.assert_allclose(gradient, jnp.full((4, 2), 3 * slope))
+
+
+def test_rematerialisation_keeps_its_policy() -> None:
+    policy = jax.checkpoint_policies.dots_saveable
+    activation = jax.checkpoint(lambda hidden: jnp.sin(jnp.tanh(hidden)), policy=policy)
+    function, variables = _shrunk(activation, jnp.ones((4, 6)))
+    equations = jax.make_jaxpr(function)(variables, ROWS).jaxpr.eqns
+    (remat,) = [e for e in equations if "policy" in e.params]
+    assert remat.params["policy"] is policy
+    assert remat.invars[0].aval.shape == (3, 2)

@@ -1,0 +1,102 @@
+"""Laws 1 and 4 on the shipped networks, and their published multiply-accumulates."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcompress as jc
+from jaxcompress import models
+
+CIFAR, IMAGENET = (2, 32, 32, 3), (1, 224, 224, 3)
+
+# Millions of multiply-accumulates of convolutions and dense layers per image, as published, and the
+# last digit's half: ResNet-20 and ResNet-56 in ResNet's successors' tables (HRank, CHIP: 125.49),
+# VGG-16 there too (313.73), MobileNetV2 and VGG-16 in torchvision's (0.30 and 15.47 thousand).
+MACS = [
+    ("resnet20", {}, CIFAR, 40.55, 0.005),
+    ("resnet56", {}, CIFAR, 125.49, 0.005),
+    ("vgg16", {}, CIFAR, 313.73, 0.005),
+    ("mobilenet_v2", {}, IMAGENET, 300, 5),
+    ("vgg16_imagenet", {}, IMAGENET, 15470, 5),
+]
+
+NETWORKS = [
+    ("resnet20", {}),
+    ("resnet20", {"shortcut": "B"}),
+    ("resnet56", {}),
+    ("vgg16_bn", {}),
+    ("vgg19", {}),
+    ("mobilenet_v2", {"num_classes": 10, "stem_stride": 1}),
+    ("vit_tiny", {}),
+]
+
+
+def traced(name, config, shape):
+    module = models.build(name, **config)
+    key = jax.random.key(0, impl="unsafe_rbg")
+    variables = jax.eval_shape(lambda: models.initialize(module, key, (1, *shape[1:])))
+    apply = models.evaluation(module)
+    return apply, variables, jc.trace(apply, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+@pytest.mark.parametrize(("name", "config", "shape", "macs", "digit"), MACS)
+def test_published_multiply_accumulates(name, config, shape, macs, digit):
+    _, _, graph = traced(name, config, shape)
+    assert graph.flops / 2e6 == pytest.approx(macs, abs=digit)
+
+
+def test_resnet56_has_three_streams_and_27_blocks():
+    _, _, graph = traced("resnet56", {}, CIFAR)
+    internal = jc.search.internal_groups(graph)
+    assert (len(graph.groups), len(internal)) == (30, 27)
+
+
+def randomised(variables, seed=0):
+    """Draw every leaf, statistics and biases too, so that no channel looks like another."""
+    random = np.random.default_rng(seed)
+    leaves, treedef = jax.tree.flatten(variables)
+
+    def draw(leaf):
+        if leaf.ndim <= 1:
+            return random.uniform(0.5, 1.5, leaf.shape)
+        fan_in = np.prod(leaf.shape[:-1])
+        return random.normal(0, fan_in**-0.5, leaf.shape)
+
+    return jax.tree.unflatten(treedef, [jnp.asarray(draw(x), jnp.float32) for x in leaves])
+
+
+@pytest.mark.parametrize(("name", "config"), NETWORKS, ids=lambda x: str(x))
+def test_masked_equals_shrunk_and_costs_as_predicted(name, config):
+    apply, shapes, graph = traced(name, config, CIFAR)
+    variables = randomised(shapes)
+    images = jax.random.normal(jax.random.key(1), CIFAR)
+    random = np.random.default_rng(2)
+    keep = {n: random.random(g.width) < 0.6 for n, g in graph.groups.items()}
+    for mask in keep.values():
+        mask[random.integers(len(mask))] = True
+    prune = jc.shrink(graph, keep)
+    small = prune.variables(variables)
+    gates = {n: jnp.asarray(mask, jnp.float32) for n, mask in keep.items()}
+
+    @jax.jit
+    def outputs(small, variables, gates, images):
+        masked = jc.gated(graph, apply)
+        whole = {n: jnp.ones_like(gate) for n, gate in gates.items()}
+        return (
+            prune.function(apply)(small, images),
+            masked(variables, gates, images),
+            masked(variables, whole, images),
+        )
+
+    shrunk, masked, dense = outputs(small, variables, gates, images)
+    scale = np.abs(masked).max()
+    np.testing.assert_allclose(shrunk, masked, atol=1e-5 * scale)
+    assert np.isfinite(shrunk).all() and np.abs(masked - dense).max() > 1e-2 * scale
+
+    again = jc.trace(prune.function(apply), small, images)
+    widths = graph.cost.widths(keep)
+    assert again.flops == graph.cost.flops(widths)
+    assert again.params == graph.cost.params(widths)
