@@ -101,9 +101,7 @@ def main(config: Config) -> list[Row]:
             seconds = time.perf_counter() - started
             flops = float(task.graph.cost.flops(task.graph.cost.widths(keep))) / task.graph.flops
             validation, test = measure(keep, seed)
-            row = Row(
-                library, name, config.groups, ratio, flops, seed, seconds, validation, test
-            )
+            row = Row(library, name, config.groups, ratio, flops, seed, seconds, validation, test)
             rows.append(row)
             print(_line(row), flush=True)
             _write(config, rows)

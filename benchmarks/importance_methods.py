@@ -1,4 +1,4 @@
-"""The importances of this library as compared in `benchmarks.importance`: (task, budget, key) -> keep."""
+"""The importances of this library that are compared: functions (task, budget, key) -> keep."""
 
 from __future__ import annotations
 

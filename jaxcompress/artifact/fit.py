@@ -12,6 +12,7 @@ from jaxcompress.artifact.leaves import structs
 from jaxcompress.artifact.structure import Leaf, Structure
 from jaxcompress.graph import flatten_with_paths
 from jaxcompress.transforms import Compression
+from jaxcompress.transforms.site_factors import FACTORS
 from jaxcompress.transforms.sparsify import check_sparse
 
 __all__ = ["check_result", "check_zeros", "fitted", "original_shapes"]
@@ -34,6 +35,10 @@ def original_shapes(spec: Mapping[str, Any], shapes: Shapes) -> Shapes | None:
         return {**shapes, **touched}
     if spec["kind"] == "sparsify":
         return shapes
+    if spec["kind"] == "factorize":
+        sites = {path: tuple(site["shape"]) for path, site in spec["sites"].items()}
+        factors = {f"{path}/{name}" for path in sites for name in FACTORS}
+        return {**{path: own for path, own in shapes.items() if path not in factors}, **sites}
     if spec["kind"] != "chain":
         return None
     found: Shapes | None = shapes
@@ -56,7 +61,8 @@ def check_result(
         path: jax.ShapeDtypeStruct(shape, _dtype(leaves[path]) if path in leaves else jnp.float32)
         for path, shape in original.items()
     }
-    after = {path: leaf.shape for path, leaf in compression.variables(before).items()}
+    made, _ = flatten_with_paths(compression.variables(before))
+    after = {path: leaf.shape for path, leaf in made.items()}
     problems = _mismatches(after, {path: leaf.shape for path, leaf in leaves.items()})
     if problems:
         raise ValueError(

@@ -35,6 +35,16 @@ def load_torch_weights(path: str | os.PathLike[str], variables_like: Any, rename
     """Read a state dict stored as safetensors into variables shaped like `variables_like`.
 
     See `from_torch` for the arguments and errors.
+
+    Example:
+        >>> import tempfile
+        >>> from safetensors.numpy import save_file
+        >>> path = tempfile.mkdtemp() + "/weights.safetensors"
+        >>> save_file({"fc.weight": np.ones((2, 3), np.float32)}, path)
+        >>> like = {"params": {"fc": {"kernel": jax.ShapeDtypeStruct((3, 2), jnp.float32)}}}
+        >>> variables = load_torch_weights(path, like, lambda name: "params/fc/kernel")
+        >>> variables["params"]["fc"]["kernel"].shape
+        (3, 2)
     """
     return from_torch(load_file(path), variables_like, rename)
 

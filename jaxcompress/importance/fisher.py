@@ -91,7 +91,8 @@ def _ranges(
     wrong = {name: pair for name, pair in ranges.items() if not 0 < pair[0] <= pair[1] <= 1}
     if wrong:
         raise ValueError(
-            f"a keep probability is drawn from (low, high) with 0 < low <= high <= 1, but is {wrong}"
+            "a keep probability is drawn from (low, high) with 0 < low <= high <= 1, but these are "
+            f"not: {wrong}"
         )
     return ranges
 

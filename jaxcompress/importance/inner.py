@@ -11,6 +11,7 @@ activations, and going back through it costs one gradient and its tangent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -87,12 +88,20 @@ def adapt(
         updates, state = optimizer.update(own, state, params)
         return (optax.apply_updates(params, updates), state), lax.stop_gradient(value)
 
-    # XLA for CPU has no fast kernel for gradients of convolutions inside loops.
-    unroll = jax.default_backend() == "cpu"
-    start = (params, optimizer.init(params))
-    (params, _), losses = lax.scan(step, start, support, unroll=unroll)
+    (params, _), losses = _loop(step, (params, optimizer.init(params)), support)
     merged = {**rest, **params}
     return jax.tree.unflatten(treedef, [merged[path] for path in leaves]), losses
+
+
+def _loop(step: Callable[..., Any], carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
+    """Scan, or on CPU unroll: XLA has no fast kernel there for kernel gradients inside loops."""
+    if jax.default_backend() != "cpu":
+        return lax.scan(step, carry, inputs)
+    losses = []
+    for number in range(len(jax.tree.leaves(inputs)[0])):
+        carry, loss = step(carry, jax.tree.map(itemgetter(number), inputs))
+        losses.append(loss)
+    return carry, jnp.stack(losses) if losses else jnp.zeros(0)
 
 
 def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
@@ -111,7 +120,8 @@ def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
         return gradient(*inputs), inputs
 
     def backward(inputs: Any, cotangents: Any) -> Any:
-        params, gates, rest, batch = inputs
+        # Without a barrier XLA would find the forward pass's arrays again and keep them till here.
+        (params, gates, rest, batch), cotangents = lax.optimization_barrier((inputs, cotangents))
         still = jax.tree.map(jnp.zeros_like, gates)
         _, products = jax.jvp(
             lambda p, g: both(p, g, rest, batch), (params, gates), (cotangents[1], still)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -29,5 +30,5 @@ def map_rounds(step: Callable[[Any], Any], inputs: Any) -> Any:
     leaves = jax.tree.leaves(inputs)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return lax.map(step, inputs)
-    found = [step(jax.tree.map(lambda leaf: leaf[i], inputs)) for i in range(len(leaves[0]))]
+    found = [step(jax.tree.map(itemgetter(i), inputs)) for i in range(len(leaves[0]))]
     return jax.tree.map(lambda *own: jnp.stack(own), *found)

@@ -1,8 +1,57 @@
-"""Knowledge: what the teacher knew, and on which view of which example it said so."""
+"""Knowledge: what the teacher knew, and on which view of which example it said so.
+
+`Views` and `Mix` say what a view may change, a `Source` which views of which examples there are;
+`store` keeps what a teacher says about them; the losses compare a student's answers with it; the
+assistant stands between the two.
+"""
 
 from __future__ import annotations
 
-from jaxcompress.knowledge.losses import cross_entropy, kd
+from jaxcompress.knowledge import store
+from jaxcompress.knowledge.assistant import (
+    AssistantLosses,
+    assistant_logits,
+    assistant_losses,
+    blend,
+    init_assistant,
+)
+from jaxcompress.knowledge.bank import bank_target, ensemble, interim_networks
+from jaxcompress.knowledge.collapse import Spread, spread
+from jaxcompress.knowledge.feature_losses import attention_transfer, fitnets, pkt, similarity
+from jaxcompress.knowledge.fingerprint import fingerprint
+from jaxcompress.knowledge.losses import cross_entropy, dist, dkd, kd, kd_top_k
+from jaxcompress.knowledge.mixing import Mix, Mixed, mixed_views, partners
+from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.views import Views, view, views
 
-__all__ = ["Views", "cross_entropy", "kd", "view", "views"]
+__all__ = [
+    "AssistantLosses",
+    "Mix",
+    "Mixed",
+    "Source",
+    "Spread",
+    "Views",
+    "assistant_logits",
+    "assistant_losses",
+    "attention_transfer",
+    "bank_target",
+    "blend",
+    "cross_entropy",
+    "dist",
+    "dkd",
+    "ensemble",
+    "fingerprint",
+    "fitnets",
+    "init_assistant",
+    "interim_networks",
+    "kd",
+    "kd_top_k",
+    "mixed_views",
+    "partners",
+    "pkt",
+    "similarity",
+    "spread",
+    "store",
+    "view",
+    "views",
+]

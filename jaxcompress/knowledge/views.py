@@ -13,27 +13,69 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-__all__ = ["Views", "view", "views"]
+from jaxcompress.knowledge.colour import brightness, contrast, saturation
+
+__all__ = ["MIX", "PARTNER", "Views", "view", "view_key", "views"]
 
 # Each operation draws from a stream of its own number: adding one never changes the others.
-_CROP, _FLIP = 0, 1
+_CROP, _FLIP, _BRIGHTNESS, _CONTRAST, _SATURATION, PARTNER, MIX = range(7)
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
     """What a view may change; `Views(pad=0, flip=False)` is the image itself.
 
+    Colour changes first, then the image is cropped and flipped.
+
     Attributes:
         pad: black pixels added on each side before a random crop of the original size.
         flip: mirror left and right with probability one half.
+        brightness: largest change, as a fraction of white.
+        contrast: largest change of the factor 1.
+        saturation: largest change of the factor 1; for images of three channels.
+
+    Raises:
+        ValueError: if a strength of colour is outside 0 to 1, or `pad` is negative.
 
     Example:
-        >>> Views()
-        Views(pad=4, flip=True)
+        >>> Views(brightness=0.2).pad
+        4
     """
 
     pad: int = 4
     flip: bool = True
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are no augmentation."""
+        strengths = {name: getattr(self, name) for name in _COLOURS}
+        wrong = {name: x for name, x in strengths.items() if not 0 <= x <= 1}
+        wrong |= {"pad": self.pad} if self.pad < 0 else {}
+        if wrong:
+            raise ValueError(
+                f"views change colour by 0 to 1 and pad by 0 or more, but {wrong}; "
+                "0 leaves the image as it is"
+            )
+
+    @property
+    def colours(self) -> bool:
+        """Whether pixels are computed with, not only moved."""
+        return any(getattr(self, name) for name in _COLOURS)
+
+
+_COLOURS = ("brightness", "contrast", "saturation")
+
+
+def view_key(key: jax.Array, example: ArrayLike, index: ArrayLike) -> jax.Array:
+    """Return the key of one view: ``fold_in(fold_in(key, example), index)``.
+
+    Example:
+        >>> view_key(jax.random.key(0), 7, 0).shape
+        ()
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, example), index)
 
 
 def view(
@@ -46,8 +88,9 @@ def view(
 ) -> jax.Array:
     """Draw the `index`-th view of example number `example`.
 
-    All randomness comes from ``fold_in(fold_in(key, example), index)``. Pixels are moved, never
-    computed with: the view of a uint8 image, normalised, is the view of that bitwise.
+    All randomness comes from `view_key(key, example, index)`. Without colour pixels are moved,
+    never computed with: the view of a uint8 image, normalised, is the view of that bitwise. Colour
+    is computed in whole numbers, so it takes uint8 and is bitwise the same everywhere as well.
 
     Args:
         key: one for all examples.
@@ -60,13 +103,18 @@ def view(
     Returns:
         The view, of the shape and dtype of `image`.
 
+    Raises:
+        TypeError: if the colour of an image other than uint8 is to change.
+
     Example:
         >>> image = jnp.arange(12, dtype=jnp.uint8).reshape(2, 2, 3)
         >>> view(jax.random.key(0), 7, 0, image, settings=Views(pad=1)).shape
         (2, 2, 3)
     """
-    key = jax.random.fold_in(jax.random.fold_in(key, example), index)
+    key = view_key(key, example, index)
     image = jnp.asarray(image)
+    if settings.colours:
+        image = _colour(key, image, settings)
     if settings.pad:
         image = _crop(jax.random.fold_in(key, _CROP), image, settings.pad)
     if settings.flip:
@@ -102,6 +150,21 @@ def views(
     indices = jnp.broadcast_to(jnp.asarray(indices), jnp.shape(examples))
     one = functools.partial(view, settings=settings)
     return jax.vmap(one, in_axes=(None, 0, 0, 0))(key, examples, indices, images)
+
+
+def _colour(key: jax.Array, image: jax.Array, settings: Views) -> jax.Array:
+    if image.dtype != jnp.uint8:
+        raise TypeError(
+            f"colour changes in whole numbers and takes uint8 images, but this is {image.dtype}; "
+            "normalise after drawing the view"
+        )
+    if settings.brightness:
+        image = brightness(jax.random.fold_in(key, _BRIGHTNESS), image, settings.brightness)
+    if settings.contrast:
+        image = contrast(jax.random.fold_in(key, _CONTRAST), image, settings.contrast)
+    if settings.saturation:
+        image = saturation(jax.random.fold_in(key, _SATURATION), image, settings.saturation)
+    return image
 
 
 def _crop(key: jax.Array, image: jax.Array, pad: int) -> jax.Array:

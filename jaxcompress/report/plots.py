@@ -22,6 +22,14 @@ def plot_widths(axes: Any, graph: Graph, keep: Mapping[str, Any]) -> None:
         axes: matplotlib axes to draw on.
         graph: whose groups they are.
         keep: `{group: bool[width]}`; groups that it does not name are whole.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from matplotlib.figure import Figure
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
+        >>> plot_widths(Figure().subplots(), graph, {"a[1]": np.arange(4) < 2})
     """
     full = np.asarray(graph.cost.dense)
     kept = graph.cost.widths(keep)
@@ -45,6 +53,10 @@ def plot_rows(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     Args:
         axes: matplotlib axes to draw on.
         rows: report rows with `name`, `accuracy` (fraction) and `flops` (per example).
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> plot_rows(Figure().subplots(), [{"name": "dense", "accuracy": 0.9, "flops": 2e6}])
     """
     found = [row for row in rows if row.get("accuracy") is not None and row.get("flops")]
     for number, row in enumerate(found):
@@ -77,6 +89,15 @@ def plot_compression(
         graph: of the dense network.
         keep: `{group: bool[width]}`.
         rows: report rows.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
+        >>> path = tempfile.mkdtemp() + "/picture.png"
+        >>> plot_compression(path, "halved", graph, {"a[1]": np.arange(4) < 2}, [])
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,13 +9,13 @@ and `alpha` straight through the mask. An init/update pair, as optax has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 from jaxcompress.graph import Graph, Trainable
 from jaxcompress.importance.checks import check_batches, check_scalar
@@ -229,7 +229,7 @@ def learn_gates(
     update, state, losses = jax.jit(pair.update), pair.init(scores), []
     # A loop of the host: see `importance.rounds`.
     for step in range(steps):
-        batch, inner = jax.tree.map(lambda leaf: leaf[step], (query, support))  # noqa: B023
+        batch, inner = jax.tree.map(itemgetter(step), (query, support))
         state, own = update(state, variables, batch, inner)
         losses.append(own)
     check_steps(jnp.stack(losses))

@@ -31,6 +31,14 @@ def channel_costs(graph: Graph, kind: str = "flops") -> dict[str, float]:
     Args:
         graph: whose groups are meant.
         kind: "flops", "params" or "bytes".
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
+        >>> channel_costs(graph)
+        {'a[1]': 10.0}
     """
     cost, dense = getattr(graph.cost, kind), np.asarray(graph.cost.dense, float)
     full = float(cost(dense))

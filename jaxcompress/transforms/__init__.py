@@ -1,36 +1,43 @@
 """Pure rewrites: gates that multiply channels, compressions that remove them.
 
-`gated` and `gate` try a removal without changing a shape; `shrink` carries one out; `chain`
-composes compressions; `from_spec` makes any of them again from its JSON-able description.
+`gated` and `gate` try a removal without changing a shape; `shrink` carries one out; `factorize`
+replaces kernels by two factors; `chain` composes compressions; `from_spec` makes any of them again
+from its JSON-able description. `truncations` tries ranks without changing a shape; `input_roots`
+and `refine` make factors that know the data.
 """
 
 from __future__ import annotations
 
 from jaxcompress.transforms.compression import Compression, chain
-from jaxcompress.transforms.covariance import input_roots
-from jaxcompress.transforms.factorize import factorize, site_matrices, truncations
+from jaxcompress.transforms.covariance import covariance_root, input_covariances, input_roots
+from jaxcompress.transforms.factorize import factorize
 from jaxcompress.transforms.gate import gate, gated, ones
 from jaxcompress.transforms.masks import masked, nonzero_masks
 from jaxcompress.transforms.patterns import Block, NofM
+from jaxcompress.transforms.refine import refine
 from jaxcompress.transforms.shrink import shrink
 from jaxcompress.transforms.sparsify import sparsify
 from jaxcompress.transforms.spec import from_spec
+from jaxcompress.transforms.truncations import multiplied_out, truncations
 
 __all__ = [
     "Block",
     "Compression",
     "NofM",
     "chain",
+    "covariance_root",
     "factorize",
     "from_spec",
     "gate",
     "gated",
+    "input_covariances",
     "input_roots",
     "masked",
+    "multiplied_out",
     "nonzero_masks",
     "ones",
+    "refine",
     "shrink",
-    "site_matrices",
     "sparsify",
     "truncations",
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Compression", "Spec", "chain"]
@@ -65,7 +64,7 @@ def chain(*compressions: Compression) -> Compression:
     if len(steps) == 1:
         return steps[0]
     spec = {"kind": "chain", "steps": [dict(step.spec) for step in steps]}
-    return _Chain(MappingProxyType(spec), variables, function, optimizer_state, tuple(steps))
+    return _Chain(spec, variables, function, optimizer_state, tuple(steps))
 
 
 @dataclass(frozen=True)

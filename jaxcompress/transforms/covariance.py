@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.graph import Graph
+from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
@@ -171,7 +172,7 @@ def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]
 
 def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Any]) -> list[Any]:
     params = node.equation.params
-    constants, carry = params["num_consts"], params["num_carry"]
+    constants, carry = scan_counts(node.equation)
     fixed, state = arrays[:constants], list(arrays[constants : constants + carry])
     steps = range(params["length"])
     if params["reverse"]:

@@ -9,9 +9,7 @@ and shrunk like widths.
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -25,19 +23,11 @@ from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.transforms.check import check_sites
 from jaxcompress.transforms.compression import Compression
-from jaxcompress.transforms.factors import (
-    Decomposition,
-    decompose,
-    rearrange,
-    split,
-    to_factors,
-    to_matrices,
-)
+from jaxcompress.transforms.factors import split
+from jaxcompress.transforms.site_factors import FACTORS, decompositions, to_leaves
 from jaxcompress.transforms.two_ops import Factored, two_ops
 
-__all__ = ["decompositions", "factorize", "from_spec", "site_matrices", "truncations"]
-
-FACTORS = ("first", "second")
+__all__ = ["factorize", "from_spec"]
 
 
 def factorize(
@@ -107,63 +97,6 @@ def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
         raise ValueError(f"ranks go from 1 to min(rows, columns), but {'; '.join(wrong)}")
 
 
-def decompositions(
-    leaves: Mapping[str, Any], sites: Mapping[str, Any], roots: Mapping[str, Any] | None = None
-) -> dict[str, Decomposition]:
-    """Decompose the kernels of all sites, those of one shape in one batched SVD.
-
-    Args:
-        leaves: arrays by path.
-        sites: `steps`, `layout` and `form` by path, as in the spec of `factorize`.
-        roots: see `factorize`.
-
-    Returns:
-        Decompositions `[scanned..., groups, ...]` by path.
-    """
-    roots = roots or {}
-    matrices = site_matrices(leaves, sites)
-    shapes = defaultdict(list)
-    for path, matrix in matrices.items():
-        shapes[matrix.shape, matrix.dtype, path in roots].append(path)
-    found: dict[str, Decomposition] = {}
-    for (_, _, weighted), paths in shapes.items():
-        root = jnp.stack([jnp.asarray(roots[path]) for path in paths]) if weighted else None
-        parts = _decompose_alone(jnp.stack([matrices[path] for path in paths]), root)
-        for number, path in enumerate(paths):
-            found[path] = Decomposition(*(part[number] for part in parts))
-    return found
-
-
-def _decompose_alone(matrices: jax.Array, root: jax.Array | None) -> Decomposition:
-    """Run one batched SVD as a program of its own.
-
-    XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
-    of the pool that the others hold; on few cores that can wait for ever.
-    """
-    parts = jax.jit(decompose)(matrices, root)
-    is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
-    return parts if is_traced else jax.block_until_ready(parts)
-
-
-def site_matrices(
-    leaves: Mapping[str, Any], sites: Mapping[str, Mapping[str, Any]]
-) -> dict[str, jax.Array]:
-    """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
-
-    Args:
-        leaves: arrays by path.
-        sites: `steps`, `layout` and `form` by path, see `Site.described`.
-    """
-    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
-
-
-def _site_matrix(leaf: Any, site: Mapping[str, Any]) -> jax.Array:
-    function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
-    for name, _ in site["steps"]:
-        function = jax.vmap(function) if name == "slice" else function
-    return function(rearrange(leaf, site["steps"]))
-
-
 def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -> Compression:
     """Make a factorizing compression from what `Compression.spec` said of it.
 
@@ -176,7 +109,9 @@ def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -
 
     def factors(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         parts = decompositions(leaves, sites, roots)
-        return {path: _factors(parts[path], site) for path, site in sites.items()}
+        return {
+            path: to_leaves(*split(parts[path], site["rank"]), site) for path, site in sites.items()
+        }
 
     def variables(tree: Any) -> Any:
         leaves, treedef = flatten_with_paths(tree)
@@ -216,77 +151,7 @@ def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -
         del tx
         return _restart(opt_state, sites, factors)
 
-    return Compression(MappingProxyType(dict(spec)), variables, function, optimizer_state)
-
-
-def truncations(
-    graph: Graph,
-    variables: Any,
-    forms: Mapping[str, str],
-    roots: Mapping[str, Any] | None = None,
-) -> Callable[[Mapping[str, Any]], Any]:
-    """Decompose sites once; return `at(ranks) -> variables` of the original shapes.
-
-    The original function on them equals what `factorize` makes of it, at the original's cost: many
-    ranks are compared by one compiled function. Ranks may be traced; sites with None, or not named,
-    keep their kernels.
-
-    Args:
-        graph: of a function of the variables.
-        variables: its variables.
-        forms: "spatial", "channel" or "dense" per site.
-        roots: see `factorize`.
-
-    Raises:
-        ValueError: if a site or form does not exist, or its kernel is used in other ways too.
-
-    Example:
-        >>> from jaxcompress.graph import trace
-        >>> variables = {"a": jnp.diag(jnp.array([3.0, 1.0]))}
-        >>> graph = trace(lambda v, x: x @ v["a"], variables, jnp.ones((1, 2)))
-        >>> truncations(graph, variables, {"a": "dense"})({"a": 1})["a"].round(5).tolist()
-        [[3.0, 0.0], [0.0, 0.0]]
-    """
-    sites = factorize(graph, dict.fromkeys(forms, 1), forms).spec["sites"]
-    leaves, treedef = flatten_with_paths(variables)
-    own = {path: leaves[path] for path in sites}
-    parts = decompositions(own, sites, roots)
-
-    def at(ranks: Mapping[str, Any]) -> Any:
-        chosen = {path: rank for path, rank in ranks.items() if rank is not None}
-        made = {
-            path: _truncated(parts[path], rank, leaves[path], sites[path])
-            for path, rank in chosen.items()
-        }
-        return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
-
-    return at
-
-
-def _truncated(parts: Decomposition, rank: Any, leaf: Any, site: Mapping[str, Any]) -> jax.Array:
-    """Multiply the largest `rank` values out to a kernel of the leaf's shape."""
-    kept = jnp.arange(parts.values.shape[-1]) < rank
-    matrix = (parts.left * (parts.values * kept)[..., None, :]) @ parts.right
-    # The way to the matrix only moves entries, so that its transpose is its inverse.
-    turned = jax.linear_transpose(lambda own: _site_matrix(own, site), leaf)
-    (kernel,) = turned(matrix.astype(leaf.dtype))
-    return kernel
-
-
-def _factors(parts: Decomposition, site: Mapping[str, Any]) -> dict[str, Any]:
-    """Cut and shape the factors of one site; scanned axes stay in front."""
-    left, right = split(parts, site["rank"])
-    turned = jax.eval_shape(
-        lambda leaf: rearrange(leaf, site["steps"]),
-        jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype),
-    )
-    scanned = sum(name == "slice" for name, _ in site["steps"])
-    function = functools.partial(
-        to_factors, kernel=turned.shape[scanned:], form=site["form"], layout=site["layout"]
-    )
-    for _ in range(scanned):
-        function = jax.vmap(function)
-    return dict(zip(FACTORS, function(left, right), strict=True))
+    return Compression(dict(spec), variables, function, optimizer_state)
 
 
 def _check_kernels(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:

@@ -32,7 +32,14 @@ FIRST = 2
 
 
 def ones(graph: Graph) -> dict[str, jax.Array]:
-    """Return gates that change nothing, `{group: float[width]}`."""
+    """Return gates that change nothing, `{group: float[width]}`.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> ones(trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3))))
+        {'a[1]': Array([1., 1., 1., 1.], dtype=float32)}
+    """
     return {name: jnp.ones(group.width) for name, group in graph.groups.items()}
 
 
@@ -189,6 +196,13 @@ def gate(graph: Graph, variables: Any, gates: Mapping[str, Any]) -> Any:
 
     Raises:
         ValueError: if a group is unknown, a width wrong, or a group is consumed elsewhere.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 2)), "b": jnp.ones((2, 2))}
+        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
+        >>> gate(graph, variables, {"a[1]": jnp.array([1.0, 0.0])})["b"].tolist()
+        [[1.0, 1.0], [0.0, 0.0]]
     """
     check_widths(graph, gates, "gates", per_example=False)
     _check_kernels(graph, gates)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -121,7 +120,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
     def optimizer_state(tx: Any, opt_state: Any) -> Any:
         return map_optimizer_state(tx, opt_state, shapes, lambda own: take_leaves(own, indices))
 
-    return Compression(MappingProxyType(dict(spec)), variables, function, optimizer_state)
+    return Compression(dict(spec), variables, function, optimizer_state)
 
 
 def _known(

@@ -7,7 +7,6 @@ an artifact. It composes: sparsify after shrinking or factorizing, through `chai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -106,7 +105,7 @@ def from_spec(
             )
         return map_optimizer_state(tx, opt_state, shapes, lambda own: masked(own, masks))
 
-    return Compression(MappingProxyType(dict(spec)), variables, function, optimizer_state)
+    return Compression(dict(spec), variables, function, optimizer_state)
 
 
 def check_sparse(spec: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:

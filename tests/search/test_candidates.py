@@ -99,7 +99,9 @@ def test_errors(network):
     with pytest.raises(ValueError, match="'nope'"):
         candidate_losses(graph, loss, variables, {"nope": jnp.ones((2, 3))}, x)
     with pytest.raises(ValueError, match="one number of candidates"):
-        gates = {name: jnp.ones((2 + i, g.width)) for i, (name, g) in enumerate(graph.groups.items())}
+        gates = {
+            name: jnp.ones((2 + i, g.width)) for i, (name, g) in enumerate(graph.groups.items())
+        }
         candidate_losses(graph, loss, variables, gates, x)
     with pytest.raises(ValueError, match="one number of candidates"):
         candidate_losses(graph, loss, variables, {"conv[3]": jnp.ones(6)}, x)

@@ -46,7 +46,9 @@ def one(batches, *index):
     return jax.tree.map(lambda leaf: leaf[index], batches)
 
 
-@pytest.mark.parametrize("budget", [jc.Budget(flops=0.5), jc.Budget(params=0.4, bytes=0.6)], ids=str)
+@pytest.mark.parametrize(
+    "budget", [jc.Budget(flops=0.5), jc.Budget(params=0.4, bytes=0.6)], ids=str
+)
 def test_masks_are_those_of_the_budget(network, budget):
     graph = network[3]
     scores, absolute = start(graph), budget.of(graph)
@@ -70,7 +72,8 @@ def test_gradient_is_soft_and_neutral(network):
         dense = np.array([float(gates[name].sum()) for name in graph.cost.names])
         costs = jax.grad(graph.cost.flops)(dense)
         for wrt, own in scores.items():
-            moved = sum(c * jacobian[n][wrt].sum(0) for n, c in zip(graph.cost.names, costs))
+            pairs = zip(graph.cost.names, costs, strict=True)
+            moved = sum(cost * jacobian[name][wrt].sum(0) for name, cost in pairs)
             np.testing.assert_allclose(moved, 0, atol=1e-10)
             assert (jnp.diagonal(jacobian[wrt][wrt]) > 0).all()
             assert own.shape == jacobian[wrt][wrt].shape[:1]
@@ -83,9 +86,7 @@ def test_first_update_follows_the_meta_gradient(network, steps):
     with jax.enable_x64(True):
         variables, batches = jax.tree.map(lambda a: a.astype(jnp.float64), (variables, batches))
         scores, budget, inner = start(graph), jc.Budget(flops=0.6), optax.sgd(0.2, momentum=0.9)
-        pair = learn(
-            graph, loss, budget, steps=1, alpha=0.0, optimizer=optax.sgd(1.0), inner=inner
-        )
+        pair = learn(graph, loss, budget, steps=1, alpha=0.0, optimizer=optax.sgd(1.0), inner=inner)
         support = one(batches, 1, slice(0, steps)) if steps else None
         query, state = one(batches, 0, 0), pair.init(scores)
         new, losses = jax.jit(pair.update)(state, variables, query, support)
@@ -102,7 +103,9 @@ def test_first_update_follows_the_meta_gradient(network, steps):
                 own, _ = adapt(gated, own, gates, support, inner)
             return gated(own, gates, query)
 
-        slopes = {n: np.array([slope(value, at, n, i) for i in range(len(g))]) for n, g in at.items()}
+        slopes = {
+            n: np.array([slope(value, at, n, i) for i in range(len(g))]) for n, g in at.items()
+        }
         for name, offset in new.offsets.items():
             expected = -sum(slopes[n] @ jacobian[n][name].sum(1) for n in at)
             np.testing.assert_allclose(offset, expected, rtol=1e-5, atol=1e-9)

@@ -1,4 +1,4 @@
-"""Rank searches on graphs: tables that count what factorize makes, budgets held, measured metrics."""
+"""Rank searches on graphs: what tables count, what budgets bound, and what is measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import flatten_with_paths, trace
-from jaxcompress.models import build, evaluation
+from jaxcompress.models import evaluation
+from jaxcompress.models.resnet import ResNet
 from jaxcompress.search import Budget, ranks
 from jaxcompress.search.ranks import arrays
 from jaxcompress.transforms import chain, factorize, input_roots, shrink, truncations
@@ -19,10 +20,10 @@ IMAGES = rows(6, 8, 8, 3)
 
 @pytest.fixture(scope="module")
 def network():
-    """A ResNet-8: 7 convolutions, two of them strided."""
-    module = build("resnet20", num_classes=10)
+    """A narrow ResNet-8: 7 convolutions, two of them strided."""
+    module = ResNet(depth=8, width=8)
     variables = initial(module, IMAGES, train=False)
-    apply = evaluation(module)
+    apply = jax.jit(evaluation(module))
     return apply, variables, trace(apply, variables, IMAGES)
 
 
@@ -72,22 +73,25 @@ def test_enc_ratio_leaves_out_what_is_not_searched(network, table):
     assert ranks.enc_ratio(graph, {}, forms) == 1.0
 
 
-def test_spectra_are_singular_values_and_with_roots_output_errors(network):
-    apply, variables, graph = network
-    path = "params/stage1_block0/conv1/kernel"
-    leaf = flatten_with_paths(variables)[0][path]
-    plain = ranks.spectra(graph, variables, {path: "channel"})[path]
-    expected = np.linalg.svd(np.asarray(leaf).reshape(-1, leaf.shape[-1]), compute_uv=False)
-    np.testing.assert_allclose(plain, expected, rtol=1e-4)
+def test_spectra_are_singular_values_and_with_roots_output_errors():
+    def apply(variables, x):
+        return jax.lax.conv_general_dilated(
+            x, variables["w"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
-    roots = input_roots(graph, apply, variables, [IMAGES], {path: "channel"}, ridge=0.0)
-    weighted = ranks.spectra(graph, variables, {path: "channel"}, roots)[path]
-    images = rows(6, 8, 8, 16, seed=3)
-    conv = jax.lax.conv_general_dilated(
-        images, leaf, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    assert conv.shape[-1] == len(weighted)
-    assert (np.diff(weighted) <= 0).all() and not np.allclose(weighted, plain)
+    variables, images = draw(0, {"w": (3, 3, 3, 8)}), jnp.abs(rows(16, 8, 8, 3))
+    graph, forms = trace(apply, variables, images), {"w": "channel"}
+    plain = ranks.spectra(graph, variables, forms)["w"]
+    matrix = np.asarray(variables["w"]).reshape(-1, 8)
+    np.testing.assert_allclose(plain, np.linalg.svd(matrix, compute_uv=False), rtol=1e-4)
+
+    roots = input_roots(graph, apply, variables, images.reshape(2, 8, 8, 8, 3), forms, ridge=1e-9)
+    weighted = ranks.spectra(graph, variables, forms, roots)["w"]
+    expected = apply(variables, images)
+    at = truncations(graph, variables, forms, roots)
+    for rank in (2, 5):
+        error = ((apply(at({"w": rank}), images) - expected) ** 2).sum(-1).mean()
+        assert float(error) == pytest.approx((weighted[rank:] ** 2).sum(), rel=1e-2)
 
 
 def test_scanned_and_shared_kernels_are_one_site():

@@ -10,7 +10,7 @@ spectra and metric values to ranks, are in `jaxcompress.search.ranks.arrays`.
 from __future__ import annotations
 
 from jaxcompress.search.ranks.lossless import Lossless, Trial, lossless
-from jaxcompress.search.ranks.measured import measure
+from jaxcompress.search.ranks.measured import measure, measure_sensitivity
 from jaxcompress.search.ranks.metrics import Metric, energy_metric
 from jaxcompress.search.ranks.network import convolution_sites, enc_ratio, network_table, spectra
 from jaxcompress.search.ranks.searches import (
@@ -39,6 +39,7 @@ __all__ = [
     "evbmf_scaled",
     "lossless",
     "measure",
+    "measure_sensitivity",
     "network_table",
     "optimum",
     "spectra",

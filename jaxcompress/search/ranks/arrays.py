@@ -20,6 +20,7 @@ from jaxcompress.search.ranks.forms import FactorCost, channel_cost, dense_cost,
 from jaxcompress.search.ranks.lossless import Lossless, Trial, lossless
 from jaxcompress.search.ranks.metrics import (
     Metric,
+    curve_metric,
     energy_curve,
     energy_metric,
     measured_metric,
@@ -39,6 +40,7 @@ __all__ = [
     "Trial",
     "best_configurations",
     "channel_cost",
+    "curve_metric",
     "dense_cost",
     "enc_inf",
     "enc_map",

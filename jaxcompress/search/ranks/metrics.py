@@ -16,6 +16,7 @@ from jaxcompress.search.ranks.table import SiteTable
 
 __all__ = [
     "Metric",
+    "curve_metric",
     "energy_curve",
     "energy_metric",
     "log_accuracy",
@@ -80,7 +81,23 @@ def energy_metric(table: SiteTable) -> Metric:
         [0.0, 0.0, 0.56, 0.85, 1.0]
     """
     pairs = zip(table.spectra, table.r_max, strict=True)
-    curves = [energy_curve(values, int(r_max)) for values, r_max in pairs]
+    return curve_metric(table, [energy_curve(values, int(r_max)) for values, r_max in pairs])
+
+
+def curve_metric(table: SiteTable, curves: Sequence[np.ndarray]) -> Metric:
+    """Return the metric of any rising curves y in [0, 1], its inverse through the table's knots.
+
+    Args:
+        table: the sites.
+        curves: y at every rank, `float[r_max + 1]` per site.
+
+    Example:
+        >>> from jaxcompress.search.ranks.arrays import dense_cost, site_table
+        >>> cost = dense_cost(inputs=8, outputs=8)
+        >>> table = site_table(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
+        >>> curve_metric(table, [np.linspace(0, 1, 5)]).ranks_at(0.5).tolist()
+        [2]
+    """
     values = [curve[knots] for curve, knots in zip(curves, table.knots, strict=True)]
     inverses = [_inverse(*row) for row in zip(table.knots, values, table.r_max, strict=True)]
     return Metric(tuple(curves), tuple(inverses), table.r_max)

@@ -12,8 +12,8 @@ from jaxcompress.graph import Graph, Site, flatten_with_paths
 from jaxcompress.search.ranks.forms import FactorCost
 from jaxcompress.search.ranks.spectrum import singular_values
 from jaxcompress.search.ranks.table import SiteTable, site_table
-from jaxcompress.transforms import site_matrices
 from jaxcompress.transforms.check import check_sites
+from jaxcompress.transforms.site_factors import site_matrices
 
 __all__ = ["convolution_sites", "enc_ratio", "network_table", "spectra"]
 

@@ -1,0 +1,129 @@
+"""The kernels of sites, named by path, as matrices and back: `factors` beside the tree's plumbing.
+
+A site is described by its `shape`, `steps`, `layout` and `form`, see `Site.described`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcompress.transforms.factors import (
+    Decomposition,
+    decompose,
+    rearrange,
+    to_factors,
+    to_matrices,
+)
+
+__all__ = ["FACTORS", "decompositions", "site_matrices", "to_halves", "to_kernel", "to_leaves"]
+
+FACTORS = ("first", "second")
+"""The names of the two leaves that stand for a kernel."""
+
+Described = Mapping[str, Any]
+
+
+def site_matrices(
+    leaves: Mapping[str, Any], sites: Mapping[str, Described]
+) -> dict[str, jax.Array]:
+    """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
+
+    Args:
+        leaves: arrays by path.
+        sites: described, by path.
+    """
+    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
+
+
+def _site_matrix(leaf: Any, site: Described) -> jax.Array:
+    function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
+    for name, _ in site["steps"]:
+        function = jax.vmap(function) if name == "slice" else function
+    return function(rearrange(leaf, site["steps"]))
+
+
+def decompositions(
+    leaves: Mapping[str, Any], sites: Mapping[str, Any], roots: Mapping[str, Any] | None = None
+) -> dict[str, Decomposition]:
+    """Decompose the kernels of all sites, those of one shape in one batched SVD.
+
+    Args:
+        leaves: arrays by path.
+        sites: described, by path.
+        roots: see `factorize`.
+
+    Returns:
+        Decompositions `[scanned..., groups, ...]` by path.
+    """
+    roots = roots or {}
+    matrices = site_matrices(leaves, sites)
+    shapes = defaultdict(list)
+    for path, matrix in matrices.items():
+        shapes[matrix.shape, matrix.dtype, path in roots].append(path)
+    found: dict[str, Decomposition] = {}
+    for (_, _, weighted), paths in shapes.items():
+        root = jnp.stack([jnp.asarray(roots[path]) for path in paths]) if weighted else None
+        parts = _decompose_alone(jnp.stack([matrices[path] for path in paths]), root)
+        for number, path in enumerate(paths):
+            found[path] = Decomposition(*(part[number] for part in parts))
+    return found
+
+
+def _decompose_alone(matrices: jax.Array, root: jax.Array | None) -> Decomposition:
+    """Run one batched SVD as a program of its own.
+
+    XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
+    of the pool that the others hold; on few cores that can wait for ever.
+    """
+    parts = jax.jit(decompose)(matrices, root)
+    is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
+    return parts if is_traced else jax.block_until_ready(parts)
+
+
+def to_kernel(matrix: jax.Array, site: Described, leaf: Any) -> jax.Array:
+    """Turn matrices `[scanned..., groups, rows, columns]` back into a kernel like `leaf`."""
+    # The way there only moves entries, so that its transpose is its inverse.
+    (kernel,) = jax.linear_transpose(lambda own: _site_matrix(own, site), leaf)(
+        matrix.astype(leaf.dtype)
+    )
+    return kernel
+
+
+def to_leaves(left: jax.Array, right: jax.Array, site: Described) -> dict[str, Any]:
+    """Shape two halves as the kernels of the two operations; scanned axes stay in front.
+
+    Args:
+        left: `[scanned..., groups, rows, rank]`.
+        right: `[scanned..., groups, rank, columns]`.
+        site: described.
+    """
+    turned = jax.eval_shape(
+        lambda leaf: rearrange(leaf, site["steps"]),
+        jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype),
+    )
+    scanned = sum(name == "slice" for name, _ in site["steps"])
+    function = functools.partial(
+        to_factors, kernel=turned.shape[scanned:], form=site["form"], layout=site["layout"]
+    )
+    for _ in range(scanned):
+        function = jax.vmap(function)
+    return dict(zip(FACTORS, function(left, right), strict=True))
+
+
+def to_halves(factors: Mapping[str, Any], site: Described) -> tuple[jax.Array, jax.Array]:
+    """Undo `to_leaves`."""
+    dtype = factors[FACTORS[0]].dtype
+    whole = jax.eval_shape(
+        lambda leaf: _site_matrix(leaf, site), jax.ShapeDtypeStruct(tuple(site["shape"]), dtype)
+    ).shape
+    rank = site["rank"]
+    halves = ((*whole[:-1], rank), (*whole[:-2], rank, whole[-1]))
+    avals = [jax.ShapeDtypeStruct(shape, dtype) for shape in halves]
+    left, right = jax.linear_transpose(lambda a, b: to_leaves(a, b, site), *avals)(dict(factors))
+    return left, right

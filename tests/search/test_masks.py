@@ -1,0 +1,144 @@
+"""Masks once: exact counts, scopes, scores, patterns, inside jit too."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcompress.search import masks
+from jaxcompress.transforms import Block, NofM
+from jaxcompress.transforms.patterns import keep_largest
+
+SHAPES = {
+    "params/a/kernel": (3, 3, 8, 16),
+    "params/a/bias": (16,),
+    "params/b/kernel": (16, 40),
+    "params/c/kernel": (40, 8),
+}
+KERNELS = [path for path in SHAPES if path.endswith("kernel")]
+SIZES = {path: int(np.prod(SHAPES[path])) for path in KERNELS}
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, jax.Array]:
+    random = np.random.default_rng(0)
+    return {path: jnp.asarray(random.normal(size=s), jnp.float32) for path, s in SHAPES.items()}
+
+
+def kept(found) -> dict[str, int]:
+    return {path: int(mask.sum()) for path, mask in found.items()}
+
+
+def test_ties_go_by_index_and_counts_are_exact() -> None:
+    scores = jnp.asarray(np.random.default_rng(0).integers(0, 3, (5, 7)).astype(np.float32))
+    scores = scores.at[0, 0].set(jnp.nan)
+    select = jax.jit(keep_largest)
+    order = np.argsort(-np.nan_to_num(np.asarray(scores).ravel(), nan=-np.inf), kind="stable")
+    for count in range(36):
+        mask = np.asarray(select(scores, jnp.int32(count))).ravel()
+        assert sorted(order[:count]) == np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.75, 0.875, 0.99])
+def test_uniform_and_global_counts_are_exact(params, sparsity) -> None:
+    uniform = masks.make_masks(params, sparsity)
+    assert kept(uniform) == {p: n - round(sparsity * n) for p, n in SIZES.items()}
+    total = sum(SIZES.values())
+    shared = masks.make_masks(params, sparsity, scope="global")
+    assert sum(kept(shared).values()) == total - round(sparsity * total)
+    erk = masks.make_masks(params, sparsity, scope="erk")
+    assert sum(kept(erk).values()) == total - round(sparsity * total)
+
+
+def test_a_traced_sparsity_gives_the_same_masks(params) -> None:
+    for scope in ("uniform", "global"):
+        make = jax.jit(lambda s, scope=scope: masks.make_masks(params, s, scope=scope))
+        for sparsity in (0.25, 0.8):
+            expected = masks.make_masks(params, sparsity, scope=scope)
+            jax.tree.map(np.testing.assert_array_equal, make(jnp.float32(sparsity)), expected)
+        assert make._cache_size() == 1
+    with pytest.raises(ValueError, match="erk solves for its densities on the host"):
+        masks.make_masks(params, jnp.float32(0.5), scope="erk")
+
+
+def test_global_keeps_the_largest_of_all(params) -> None:
+    found = masks.make_masks(params, 0.7, scope="global")
+    weights = np.concatenate([np.abs(np.asarray(params[p])).ravel() for p in KERNELS])
+    mask = np.concatenate([np.asarray(found[p]).ravel() for p in KERNELS])
+    assert weights[mask].min() > weights[~mask].max()
+
+
+def test_erk_densities_follow_the_equation() -> None:
+    shapes = {p: SHAPES[p] for p in KERNELS}
+    counts = dict(zip(KERNELS, masks.kept_counts(shapes, 0.9, "erk", Block()), strict=True))
+    raw = {p: sum(SHAPES[p]) / SIZES[p] for p in KERNELS}
+    scales = [counts[p] / SIZES[p] / raw[p] for p in KERNELS]
+    assert max(scales) / min(scales) == pytest.approx(1, rel=0.05)
+    dense = {"tiny": (2, 2), "large": (200, 200)}
+    assert masks.kept_counts(dense, 0.5, "erk", Block()) == [4, 20_002 - 4]
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (16, 40)])
+def test_two_of_four(shape) -> None:
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+    pattern = NofM(2, 4)
+    mask = np.asarray(masks.make_masks({"w": weight}, 0.5, pattern=pattern)["w"])
+    groups = np.moveaxis(mask, -2, -1).reshape(-1, 4)
+    assert (groups.sum(1) == 2).all() and pattern.holds(mask)
+    values = np.abs(np.moveaxis(np.asarray(weight), -2, -1)).reshape(-1, 4)
+    assert (np.where(groups, values, np.inf).min(1) > np.where(groups, 0, values).max(1)).all()
+
+
+def test_blocks_are_kept_whole(params) -> None:
+    pattern = Block((4, 4))
+    for scope in ("uniform", "global", "erk"):
+        found = masks.make_masks(params, 0.5, pattern=pattern, scope=scope)
+        assert all(pattern.holds(np.asarray(mask)) for mask in found.values())
+        assert sum(kept(found).values()) == sum(SIZES.values()) / 2
+    assert not pattern.holds(np.asarray(masks.make_masks(params, 0.5)["params/b/kernel"]))
+
+
+def test_scores_and_protection(params) -> None:
+    slopes = jax.tree.map(jnp.cos, params)
+    one = params["params/b/kernel"]
+    for score, value in [
+        (masks.magnitude, jnp.abs(one)),
+        (masks.gradient_times_weight, jnp.abs(one * jnp.cos(one))),
+        (masks.movement, -one * jnp.cos(one)),
+    ]:
+        found = masks.make_masks(params, 0.5, score=score, gradients=slopes)
+        mask = found["params/b/kernel"]
+        assert float(value[mask].min()) >= float(value[~mask].max())
+    draws = [
+        masks.make_masks(params, 0.5, score=masks.random, key=jax.random.key(seed))
+        for seed in (0, 0, 1)
+    ]
+    same = [bool((draws[0][p] == other[p]).all()) for other in draws[1:] for p in KERNELS]
+    assert same == [True] * 3 + [False] * 3
+    assert list(masks.make_masks(params, 0.5, protect=["*/b/*"])) == [KERNELS[0], KERNELS[2]]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"sparsity": 1.0}, r"in \[0, 1\)"),
+        ({"sparsity": -0.1}, r"in \[0, 1\)"),
+        ({"pattern": NofM(2, 3)}, r"a/kernel: 8 along.*of 3; params/b/kernel: 16.*c/kernel: 40"),
+        ({"pattern": Block((3, 4))}, r"a/kernel: \(3, 3, 8, 16\) does not divide"),
+        ({"pattern": NofM(), "scope": "global"}, "knows no scope 'global'"),
+        ({"score": masks.movement}, "reads the gradient.*pass gradients="),
+        ({"protect": ["*/d/*"]}, r"\['\*/d/\*'\] match none"),
+        ({"protect": ["*"]}, "there is none"),
+    ],
+)
+def test_wrong_requests_are_refused(params, keywords, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        masks.make_masks(params, **{"sparsity": 0.5, **keywords})
+
+
+@pytest.mark.parametrize("make", [lambda: NofM(5, 4), lambda: Block((0, 1))])
+def test_wrong_patterns_are_refused(make) -> None:
+    with pytest.raises(ValueError):
+        make()
