@@ -4,7 +4,8 @@
 
 ResNet-20 at batch 128 with SGD, momentum and weight decay. The steps take turns, so that a busy
 machine slows all alike; the ratio is the median over rounds. The masked steps are measured between
-two events of the schedule, and at an event, where masks are chosen anew.
+two events of the schedule, and at an event, where masks are chosen anew. On two shared cores of a
+server CPU: 1.006 and 1.049.
 """
 
 from __future__ import annotations

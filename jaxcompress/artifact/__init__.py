@@ -15,6 +15,7 @@ from jaxcompress.artifact.torch_weights import (
     chengyangfu_vgg_name,
     from_torch,
     load_torch_weights,
+    torchvision_resnet_name,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "load_torch_weights",
     "num_bytes",
     "save",
+    "torchvision_resnet_name",
 ]

@@ -101,10 +101,13 @@ def _nonzero(structure: Structure) -> int | None:
 
 
 def _params(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Count trainable values; a leaf that factors replaced, and that is not stored, was a float."""
     trainable = default_trainable(shapes)
+    keys = {own for own, leaf in structure.leaves.items() if leaf.key_impl is not None}
+    dtypes = {own: leaf.dtype for own, leaf in structure.leaves.items()}
     leaves = {
-        own: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(leaf.dtype))
-        for own, leaf in structure.leaves.items()
-        if leaf.key_impl is None
+        own: jax.ShapeDtypeStruct(shape, jnp.dtype(dtypes.get(own, "float32")))
+        for own, shape in shapes.items()
+        if own not in keys
     }
-    return sum(math.prod(shapes[own]) for own, leaf in leaves.items() if trainable(own, leaf))
+    return sum(math.prod(leaf.shape) for own, leaf in leaves.items() if trainable(own, leaf))

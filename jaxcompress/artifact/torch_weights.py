@@ -26,6 +26,7 @@ __all__ = [
     "chengyangfu_vgg_name",
     "from_torch",
     "load_torch_weights",
+    "torchvision_resnet_name",
 ]
 
 Rename = Callable[[str], str | None]
@@ -150,6 +151,29 @@ def akamaster_resnet_name(torch_name: str) -> str | None:
     block = re.fullmatch(r"layer(\d+)\.(\d+)\.((conv|bn)[12]|shortcut\.[01])", module)
     outside = {"conv1": "stem_conv", "bn1": "stem_bn", "linear": "classifier"}
     shortcut = {"shortcut.0": "shortcut_conv", "shortcut.1": "shortcut_bn"}
+    if block:
+        stage, index, layer = block.group(1, 2, 3)
+        renamed = f"stage{stage}_block{index}/{shortcut.get(layer, layer)}"
+    elif module in outside:
+        renamed = outside[module]
+    else:
+        return None
+    return _leaf_path(renamed, field, is_batch_norm="bn" in renamed)
+
+
+def torchvision_resnet_name(torch_name: str) -> str | None:
+    """Rename torchvision's ResNet-50, -101 and -152 tensors to `ImageNetResNet`'s leaf paths.
+
+    Example:
+        >>> torchvision_resnet_name("layer2.0.downsample.1.running_mean")
+        'batch_stats/stage2_block0/shortcut_bn/mean'
+        >>> torchvision_resnet_name("fc.weight")
+        'params/classifier/kernel'
+    """
+    module, _, field = torch_name.removeprefix("module.").rpartition(".")
+    block = re.fullmatch(r"layer(\d+)\.(\d+)\.((conv|bn)[123]|downsample\.[01])", module)
+    outside = {"conv1": "stem_conv", "bn1": "stem_bn", "fc": "classifier"}
+    shortcut = {"downsample.0": "shortcut_conv", "downsample.1": "shortcut_bn"}
     if block:
         stage, index, layer = block.group(1, 2, 3)
         renamed = f"stage{stage}_block{index}/{shortcut.get(layer, layer)}"

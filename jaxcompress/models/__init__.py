@@ -6,6 +6,7 @@ from jaxcompress.models.mobilenet import MobileNetV2
 from jaxcompress.models.nin import NetworkInNetwork
 from jaxcompress.models.registry import NETWORKS, build, evaluation, initialize, training
 from jaxcompress.models.resnet import ResNet
+from jaxcompress.models.resnet_imagenet import ImageNetResNet
 from jaxcompress.models.students import AlexNet, LeNet
 from jaxcompress.models.vgg import VGG
 from jaxcompress.models.vgg_imagenet import ImageNetVGG
@@ -15,6 +16,7 @@ __all__ = [
     "NETWORKS",
     "VGG",
     "AlexNet",
+    "ImageNetResNet",
     "ImageNetVGG",
     "LeNet",
     "MobileNetV2",

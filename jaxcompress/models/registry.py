@@ -18,6 +18,7 @@ from flax import linen as nn
 from jaxcompress.models.mobilenet import MobileNetV2
 from jaxcompress.models.nin import NetworkInNetwork
 from jaxcompress.models.resnet import ResNet
+from jaxcompress.models.resnet_imagenet import ImageNetResNet
 from jaxcompress.models.students import AlexNet, LeNet
 from jaxcompress.models.vgg import VGG
 from jaxcompress.models.vgg_imagenet import ImageNetVGG
@@ -49,6 +50,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
         "resnet20": Network(ResNet, {"depth": 20}),
         "resnet32": Network(ResNet, {"depth": 32}),
         "resnet44": Network(ResNet, {"depth": 44}),
+        "resnet50": Network(ImageNetResNet, {"depth": 50}),
         "resnet56": Network(ResNet, {"depth": 56}),
         "resnet110": Network(ResNet, {"depth": 110}),
         "vgg16": Network(VGG, {"depth": 16, "batch_norm": False}),

@@ -37,6 +37,7 @@ PUBLISHED = [
     ("resnet20", {"shortcut": "B"}, CIFAR, 272_474),
     ("resnet32", {}, CIFAR, 464_154),
     ("resnet44", {}, CIFAR, 658_586),
+    ("resnet50", {}, IMAGENET, 25_557_032),
     ("resnet56", {}, CIFAR, 853_018),
     ("resnet56", {"shortcut": "B"}, CIFAR, 855_770),
     ("resnet110", {}, CIFAR, 1_727_962),

@@ -97,9 +97,9 @@ def open_arrays(
     arrays = {}
     for name, record in manifest.records.items():
         _check_identity(folder, manifest, name)
-        options = {"create": True, "open": True} if write else {"open": True, "read": True}
         spec = _spec(folder, manifest, name, record)
-        arrays[name] = ts.open(spec, context=context, **options).result()
+        opened = ts.open(spec, context=context, open=True, create=write, read=True, write=write)
+        arrays[name] = opened.result()
     return arrays
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
-import numpy as np
 
 from jaxcompress.knowledge.fingerprint import fingerprint
 from jaxcompress.knowledge.source import Inputs, Source, draw
@@ -55,6 +54,7 @@ def plan(
         ValueError: if an output has not one row per example.
 
     Example:
+        >>> import numpy as np
         >>> teacher = lambda variables, images: {"logits": images.reshape(len(images), -1) * 1.0}
         >>> source = Source(np.zeros((6, 2, 2, 1), np.uint8), 6, "tiny", jax.random.key(0))
         >>> manifest = plan(teacher, {}, source, Storage(dtype="float32"))

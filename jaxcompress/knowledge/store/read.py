@@ -1,4 +1,4 @@
-"""Reading fixed knowledge: any batch of (example, view), the next ones while the current is used."""
+"""Reading fixed knowledge: any batch of (example, view), the next ones under way."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ class Request:
     def _damage(self, error: Exception) -> OSError:
         """Say which files cannot be read, by reading the blocks one at a time."""
         manifest, size = self.store.manifest, self.store.manifest.storage["block"]
-        touched = sorted(set(zip(self.views.tolist(), (self.examples // size).tolist())))
+        numbers = (self.examples // size).tolist()
+        touched = sorted(set(zip(self.views.tolist(), numbers, strict=True)))
         files = []
         for view, number in touched:
             block = Block(view, number * size, min((number + 1) * size, manifest.examples))

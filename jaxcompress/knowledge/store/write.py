@@ -111,7 +111,9 @@ def write(
     report(len(own) - len(missing))
 
     record = jax.jit(recorder(teacher, source, storage))
-    work = _Work(record, parallel.replicate(variables, mesh), source, batch_size, mesh)
+    work = _Work(
+        record, parallel.replicate(variables, mesh), source, min(batch_size, storage.block), mesh
+    )
     _write_blocks(folder, arrays, work, missing, lambda left: report(len(own) - left))
     return manifest
 

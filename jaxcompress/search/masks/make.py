@@ -84,8 +84,8 @@ def choose(
     known: Mapping[str, Evidence],
     masks: Mapping[str, jax.Array],
     groups: Sequence[Sequence[str]],
-    kept: Sequence[Any],
-    dropped: Sequence[Any] | None = None,
+    kept: Any,
+    dropped: Any = None,
     *,
     score: Score,
     pattern: Pattern,
@@ -97,8 +97,8 @@ def choose(
         known: per leaf.
         masks: the present ones.
         groups: the leaves that compete with each other.
-        kept: how many units each group of leaves keeps.
-        dropped: how many of these are grown, for regrowth.
+        kept: how many units each group of leaves keeps, a sequence or `int32[groups]`.
+        dropped: how many of these are grown, for regrowth; None without.
         score: what a weight is worth.
         pattern: which weights go together.
         regrow: where to grow.

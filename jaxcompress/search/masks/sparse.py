@@ -195,7 +195,7 @@ def _tables(
 
 def _next_masks(plan: _Plan, state: SparseState, gradients: Any, params: Any, moved: Any) -> Any:
     masks, treedef = flatten_with_paths(state.masks)
-    trees = [flatten_with_paths(tree)[0] for tree in (params, gradients, moved)]
+    weights, slopes, sums = (flatten_with_paths(tree)[0] for tree in (params, gradients, moved))
     paths = tuple(path for path, mask in masks.items() if np.ndim(mask))
     event = plan.schedule.event(state.step)
     key = jax.random.fold_in(plan.key, state.step)
@@ -203,8 +203,8 @@ def _next_masks(plan: _Plan, state: SparseState, gradients: Any, params: Any, mo
 
     def changed() -> dict[str, jax.Array]:
         known = {
-            path: Evidence(*(tree[path] for tree in trees), jax.random.fold_in(key, number))
-            for number, path in enumerate(paths)
+            p: Evidence(weights[p], slopes[p], sums[p], jax.random.fold_in(key, number))
+            for number, p in enumerate(paths)
         }
         return choose(
             known,

@@ -1,0 +1,71 @@
+"""How long it takes to read a network: `python -m benchmarks.trace_time`, on one core.
+
+Prints, for each network, the equations of its jaxpr, the groups found, the median seconds of five
+traces and the share of `jax.make_jaxpr` in it; writes `benchmarks/results/trace_time.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+import jax
+import jax.numpy as jnp
+
+import jaxcompress as jc
+from experiments.environment import describe
+from jaxcompress import models
+
+NETWORKS = {
+    "resnet56": (1, 32, 32, 3),
+    "resnet110": (1, 32, 32, 3),
+    "mobilenet_v2": (1, 224, 224, 3),
+    "vit_tiny": (1, 32, 32, 3),
+    "vgg16_imagenet": (1, 224, 224, 3),
+    "resnet50": (1, 224, 224, 3),
+}
+
+
+def median_seconds(function: Any, repeats: int = 5) -> float:
+    """Return the median time of a call."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure all networks."""
+    rows = []
+    for name, shape in NETWORKS.items():
+        module = models.build(name)
+        key = jax.random.key(0, impl="unsafe_rbg")
+        variables = jax.eval_shape(lambda m=module, k=key, s=shape: models.initialize(m, k, s))
+        apply, images = models.evaluation(module), jax.ShapeDtypeStruct(shape, jnp.float32)
+        graph = jc.trace(apply, variables, images)
+        jaxpr = jax.make_jaxpr(apply)(variables, images)
+        row = {
+            "network": name,
+            "equations": len(jaxpr.jaxpr.eqns),
+            "groups": len(graph.groups),
+            "trace_seconds": median_seconds(lambda: jc.trace(apply, variables, images)),  # noqa: B023
+            "make_jaxpr_seconds": median_seconds(lambda: jax.make_jaxpr(apply)(variables, images)),  # noqa: B023
+        }
+        rows.append(row)
+        print(row, flush=True)
+    path = Path(__file__).parent / "results" / "trace_time.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"environment": describe(), "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
