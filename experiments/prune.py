@@ -18,7 +18,7 @@ import dataclasses  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any, Literal, NamedTuple  # noqa: E402
+from typing import Any, NamedTuple  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -30,7 +30,8 @@ from rich.console import Console  # noqa: E402
 import jaxcompress as jc  # noqa: E402
 from experiments import data, loop, report  # noqa: E402
 from experiments.measure import Measure, augmented  # noqa: E402
-from jaxcompress import importance, models, parallel, training  # noqa: E402
+from experiments.score import Importance, Source, score  # noqa: E402
+from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights  # noqa: E402
 from jaxcompress.knowledge.losses import cross_entropy, kd  # noqa: E402
 from jaxcompress.knowledge.views import Views  # noqa: E402
@@ -52,11 +53,9 @@ class Config:
         model: name of the network.
         dataset: name of the data set.
         flops: largest fraction of the FLOPs that may remain.
-        importance: how channels are scored.
-        per_flop: divide scores by what a channel costs.
+        importance: how channels are scored, see `experiments.score`.
         streams: prune residual streams too, not only the widths inside blocks.
         multiple_of: widths are multiples of this.
-        score_images: training images that scores are computed from.
         statistics_images: training images that BatchNorm statistics are re-estimated on.
         augment_statistics: augment those images; without it even an unpruned network loses.
         epochs: of fine-tuning; 0 for none.
@@ -73,11 +72,9 @@ class Config:
     model: str = "resnet56"
     dataset: str = "cifar10"
     flops: float = 0.5
-    importance: Literal["magnitude", "taylor", "random"] = "magnitude"
-    per_flop: bool = False
+    importance: Importance = "learned"
     streams: bool = False
     multiple_of: int = 1
-    score_images: int = 2048
     statistics_images: int = 4096
     augment_statistics: bool = True
     epochs: int = 0
@@ -115,7 +112,7 @@ def main(config: Config) -> list[report.Row]:
     traced = time.perf_counter() - started
     keep = jc.select(
         graph,
-        score(config, graph, task, keys[0]),
+        scores_of(config, graph, task, keys[0]),
         jc.Budget(flops=config.flops),
         multiple_of=config.multiple_of,
     )
@@ -164,36 +161,21 @@ def say(row: report.Row) -> None:
     CONSOLE.print(f"{row.name}: {row.accuracy:.2%} of {row.extra['count']} test images")
 
 
-def score(config: Config, graph: jc.Graph, task: Task, key: jax.Array) -> dict[str, Any]:
+def scores_of(config: Config, graph: jc.Graph, task: Task, key: jax.Array) -> dict[str, Any]:
     """Score the channels of the groups that may be pruned."""
-    scores = importance_of(config, graph, task, key)
-    if config.per_flop:
-        scores = jc.search.per_cost(graph, scores)
-    if not config.streams:
-        internal = jc.search.internal_groups(graph)
-        scores = {name: scores[name] for name in internal}
-    return scores
 
-
-def importance_of(config: Config, graph: jc.Graph, task: Task, key: jax.Array) -> dict[str, Any]:
-    """Score the channels of all groups."""
-    if config.importance == "random":
-        return importance.uniform(graph, key)
-    if config.importance == "magnitude":
-        return importance.magnitude(graph, task.variables)
-    batches = augmented(
-        task.dataset,
-        key,
-        count=config.score_images,
-        batch_size=config.batch_size,
-        settings=task.views,
-    )
+    def batches(own: jax.Array, number: int, size: int) -> Any:
+        return augmented(
+            task.dataset, own, count=number * size, batch_size=size, settings=task.views
+        )
 
     def loss(variables: Any, batch: Any) -> jax.Array:
         logits, _ = task.train_apply(variables, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
-    return importance.taylor(graph, loss, task.variables, batches)
+    groups = list(graph.groups) if config.streams else jc.search.internal_groups(graph)
+    source = Source(graph, loss, task.variables, batches, groups)
+    return score(config.importance, source, jc.Budget(flops=config.flops), key)
 
 
 def renew(config: Config, task: Task, train_apply: Any, variables: Any, key: jax.Array) -> Any:

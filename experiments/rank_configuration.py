@@ -210,7 +210,7 @@ class Study:
         lowrank = jc.factorize(self.graph, chosen, self.forms, roots)
         small = lowrank.variables(self.task.variables)
         if factors == "refined":
-            small = transforms.refine(lowrank, self.task.variables, small, self.patches)
+            small = transforms.refine(lowrank, self.task.variables, small, self.patches, rounds=3)
         return lowrank, small
 
 

@@ -63,7 +63,8 @@ class Config:
     """What runs, and where.
 
     Attributes:
-        preset: smoke: digits, seconds a row; cpu: a subset of CIFAR-10; paper: all of it.
+        preset: smoke: digits, seconds a row, to see that everything runs, at chance accuracy; cpu:
+            a subset of CIFAR-10 and narrower networks; paper: the paper's.
         rows: which rows, by name; none named: all.
         seeds: each row is made once per seed; the table shows mean and standard deviation.
         data_dir: folder of TFDS's prepared CIFAR-10; the smoke preset needs none.
@@ -178,7 +179,7 @@ def compressed(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
         scores = jc.search.per_cost(graph, gate_scores(graph, made, task, key))
         change = jc.shrink(graph, jc.select(graph, scores, jc.Budget(flops=recipe.flops)))
     else:
-        change = factorization(graph, recipe.ranks)
+        change = factorization(graph, recipe.ranks, made.network[1].get("width", 64) / 64)
     return Made(
         made.network,
         change.function(made.apply),
@@ -203,14 +204,10 @@ def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict
     return meta(graph, loss, made.variables, support, query)
 
 
-def factorization(graph: jc.Graph, ranks: Sequence[int]) -> jc.Compression:
-    """Decompose the convolutions, in order, to these ranks; a narrower network's to what it has."""
+def factorization(graph: jc.Graph, ranks: Sequence[int], width: float) -> jc.Compression:
+    """Decompose the convolutions, in order, to these ranks times the relative width."""
     paths = [path for path in graph.sites if len(graph.leaves[path].shape) == 4]
-    full = {
-        path: next(form.full for form in graph.sites[path].forms if form.name == "spatial")
-        for path in paths
-    }
-    wanted = {path: min(rank, full[path]) for path, rank in zip(paths, ranks, strict=True)}
+    wanted = {p: max(1, round(r * width)) for p, r in zip(paths, ranks, strict=True)}
     return jc.factorize(graph, wanted, {path: "spatial" for path in paths})
 
 

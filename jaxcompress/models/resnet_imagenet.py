@@ -1,4 +1,4 @@
-"""Bottleneck residual networks for ImageNet, version 1.5: the 3x3 convolution carries the stride."""
+"""Bottleneck residual networks for ImageNet, version 1.5: the 3x3 convolution has the stride."""
 
 from __future__ import annotations
 

@@ -1,22 +1,37 @@
 """What to remove: budgets, comparable scores, and the selection under a budget.
 
 A `Budget` bounds the cost; `per_group` and `per_cost` make scores comparable; `select` turns them
-into a keep on the host, `threshold` into gates inside jit.
+into a keep on the host, `threshold` into gates inside jit. `learn` improves scores by gradients at
+hard masks, `iterative` scores again as channels go, `local_search` compares candidates.
 """
 
 from __future__ import annotations
 
 from jaxcompress.search.budget import Budget
+from jaxcompress.search.candidates import Found, candidate_losses, chunk_size, local_search
 from jaxcompress.search.internal import internal_groups
+from jaxcompress.search.iterative import iterative
+from jaxcompress.search.learn import Learn, LearnState, learn, learn_gates
 from jaxcompress.search.normalise import channel_costs, per_cost, per_group
 from jaxcompress.search.select import select, threshold
+from jaxcompress.search.straight import straight_through
 
 __all__ = [
     "Budget",
+    "Found",
+    "Learn",
+    "LearnState",
+    "candidate_losses",
     "channel_costs",
+    "chunk_size",
     "internal_groups",
+    "iterative",
+    "learn",
+    "learn_gates",
+    "local_search",
     "per_cost",
     "per_group",
     "select",
+    "straight_through",
     "threshold",
 ]

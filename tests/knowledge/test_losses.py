@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress.knowledge import cross_entropy, kd
+from jaxcompress.knowledge import cross_entropy, dist, dkd, kd, kd_top_k
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(size=(2, 6, 5)) * 3
@@ -38,3 +38,69 @@ def test_cross_entropy() -> None:
     desired = -log_softmax(STUDENT)[np.arange(6), labels]
     np.testing.assert_allclose(cross_entropy(jnp.float32(STUDENT), labels), desired, rtol=1e-5)
     assert cross_entropy(jnp.bfloat16(STUDENT), labels).dtype == jnp.float32
+
+
+def top_k(logits: np.ndarray, k: int, temperature: float) -> tuple[np.ndarray, ...]:
+    order = np.argsort(-logits, axis=-1)
+    indices, others = order[:, :k], order[:, k:]
+    left = np.take_along_axis(logits, others, -1) / temperature
+    rest = temperature * np.log(np.exp(left).sum(-1))
+    return np.take_along_axis(logits, indices, -1), indices, rest
+
+
+@pytest.mark.parametrize("k", [1, 3, 4])
+def test_top_k_takes_the_remaining_mass_as_one_class(k: int) -> None:
+    temperature = 2.0
+    values, indices, rest = top_k(TEACHER, k, temperature)
+    p, q = (np.exp(log_softmax(x / temperature)) for x in (TEACHER, STUDENT))
+    merged = []
+    for x in (p, q):
+        top = np.take_along_axis(x, indices, -1)
+        merged.append(np.concatenate([top, 1 - top.sum(-1, keepdims=True)], -1))
+    desired = temperature**2 * (merged[0] * np.log(merged[0] / merged[1])).sum(-1)
+    arguments = (jnp.float32(values), jnp.asarray(indices, jnp.uint16), jnp.float32(rest))
+    found = kd_top_k(jnp.float32(STUDENT), *arguments, temperature)
+    np.testing.assert_allclose(found, desired, rtol=1e-3, atol=1e-5)
+    whole = kd(jnp.float32(STUDENT), jnp.float32(TEACHER), temperature)
+    if k == 4:  # only one class is left out
+        np.testing.assert_allclose(found, whole, rtol=1e-3, atol=1e-5)
+    else:
+        assert (np.asarray(found) <= np.asarray(whole) + 1e-5).all()
+    gradient = jax.grad(lambda x: kd_top_k(x, *arguments, temperature).sum())(jnp.float32(STUDENT))
+    assert np.isfinite(gradient).all()
+
+
+def test_top_k_has_no_bias_towards_the_kept_classes() -> None:
+    """A student that agrees with the whole teacher has no gradient; renormalising would have."""
+    values, indices, rest = map(jnp.asarray, top_k(TEACHER, 2, 1.0))
+    gradient = jax.grad(lambda x: kd_top_k(x, values, indices, rest, 1.0).sum())(
+        jnp.float32(TEACHER)
+    )
+    np.testing.assert_allclose(gradient, 0, atol=1e-5)
+
+
+def test_dkd_is_the_weighted_sum_of_its_parts() -> None:
+    labels, temperature = np.arange(6) % 5, 4.0
+    p, q = (np.exp(log_softmax(x / temperature)) for x in (TEACHER, STUDENT))
+    rows = np.arange(6)
+    pt, qt = p[rows, labels], q[rows, labels]
+    tckd = pt * np.log(pt / qt) + (1 - pt) * np.log((1 - pt) / (1 - qt))
+    off = ~np.eye(5, dtype=bool)[labels]
+    p_other, q_other = (x[off].reshape(6, 4) for x in (p, q))
+    p_other, q_other = (x / x.sum(-1, keepdims=True) for x in (p_other, q_other))
+    nckd = (p_other * np.log(p_other / q_other)).sum(-1)
+    arguments = (jnp.float32(STUDENT), jnp.float32(TEACHER), labels, temperature)
+    found = dkd(*arguments, target_weight=2.0, others_weight=8.0)
+    np.testing.assert_allclose(found, 16 * (2 * tckd + 8 * nckd), rtol=2e-3)
+    desired = 16 * (tckd + (1 - pt) * nckd)
+    np.testing.assert_allclose(kd(*arguments[:2], temperature), desired, rtol=2e-3)
+
+
+def test_dist_is_one_minus_the_correlations() -> None:
+    t, s = (np.exp(log_softmax(x / 2.0)) for x in (TEACHER, STUDENT))
+    inter = np.mean([1 - np.corrcoef(s[i], t[i])[0, 1] for i in range(6)])
+    intra = np.mean([1 - np.corrcoef(s[:, c], t[:, c])[0, 1] for c in range(5)])
+    found = dist(
+        jnp.float32(STUDENT), jnp.float32(TEACHER), 2.0, inter_weight=2.0, intra_weight=3.0
+    )
+    np.testing.assert_allclose(found, 2 * inter + 3 * intra, rtol=1e-4)

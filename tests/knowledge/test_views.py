@@ -16,35 +16,77 @@ KEY = jax.random.key(3)
 IMAGES = np.random.default_rng(0).integers(1, 256, (24, 8, 8, 3), dtype=np.uint8)
 EXAMPLES = np.arange(24) * 1000 + 17
 INDICES = np.arange(24) % 5
-SETTINGS = Views(pad=2)
+PLAIN = Views(pad=2)
+COLOUR = Views(pad=1, brightness=0.2, contrast=0.3, saturation=0.4)
+
+
+@pytest.fixture(scope="module", params=[PLAIN, COLOUR], ids=["plain", "colour"])
+def settings(request: pytest.FixtureRequest) -> Views:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def reference() -> np.ndarray:
-    """One view at a time, without jit."""
+def reference(settings: Views) -> np.ndarray:
+    """One view at a time."""
     pairs = zip(EXAMPLES, INDICES, IMAGES, strict=True)
-    return np.stack([view(KEY, e, i, image, settings=SETTINGS) for e, i, image in pairs])
+    one = jax.jit(functools.partial(view, settings=settings))
+    return np.stack([one(KEY, e, i, image) for e, i, image in pairs])
 
 
 @pytest.mark.parametrize("batch", [1, 6, 24])
-def test_batch_size_and_order_do_not_matter(reference: np.ndarray, batch: int) -> None:
-    draw = jax.jit(functools.partial(views, settings=SETTINGS))
+def test_batch_size_and_order_do_not_matter(
+    reference: np.ndarray, settings: Views, batch: int
+) -> None:
+    draw = jax.jit(functools.partial(views, settings=settings))
     order = np.random.default_rng(batch).permutation(24)
     for rows in order.reshape(-1, batch):
         drawn = draw(KEY, EXAMPLES[rows], INDICES[rows], IMAGES[rows])
         np.testing.assert_array_equal(drawn, reference[rows])
 
 
-def test_devices_do_not_matter(reference: np.ndarray) -> None:
-    examples, indices, images = parallel.shard_batch((EXAMPLES, INDICES, IMAGES), parallel.mesh())
-    drawn = jax.jit(functools.partial(views, settings=SETTINGS))(KEY, examples, indices, images)
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_do_not_matter(reference: np.ndarray, settings: Views, devices: int) -> None:
+    mesh = parallel.mesh(jax.devices()[:devices])
+    examples, indices, images = parallel.shard_batch((EXAMPLES, INDICES, IMAGES), mesh)
+    drawn = jax.jit(functools.partial(views, settings=settings))(KEY, examples, indices, images)
     np.testing.assert_array_equal(drawn, reference)
 
 
-def test_float_images_see_the_same_view(reference: np.ndarray) -> None:
+def test_jit_does_not_matter(settings: Views) -> None:
+    one = functools.partial(view, KEY, 5, 1, settings=settings)
+    np.testing.assert_array_equal(one(IMAGES[0]), jax.jit(one)(IMAGES[0]))
+
+
+def test_float_images_see_the_same_view() -> None:
     images = IMAGES.astype(np.float32) / 255
-    drawn = views(KEY, EXAMPLES, INDICES, images, settings=SETTINGS)
-    np.testing.assert_array_equal(drawn, reference.astype(np.float32) / 255)
+    drawn = views(KEY, EXAMPLES, INDICES, images, settings=PLAIN)
+    pixels = views(KEY, EXAMPLES, INDICES, IMAGES, settings=PLAIN)
+    np.testing.assert_array_equal(drawn, np.asarray(pixels).astype(np.float32) / 255)
+
+
+def test_colour_of_float_images_is_refused() -> None:
+    with pytest.raises(TypeError, match="uint8"):
+        view(KEY, 0, 0, IMAGES[0] / 255, settings=COLOUR)
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="contrast.*pad"):
+        Views(contrast=1.5, pad=-1)
+
+
+def test_colour_follows_its_definition() -> None:
+    """Within rounding, each channel is mean + factor * (pixel - mean), one factor for all."""
+    image = IMAGES[0] // 2 + 60
+    drawn = view(KEY, 1, 1, image, settings=Views(pad=0, flip=False, contrast=0.3))
+    mean = image.mean((0, 1))
+    ratio = (np.asarray(drawn) - mean).std() / (image - mean).std()
+    assert 0.7 <= ratio <= 1.3 and abs(ratio - 1) > 0.01
+    np.testing.assert_allclose(drawn, mean + ratio * (image - mean), atol=2)
+    shifted = view(KEY, 1, 1, image, settings=Views(pad=0, flip=False, brightness=0.2))
+    assert len(np.unique(np.asarray(shifted, int) - image)) == 1
+    grey = np.repeat(image[..., :1], 3, -1)
+    same = view(KEY, 1, 1, grey, settings=Views(pad=0, flip=False, saturation=0.9))
+    np.testing.assert_array_equal(same, grey)
 
 
 def test_views_differ_by_key_example_and_index() -> None:

@@ -43,6 +43,7 @@ PUBLISHED = [
     ("resnet110", {}, CIFAR, 1_727_962),
     ("vgg16", {}, CIFAR, 15_245_130),
     ("vgg16_bn", {}, CIFAR, 15_253_578),
+    ("vgg16_imagenet", {}, IMAGENET, 138_357_544),
     ("vgg19", {}, CIFAR, 20_554_826),
     ("vgg19_bn", {}, CIFAR, 20_565_834),
     ("nin", {}, CIFAR, 966_986),

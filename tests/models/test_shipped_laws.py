@@ -13,9 +13,8 @@ from jaxcompress import models
 CIFAR, IMAGENET = (2, 32, 32, 3), (1, 224, 224, 3)
 
 # Millions of multiply-accumulates of convolutions and dense layers per image, as published, and the
-# last digit's half: ResNet-20 and ResNet-56 in ResNet's successors' tables (HRank, CHIP: 125.49),
-# VGG-16 there too (313.73), MobileNetV2, ResNet-50 and VGG-16 in torchvision's (0.30, 4.09 and 15.47
-# thousand).
+# last digit's half: the CIFAR networks in the tables of pruning papers (HRank, CHIP), the ImageNet
+# ones in torchvision's (0.30, 4.09 and 15.47 thousand).
 MACS = [
     ("resnet20", {}, CIFAR, 40.55, 0.005),
     ("resnet56", {}, CIFAR, 125.49, 0.005),

@@ -1,0 +1,99 @@
+"""Ways to score channels, by name: what an experiment's `--importance` chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import jaxcompress as jc
+from jaxcompress import importance
+
+__all__ = ["Importance", "Source", "score"]
+
+Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
+
+ROUNDS, IMAGES = 32, 32
+LEARN_STEPS, LEARN_IMAGES = 30, 64
+COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
+
+
+class Source(NamedTuple):
+    """What scores are computed from.
+
+    Attributes:
+        graph: of the network.
+        loss: `loss(variables, batch) -> scalar`, in training mode.
+        variables: the network's variables.
+        batches: `batches(key, number, size) -> batch` with leading axes `[number, size]`, drawn
+            from augmented training images.
+        groups: the groups that may be pruned.
+    """
+
+    graph: jc.Graph
+    loss: Callable[[Any, Any], jax.Array]
+    variables: Any
+    batches: Callable[[jax.Array, int, int], Any]
+    groups: list[str]
+
+
+def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, Any]:
+    """Score the channels of the groups that may be pruned, ready for `jc.select`.
+
+    `learned` and `fisher` are scored as in `jaxcompress.search.learn`; gradients of `fisher`, `meta`
+    and `taylor` are weighed by what a channel costs; norms are compared within each group's mean.
+    """
+    if name == "learned":
+        return _learned(source, budget, key)
+    scores = _scores(name, source, key)
+    scores = {group: scores[group] for group in source.groups}
+    if name == "magnitude":
+        return jc.search.per_group(scores)
+    return jc.search.per_cost(source.graph, scores, power=COST_POWER.get(name, 0.0))
+
+
+def _scores(name: Importance, source: Source, key: jax.Array) -> Mapping[str, Any]:
+    graph, variables = source.graph, source.variables
+    if name == "random":
+        return importance.uniform(graph, key)
+    if name == "magnitude":
+        return importance.magnitude(graph, variables)
+    if name == "fisher":
+        return _fisher(source, key)
+    query = source.batches(key, ROUNDS, IMAGES)
+    if name == "taylor":
+        return importance.taylor(graph, source.loss, variables, query)
+    support = source.batches(jax.random.fold_in(key, 1), ROUNDS, IMAGES)
+    one_step = jax.tree.map(lambda leaf: leaf[:, None], support)
+    return importance.meta(graph, source.loss, variables, one_step, query, groups=source.groups)
+
+
+def _fisher(source: Source, key: jax.Array) -> dict[str, jax.Array]:
+    """Masked Fisher; residual streams are masked more gently."""
+    gentle = {g: (0.75, 1.0) for g in importance.streams(source.graph) if g in source.groups}
+    batches = source.batches(key, ROUNDS, IMAGES)
+    return importance.fisher(
+        source.graph,
+        source.loss,
+        source.variables,
+        batches,
+        key,
+        keep_of=gentle,
+        groups=source.groups,
+    )
+
+
+def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax.Array]:
+    """Learned gates, started from masked Fisher."""
+    scores, query = jax.random.split(key)
+    start = {name: jnp.asarray(value) for name, value in _fisher(source, scores).items()}
+    return jc.search.learn_gates(
+        source.graph,
+        source.loss,
+        source.variables,
+        start,
+        budget,
+        source.batches(query, LEARN_STEPS, LEARN_IMAGES),
+    )
