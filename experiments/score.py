@@ -42,8 +42,8 @@ class Source(NamedTuple):
 def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, Any]:
     """Score the channels of the groups that may be pruned, ready for `jc.select`.
 
-    `learned` and `fisher` are scored as in `jaxcompress.search.learn`; gradients of `fisher`, `meta`
-    and `taylor` are weighed by what a channel costs; norms are compared within each group's mean.
+    `learned` starts from `fisher` and knows costs itself; gradients (`fisher`, `meta`, `taylor`)
+    are weighed by what a channel costs; norms are divided by their group's mean.
     """
     if name == "learned":
         return _learned(source, budget, key)

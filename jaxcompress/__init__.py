@@ -17,8 +17,17 @@ from __future__ import annotations
 from jaxcompress import importance, search
 from jaxcompress.artifact import load, save
 from jaxcompress.graph import Graph, Group, trace
-from jaxcompress.search import Budget, select, threshold
-from jaxcompress.transforms import Compression, chain, factorize, from_spec, gate, gated, shrink
+from jaxcompress.search import Budget, masks, ranks, schedule, select, threshold
+from jaxcompress.transforms import (
+    Compression,
+    chain,
+    factorize,
+    from_spec,
+    gate,
+    gated,
+    shrink,
+    sparsify,
+)
 
 __all__ = [
     "Budget",
@@ -32,10 +41,14 @@ __all__ = [
     "gated",
     "importance",
     "load",
+    "masks",
+    "ranks",
     "save",
+    "schedule",
     "search",
     "select",
     "shrink",
+    "sparsify",
     "threshold",
     "trace",
 ]

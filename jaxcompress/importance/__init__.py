@@ -1,7 +1,7 @@
 """What matters: scores per channel, higher = keep.
 
-`magnitude` looks at weights alone, `taylor` at gradients of a loss with respect to gates, `fisher` at
-their squares per example under random masks, `meta` at gradients of a query loss through inner
+`magnitude` looks at weights alone, `taylor` at gradients of a loss with respect to gates, `fisher`
+at their squares per example under random masks, `meta` at gradients of a query loss through inner
 training steps (`adapt`); `uniform` is the random baseline.
 """
 

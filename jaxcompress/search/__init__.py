@@ -7,6 +7,7 @@ hard masks, `iterative` scores again as channels go, `local_search` compares can
 
 from __future__ import annotations
 
+from jaxcompress.search import masks, ranks, schedule
 from jaxcompress.search.budget import Budget
 from jaxcompress.search.candidates import Found, candidate_losses, chunk_size, local_search
 from jaxcompress.search.internal import internal_groups
@@ -29,8 +30,11 @@ __all__ = [
     "learn",
     "learn_gates",
     "local_search",
+    "masks",
     "per_cost",
     "per_group",
+    "ranks",
+    "schedule",
     "select",
     "straight_through",
     "threshold",

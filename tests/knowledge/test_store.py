@@ -185,7 +185,7 @@ def test_intermediates_of_a_linen_module() -> None:
     np.testing.assert_allclose(
         found["body"] @ head["kernel"] + head["bias"], found["logits"], rtol=1e-5
     )
-    with pytest.raises(ValueError, match=r"no \['tail'\].*'body', 'body/layers_0', 'head'"):
+    with pytest.raises(ValueError, match=r"no \['tail'\].*'Dense_0', 'body', 'head'"):
         intermediates(module, ["tail"])(variables, images)
 
 

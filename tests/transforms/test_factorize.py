@@ -72,7 +72,9 @@ TOYS = {
     "strided": lambda: convolution((3, 3, 6, 8), window_strides=(2, 2)),
     "unequal": lambda: convolution((5, 3, 6, 4), window_strides=(1, 2), padding=((2, 2), (0, 1))),
     "dilated": lambda: convolution((3, 3, 6, 8), window_strides=(1, 1), rhs_dilation=(2, 2)),
-    "transposed": lambda: convolution((3, 3, 6, 8), window_strides=(1, 1), lhs_dilation=(2, 2), padding=((1, 2), (2, 1))),
+    "transposed": lambda: convolution(
+        (3, 3, 6, 8), window_strides=(1, 1), lhs_dilation=(2, 2), padding=((1, 2), (2, 1))
+    ),
     "grouped": lambda: convolution((3, 3, 3, 8), window_strides=(2, 1), feature_group_count=2),
     "pointwise": lambda: convolution((1, 1, 6, 8), window_strides=(2, 2)),
     "channels_first": lambda: convolution(

@@ -70,6 +70,6 @@ def _last_calls(captured: Any) -> dict[str, jax.Array]:
     found = {}
     for path, leaf in flatten_with_paths(captured)[0].items():
         name, call, *rest = path.rpartition("__call__/")
-        if call and rest[0].isdigit():
+        if name and call and rest[0].isdigit():
             found[name.rstrip("/")] = leaf
     return found

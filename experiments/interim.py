@@ -1,0 +1,55 @@
+"""The memory bank of EKG, made of interim networks on the way from the dense to the pruned one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxcompress as jc
+from experiments import data
+from jaxcompress import importance
+from jaxcompress.knowledge import cross_entropy, interim_networks
+
+__all__ = ["bank_logits"]
+
+MEMBERS, STEPS = 5, 8
+
+
+def bank_logits(
+    task: Any, graph: jc.Graph, keep: dict[str, np.ndarray], variables: Any, flops: float
+) -> np.ndarray:
+    """Return the logits `[examples, members, classes]` of five interim networks.
+
+    EKG keeps those that its search passes through; here channels that go are masked in order of
+    their magnitude, in steps down to `keep`. As there, BatchNorm runs in training mode.
+
+    Args:
+        task: of `limited_resources`.
+        graph: of the dense network.
+        keep: what the pruned network keeps.
+        variables: of the dense network.
+        flops: fraction of FLOPs that the pruned network has.
+    """
+    scores = importance.magnitude(graph, variables)
+    # What stays to the end scores above all that goes.
+    ordered = {
+        g: np.where(keep[g], 2.0, np.argsort(np.argsort(scores[g])) / len(keep[g])) for g in keep
+    }
+    gated = jc.gated(graph, task.train)
+    preprocess = data.preprocess(task.dataset)
+    images, labels = task.dataset.train_images, task.dataset.train_labels
+
+    @jax.jit
+    def logits(gates: Any, part: jax.Array) -> jax.Array:
+        return gated(variables, gates, preprocess(part))[0]
+
+    answers = []
+    for budget in np.linspace(1.0, flops, STEPS):
+        kept = jc.select(graph, ordered, jc.Budget(flops=float(budget)))
+        gates = {name: np.asarray(own, np.float32) for name, own in kept.items()}
+        parts = [np.asarray(logits(gates, images[i : i + 256])) for i in range(0, len(images), 256)]
+        answers.append(np.concatenate(parts))
+    losses = [float(np.mean(cross_entropy(answer, labels))) for answer in answers]
+    return np.stack([answers[i] for i in interim_networks(losses, MEMBERS)], axis=1)

@@ -1,0 +1,130 @@
+"""How long choosing ranks takes, split into decomposition, metric and search, and what they cost.
+
+    python -m experiments.rank_times --model vgg16_imagenet --size 224
+
+Weights are random: times and costs per rank do not depend on them, ranks do. No image is classified
+(the measured metric's evaluations are timed in `rank_configuration`).
+"""
+
+from __future__ import annotations
+
+from experiments import environment
+
+environment.prepare()
+
+import dataclasses  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import tyro  # noqa: E402
+from rich import box  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+import jaxcompress as jc  # noqa: E402
+from experiments import report  # noqa: E402
+from jaxcompress import models  # noqa: E402
+from jaxcompress.search import ranks  # noqa: E402
+from jaxcompress.search.ranks import arrays  # noqa: E402
+
+__all__ = ["Config", "main"]
+
+CONSOLE = Console()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is timed.
+
+    Attributes:
+        model: name of the network.
+        size: height and width of its images.
+        num_classes: of its logits.
+        flops: budget, a fraction of the network.
+        seed: of the random weights.
+        workdir: where the report goes.
+    """
+
+    model: str = "vgg16_imagenet"
+    size: int = 224
+    num_classes: int = 1000
+    flops: float = 0.25
+    seed: int = 0
+    workdir: Path = Path("runs/rank_times")
+
+
+def main(config: Config) -> list[report.Row]:
+    """Time every part, print the costs per site, and return the rows of the report."""
+    module = models.build(config.model, num_classes=config.num_classes)
+    shape = (1, config.size, config.size, 3)
+    variables = models.initialize(module, jax.random.key(config.seed), shape)
+    apply, image = models.evaluation(module), jax.ShapeDtypeStruct(shape, np.float32)
+    graph, traced = timed(lambda: jc.trace(apply, variables, image))
+    forms = ranks.convolution_sites(graph, first=True)
+    table, decomposed = timed(lambda: ranks.network_table(graph, variables, forms))
+    metric, measured = timed(lambda: arrays.energy_metric(table))
+    budget = jc.Budget(flops=config.flops)
+    parts = {"trace_seconds": traced, "svd_seconds": decomposed, "metric_seconds": measured}
+    searches: dict[str, Callable[[], np.ndarray]] = {
+        "enc_map": lambda: arrays.enc_map(table, metric, budget),
+        "enc_model": lambda: arrays.enc_model(table, budget, metric),
+        "optimum": lambda: arrays.optimum(table, metric, budget).ranks,
+    }
+    rows = []
+    for name, search in searches.items():
+        found, seconds = timed(search)
+        rows.append(row(name, graph, table, forms, found, seconds, parts))
+    show(table, {name: own.extra["ranks"] for name, own in zip(searches, rows, strict=True)})
+    report.table(rows)
+    CONSOLE.print(f"report: {report.write_report(config.workdir, 'rank_times', config, rows)}")
+    return rows
+
+
+def timed(make: Callable[[], Any]) -> tuple[Any, float]:
+    """Return a result and the seconds it took."""
+    started = time.perf_counter()
+    return make(), time.perf_counter() - started
+
+
+def row(
+    name: str,
+    graph: jc.Graph,
+    table: ranks.SiteTable,
+    forms: dict[str, str],
+    found: np.ndarray,
+    seconds: float,
+    parts: dict[str, float],
+) -> report.Row:
+    """Describe what a search found; `seconds` counts the decomposition and the metric too."""
+    named = table.named(found)
+    return report.Row(
+        name,
+        flops=float(table.cost("flops", found)),
+        num_params=int(table.cost("params", found)),
+        seconds=seconds + parts["svd_seconds"] + parts["metric_seconds"],
+        extra={
+            "search_seconds": seconds,
+            "enc_ratio": ranks.enc_ratio(graph, named, forms),
+            "ranks": list(named.values()),
+            **parts,
+        },
+    )
+
+
+def show(table: ranks.SiteTable, found: dict[str, list[int | None]]) -> None:
+    """Print costs and ranks per site."""
+    grid = Table("site", "r_max", "EVBMF", "MFLOPs", "per rank", *found, box=box.SIMPLE)
+    for i, name in enumerate(table.names):
+        dense, slope = table.dense["flops"][i] / 1e6, table.slope["flops"][i] / 1e6
+        own = ["-" if own_ranks[i] is None else str(own_ranks[i]) for own_ranks in found.values()]
+        cells = [str(table.r_max[i]), str(table.evbmf[i]), f"{dense:,.1f}", f"{slope:.3f}"]
+        grid.add_row(name, *cells, *own)
+    CONSOLE.print(grid)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,21 @@
+"""The quickstart runs end to end, at one epoch each, and leaves what it promises."""
+
+from __future__ import annotations
+
+import json
+
+import jaxcompress as jc
+from experiments import quickstart, report
+
+
+def test_quickstart_leaves_report_picture_and_artifacts(tmp_path):
+    config = quickstart.Config(workdir=tmp_path, teacher_epochs=1, student_epochs=1)
+    rows = quickstart.main(config)
+    written = json.loads((tmp_path / "report.json").read_text())
+    report.validate(written)
+    assert [row["name"] for row in written["rows"]] == [row.name for row in rows]
+    teacher, student = rows[0], rows[-1]
+    assert student.flops <= 0.5 * teacher.flops and student.bytes < teacher.bytes
+    assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
+    _, variables = jc.load(tmp_path / "student")
+    assert set(variables) == {"params", "batch_stats"}
