@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxcompress as jc
@@ -51,5 +52,5 @@ def bank_logits(
         gates = {name: np.asarray(own, np.float32) for name, own in kept.items()}
         parts = [np.asarray(logits(gates, images[i : i + 256])) for i in range(0, len(images), 256)]
         answers.append(np.concatenate(parts))
-    losses = [float(np.mean(cross_entropy(answer, labels))) for answer in answers]
+    losses = [float(np.mean(cross_entropy(jnp.asarray(answer), labels))) for answer in answers]
     return np.stack([answers[i] for i in interim_networks(losses, MEMBERS)], axis=1)

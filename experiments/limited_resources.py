@@ -165,7 +165,9 @@ def main(config: Config) -> list[report.Row]:
         return projection.project(config, CONSOLE)
     task = prepare(config)
     settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    del settings["workdir"], settings["data_dir"], settings["weights"]
+    # Paths may move, and ways to teach share the stages before: each has its own last stage.
+    for name in ("workdir", "data_dir", "weights", "method"):
+        del settings[name]
     stages = Stages(config.workdir, settings, CONSOLE)
     keys = dict(zip(STAGES, jax.random.split(jax.random.key(config.seed), 5), strict=True))
     found: dict[str, dict[str, Any]] = {}
@@ -184,10 +186,10 @@ def main(config: Config) -> list[report.Row]:
     )
     small = saved(config, "pruned", jax.eval_shape(prune.variables, variables))
     found["fine-tune"] = stages.run(
-        "fine-tune",
+        f"fine-tune-{config.method}",
         lambda: finetune(config, task, graph, keep, variables, small, keys["fine-tune"]),
     )
-    student = saved(config, "student", small)
+    student = saved(config, f"student-{config.method}", small)
     rows = measure_all(config, task, prune, {"teacher": variables, "pruned": small}, student, found)
     finish(config, graph, keep, rows, found)
     return rows
@@ -339,7 +341,8 @@ def choose(
     budget = jc.Budget(flops=config.flops)
     source = Source(graph, loss, variables, batches, groups)
     keep = jc.select(graph, score(config.importance, source, budget, key), budget)
-    np.savez(config.workdir / "keep.npz", **{name: np.asarray(own) for name, own in keep.items()})
+    arrays: dict[str, Any] = {name: np.asarray(own) for name, own in keep.items()}
+    np.savez(config.workdir / "keep.npz", **arrays)
     return {"kept": int(sum(own.sum() for own in keep.values()))}
 
 
@@ -397,8 +400,9 @@ def finetune(
     )
     loss, student = teaching_loss(train, teaching), {"student": small, "assistant": assistant}
     rate, epochs = config.student_rate, config.student_epochs
-    trained = fit(config, task, "student", loss, student, key, rate, epochs, stored)
-    save(config, "student", trained["student"])
+    name = f"student-{config.method}"
+    trained = fit(config, task, name, loss, student, key, rate, epochs, stored)
+    save(config, name, trained["student"])
     return {}
 
 

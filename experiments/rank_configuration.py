@@ -96,9 +96,10 @@ DIGITS = Config(
     model="resnet20",
     dataset="digits",
     flops=(0.3, 0.5),
+    methods=("uniform", "enc_map", "sensitivity"),
     final=(0.3,),
     covariance_images=512,
-    choice_images=256,
+    choice_images=128,
     statistics_images=1024,
     workdir=Path("runs/rank_configuration_digits"),
 )
@@ -370,7 +371,7 @@ def plot(path: Path, rows: list[report.Row]) -> None:
             for renewed, style in ((True, "-o"), (False, ":")):
                 own = [
                     row
-                    for row in compared
+                    for row in sorted(compared, key=lambda row: row.flops or 0)
                     if (row.extra["method"], row.extra["factors"]) == (method, kind)
                     and row.extra["reestimated"] == renewed
                 ]

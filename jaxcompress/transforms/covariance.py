@@ -90,6 +90,14 @@ def input_covariances(
     """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
 
     The mean is over examples and positions, not centred. The arguments are those of `input_roots`.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.ones((2, 3))}, jnp.array([[3.0, 0.0], [0.0, 1.0]])
+        >>> graph = trace(apply, variables, x)
+        >>> input_covariances(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
+        [[[4.5, 0.0], [0.0, 0.5]]]
     """
     check_sites(graph, forms)
     means = jax.jit(lambda own, inputs: _batch_means(graph, apply, own, inputs, forms))

@@ -141,6 +141,24 @@ def test_measured_metric_truncates_one_site_at_a_time_with_one_program(network, 
     assert metric.curves[0][knot] == pytest.approx(expected)
 
 
+def test_sensitivity_is_exact_where_it_was_measured_and_adds_up(network):
+    apply, variables, graph = network
+    forms = dict(list(ranks.convolution_sites(graph).items())[:3])
+    expected = apply(variables, IMAGES)
+    at = truncations(graph, variables, forms)
+
+    def divergence(own):
+        return float(((apply(own, IMAGES) - expected) ** 2).mean())
+
+    metric = ranks.measure_sensitivity(graph, variables, divergence, forms, share=0.75)
+    chosen = {path: round(0.75 * top) for path, top in zip(forms, metric.r_max, strict=True)}
+    alone = [divergence(at({path: rank})) for path, rank in chosen.items()]
+    curves = [curve[r] for curve, r in zip(metric.curves, chosen.values(), strict=True)]
+    np.testing.assert_allclose(-np.log(curves), alone, rtol=1e-4)
+    assert 0.3 < divergence(at(chosen)) / sum(alone) < 3
+    assert all((np.diff(curve) >= 0).all() for curve in metric.curves)
+
+
 def test_enc_inf_takes_the_most_accurate_candidate(network, table):
     _, variables, graph = network
     budget, energy = Budget(flops=0.6), arrays.energy_metric(table)

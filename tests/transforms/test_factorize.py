@@ -330,6 +330,20 @@ def test_refine_lowers_the_error_of_spatial_factors():
     assert after < before
 
 
+def test_covariances_need_data_and_a_known_number_of_runs():
+    def apply(variables, x):
+        return jax.lax.while_loop(
+            lambda own: own.max() > 1, lambda own: jnp.tanh(own @ variables["w"]), x
+        )
+
+    variables, x = draw(3, {"w": (6, 6)}), rows(4, 6)
+    graph = trace(apply, variables, x)
+    with pytest.raises(ValueError, match="while holds one"):
+        input_roots(graph, apply, variables, [x], {"w": "dense"})
+    with pytest.raises(ValueError, match="no batch"):
+        input_roots(graph, apply, variables, [], {"w": "dense"})
+
+
 def test_errors_name_all_offenders():
     apply, variables, graph = block()
     with pytest.raises(ValueError, match=r"nowhere.*net/a"):
