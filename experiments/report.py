@@ -18,6 +18,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -200,8 +201,9 @@ def table(rows: Sequence[Row], console: Console | None = None) -> None:
     for row in values:
         shown = ["-" if row[n] is None else SHOWN[n].text(_plain(row[n])) for n in columns]
         grid.add_row(row["name"], *shown)
-    console = console or Console()
-    console.print(grid, width=None if console.is_terminal else 110)
+    # Where the output goes to a file, a terminal's default width would cut the columns.
+    console = console or Console(width=None if sys.stdout.isatty() else 110)
+    console.print(grid)
 
 
 class _Column(NamedTuple):

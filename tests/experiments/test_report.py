@@ -86,8 +86,8 @@ def test_the_table_leaves_out_what_nobody_measured() -> None:
     console = Console(file=io.StringIO(), width=120)
     table(ROWS, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "98.00%" in text and "270,000" in text and "epochs" in text
-    assert "latency_ms" not in text
+    assert "98.00%" in text and "270,000" in text and "MFLOPs" in text
+    assert "kB on disk" not in text and "non-zero" not in text
 
 
 def test_latency_waits_for_the_result() -> None:
