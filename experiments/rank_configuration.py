@@ -241,8 +241,9 @@ def main(config: Config) -> list[report.Row]:
 def prepare(config: Config, key: jax.Array) -> prune.Task:
     """Load the network and its data; train it first where it is the digits'."""
     if config.weights is not None and config.data_dir is not None:
-        settings = prune.Config(config.weights, config.data_dir, config.model, config.dataset)
-        return prune.prepare(settings)
+        return prune.prepare(
+            prune.Config(config.weights, config.data_dir, config.model, config.dataset)
+        )
     if config.dataset != "digits":
         raise ValueError(
             f"{config.model} on {config.dataset} needs trained weights and prepared data, but one "
@@ -252,8 +253,7 @@ def prepare(config: Config, key: jax.Array) -> prune.Task:
     module = models.build(config.model, num_classes=dataset.num_classes)
     apply, train_apply = models.evaluation(module), models.training(module)
     variables = models.initialize(module, key, quickstart.SHAPE)
-    settings = quickstart.Config()
-    variables = quickstart.fit(train_apply, variables, dataset, 12, settings, key, mesh)
+    variables = quickstart.fit(train_apply, variables, dataset, 12, quickstart.Config(), key, mesh)
     variables = jax.device_put(variables, jax.devices()[0])
     return prune.Task(apply, train_apply, variables, dataset, mesh, quickstart.VIEWS)
 

@@ -1,0 +1,238 @@
+"""Fixed knowledge: bytes per example, write and read rates, and steps with stored or live teachers.
+
+From the root of a clone:
+
+    python -m benchmarks.knowledge
+    python -m benchmarks.knowledge --teacher resnet20 --batch-size 32 --steps 3 --examples 2048
+
+Images are random: what is measured does not depend on what they show, except for how far zstd
+compresses feature maps, which come from a network with random weights and so are a lower bound on
+what compression saves. Rates of the store are of a teacher that costs nothing.
+"""
+
+from __future__ import annotations
+
+from experiments import environment
+
+environment.prepare()
+
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+import tyro  # noqa: E402
+
+import jaxcompress as jc  # noqa: E402
+from experiments.distill import Teaching, featured_training, teaching_loss, trainable  # noqa: E402
+from jaxcompress import importance, knowledge, models, parallel, training  # noqa: E402
+from jaxcompress.knowledge.store import Storage, num_bytes, open_store, write  # noqa: E402
+
+__all__ = ["Config", "main"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        teacher: name of the network; the student is half its FLOPs.
+        classes: number of logits of the storage settings that are compared.
+        examples: in the stores.
+        batch_size: images per step, and records per read.
+        steps: how many of each kind are timed, in turns.
+        output: the JSON file.
+    """
+
+    teacher: str = "resnet56"
+    classes: tuple[int, ...] = (10, 1000)
+    examples: int = 8192
+    batch_size: int = 128
+    steps: int = 5
+    output: Path = Path("benchmarks/results/knowledge.json")
+
+
+FEATURES = {"resnet56": "stage3_block8", "resnet20": "stage3_block2"}
+SETTINGS = {
+    "float32": Storage(dtype="float32"),
+    "bfloat16": Storage(dtype="bfloat16"),
+    "float16": Storage(dtype="float16"),
+    "float16 top 8": Storage(dtype="float16", top_k=8),
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measure, print and write everything."""
+    found = {
+        "environment": environment.describe(),
+        "storage": storage_rows(config),
+        "steps": step_times(config),
+    }
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_text(json.dumps(found, indent=2) + "\n")
+    for row in found["storage"]:
+        print(
+            f"{row['what']}: {row['bytes']:.1f} bytes per example ({row['raw_bytes']:.0f} before "
+            f"compression), {row['write']:,.0f} written and {row['read']:,.0f} read per second"
+        )
+    for name, value in found["steps"].items():
+        print(f"{name}: {value:.3f}")
+    return found
+
+
+def storage_rows(config: Config) -> list[dict[str, Any]]:
+    """Write and read a store of each setting."""
+    rows = []
+    for classes in config.classes:
+        for name, storage in SETTINGS.items():
+            outputs = {"logits": (classes,)}
+            rows.append({"what": f"{classes} logits, {name}", **rates(config, outputs, storage)})
+    maps = {"features": (8, 8, 64)}
+    rows.append({"what": "8x8x64 features, float16", **rates(config, maps, Storage())})
+    return rows
+
+
+def rates(
+    config: Config, outputs: dict[str, tuple[int, ...]], storage: Storage
+) -> dict[str, float]:
+    """Return bytes per example and records per second of one setting."""
+    generator = np.random.default_rng(0)
+    # Each record is a row of a table that repeats after a block: nothing zstd could see.
+    table = {
+        name: jnp.asarray(generator.normal(size=(storage.block, *shape)) * 5, jnp.float32)
+        for name, shape in outputs.items()
+    }
+    if "features" in table:
+        table["features"] = jax.nn.relu(table["features"])
+    images = np.arange(config.examples, dtype=np.int32).reshape(-1, 1, 1, 1)
+    source = knowledge.Source(images, config.examples, "numbers", jax.random.key(0))
+
+    def teacher(variables: Any, numbers: jax.Array) -> dict[str, jax.Array]:
+        return {name: own[numbers.ravel() % storage.block] for name, own in variables.items()}
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        manifest = write(folder, teacher, table, source, storage=storage)
+        written = time.perf_counter() - started
+        files = [file for file in Path(folder, "records").rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        reading = read_seconds(config, folder)
+    return {
+        "bytes": size / config.examples,
+        "raw_bytes": num_bytes(manifest) / config.examples,
+        "write": config.examples / written,
+        "read": config.examples / reading,
+    }
+
+
+def read_seconds(config: Config, folder: str) -> float:
+    """Time one shuffled epoch of prefetched reading, with a cold cache of its own."""
+    order = np.random.default_rng(1).permutation(config.examples)
+    batches = order[: config.examples // config.batch_size * config.batch_size]
+    store = open_store(folder)
+    started = time.perf_counter()
+    for _ in store.prefetch((rows, 0) for rows in batches.reshape(-1, config.batch_size)):
+        pass
+    return time.perf_counter() - started
+
+
+def step_times(config: Config) -> dict[str, float]:
+    """Time training steps of the student, in turns, so that other load meets all alike."""
+    mesh, shape = parallel.mesh(), (config.batch_size, 32, 32, 3)
+    module = models.build(config.teacher, num_classes=10)
+    variables = models.initialize(module, jax.random.key(0), (1, *shape[1:]))
+    apply = models.evaluation(module)
+    graph = jc.trace(apply, variables, jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32))
+    keep = jc.select(graph, importance.magnitude(graph, variables), jc.Budget(flops=0.5))
+    prune = jc.shrink(graph, keep)
+    train = prune.function(featured_training(module, FEATURES[config.teacher]))
+    small = prune.variables(variables)
+    own = parallel.replicate(variables, mesh)
+    generator = np.random.default_rng(0)
+    batch = {
+        "image": generator.normal(size=shape).astype(np.float32),
+        "label": generator.integers(0, 10, config.batch_size).astype(np.int32),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        reader = stored_batches(config, folder)
+        live = lambda images: apply(own, images)  # noqa: E731
+        calls = {
+            "none": stepper(train, Teaching("none"), small, batch, mesh, dict),
+            "stored": stepper(train, Teaching("logits"), small, batch, mesh, reader),
+            "live": stepper(train, Teaching("live", live=live), small, batch, mesh, dict),
+        }
+        forward = jax.jit(apply)
+        images = parallel.shard_batch(batch["image"], mesh)
+        calls["teacher forward"] = lambda: forward(own, images)
+        times = in_turns(calls, config.steps)
+    ratio = times["live"] / times["stored"]
+    ideal = (times["none"] + times["teacher forward"]) / times["none"]
+    return {
+        **{f"{name}, seconds": value for name, value in times.items()},
+        "live / stored": ratio,
+        "(student + teacher forward) / student": ideal,
+        "share of the ideal": ratio / ideal,
+        "stored / none": times["stored"] / times["none"],
+    }
+
+
+def stored_batches(config: Config, folder: str) -> Callable[[], dict[str, Any]]:
+    """Return a function that reads the next batch of stored logits and features, prefetched."""
+    source = knowledge.Source(
+        np.zeros((config.examples, 1, 1, 1), np.int32), config.examples, "zeros", jax.random.key(0)
+    )
+
+    def teacher(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        return {"logits": jnp.ones((len(images), 10)), "features": jnp.ones((len(images), 64))}
+
+    write(folder, teacher, {}, source)
+    generator, store = np.random.default_rng(0), open_store(folder)
+
+    def addresses() -> Any:
+        while True:
+            yield generator.integers(0, config.examples, config.batch_size), 0
+
+    stream = store.prefetch(addresses())
+    return lambda: next(stream)
+
+
+def stepper(
+    train: Any, teaching: Teaching, small: Any, batch: Any, mesh: Any, more: Callable[[], Any]
+) -> Callable[[], Any]:
+    """Return a function that takes one step and waits for nothing."""
+    tx, key = optax.sgd(0.01, momentum=0.9), jax.random.key(0)
+    both = {"student": small, "assistant": {}}
+    state = parallel.replicate(training.init_state(both, tx, trainable=trainable), mesh)
+    loss = teaching_loss(train, teaching)
+    step = training.jit_step(training.train_step(loss, tx, trainable=trainable), mesh)
+    # The step donates its state, so each kind of step has its own copy.
+    states = [jax.tree.map(jnp.copy, state)]
+
+    def one() -> Any:
+        states[0], metrics = step(states[0], parallel.shard_batch({**batch, **more()}, mesh), key)
+        return metrics
+
+    return one
+
+
+def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Return the median seconds of each call, after two rounds that may compile."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(repeats + 2):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            if round_ >= 2:
+                times[name].append(time.perf_counter() - started)
+    return {name: float(np.median(own)) for name, own in times.items()}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
