@@ -17,6 +17,7 @@ Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random
 
 ROUNDS, IMAGES = 32, 32
 LEARN_STEPS, LEARN_IMAGES = 30, 64
+TAYLOR_BATCHES, TAYLOR_IMAGES = 16, 128
 COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
 
 
@@ -62,9 +63,11 @@ def _scores(name: Importance, source: Source, key: jax.Array) -> Mapping[str, An
         return importance.magnitude(graph, variables)
     if name == "fisher":
         return _fisher(source, key)
-    query = source.batches(key, ROUNDS, IMAGES)
     if name == "taylor":
-        return importance.taylor(graph, source.loss, variables, query)
+        # Absolute values are taken per batch: small batches would add noise, not signal.
+        large = source.batches(key, TAYLOR_BATCHES, TAYLOR_IMAGES)
+        return importance.taylor(graph, source.loss, variables, large)
+    query = source.batches(key, ROUNDS, IMAGES)
     support = source.batches(jax.random.fold_in(key, 1), ROUNDS, IMAGES)
     one_step = jax.tree.map(lambda leaf: leaf[:, None], support)
     return importance.meta(graph, source.loss, variables, one_step, query, groups=source.groups)
