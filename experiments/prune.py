@@ -187,9 +187,9 @@ def renew(config: Config, task: Task, train_apply: Any, variables: Any, key: jax
         batch_size=config.batch_size,
         settings=task.views if config.augment_statistics else None,
     )
-    images = jax.device_put(batches["image"], parallel.batch_sharding(task.mesh, axis=1))
-    variables = parallel.replicate(variables, task.mesh)
-    return training.reestimate(train_apply, variables, images, key)
+    # On one device: XLA's CPU backend can stall on the many small sums that devices would share.
+    own = jax.device_put(variables, jax.devices()[0])
+    return training.reestimate(train_apply, own, batches["image"], key)
 
 
 def finetune(config: Config, task: Task, train_apply: Any, variables: Any, key: jax.Array) -> Any:
