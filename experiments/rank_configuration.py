@@ -161,16 +161,17 @@ class Study:
         return transforms.input_covariances(self.graph, task.apply, task.variables, images, spatial)
 
     def _sensitivity(self) -> ranks.Metric:
-        """Weigh each site by how far its errors move the logits."""
-        task = self.task
-        return ranks.sensitivity(
-            self.graph,
-            lambda own, images: _centred(task.apply(own, images)),
-            task.variables,
-            self._images(self.keys[1], self.config.choice_images),
-            self.keys[1],
-            self.forms,
-            self.roots,
+        """Measure how far logits move when one site alone is truncated."""
+        images = self._images(self.keys[1], self.config.choice_images)
+        images = images.reshape(-1, *images.shape[2:])
+        centred = jax.jit(lambda own: _centred(self.task.apply(own, images)))
+        expected = centred(self.task.variables)
+
+        def divergence(own: Any) -> float:
+            return float(((centred(own) - expected) ** 2).sum(-1).mean())
+
+        return ranks.measure_sensitivity(
+            self.graph, self.task.variables, divergence, self.forms, self.roots
         )
 
     def choose(self, method: str, fraction: float) -> dict[str, int | None]:
