@@ -147,18 +147,7 @@ def akamaster_resnet_name(torch_name: str) -> str | None:
         >>> akamaster_resnet_name("bn1.running_var")
         'batch_stats/stem_bn/var'
     """
-    module, _, field = torch_name.removeprefix("module.").rpartition(".")
-    block = re.fullmatch(r"layer(\d+)\.(\d+)\.((conv|bn)[12]|shortcut\.[01])", module)
-    outside = {"conv1": "stem_conv", "bn1": "stem_bn", "linear": "classifier"}
-    shortcut = {"shortcut.0": "shortcut_conv", "shortcut.1": "shortcut_bn"}
-    if block:
-        stage, index, layer = block.group(1, 2, 3)
-        renamed = f"stage{stage}_block{index}/{shortcut.get(layer, layer)}"
-    elif module in outside:
-        renamed = outside[module]
-    else:
-        return None
-    return _leaf_path(renamed, field, is_batch_norm="bn" in renamed)
+    return _residual_name(torch_name, shortcut="shortcut", classifier="linear")
 
 
 def torchvision_resnet_name(torch_name: str) -> str | None:
@@ -170,13 +159,18 @@ def torchvision_resnet_name(torch_name: str) -> str | None:
         >>> torchvision_resnet_name("fc.weight")
         'params/classifier/kernel'
     """
+    return _residual_name(torch_name, shortcut="downsample", classifier="fc")
+
+
+def _residual_name(torch_name: str, shortcut: str, classifier: str) -> str | None:
+    """Rename a tensor of a residual network; a block's convolutions and norms keep their names."""
     module, _, field = torch_name.removeprefix("module.").rpartition(".")
-    block = re.fullmatch(r"layer(\d+)\.(\d+)\.((conv|bn)[123]|downsample\.[01])", module)
-    outside = {"conv1": "stem_conv", "bn1": "stem_bn", "fc": "classifier"}
-    shortcut = {"downsample.0": "shortcut_conv", "downsample.1": "shortcut_bn"}
+    block = re.fullmatch(rf"layer(\d+)\.(\d+)\.((conv|bn)[123]|{shortcut}\.[01])", module)
+    outside = {"conv1": "stem_conv", "bn1": "stem_bn", classifier: "classifier"}
+    shortcuts = {f"{shortcut}.0": "shortcut_conv", f"{shortcut}.1": "shortcut_bn"}
     if block:
         stage, index, layer = block.group(1, 2, 3)
-        renamed = f"stage{stage}_block{index}/{shortcut.get(layer, layer)}"
+        renamed = f"stage{stage}_block{index}/{shortcuts.get(layer, layer)}"
     elif module in outside:
         renamed = outside[module]
     else:
