@@ -161,17 +161,12 @@ class Study:
         return transforms.input_covariances(self.graph, task.apply, task.variables, images, spatial)
 
     def _sensitivity(self) -> ranks.Metric:
-        """Measure how far logits move when one site alone is truncated."""
+        """Tell from gradients how far errors of a site move the logits."""
+        task = self.task
         images = self._images(self.keys[1], self.config.choice_images)
-        images = images.reshape(-1, *images.shape[2:])
-        centred = jax.jit(lambda own: _centred(self.task.apply(own, images)))
-        expected = centred(self.task.variables)
-
-        def divergence(own: Any) -> float:
-            return float(((centred(own) - expected) ** 2).sum(-1).mean())
-
-        return ranks.measure_sensitivity(
-            self.graph, self.task.variables, divergence, self.forms, self.roots
+        centred = lambda own, x: _centred(task.apply(own, x))  # noqa: E731
+        return ranks.sensitivity(
+            self.graph, centred, task.variables, images, self.keys[1], self.forms, self.roots
         )
 
     def choose(self, method: str, fraction: float) -> dict[str, int | None]:

@@ -3,7 +3,7 @@
 `gated` and `gate` try a removal without changing a shape; `shrink` carries one out; `factorize`
 replaces kernels by two factors; `chain` composes compressions; `from_spec` makes any of them again
 from its JSON-able description. `truncations` tries ranks without changing a shape; `input_roots`
-and `refine` make factors that know the data.
+and `refine` make factors that know the data, `output_sensitivities` tells which sites matter.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from jaxcompress.transforms.compression import Compression, chain
 from jaxcompress.transforms.covariance import covariance_root, input_covariances, input_roots
 from jaxcompress.transforms.factorize import factorize
 from jaxcompress.transforms.gate import gate, gated, ones
+from jaxcompress.transforms.gradients import output_sensitivities
 from jaxcompress.transforms.masks import masked, nonzero_masks
 from jaxcompress.transforms.patterns import Block, NofM
 from jaxcompress.transforms.refine import refine
@@ -36,6 +37,7 @@ __all__ = [
     "multiplied_out",
     "nonzero_masks",
     "ones",
+    "output_sensitivities",
     "refine",
     "shrink",
     "sparsify",

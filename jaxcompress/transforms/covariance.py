@@ -16,18 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.graph.internals import scan_counts
-from jaxcompress.graph.interpret import Node, Rewriting
-from jaxcompress.graph.program import label_program, read, split_static
-from jaxcompress.graph.rules import rule_of
-from jaxcompress.paths import flatten_with_paths
+from jaxcompress.graph.interpret import Node
 from jaxcompress.transforms.check import check_sites
 from jaxcompress.transforms.factors import to_factors
+from jaxcompress.transforms.observe import observe
 from jaxcompress.transforms.two_ops import first_operation
 
 __all__ = ["covariance_root", "input_covariances", "input_roots"]
-
-Found = dict[str, list[Any]]
 
 
 def input_roots(
@@ -115,83 +110,26 @@ def input_covariances(
 def _batch_means(
     graph: Graph, apply: Callable[..., Any], variables: Any, inputs: Any, forms: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Run the function once, looking at what its sites are given."""
-    program = read(apply, variables, (inputs,))
-    labelled = label_program(program, discover=False)
-    found: Found = {path: [] for path in forms}
-    none = np.zeros(labelled.labelling.count, bool)
-    rewriting = Rewriting(none, rule_of, substitute=_observer(graph, forms, found))
-    leaves = [jnp.asarray(leaf) for leaf in flatten_with_paths(variables)[0].values()]
-    arrays = [jnp.asarray(array) for array in split_static(((inputs,), {}))[0]]
-    rewriting(labelled.body, [*leaves, *arrays])
+    found: dict[str, list[Any]] = {path: [] for path in forms}
+
+    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
+        found[path].append(_row_mean(graph, node, arrays, position, path, forms[path]))
+
+    observe(apply, variables, inputs, forms, look)
     return {path: _put_together(graph, path, means) for path, means in found.items()}
 
 
 def _put_together(graph: Graph, path: str, means: Sequence[Any]) -> Any:
     """Stack what was seen in the steps of scans; average what was seen in several uses."""
     site = graph.sites[path]
-    scanned = sum(name == "slice" for name, _ in site.steps)
-    stacked = jnp.stack(means)
-    lengths = site.shape[:scanned]
-    return stacked.reshape(-1, *lengths, *stacked.shape[1:]).mean(0)
-
-
-def _observer(graph: Graph, forms: Mapping[str, str], found: Found) -> Any:
-    """Return what looks at the sites in an interpreted jaxpr and changes nothing."""
-
-    def substitute(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any] | None:
-        if node.bodies:
-            return _enter(rewriting, node, arrays) if _holds(node, forms) else None
-        path, position = _kernel(node, forms)
-        if path is not None:
-            mean = _row_mean(graph, node, arrays, position, path, forms[path])
-            found[path].append(mean)
-        return None
-
-    return substitute
-
-
-def _kernel(node: Node, forms: Mapping[str, str]) -> tuple[str | None, int]:
-    """Return which wanted kernel a contraction uses, and as which operand."""
-    if node.equation.primitive.name in ("dot_general", "conv_general_dilated"):
-        for position in (1, 0):
-            if node.inputs[position].leaf in forms:
-                return node.inputs[position].leaf, position
-    return None, 0
-
-
-def _holds(node: Node, forms: Mapping[str, str]) -> bool:
-    nodes = [inner for body in node.bodies for inner in body.nodes]
-    return any(_kernel(inner, forms)[0] is not None or _holds(inner, forms) for inner in nodes)
-
-
-def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]:
-    """Run a nested jaxpr in the open, so that what its sites see can be taken out of it."""
-    name = node.equation.primitive.name
-    if name == "scan":
-        return _unrolled(rewriting, node, arrays)
-    if name in ("while", "cond"):
+    lengths = site.shape[: sum(name == "slice" for name, _ in site.steps)]
+    if lengths and site.uses > 1:
         raise ValueError(
-            f"a covariance is taken where a site runs a known number of times, but a {name} holds "
-            "one; leave its sites out of `forms`"
+            f"a scanned kernel has one covariance per step, but {path} is used {site.uses} times; "
+            "leave it out of `forms`"
         )
-    return rewriting(node.bodies[0], arrays)
-
-
-def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Any]) -> list[Any]:
-    params = node.equation.params
-    constants, carry = scan_counts(node.equation)
-    fixed, state = arrays[:constants], list(arrays[constants : constants + carry])
-    steps = range(params["length"])
-    if params["reverse"]:
-        raise ValueError("a covariance of a reversed scan is not defined; leave its sites out")
-    stacked: list[list[Any]] = []
-    for step in steps:
-        slices = [array[step] for array in arrays[constants + carry :]]
-        outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
-        state = outputs[:carry]
-        stacked.append(outputs[carry:])
-    return [*state, *(jnp.stack(column) for column in zip(*stacked, strict=True))]
+    stacked = jnp.stack(means)
+    return stacked.reshape(-1, *lengths, *stacked.shape[1:]).mean(0)
 
 
 def _row_mean(

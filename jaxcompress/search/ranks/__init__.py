@@ -10,7 +10,7 @@ spectra and metric values to ranks, are in `jaxcompress.search.ranks.arrays`.
 from __future__ import annotations
 
 from jaxcompress.search.ranks.lossless import Lossless, Trial, lossless
-from jaxcompress.search.ranks.measured import measure, measure_sensitivity
+from jaxcompress.search.ranks.measured import measure
 from jaxcompress.search.ranks.metrics import Metric, energy_metric
 from jaxcompress.search.ranks.network import convolution_sites, enc_ratio, network_table, spectra
 from jaxcompress.search.ranks.searches import (
@@ -22,6 +22,7 @@ from jaxcompress.search.ranks.searches import (
     optimum,
     uniform,
 )
+from jaxcompress.search.ranks.sensitivity import error_metric, sensitivity
 from jaxcompress.search.ranks.table import SiteTable
 
 __all__ = [
@@ -36,12 +37,13 @@ __all__ = [
     "enc_ratio",
     "energy_metric",
     "energy_threshold",
+    "error_metric",
     "evbmf_scaled",
     "lossless",
     "measure",
-    "measure_sensitivity",
     "network_table",
     "optimum",
+    "sensitivity",
     "spectra",
     "uniform",
 ]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.search.ranks.metrics import Metric, curve_metric, measured_metric
+from jaxcompress.search.ranks.metrics import Metric, measured_metric
 from jaxcompress.search.ranks.network import convolution_sites, network_table
 from jaxcompress.search.ranks.table import SiteTable
 from jaxcompress.transforms import truncations
 
-__all__ = ["knot_values", "measure", "measure_sensitivity"]
+__all__ = ["knot_values", "measure"]
 
 Evaluate = Callable[[Any], float]
 """`evaluate(variables) -> value` in [0, 1] of the original function on these variables."""
@@ -60,59 +60,6 @@ def measure(
     table = network_table(graph, variables, forms, roots)
     values = knot_values(table, truncations(graph, variables, forms, roots), evaluate)
     return measured_metric(table, values, full=float(evaluate(variables)))
-
-
-def measure_sensitivity(
-    graph: Graph,
-    variables: Any,
-    divergence: Callable[[Any], float],
-    forms: Mapping[str, str] | None = None,
-    roots: Mapping[str, Any] | None = None,
-    share: float = 0.5,
-) -> Metric:
-    """Return `y_l(r) = exp(-d_l e_l(r) / e_l(r_0))`: errors weighted by one measurement each.
-
-    e_l(r) is the sum of the squared singular values from r on: with roots, the squared error of the
-    site's output. d_l is how far the network's outputs move when site l alone is cut to
-    `r_0 = share * r_max`. Small errors add up, so that the product of y over sites, which `optimum`
-    maximises, is exp(-predicted divergence of the network). Not in the paper: it needs one
-    evaluation per site instead of one per knot, and images without labels.
-
-    Args:
-        graph: of a function of the variables.
-        variables: its variables.
-        divergence: 0 or more, of the function on variables of their shapes: the mean squared
-            difference of its outputs from the original's, on training images.
-        forms: see `measure`.
-        roots: see `measure`.
-        share: of r_max at which each site is measured.
-
-    Raises:
-        ValueError: if a site or form does not exist, or a kernel or divergence is not finite.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxcompress.graph import trace
-        >>> variables = {"a": jnp.diag(jnp.array([2.0, 1.0, 1.0, 1.0]))}
-        >>> graph = trace(lambda v, x: x @ v["a"], variables, jnp.ones((1, 4)))
-        >>> squared = lambda own: float(((own["a"] - variables["a"]) ** 2).sum())
-        >>> metric = measure_sensitivity(graph, variables, squared, {"a": "dense"})
-        >>> (-np.log(metric.curves[0])).round(3).tolist()
-        [7.0, 3.0, 2.0]
-    """
-    forms = convolution_sites(graph) if forms is None else forms
-    table = network_table(graph, variables, forms, roots)
-    at = truncations(graph, variables, forms, roots)
-    curves = []
-    for name, values, r_max in zip(table.names, table.spectra, table.r_max, strict=True):
-        rank = max(1, round(share * r_max))
-        errors = np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)
-        weight = float(divergence(at({name: rank}))) / max(errors[rank], 1e-30)
-        curves.append(np.exp(-weight * errors[: r_max + 1]))
-    wrong = [name for name, curve in zip(table.names, curves, strict=True) if np.isnan(curve).any()]
-    if wrong:
-        raise ValueError(f"every divergence must be finite, but those of {wrong} are not")
-    return curve_metric(table, curves)
 
 
 def knot_values(

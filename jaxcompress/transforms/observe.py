@@ -1,0 +1,109 @@
+"""Look at what the sites of a function are given, and change what they give, while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph.internals import scan_counts
+from jaxcompress.graph.interpret import Node, Rewriting
+from jaxcompress.graph.program import label_program, read, split_static
+from jaxcompress.graph.rules import rule_of
+from jaxcompress.paths import flatten_with_paths
+
+__all__ = ["Look", "observe"]
+
+Look = Callable[[str, Node, Sequence[Any], int], Any]
+"""`look(path, node, operands, position of the kernel) -> new output, or None to leave it`."""
+
+
+def observe(
+    apply: Callable[..., Any], variables: Any, inputs: Any, paths: Container[str], look: Look
+) -> list[Any]:
+    """Run a function in the open, loops unrolled, and call `look` at every use of some kernels.
+
+    Args:
+        apply: `(variables, inputs) -> outputs`.
+        variables: its variables; may be traced.
+        inputs: its inputs; may be traced.
+        paths: of the kernels to look at.
+        look: called in the order of execution.
+
+    Returns:
+        The outputs' leaves.
+
+    Raises:
+        ValueError: if a branch, a `while` loop or a reversed scan holds such a kernel.
+
+    Example:
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> seen = []
+        >>> def look(path, node, operands, position):
+        ...     seen.append(path)
+        ...     return jnp.zeros((1, 3))
+        >>> observe(apply, {"a": jnp.ones((2, 3))}, jnp.ones((1, 2)), {"a"}, look)[0].tolist()
+        [[0.0, 0.0, 0.0]]
+        >>> seen
+        ['a']
+    """
+    labelled = label_program(read(apply, variables, (inputs,)), discover=False)
+
+    def substitute(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any] | None:
+        if node.bodies:
+            return _enter(rewriting, node, arrays) if _holds(node, paths) else None
+        path, position = _kernel(node, paths)
+        changed = None if path is None else look(path, node, arrays, position)
+        return None if changed is None else [changed]
+
+    none = np.zeros(labelled.labelling.count, bool)
+    rewriting = Rewriting(none, rule_of, substitute=substitute)
+    leaves = [jnp.asarray(leaf) for leaf in flatten_with_paths(variables)[0].values()]
+    arrays = [jnp.asarray(array) for array in split_static(((inputs,), {}))[0]]
+    return rewriting(labelled.body, [*leaves, *arrays])
+
+
+def _kernel(node: Node, paths: Container[str]) -> tuple[str | None, int]:
+    """Return which wanted kernel a contraction uses, and as which operand."""
+    if node.equation.primitive.name in ("dot_general", "conv_general_dilated"):
+        for position in (1, 0):
+            path = node.inputs[position].leaf
+            if path is not None and path in paths:
+                return path, position
+    return None, 0
+
+
+def _holds(node: Node, paths: Container[str]) -> bool:
+    nodes = [inner for body in node.bodies for inner in body.nodes]
+    return any(_kernel(inner, paths)[0] is not None or _holds(inner, paths) for inner in nodes)
+
+
+def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]:
+    """Run a nested jaxpr in the open, so that what its sites see can be taken out of it."""
+    name = node.equation.primitive.name
+    if name == "scan":
+        return _unrolled(rewriting, node, arrays)
+    if name in ("while", "cond"):
+        raise ValueError(
+            f"a site is observed where it runs a known number of times, but a {name} holds one; "
+            "leave its sites out of `forms`"
+        )
+    return rewriting(node.bodies[0], arrays)
+
+
+def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Any]) -> list[Any]:
+    params = node.equation.params
+    constants, carry = scan_counts(node.equation)
+    fixed, state = arrays[:constants], list(arrays[constants : constants + carry])
+    steps = range(params["length"])
+    if params["reverse"]:
+        raise ValueError("a reversed scan cannot be observed; leave its sites out")
+    stacked: list[list[Any]] = []
+    for step in steps:
+        slices = [array[step] for array in arrays[constants + carry :]]
+        outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
+        state = outputs[:carry]
+        stacked.append(outputs[carry:])
+    return [*state, *(jnp.stack(column) for column in zip(*stacked, strict=True))]
