@@ -4,37 +4,45 @@ Same weights (akamaster's CIFAR-10 ResNets), same images, same FLOPs, same Batch
 one program that measures everybody. Choices are made on held-out training images (`validation`);
 `test` is the number to quote. From the root of a clone, with JAXCOMPRESS_SHARED set:
 
-    python -m benchmarks.importance                                # the whole table, hours
-    python -m benchmarks.importance --network resnet20 --ratios 0.5 --test-images 2000 --quick
+    python -m benchmarks.importance                                # the whole table, many hours
+    python -m benchmarks.importance --network resnet20 --methods learned --ratios 0.5 --seeds 0 1
 
-Torch-Pruning's rows need its packages (`pip install "jaxcompress[bench]"`) and are left out, saying
-so, where they are missing. Seconds are for scoring and selecting, compilation included.
+Rows that the output file holds already are not measured again, so that a table can be split among
+processes and resumed; `--methods`, `--ratios` and `--seeds` choose a part of it. Torch-Pruning's
+rows need its packages (`pip install "jaxcompress[bench]"`) and are left out, saying so, where they
+are missing. Seconds are processor time of scoring and selecting, compilation included.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 import tyro
 
 import jaxcompress as jc
-from benchmarks.importance_methods import METHODS, QUICK, Task
-from benchmarks.importance_task import Measure, load_task
+from benchmarks.importance_methods import METHODS, Keep
+from benchmarks.importance_rows import Row, Rows, table
+from benchmarks.importance_task import Measure, Task, load_task
+from experiments.environment import describe
 
-__all__ = ["Config", "Row", "main"]
+__all__ = ["Config", "main"]
 
 TORCH = ("l1", "l2", "taylor", "hessian", "fpgm", "lamp", "bn_scale", "random")
-RANDOMIZED = ("random", "taylor", "hessian")
+DETERMINISTIC = {
+    "jaxcompress": ("l1", "l2", "l2_not_normalised"),
+    "torch-pruning": ("l1", "l2", "fpgm", "lamp", "bn_scale"),
+}
+
+Library = Literal["jaxcompress", "torch-pruning"]
+Choose = Callable[[jc.Budget], Keep]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,130 +52,105 @@ class Config:
     Attributes:
         network: whose weights are pruned.
         ratios: FLOPs that stay, as fractions.
-        methods: of this library; none named: all, or a few with `quick`.
+        libraries: ours, or Torch-Pruning too.
+        methods: of these libraries, default all.
         groups: internal widths, as Torch-Pruning can prune, or residual streams too.
         seeds: repetitions of what is random: score batches, masks, views.
         test_images: how many of the 10,000.
-        validation_images: how many held-out training images.
+        validation_images: how many of the 5,000 held-out training images, 0 for none.
         estimation_images: training images for BatchNorm re-estimation.
-        torch_pruning: also its criteria.
-        quick: fewer methods.
         output: the JSON file.
     """
 
     network: Literal["resnet20", "resnet56"] = "resnet56"
     ratios: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3)
+    libraries: tuple[Library, ...] = ("jaxcompress", "torch-pruning")
     methods: tuple[str, ...] = ()
     groups: Literal["internal", "all"] = "internal"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     test_images: int = 10_000
-    validation_images: int = 5_000
+    validation_images: int = 0
     estimation_images: int = 4_096
-    torch_pruning: bool = True
-    quick: bool = False
     output: Path = Path("benchmarks/results/importance.json")
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One method at one ratio with one seed; accuracies in percent, by form of re-estimation."""
-
-    library: str
-    method: str
-    groups: str
-    ratio: float
-    flops: float
-    seed: int
-    seconds: float
-    validation: dict[str, float]
-    test: dict[str, float]
+    def settings(self) -> dict[str, Any]:
+        """Return what all rows of a file have in common."""
+        names = ("network", "test_images", "validation_images", "estimation_images")
+        return {name: getattr(self, name) for name in names}
 
 
 def main(config: Config) -> list[Row]:
-    """Measure all rows, write them after each, and print the table."""
+    """Measure the rows that are missing, add each to the file, and print the table."""
+    environment = describe()
+    commit = environment.pop("commit")
+    rows = Rows(config.output, {**config.settings(), "environment": environment})
     folder = Path(os.environ["JAXCOMPRESS_SHARED"])
-    task = load_task(folder, config.network, config.groups, config.validation_images)
-    measure = Measure(task, config.test_images, config.estimation_images)
-    rows: list[Row] = []
-    for library, name, select in _methods(config, task, folder):
-        seeds = config.seeds if _is_random(library, name) else config.seeds[:1]
-        for ratio, seed in ((ratio, seed) for ratio in config.ratios for seed in seeds):
-            started = time.perf_counter()
-            try:
-                keep = select(jc.Budget(flops=ratio), seed)
-            except Exception as error:  # noqa: BLE001  (one method's failure is a result, too)
-                print(f"{library} {name} at {ratio:.0%}: {type(error).__name__}: {error}")
-                continue
-            seconds = time.perf_counter() - started
+    task = load_task(folder, config.network, config.groups)
+    measure = Measure(task, config.test_images, config.validation_images, config.estimation_images)
+    for library, name, seed, prepare in _runs(config, task, folder):
+        done = {row.key for row in rows.read()}
+        keys = {r: (library, name, config.groups, r, seed) for r in config.ratios}
+        missing = [ratio for ratio, key in keys.items() if key not in done]
+        if not missing:
+            continue
+        started = time.process_time()
+        choose = prepare(seed)
+        shared = time.process_time() - started
+        for ratio in missing:
+            started = time.process_time()
+            keep = choose(jc.Budget(flops=ratio))
+            seconds = shared + time.process_time() - started
             flops = float(task.graph.cost.flops(task.graph.cost.widths(keep))) / task.graph.flops
             validation, test = measure(keep, seed)
-            row = Row(library, name, config.groups, ratio, flops, seed, seconds, validation, test)
-            rows.append(row)
+            row = Row(*keys[ratio][:4], flops, seed, seconds, validation, test, commit)
+            rows.add(row)
             print(_line(row), flush=True)
-            _write(config, rows)
-    print(table(rows))
-    return rows
+    print(table(rows.read()))
+    return rows.read()
 
 
-def _methods(
+def _runs(
     config: Config, task: Task, folder: Path
-) -> list[tuple[str, str, Callable[[jc.Budget, int], dict[str, np.ndarray]]]]:
-    names: Sequence[str] = config.methods or (QUICK if config.quick else tuple(METHODS))
-    found: list[Any] = [("jaxcompress", n, partial(_select, METHODS[n], task)) for n in names]
-    if not config.torch_pruning or config.groups == "all":
-        return found
+) -> Iterator[tuple[str, str, int, Callable[[int], Choose]]]:
+    """Yield (library, method, seed, prepare), first seeds first."""
+    found = [*_ours(config, task), *_torch_pruning(config, task, folder)]
+    for seed in config.seeds:
+        for library, name, prepare in found:
+            if seed == config.seeds[0] or name not in DETERMINISTIC[library]:
+                yield library, name, seed, prepare
+
+
+def _ours(config: Config, task: Task) -> list[tuple[str, str, Callable[[int], Choose]]]:
+    names = [n for n in METHODS if not config.methods or n in config.methods]
+    if "jaxcompress" not in config.libraries:
+        return []
+    key = lambda seed: jax.random.fold_in(jax.random.key(2024), seed)  # noqa: E731
+    return [("jaxcompress", n, lambda seed, n=n: METHODS[n](task, key(seed))) for n in names]
+
+
+def _torch_pruning(
+    config: Config, task: Task, folder: Path
+) -> list[tuple[str, str, Callable[[int], Choose]]]:
+    if "torch-pruning" not in config.libraries or config.groups == "all":
+        return []
     if importlib.util.find_spec("torch_pruning") is None:
         print("Torch-Pruning's rows are left out: torch-pruning is not installed")
-        return found
+        return []
     from benchmarks.torch_pruning import TorchPruning
 
     pruner = TorchPruning(folder, config.network, task)
-    return found + [("torch-pruning", name, partial(pruner.keep, name)) for name in TORCH]
-
-
-def _select(method: Any, task: Task, budget: jc.Budget, seed: int) -> dict[str, np.ndarray]:
-    return method(task, budget, jax.random.fold_in(jax.random.key(2024), seed))
-
-
-def _is_random(library: str, name: str) -> bool:
-    return name in RANDOMIZED or (library == "jaxcompress" and name not in ("l1", "l2"))
+    names = [n for n in TORCH if not config.methods or n in config.methods]
+    return [("torch-pruning", n, partial(pruner.prepare, n)) for n in names]
 
 
 def _line(row: Row) -> str:
     accuracies = "  ".join(
         f"{split} {values['augmented']:5.2f} / {values['plain']:5.2f}"
         for split, values in (("validation", row.validation), ("test", row.test))
+        if values
     )
     head = f"{row.library:13} {row.method:24} {row.ratio:4.0%} seed {row.seed}"
-    return f"{head}  {accuracies}  {row.seconds:6.1f} s"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Format test accuracies, mean (std over seeds), augmented / plain, one line per method."""
-    ratios = sorted({row.ratio for row in rows}, reverse=True)
-    lines = ["| library | method | " + " | ".join(f"{r:.0%}" for r in ratios) + " | seconds |"]
-    lines.append("|" + " --- |" * (len(ratios) + 3))
-    for library, method in dict.fromkeys((row.library, row.method) for row in rows):
-        own = [row for row in rows if (row.library, row.method) == (library, method)]
-        cells = [_cell([row for row in own if row.ratio == ratio]) for ratio in ratios]
-        seconds = np.mean([row.seconds for row in own])
-        lines.append(f"| {library} | {method} | " + " | ".join(cells) + f" | {seconds:.0f} |")
-    return "\n".join(lines)
-
-
-def _cell(rows: Sequence[Row]) -> str:
-    if not rows:
-        return "–"
-    forms = [[row.test[form] for row in rows] for form in ("augmented", "plain")]
-    return " / ".join(f"{np.mean(values):.1f} ({np.std(values):.1f})" for values in forms)
-
-
-def _write(config: Config, rows: Sequence[Row]) -> None:
-    config.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    content = {"config": settings, "rows": [dataclasses.asdict(row) for row in rows]}
-    content["environment"] = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
-    config.output.write_text(json.dumps(content, indent=1))
+    return f"{head}  {accuracies}  {row.cpu_seconds:6.1f} s"
 
 
 if __name__ == "__main__":

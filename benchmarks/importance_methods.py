@@ -1,4 +1,7 @@
-"""The importances of this library that are compared: functions (task, budget, key) -> keep."""
+"""The importances of this library that are compared: functions (task, key) -> budget -> keep.
+
+What does not depend on the budget is computed once, by the first call.
+"""
 
 from __future__ import annotations
 
@@ -16,43 +19,40 @@ from jaxcompress import importance
 from jaxcompress.importance.fisher import fisher, streams
 from jaxcompress.importance.meta import meta
 from jaxcompress.search import per_cost, per_group
-from jaxcompress.search.candidates import local_search
 from jaxcompress.search.iterative import iterative
 from jaxcompress.search.learn import learn_gates
 
-__all__ = ["METHODS", "QUICK", "Task"]
+__all__ = ["METHODS", "Keep", "Method"]
 
 Keep = dict[str, np.ndarray]
-Method = Callable[[Task, jc.Budget, jax.Array], Keep]
+Method = Callable[[Task, jax.Array], Callable[[jc.Budget], Keep]]
 
 ROUNDS, IMAGES = 32, 32
 LEARN_STEPS, LEARN_IMAGES = 30, 64
 
 
-def _chosen(task: Task, scores: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: scores[name] for name in task.groups}
+def _choose(
+    task: Task, scores: Mapping[str, Any], power: float = 0.0
+) -> Callable[[jc.Budget], Keep]:
+    """Select the best scores per FLOP ** power, of the groups that may be pruned."""
+    own = {name: np.asarray(scores[name]) for name in task.groups}
+    return partial(jc.select, task.graph, per_cost(task.graph, own, power=power))
 
 
-def _select(task: Task, scores: Mapping[str, Any], budget: jc.Budget, power: float = 0.0) -> Keep:
-    weighed = per_cost(task.graph, _chosen(task, scores), power=power)
-    return jc.select(task.graph, weighed, budget)
-
-
-def _random(task: Task, budget: jc.Budget, key: jax.Array) -> Keep:
-    return _select(task, importance.uniform(task.graph, key), budget)
+def _random(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
+    return _choose(task, importance.uniform(task.graph, key))
 
 
 def _magnitude(
-    task: Task, budget: jc.Budget, key: jax.Array, *, order: int, normalise: bool = True
-) -> Keep:
+    task: Task, key: jax.Array, *, order: int, normalise: bool = True
+) -> Callable[[jc.Budget], Keep]:
     scores = importance.magnitude(task.graph, task.variables, order=order)
-    return _select(task, per_group(scores) if normalise else scores, budget)
+    return _choose(task, per_group(scores) if normalise else scores)
 
 
-def _taylor(task: Task, budget: jc.Budget, key: jax.Array, *, power: float) -> Keep:
+def _taylor(task: Task, key: jax.Array, *, power: float) -> Callable[[jc.Budget], Keep]:
     batches = task.batches(key, ROUNDS, IMAGES)
-    scores = importance.taylor(task.graph, task.loss, task.variables, batches)
-    return _select(task, scores, budget, power)
+    return _choose(task, importance.taylor(task.graph, task.loss, task.variables, batches), power)
 
 
 def _fisher_scores(
@@ -72,21 +72,21 @@ def _fisher_scores(
     )
 
 
-def _fisher(task: Task, budget: jc.Budget, key: jax.Array, *, masked: bool = True) -> Keep:
-    return _select(task, _fisher_scores(task, key, masked=masked), budget, 1.5)
+def _fisher(task: Task, key: jax.Array, *, masked: bool = True) -> Callable[[jc.Budget], Keep]:
+    return _choose(task, _fisher_scores(task, key, masked=masked), 1.5)
 
 
-def _iterative_fisher(task: Task, budget: jc.Budget, key: jax.Array) -> Keep:
+def _iterative_fisher(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     batches = task.batches(key, ROUNDS, IMAGES)
 
-    def score(gates: Any, number: jax.Array) -> dict[str, Any]:
+    def score(gates: Any, number: int) -> dict[str, Any]:
         own = _fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
         return per_cost(task.graph, own, power=1.5)
 
-    return iterative(task.graph, score, budget, rounds=5)
+    return partial(iterative, task.graph, score, rounds=5)
 
 
-def _meta(task: Task, budget: jc.Budget, key: jax.Array, *, order: int, steps: int) -> Keep:
+def _meta(task: Task, key: jax.Array, *, order: int, steps: int) -> Callable[[jc.Budget], Keep]:
     first, second = jax.random.split(key)
     scores = meta(
         task.graph,
@@ -97,44 +97,37 @@ def _meta(task: Task, budget: jc.Budget, key: jax.Array, *, order: int, steps: i
         groups=task.groups,
         order=order,
     )
-    return _select(task, scores, budget, 1.0)
+    return _choose(task, scores, 1.0)
 
 
-def _learned_scores(
+def _learned(
     task: Task,
-    budget: jc.Budget,
     key: jax.Array,
     *,
     steps: int = 0,
     order: int = 2,
     rate: float = 0.01,
-) -> dict[str, jax.Array]:
+) -> Callable[[jc.Budget], Keep]:
     keys = jax.random.split(key, 3)
+    start = _fisher_scores(task, keys[0])
+    query = task.batches(keys[1], LEARN_STEPS, LEARN_IMAGES)
     support = task.batches(keys[2], LEARN_STEPS, steps, LEARN_IMAGES) if steps else None
-    return learn_gates(
-        task.graph,
-        task.loss,
-        task.variables,
-        _fisher_scores(task, keys[0]),
-        budget,
-        task.batches(keys[1], LEARN_STEPS, LEARN_IMAGES),
-        support,
-        inner=optax.sgd(rate),
-        order=order,
-    )
 
+    def choose(budget: jc.Budget) -> Keep:
+        scores = learn_gates(
+            task.graph,
+            task.loss,
+            task.variables,
+            start,
+            budget,
+            query,
+            support,
+            inner=optax.sgd(rate),
+            order=order,
+        )
+        return jc.select(task.graph, scores, budget)
 
-def _learned(task: Task, budget: jc.Budget, key: jax.Array, **options: Any) -> Keep:
-    return _select(task, _learned_scores(task, budget, key, **options), budget)
-
-
-def _searched(task: Task, budget: jc.Budget, key: jax.Array) -> Keep:
-    scores = _learned_scores(task, budget, key)
-    batch = jax.tree.map(lambda leaf: leaf[0], task.batches(jax.random.fold_in(key, 9), 1, 512))
-    found = local_search(
-        task.graph, task.loss, task.variables, scores, budget, batch, key, candidates=16, rounds=8
-    )
-    return _select(task, found.scores, budget)
+    return choose
 
 
 METHODS: dict[str, Method] = {
@@ -152,7 +145,4 @@ METHODS: dict[str, Method] = {
     "learned": _learned,
     "learned_inner_first": partial(_learned, steps=1, order=1),
     "learned_inner": partial(_learned, steps=1, order=2),
-    "learned_searched": _searched,
 }
-
-QUICK = ("l2", "fisher", "learned")

@@ -24,6 +24,8 @@ __all__ = ["Measure", "Task", "load_task"]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHAPE = (1, 32, 32, 3)
 BATCH = 256
+HELD_OUT = 5_000
+"""The last training images: none of them is used for scoring."""
 
 
 class Task(NamedTuple):
@@ -64,8 +66,9 @@ class Task(NamedTuple):
         }
 
 
-def load_task(folder: Path, network: str, groups: str, held_out: int) -> Task:
+def load_task(folder: Path, network: str, groups: str) -> Task:
     """Load weights and images from the shared folder, and trace the network."""
+    held_out = HELD_OUT
     module = models.build(network)
     apply, train_apply = models.evaluation(module), models.training(module)
     like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), jax.random.key(0))
@@ -94,13 +97,16 @@ def load_task(folder: Path, network: str, groups: str, held_out: int) -> Task:
 class Measure:
     """Accuracy of a keep after BatchNorm re-estimation, with gates: nothing is compiled twice."""
 
-    def __init__(self, task: Task, test_images: int, estimation_images: int) -> None:
+    def __init__(
+        self, task: Task, test_images: int, validation_images: int, estimation_images: int
+    ) -> None:
         self._task, self._estimation = task, estimation_images
         normalize = data.preprocess(task.dataset)
         gated_train = jc.gated(task.graph, lambda v, images, key: task.train_apply(v, images))
         gated = jc.gated(task.graph, task.apply)
         test = task.dataset.test_images[:test_images], task.dataset.test_labels[:test_images]
-        self._splits = [_padded(*split) for split in (task.held_out, test)]
+        held_out = tuple(part[:validation_images] for part in task.held_out)
+        self._splits = [_padded(*split) for split in (held_out, test)]
 
         @jax.jit
         def reestimate(variables: Any, gates: Any, batches: jax.Array) -> Any:
@@ -117,7 +123,10 @@ class Measure:
     def __call__(
         self, keep: dict[str, np.ndarray], seed: int
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Return validation and test accuracy in percent, each by form of re-estimation."""
+        """Return validation and test accuracy in percent, each by form of re-estimation.
+
+        Of a split without images, nothing.
+        """
         every = self._task.graph.groups
         whole = {name: np.ones(group.width, bool) for name, group in every.items()}
         gates = {name: jnp.asarray({**whole, **keep}[name], jnp.float32) for name in every}
@@ -128,7 +137,8 @@ class Measure:
             batches = self._task.batches(key, *shape, augment=form == "augmented")["image"]
             variables = self._reestimate(self._task.variables, gates, batches)
             for result, split in zip(found, self._splits, strict=True):
-                result[form] = self._accuracy(variables, gates, *split)
+                if split[2]:
+                    result[form] = self._accuracy(variables, gates, *split)
         return found[0], found[1]
 
     def _accuracy(self, variables: Any, gates: Any, images: Any, labels: Any, count: int) -> float:

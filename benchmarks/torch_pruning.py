@@ -7,6 +7,7 @@ fit; which ones it kept is read off the kernels, whose rows stay as they were.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,13 @@ class TorchPruning:
         self._state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
         self._gradients: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
 
-    def keep(self, criterion: str, budget: jc.Budget, seed: int) -> dict[str, np.ndarray]:
+    def prepare(self, criterion: str, seed: int) -> Callable[[jc.Budget], dict[str, np.ndarray]]:
+        """Return `keep(budget)` for a criterion, its gradients computed."""
+        if criterion in ("taylor", "hessian"):
+            self._gradients = {(criterion, seed): self._compute(criterion == "hessian", seed)}
+        return lambda budget: self._keep(criterion, budget, seed)
+
+    def _keep(self, criterion: str, budget: jc.Budget, seed: int) -> dict[str, np.ndarray]:
         """Bisect Torch-Pruning's global ratio for the most FLOPs of our graph that fit."""
         graph = self._task.graph
         limit, best = budget.of(graph).flops or 0.0, None
@@ -146,8 +153,6 @@ class TorchPruning:
         """Leave the gradients at the whole network where Taylor and Hessian read them."""
         if criterion not in ("taylor", "hessian"):
             return
-        if (criterion, seed) not in self._gradients:
-            self._gradients[criterion, seed] = self._compute(criterion == "hessian", seed)
         for name, parameter in network.named_parameters():
             parameter.grad = self._gradients[criterion, seed][name].clone()
         if criterion == "hessian":

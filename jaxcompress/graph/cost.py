@@ -85,8 +85,15 @@ class Cost:
 
     def _sum(self, terms: Sequence[Term], widths: Any) -> Any:
         constant, axes = _pack(terms, len(self.fixed))
-        counts = self.multiplicity @ widths + self.fixed
-        counts = _append_one(counts)
+        multiplicity, fixed = self.multiplicity, self.fixed
+        if not isinstance(widths, np.ndarray):
+            # Copies of the float type in use: JAX remembers a captured array's type by identity,
+            # and one traced in both 32 and 64 bits does not lower.
+            kind = _float_type()
+            constant, multiplicity, fixed = (
+                x.astype(kind) for x in (constant, multiplicity, fixed)
+            )
+        counts = _append_one(multiplicity @ widths + fixed)
         return (constant * counts[axes].prod(axis=-1)).sum(-1)
 
 
@@ -96,6 +103,12 @@ def _pack(terms: Sequence[Term], one: int) -> tuple[np.ndarray, np.ndarray]:
     constant = np.asarray([term.constant for term in terms], np.float64)
     axes = [[*term.axes, *[one] * (depth - len(term.axes))] for term in terms]
     return constant, np.asarray(axes, np.int64).reshape(len(terms), depth)
+
+
+def _float_type() -> Any:
+    import jax.numpy as jnp
+
+    return jnp.result_type(float)
 
 
 def _append_one(counts: Any) -> Any:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from jaxcompress.search import masks, ranks, schedule
 from jaxcompress.search.budget import Budget
-from jaxcompress.search.candidates import Found, candidate_losses, chunk_size, local_search
+from jaxcompress.search.candidates import candidate_losses
+from jaxcompress.search.chunks import chunk_size
 from jaxcompress.search.internal import internal_groups
 from jaxcompress.search.iterative import iterative
 from jaxcompress.search.learn import Learn, LearnState, learn, learn_gates
+from jaxcompress.search.local_search import Found, local_search
 from jaxcompress.search.normalise import channel_costs, per_cost, per_group
 from jaxcompress.search.select import select, threshold
 from jaxcompress.search.straight import straight_through

@@ -9,7 +9,9 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import parallel
-from jaxcompress.search.candidates import candidate_losses, chunk_size, local_search
+from jaxcompress.search.candidates import candidate_losses
+from jaxcompress.search.chunks import chunk_size
+from jaxcompress.search.local_search import local_search
 
 
 @pytest.fixture(scope="module")

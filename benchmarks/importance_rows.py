@@ -1,0 +1,116 @@
+"""The rows of `benchmarks.importance`: kept in one file that several runs may add to."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Row", "Rows", "table"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One method at one ratio with one seed.
+
+    Attributes:
+        library: whose.
+        method: its name there.
+        groups: what may be pruned, "internal" or "all".
+        ratio: of the FLOPs, asked for.
+        flops: of the FLOPs, kept.
+        seed: of what is random.
+        cpu_seconds: processor time of scoring and selecting, compilation included.
+        validation: accuracy in percent on held-out training images, by form of re-estimation.
+        test: the same on test images.
+        commit: of the code.
+    """
+
+    library: str
+    method: str
+    groups: str
+    ratio: float
+    flops: float
+    seed: int
+    cpu_seconds: float
+    validation: dict[str, float]
+    test: dict[str, float]
+    commit: str | None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells rows of one file apart."""
+        return self.library, self.method, self.groups, self.ratio, self.seed
+
+
+class Rows:
+    """A JSON file of rows measured with the same settings; processes may add to it in turn."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._path, self._settings = path, settings
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.read()
+
+    def read(self) -> list[Row]:
+        """Return the rows that are there.
+
+        Raises:
+            ValueError: if they were measured with other settings.
+        """
+        text = self._path.read_text() if self._path.exists() else ""
+        return self._parse(text)
+
+    def add(self, row: Row) -> None:
+        """Add a row to those that are there by now, in place of one of the same key."""
+        with self._path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            rows = {own.key: own for own in self._parse(file.read())}
+            rows[row.key] = row
+            ordered = sorted(rows.values(), key=lambda own: (own.key[:3], -own.ratio, own.seed))
+            content = {"settings": self._settings, "rows": [_as_json(own) for own in ordered]}
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(content, indent=1) + "\n")
+
+    def _parse(self, text: str) -> list[Row]:
+        if not text:
+            return []
+        content = json.loads(text)
+        if content["settings"] != self._settings:
+            raise ValueError(
+                f"rows of one file share their settings, but {self._path} has "
+                f"{content['settings']} and these are {self._settings}; choose another --output"
+            )
+        return [Row(**row) for row in content["rows"]]
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return dataclasses.asdict(row)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Format test accuracies: mean (std over seeds), augmented / plain, one line per method."""
+    ratios = sorted({row.ratio for row in rows}, reverse=True)
+    heads = [*(f"{r:.0%}" for r in ratios), "seeds", "CPU seconds"]
+    lines = ["| library | method | " + " | ".join(heads) + " |"]
+    lines.append("|" + " --- |" * (len(ratios) + 4))
+    for library, method in dict.fromkeys((row.library, row.method) for row in rows):
+        own = [row for row in rows if (row.library, row.method) == (library, method)]
+        cells = [_cell([row for row in own if row.ratio == ratio]) for ratio in ratios]
+        seconds = np.mean([row.cpu_seconds for row in own])
+        cells += [str(len({row.seed for row in own})), f"{seconds:.0f}"]
+        lines.append(f"| {library} | {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "–"
+    forms = [[row.test[form] for row in rows] for form in ("augmented", "plain")]
+    return " / ".join(f"{np.mean(values):.1f} ({np.std(values):.1f})" for values in forms)
