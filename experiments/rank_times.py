@@ -1,9 +1,11 @@
 """How long choosing ranks takes, split into decomposition, metric and search, and what they cost.
 
-    python -m experiments.rank_times --model vgg16_imagenet --size 224
+    python -m experiments.rank_times vgg16
+    python -m experiments.rank_times resnet56
 
-Weights are random: times and costs per rank do not depend on them, ranks do. No image is classified
-(the measured metric's evaluations are timed in `rank_configuration`).
+Weights and images are random: times and costs per rank do not depend on them, ranks do. A
+row's seconds are those of the decomposition, the metric and the search together; those of `enc_inf`
+hold the images it classifies, which `images_seconds` tells apart, but not compiling the network.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from rich.table import Table  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
 from experiments import report  # noqa: E402
-from jaxcompress import models  # noqa: E402
+from jaxcompress import models, transforms  # noqa: E402
 from jaxcompress.search import ranks  # noqa: E402
 from jaxcompress.search.ranks import arrays  # noqa: E402
 
@@ -45,6 +47,9 @@ class Config:
         size: height and width of its images.
         num_classes: of its logits.
         flops: budget, a fraction of the network.
+        first: factorize the first convolution too.
+        candidates: that `enc_inf` evaluates; 0 leaves it out.
+        images: that each candidate classifies.
         seed: of the random weights.
         workdir: where the report goes.
     """
@@ -53,8 +58,14 @@ class Config:
     size: int = 224
     num_classes: int = 1000
     flops: float = 0.25
+    first: bool = True
+    candidates: int = 0
+    images: int = 512
     seed: int = 0
     workdir: Path = Path("runs/rank_times")
+
+
+RESNET56 = Config("resnet56", 32, 10, 0.5, False, 20, workdir=Path("runs/rank_times_resnet56"))
 
 
 def main(config: Config) -> list[report.Row]:
@@ -64,7 +75,7 @@ def main(config: Config) -> list[report.Row]:
     variables = models.initialize(module, jax.random.key(config.seed), shape)
     apply, image = models.evaluation(module), jax.ShapeDtypeStruct(shape, np.float32)
     graph, traced = timed(lambda: jc.trace(apply, variables, image))
-    forms = ranks.convolution_sites(graph, first=True)
+    forms = ranks.convolution_sites(graph, first=config.first)
     table, decomposed = timed(lambda: ranks.network_table(graph, variables, forms))
     metric, measured = timed(lambda: arrays.energy_metric(table))
     budget = jc.Budget(flops=config.flops)
@@ -78,6 +89,10 @@ def main(config: Config) -> list[report.Row]:
     for name, search in searches.items():
         found, seconds = timed(search)
         rows.append(row(name, graph, table, forms, found, seconds, parts))
+    if config.candidates:
+        found, seconds, own = infer(config, apply, variables, graph, table, metric, forms)
+        rows.append(row("enc_inf", graph, table, forms, found, seconds, {**parts, **own}))
+        searches["enc_inf"] = lambda: found
     show(table, {name: own.extra["ranks"] for name, own in zip(searches, rows, strict=True)})
     report.table(rows)
     CONSOLE.print(f"report: {report.write_report(config.workdir, 'rank_times', config, rows)}")
@@ -88,6 +103,44 @@ def timed(make: Callable[[], Any]) -> tuple[Any, float]:
     """Return a result and the seconds it took."""
     started = time.perf_counter()
     return make(), time.perf_counter() - started
+
+
+def infer(
+    config: Config,
+    apply: Callable[..., Any],
+    variables: Any,
+    graph: jc.Graph,
+    table: ranks.SiteTable,
+    metric: ranks.Metric,
+    forms: dict[str, str],
+) -> tuple[np.ndarray, float, dict[str, float]]:
+    """Return ENC-Inf's ranks, the seconds of its search, and what its images took."""
+    shape = (config.images, config.size, config.size, 3)
+    images = jax.random.normal(jax.random.key(config.seed + 1), shape)
+    labels = jax.jit(apply)(variables, images).argmax(-1)
+    agreement = jax.jit(lambda own: (apply(own, images).argmax(-1) == labels).mean())
+    _, compiled = timed(lambda: jax.block_until_ready(agreement(variables)))
+    at, decomposed = timed(lambda: transforms.truncations(graph, variables, forms))
+    classified = 0.0
+
+    def evaluate(chosen: dict[str, int | None]) -> float:
+        nonlocal classified
+        found, seconds = timed(lambda: float(agreement(at(chosen))))
+        classified += seconds
+        return found
+
+    budget, count = jc.Budget(flops=config.flops), config.candidates
+    inference, whole = timed(lambda: arrays.enc_inf(table, budget, evaluate, metric, count=count))
+    return (
+        inference.ranks,
+        decomposed + whole,
+        {
+            "images_seconds": classified,
+            "factors_seconds": decomposed,
+            "compile_seconds": compiled,
+            "candidates": float(len(inference.candidates)),
+        },
+    )
 
 
 def row(
@@ -127,4 +180,11 @@ def show(table: ranks.SiteTable, found: dict[str, list[int | None]]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(
+        tyro.extras.overridable_config_cli(
+            {
+                "vgg16": ("VGG-16 for 224x224 images", Config()),
+                "resnet56": ("ResNet-56 for 32x32 images, with ENC-Inf", RESNET56),
+            }
+        )
+    )
