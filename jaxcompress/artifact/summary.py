@@ -26,7 +26,8 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         the compression does not tell; `nonzero`: how many of `params` are not zero; `bytes`: on
         disk; `dense_bytes`: 4 per value of all original leaves, what they take as float32, and
         `ratio`: `dense_bytes / bytes`, both None where `original_params` is; `leaves`: how many;
-        `network`, `metadata` and the `library` version, as saved.
+        `spec` of the compression, for `jaxcompress.transforms.from_spec`; `network`, `metadata` and
+        the `library` version, as saved.
 
     Raises:
         FileNotFoundError: if there is no artifact.
@@ -56,6 +57,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         "dense_bytes": dense,
         "ratio": None if dense is None else dense / size,
         "leaves": len(structure.leaves),
+        "spec": structure.spec,
         "network": structure.network,
         "metadata": structure.metadata,
         "library": structure.library,
