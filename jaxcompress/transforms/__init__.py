@@ -3,7 +3,7 @@
 `gated` and `gate` try a removal without changing a shape; `shrink` carries one out; `factorize`
 replaces kernels by two factors; `chain` composes compressions; `from_spec` makes any of them again
 from its JSON-able description. `truncations` tries ranks without changing a shape; `input_roots`
-and `refine` make factors that know the data, `output_sensitivities` tells which sites matter.
+and `refine` make factors that know the data; `output_covariances` tells which errors matter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from jaxcompress.transforms.compression import Compression, chain
 from jaxcompress.transforms.covariance import covariance_root, input_covariances, input_roots
 from jaxcompress.transforms.factorize import factorize
 from jaxcompress.transforms.gate import gate, gated, ones
-from jaxcompress.transforms.gradients import output_sensitivities
+from jaxcompress.transforms.gradients import (
+    output_covariances,
+    output_roots,
+    output_sensitivities,
+)
 from jaxcompress.transforms.masks import masked, nonzero_masks
 from jaxcompress.transforms.patterns import Block, NofM
 from jaxcompress.transforms.refine import refine
@@ -37,6 +41,8 @@ __all__ = [
     "multiplied_out",
     "nonzero_masks",
     "ones",
+    "output_covariances",
+    "output_roots",
     "output_sensitivities",
     "refine",
     "shrink",

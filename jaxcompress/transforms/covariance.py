@@ -3,7 +3,8 @@
 A site computes x^T M for many x: the contracted features of a dot, the vertical (`spatial`) or full
 (`channel`) patches of an image. With C = E[x x^T] = R R^T, cutting R^T M instead of M minimises the
 error of the output, E |x^T (M - M_r)|^2 (Chen et al. 2021, "DRONE: Data-aware low-rank compression
-for large NLP models"). For `spatial` this counts the error of each horizontal tap apart.
+for large NLP models"). For `spatial` this counts the error of each horizontal tap apart. Centred
+covariances do not count the mean error, which a BatchNorm takes away once it is re-estimated.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def input_roots(
     batches: Iterable[Any],
     forms: Mapping[str, str],
     ridge: float = 1e-4,
+    centred: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return R with R R^T the covariance of each site's rows, `[scanned..., groups, rows, rows]`.
 
@@ -43,6 +45,7 @@ def input_roots(
         forms: "spatial", "channel" or "dense" per site.
         ridge: share of the mean variance that is added to every variance, so that rows that never
             vary, or are fewer than the features, still have a root.
+        centred: see `input_covariances`.
 
     Raises:
         ValueError: if a site or form does not exist, there is no batch, or a loop or branch that is
@@ -57,7 +60,7 @@ def input_roots(
         >>> roots["a"].round(2).tolist()
         [[[2.12, 0.0], [0.0, 0.71]]]
     """
-    covariances = input_covariances(graph, apply, variables, batches, forms)
+    covariances = input_covariances(graph, apply, variables, batches, forms, centred)
     return {path: covariance_root(own, ridge) for path, own in covariances.items()}
 
 
@@ -81,10 +84,20 @@ def input_covariances(
     variables: Any,
     batches: Iterable[Any],
     forms: Mapping[str, str],
+    centred: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
 
-    The mean is over examples and positions, not centred. The arguments are those of `input_roots`.
+    The mean is over examples and positions. The other arguments are those of `input_roots`.
+
+    Args:
+        graph: see `input_roots`.
+        apply: see `input_roots`.
+        variables: see `input_roots`.
+        batches: see `input_roots`.
+        forms: see `input_roots`.
+        centred: subtract E[x] E[x]^T: for networks whose every site feeds a BatchNorm that will be
+            re-estimated; elsewhere the outputs' means would shift.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -104,7 +117,13 @@ def input_covariances(
         count += 1
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
-    return {path: own / count for path, own in total.items()}
+    return {path: _moments(own / count, centred) for path, own in total.items()}
+
+
+def _moments(extended: np.ndarray, centred: bool) -> np.ndarray:
+    """Return the covariance of rows from that of (x, 1)."""
+    own, mean = extended[..., :-1, :-1], extended[..., :-1, -1:]
+    return own - mean @ mean.swapaxes(-1, -2) if centred else own
 
 
 def _batch_means(
@@ -135,15 +154,17 @@ def _put_together(graph: Graph, path: str, means: Sequence[Any]) -> Any:
 def _row_mean(
     graph: Graph, node: Node, arrays: Sequence[Any], position: int, path: str, name: str
 ) -> Any:
-    """Return the mean of x x^T, `[groups, rows, rows]`; the first operation by identity gives x."""
+    """Return the mean of (x, 1) (x, 1)^T, `[groups, rows + 1, rows + 1]`."""
     form, layout = graph.sites[path].form(name), graph.sites[path].layout
     kernel, other = arrays[position], arrays[1 - position]
     eye = jnp.broadcast_to(jnp.eye(form.rows, dtype=kernel.dtype), (form.groups, *[form.rows] * 2))
-    # Only the left factor is wanted; the right one needs the right number of entries.
+    # The first operation by identity gives x. Only the left factor is wanted; the right one needs
+    # the right number of entries.
     right = jnp.zeros((form.groups, form.rows, form.columns), kernel.dtype)
     factor, _ = to_factors(eye, right, kernel.shape, name, layout)
     seen = first_operation(node, other, factor, position, name)
     if name != "dense":
         seen = jnp.moveaxis(seen, node.equation.params["dimension_numbers"].out_spec[1], -1)
     rows = seen.reshape(-1, form.groups, form.rows).astype(jnp.float32)
+    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
     return jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest") / len(rows)

@@ -35,6 +35,7 @@ def factorize(
     ranks: Mapping[str, int | None],
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
 ) -> Compression:
     """Replace the kernels of sites by two factors of the given ranks.
 
@@ -49,6 +50,8 @@ def factorize(
         roots: `R` with R R^T the covariance of the site's input rows, `[groups, rows, rows]` per
             site (see `input_roots`): the factors then minimise the error of the site's output
             instead of that of its kernel.
+        output_roots: `S` by site (see `output_roots` of this package): with them they minimise the
+            expected error of the function's outputs.
 
     Returns:
         The compression. Optimizer state of replaced kernels starts again from zero.
@@ -82,7 +85,7 @@ def factorize(
                 "rank": int(wanted[path]),
             }
     _check_ranks(graph, sites)
-    return from_spec({"kind": "factorize", "sites": sites}, roots)
+    return from_spec({"kind": "factorize", "sites": sites}, roots, output_roots)
 
 
 def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
@@ -97,7 +100,11 @@ def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
         raise ValueError(f"ranks go from 1 to min(rows, columns), but {'; '.join(wrong)}")
 
 
-def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -> Compression:
+def from_spec(
+    spec: Mapping[str, Any],
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> Compression:
     """Make a factorizing compression from what `Compression.spec` said of it.
 
     Example:
@@ -108,7 +115,7 @@ def from_spec(spec: Mapping[str, Any], roots: Mapping[str, Any] | None = None) -
     forms = {path: site["form"] for path, site in sites.items()}
 
     def factors(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        parts = decompositions(leaves, sites, roots)
+        parts = decompositions(leaves, sites, roots, output_roots)
         return {
             path: to_leaves(*split(parts[path], site["rank"]), site) for path, site in sites.items()
         }

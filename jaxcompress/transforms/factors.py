@@ -84,21 +84,28 @@ def to_matrices(kernel: jax.Array, form: str, layout: Layout) -> jax.Array:
     return moved.reshape(groups, prod(split_kernel.shape[i] for i in rows), -1)
 
 
-def decompose(matrices: jax.Array, root: jax.Array | None = None) -> Decomposition:
-    """Decompose matrices M, or root^T M where the rows are weighted by a covariance root root^T.
+def decompose(
+    matrices: jax.Array, root: jax.Array | None = None, output_root: jax.Array | None = None
+) -> Decomposition:
+    """Decompose matrices M, or R^T M S where rows and columns are weighted.
 
-    With C = E[x x^T] = R R^T the covariance of what the rows are multiplied with, the rank-r
-    truncation of R^T M minimises E |x^T (M - M_r)|^2; its left factor is R^-T U sqrt(S).
+    With C = E[x x^T] = R R^T the covariance of what the rows are multiplied with and G = S S^T that
+    of what the columns' errors are multiplied with, the rank-r truncation of R^T M S minimises
+    tr(D^T C D G), D = M - M_r; its factors are R^-T U and V^T S^-1.
 
     Args:
         matrices: `[..., rows, columns]`.
-        root: R, `[..., rows, rows]`, lower triangular; None for the plain decomposition.
+        root: R, `[..., rows, rows]`, lower triangular; None where rows count alike.
+        output_root: S, `[..., columns, columns]`, lower triangular; None where columns count alike.
     """
-    if root is None:
-        return Decomposition(*jnp.linalg.svd(matrices, full_matrices=False))
-    left, values, right = jnp.linalg.svd(root.mT @ matrices, full_matrices=False)
-    solved = jax.scipy.linalg.solve_triangular(root, left, lower=True, trans="T")
-    return Decomposition(solved, values, right)
+    weighted = matrices if root is None else root.mT @ matrices
+    weighted = weighted if output_root is None else weighted @ output_root
+    left, values, right = jnp.linalg.svd(weighted, full_matrices=False)
+    if root is not None:
+        left = jax.scipy.linalg.solve_triangular(root, left, lower=True, trans="T")
+    if output_root is not None:
+        right = jax.scipy.linalg.solve_triangular(output_root, right.mT, lower=True, trans="T").mT
+    return Decomposition(left, values, right)
 
 
 def split(parts: Decomposition, rank: int) -> tuple[jax.Array, jax.Array]:

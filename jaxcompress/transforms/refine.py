@@ -2,9 +2,10 @@
 
 A `spatial` split by singular values counts the error of each horizontal tap apart, but the output
 is the sum of all taps. With the covariance C of full patches the error of the output is
-tr(D^T C D), D = M - L R seen as a matrix of full patches x outputs; it is quadratic in each factor,
-and both are improved in turn by conjugate gradients. For `channel` and `dense` the weighted
-singular value decomposition is the optimum already.
+tr(D^T C D G), D = M - L R seen as a matrix of full patches x outputs; it is quadratic in each
+factor, and both are improved in turn by conjugate gradients. G weighs the outputs (see
+`output_covariances`). For `channel` and `dense` the weighted singular value decomposition is the
+optimum already.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def refine(
     variables: Any,
     small: Any,
     covariances: Mapping[str, Any],
+    outputs: Mapping[str, Any] | None = None,
     rounds: int = 2,
 ) -> Any:
     """Return factors whose outputs err less on the data that the covariances are of.
@@ -38,6 +40,8 @@ def refine(
         small: what `lowrank.variables` made of them, best with `roots`.
         covariances: C by site, of full patches: `input_covariances` of the form "channel". Sites
             that are not named, or not spatial, keep their factors.
+        outputs: G by site, `[scanned..., groups, channels, channels]`, of `output_covariances` and
+            best with a ridge; without it all channels count alike.
         rounds: how often both halves are solved for.
 
     Example:
@@ -55,17 +59,23 @@ def refine(
     own, _ = flatten_with_paths(variables)
     leaves, treedef = flatten_with_paths(small, whole=described)
     for path, site in sites.items():
-        leaves[path] = _refined(leaves[path], own[path], site, covariances[path], rounds)
+        weights = None if outputs is None else outputs[path]
+        leaves[path] = _refined(leaves[path], own[path], site, covariances[path], weights, rounds)
     return jax.tree.unflatten(treedef, list(leaves.values()))
 
 
 def _refined(
-    factors: Mapping[str, Any], leaf: Any, site: Mapping[str, Any], covariance: Any, rounds: int
+    factors: Mapping[str, Any],
+    leaf: Any,
+    site: Mapping[str, Any],
+    covariance: Any,
+    weights: Any,
+    rounds: int,
 ) -> dict[str, Any]:
     matrix = np.asarray(site_matrices({"": leaf}, {"": site})[""], np.float64)
     left, right = (np.asarray(half, np.float64) for half in to_halves(factors, site))
     order = _places(leaf.shape, site)
-    left, right = improve(left, right, matrix, covariance, order, rounds)
+    left, right = improve(left, right, matrix, covariance, order, weights, rounds)
     return to_leaves(jnp.asarray(left, leaf.dtype), jnp.asarray(right, leaf.dtype), site)
 
 
@@ -85,10 +95,11 @@ def improve(
     matrix: np.ndarray,
     covariance: np.ndarray,
     order: np.ndarray,
+    weights: np.ndarray | None = None,
     rounds: int = 2,
     steps: int = 8,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return left and right with less tr(D^T C D), D the full-patch form of matrix - left @ right.
+    """Return left and right with less tr(D^T C D G), D the full patches of matrix - left @ right.
 
     Args:
         left: `[..., rows, rank]`.
@@ -96,6 +107,7 @@ def improve(
         matrix: `[..., rows, columns]`.
         covariance: C, `[..., patch, patch]`.
         order: `D.ravel() = (matrix - left @ right).ravel()[order]`.
+        weights: G, `[..., outputs, outputs]`; None for the identity.
         rounds: how often each half is solved for.
         steps: of conjugate gradients per half.
 
@@ -110,7 +122,8 @@ def improve(
 
     def weigh(own: np.ndarray) -> np.ndarray:
         full = own.ravel()[order].reshape(patches)
-        return np.asarray((covariance @ full).ravel()[inverse].reshape(matrix.shape))
+        image = covariance @ full if weights is None else covariance @ full @ weights
+        return np.asarray(image.ravel()[inverse].reshape(matrix.shape))
 
     target = weigh(matrix)
     for _ in range(rounds):

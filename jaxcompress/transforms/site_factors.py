@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,7 +49,10 @@ def _site_matrix(leaf: Any, site: Described) -> jax.Array:
 
 
 def decompositions(
-    leaves: Mapping[str, Any], sites: Mapping[str, Any], roots: Mapping[str, Any] | None = None
+    leaves: Mapping[str, Any],
+    sites: Mapping[str, Any],
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
 ) -> dict[str, Decomposition]:
     """Decompose the kernels of all sites, those of one shape in one batched SVD.
 
@@ -57,31 +60,38 @@ def decompositions(
         leaves: arrays by path.
         sites: described, by path.
         roots: see `factorize`.
+        output_roots: see `factorize`.
 
     Returns:
         Decompositions `[scanned..., groups, ...]` by path.
     """
-    roots = roots or {}
+    roots, output_roots = roots or {}, output_roots or {}
     matrices = site_matrices(leaves, sites)
     shapes = defaultdict(list)
     for path, matrix in matrices.items():
-        shapes[matrix.shape, matrix.dtype, path in roots].append(path)
+        shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
     found: dict[str, Decomposition] = {}
-    for (_, _, weighted), paths in shapes.items():
-        root = jnp.stack([jnp.asarray(roots[path]) for path in paths]) if weighted else None
-        parts = _decompose_alone(jnp.stack([matrices[path] for path in paths]), root)
+    for paths in shapes.values():
+        own = jnp.stack([matrices[path] for path in paths])
+        parts = _decompose_alone(own, _stacked(roots, paths), _stacked(output_roots, paths))
         for number, path in enumerate(paths):
             found[path] = Decomposition(*(part[number] for part in parts))
     return found
 
 
-def _decompose_alone(matrices: jax.Array, root: jax.Array | None) -> Decomposition:
+def _stacked(roots: Mapping[str, Any], paths: Sequence[str]) -> jax.Array | None:
+    return jnp.stack([jnp.asarray(roots[path]) for path in paths]) if paths[0] in roots else None
+
+
+def _decompose_alone(
+    matrices: jax.Array, root: jax.Array | None, output_root: jax.Array | None
+) -> Decomposition:
     """Run one batched SVD as a program of its own.
 
     XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
     of the pool that the others hold; on few cores that can wait for ever.
     """
-    parts = jax.jit(decompose)(matrices, root)
+    parts = jax.jit(decompose)(matrices, root, output_root)
     is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
     return parts if is_traced else jax.block_until_ready(parts)
 

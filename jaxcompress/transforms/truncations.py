@@ -23,6 +23,7 @@ def truncations(
     variables: Any,
     forms: Mapping[str, str],
     roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
 ) -> Callable[[Mapping[str, Any]], Any]:
     """Decompose sites once; return `at(ranks) -> variables` of the original shapes.
 
@@ -35,6 +36,7 @@ def truncations(
         variables: its variables.
         forms: "spatial", "channel" or "dense" per site.
         roots: see `factorize`.
+        output_roots: see `factorize`.
 
     Raises:
         ValueError: if a site or form does not exist, or its kernel is used in other ways too.
@@ -49,7 +51,7 @@ def truncations(
     sites = factorize(graph, dict.fromkeys(forms, 1), forms).spec["sites"]
     leaves, treedef = flatten_with_paths(variables)
     own = {path: leaves[path] for path in sites}
-    parts = decompositions(own, sites, roots)
+    parts = decompositions(own, sites, roots, output_roots)
 
     def at(ranks: Mapping[str, Any]) -> Any:
         chosen = {path: rank for path, rank in ranks.items() if rank is not None}

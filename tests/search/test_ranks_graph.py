@@ -16,6 +16,7 @@ from jaxcompress.transforms import (
     chain,
     factorize,
     input_roots,
+    output_covariances,
     output_sensitivities,
     shrink,
     truncations,
@@ -155,7 +156,10 @@ def test_sensitivity_predicts_the_error_of_the_outputs(network):
     leaf = flatten_with_paths(variables)[0][path]
     images = rows(256, 8, 8, 3, seed=4)
     roots = input_roots(graph, apply, variables, [images], {path: form}, ridge=1e-6)
-    weights = output_sensitivities(graph, apply, variables, [images] * 4, [path], jax.random.key(0))
+    covariances = output_covariances(
+        graph, apply, variables, [images] * 4, [path], jax.random.key(0)
+    )
+    weights = output_sensitivities(covariances)
     noise = 1e-3 * rows(*leaf.shape, seed=5)
     leaves, treedef = flatten_with_paths(variables)
     moved = jax.tree.unflatten(treedef, list({**leaves, path: leaf + noise}.values()))

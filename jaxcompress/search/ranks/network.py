@@ -56,6 +56,7 @@ def spectra(
     variables: Any,
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the singular values of every site, falling, `float64[full]` by path.
 
@@ -67,6 +68,8 @@ def spectra(
         forms: "spatial", "channel" or "dense" by site; `convolution_sites(graph)` by default.
         roots: R by site, see `input_roots`: the values are then those of R^T M, whose squares are
             the squared errors of the output that cutting them causes.
+        output_roots: S by site, see `transforms.output_roots`: of R^T M S, whose squares are the
+            expected squared errors of the function's outputs.
 
     Raises:
         ValueError: if a site or form does not exist, or a kernel is not finite; all are named.
@@ -85,14 +88,19 @@ def spectra(
     layouts = {path: graph.sites[path].described(form) for path, form in forms.items()}
     own = {path: leaves[path] for path in forms}
     matrices = jax.jit(lambda kernels: site_matrices(kernels, layouts))(own)
-    arrays = {path: _weighted(matrix, (roots or {}).get(path)) for path, matrix in matrices.items()}
+    roots, output_roots = roots or {}, output_roots or {}
+    arrays = {
+        path: _weighted(matrix, roots.get(path), output_roots.get(path))
+        for path, matrix in matrices.items()
+    }
     _check_finite(arrays)
     return _same_shaped(arrays)
 
 
-def _weighted(matrix: Any, root: Any) -> np.ndarray:
+def _weighted(matrix: Any, root: Any, output_root: Any) -> np.ndarray:
     wide = np.asarray(matrix, np.float64)
-    return wide if root is None else np.asarray(root, np.float64).swapaxes(-1, -2) @ wide
+    wide = wide if root is None else np.asarray(root, np.float64).swapaxes(-1, -2) @ wide
+    return wide if output_root is None else wide @ np.asarray(output_root, np.float64)
 
 
 def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
@@ -122,6 +130,7 @@ def network_table(
     variables: Any,
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
 ) -> SiteTable:
     """Return the sites of a graph as a table: costs (flops, params, bytes), spectra, knots.
 
@@ -141,7 +150,7 @@ def network_table(
         ([4], True)
     """
     forms = convolution_sites(graph) if forms is None else forms
-    values = spectra(graph, variables, forms, roots)
+    values = spectra(graph, variables, forms, roots, output_roots)
     costs = [_cost(graph, path, form) for path, form in forms.items()]
     chosen = [graph.sites[path].form(form) for path, form in forms.items()]
     return site_table(

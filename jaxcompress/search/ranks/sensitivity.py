@@ -1,9 +1,10 @@
 """Expected error of the network's outputs as a metric: not in the paper, and the best found here.
 
 A truncated site errs by e_l(r), the sum of its squared singular values from r on: with data-aware
-roots the squared error of its output. `output_sensitivities` tells how far that moves the network's
-outputs, d_l. Small errors of several sites add up, so that `optimum` of this metric minimises the
-expected squared error of the outputs, sum_l d_l e_l(r_l), under the budget.
+roots the squared error of its output. `output_covariances` tells how far that moves the network's
+outputs: d_l for each unit of it, or, where output roots weigh the spectrum, 1. Small errors of
+several sites add up, so that `optimum` of this metric minimises the expected squared error of the
+outputs, sum_l d_l e_l(r_l), under the budget.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxcompress.graph import Graph
 from jaxcompress.search.ranks.metrics import Metric, curve_metric
 from jaxcompress.search.ranks.network import convolution_sites, network_table
 from jaxcompress.search.ranks.table import SiteTable
-from jaxcompress.transforms import output_sensitivities
+from jaxcompress.transforms import output_covariances, output_sensitivities
 
 __all__ = ["error_metric", "sensitivity"]
 
@@ -42,7 +43,7 @@ def sensitivity(
         apply: `(variables, inputs) -> outputs [examples, ...]`; logits are best centred, because
             adding one number to all of an example's changes nothing.
         variables: its variables.
-        batches: inputs, training images without labels; see `output_sensitivities`.
+        batches: inputs, training images without labels; see `output_covariances`.
         key: of random signs.
         forms: "spatial", "channel" or "dense" by site; `convolution_sites(graph)` by default.
         roots: R by site, see `input_roots`; without them all inputs count as independent and of
@@ -63,12 +64,17 @@ def sensitivity(
         [[3.89, 1.67, 1.11], [20.0, 15.0, 10.0]]
     """
     forms = convolution_sites(graph) if forms is None else forms
-    weights = output_sensitivities(graph, apply, variables, batches, list(forms), key)
-    return error_metric(network_table(graph, variables, forms, roots), weights)
+    covariances = output_covariances(graph, apply, variables, batches, list(forms), key)
+    table = network_table(graph, variables, forms, roots)
+    return error_metric(table, output_sensitivities(covariances))
 
 
-def error_metric(table: SiteTable, weights: Mapping[str, float]) -> Metric:
+def error_metric(table: SiteTable, weights: Mapping[str, float] | None = None) -> Metric:
     """Return `y_l(r) = exp(-c d_l e_l(r))` from spectra and the weights d_l by site.
+
+    Args:
+        table: the sites.
+        weights: d_l; 1 by default, for a table whose spectra have input and output roots.
 
     Example:
         >>> from jaxcompress.search.ranks.arrays import dense_cost, site_table
@@ -80,6 +86,6 @@ def error_metric(table: SiteTable, weights: Mapping[str, float]) -> Metric:
     errors = []
     for name, values, r_max in zip(table.names, table.spectra, table.r_max, strict=True):
         tail = np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)
-        errors.append(weights[name] * tail[: r_max + 1])
+        errors.append((1.0 if weights is None else weights[name]) * tail[: r_max + 1])
     largest = max((float(own[0]) for own in errors), default=1.0) or 1.0
     return curve_metric(table, [np.exp(-own * (LARGEST / largest)) for own in errors])
