@@ -20,6 +20,9 @@ class Config:
         network: its name.
         network_config: fields of the network that its name leaves open.
         features: the submodule whose output, averaged over the image, is stored and taught.
+        before_features: the submodule before it, of a CIFAR ResNet whose streams stay whole: its
+            statistics are stored as well, for the method `tail`; None without.
+        stored_views: how many views of each image are stored, for `views` and `crossed`.
         dataset: its name.
         data_dir: folder of TFDS's prepared data.
         weights: PyTorch state dict of the teacher, as safetensors; None to train one.
@@ -44,6 +47,8 @@ class Config:
     network: str = "resnet56"
     network_config: dict[str, int] = dataclasses.field(default_factory=dict)
     features: str = "stage3_block8"
+    before_features: str | None = None
+    stored_views: int = 2
     dataset: str = "cifar10"
     data_dir: Path | None = None
     weights: Path | None = None

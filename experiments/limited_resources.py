@@ -29,6 +29,7 @@ from rich.console import Console  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
 from experiments import data, limited_work, projection, report  # noqa: E402
+from experiments.lessons import Dense, kind_of  # noqa: E402
 from experiments.limited_config import PRESETS, Config  # noqa: E402
 from experiments.limited_work import Task, saved  # noqa: E402
 from experiments.measure import Measure  # noqa: E402
@@ -55,14 +56,14 @@ def main(config: Config) -> list[report.Row]:
 
     run("teacher", limited_work.make_teacher)
     variables = saved(config, "teacher", jax.eval_shape(task.initial, keys["teacher"]))
-    run("knowledge", limited_work.record, variables)
+    run("knowledge", limited_work.record, variables, suffix=f"-{kind_of(config.method)}")
     graph = jc.trace(task.apply, variables, limited_work.image_shape(task.dataset))
     run("gates", limited_work.choose, graph, variables)
     keep = limited_work.read_keep(config)
     prune = jc.shrink(graph, keep)
     run("shrink", limited_work.shrink, prune, variables)
     small = saved(config, "pruned", jax.eval_shape(prune.variables, variables))
-    dense = limited_work.Dense(graph, keep, variables)
+    dense = Dense(graph, keep, variables)
     run("fine-tune", limited_work.finetune, dense, small, suffix=f"-{config.method}")
     student = saved(config, f"student-{config.method}", small)
 
@@ -114,9 +115,14 @@ def measure_all(
     return rows
 
 
-def spread_of(config: Config, task: Task, apply: Any, variables: Any) -> dict[str, float]:
-    """Measure how logits vary over 8 views of 256 test images: the collapse to be prevented."""
-    images = task.dataset.test_images[:256]
+def spread_of(
+    config: Config, task: Task, apply: Any, variables: Any, images: Any = None
+) -> dict[str, float]:
+    """Measure how logits vary over 8 views of 256 images: the collapse to be prevented.
+
+    Test images by default; of training images these are views that training did not show.
+    """
+    images = (task.dataset.test_images if images is None else images)[:256]
     examples = np.arange(len(images))
 
     @jax.jit

@@ -15,7 +15,7 @@ import optax
 import jaxcompress as jc
 from experiments import data, loop
 from experiments.distill import Teaching, featured_training, teaching_loss, trainable
-from experiments.interim import bank_logits
+from experiments.lessons import Dense, Kind, Lesson, kind_of, knowledge_folder, lesson
 from experiments.limited_config import Config
 from experiments.measure import augmented
 from experiments.score import Source, score
@@ -24,15 +24,17 @@ from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
 from jaxcompress.knowledge import cross_entropy, store
 
 __all__ = [
-    "Dense",
+    "Epochs",
     "Task",
     "choose",
     "finetune",
+    "fit",
     "image_shape",
     "make_teacher",
     "prepare",
     "read_keep",
     "record",
+    "save",
     "saved",
     "shrink",
 ]
@@ -43,13 +45,13 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Task(NamedTuple):
     """The network at hand, its data and its devices."""
 
+    module: Any
     apply: Callable[..., Any]
     train: Callable[..., Any]
-    featured: Callable[..., Any]
     teacher: store.Teacher
     initial: Callable[[jax.Array], Any]
     dataset: data.Dataset
-    source: knowledge.Source
+    sources: dict[Kind, knowledge.Source]
     mesh: Any
 
 
@@ -66,26 +68,46 @@ def prepare(config: Config) -> Task:
     )
     module = models.build(config.network, num_classes=dataset.num_classes, **config.network_config)
     shape = (1, *dataset.test_images.shape[1:])
-    inner = store.intermediates(
-        module, [config.features], preprocess=data.preprocess(dataset), train=False
+    return Task(
+        module,
+        models.evaluation(module),
+        models.training(module),
+        make_answers(config, module, dataset),
+        lambda key: models.initialize(module, key, shape),
+        dataset,
+        sources_of(config, dataset),
+        parallel.mesh(),
     )
+
+
+def make_answers(config: Config, module: Any, dataset: data.Dataset) -> store.Teacher:
+    """Return the function whose outputs are stored."""
+    names = [name for name in (config.features, config.before_features) if name]
+    inner = store.intermediates(module, names, preprocess=data.preprocess(dataset), train=False)
 
     def teacher(variables: Any, images: Any) -> dict[str, jax.Array]:
         outputs = inner(variables, images)
         pooled = outputs[config.features].mean(axis=(1, 2))
-        return {"logits": outputs["logits"], "features": pooled}
+        found = {"logits": outputs["logits"], "features": pooled}
+        if config.before_features:
+            mean, deviation = knowledge.style(outputs[config.before_features])
+            found |= {"mean": mean, "deviation": deviation}
+        return found
 
-    images = dataset.train_images
-    return Task(
-        models.evaluation(module),
-        models.training(module),
-        featured_training(module, config.features),
-        teacher,
-        lambda key: models.initialize(module, key, shape),
-        dataset,
-        knowledge.Source(images, len(images), knowledge.fingerprint(images), jax.random.key(0)),
-        parallel.mesh(),
-    )
+    return teacher
+
+
+def sources_of(config: Config, dataset: data.Dataset) -> dict[Kind, knowledge.Source]:
+    """Return what the teacher may look at: the images as they are, or views of them."""
+    images, key = dataset.train_images, view_key(config)
+    one = knowledge.Source(images, len(images), knowledge.fingerprint(images), key)
+    drawn = dataclasses.replace(one, views=config.stored_views, settings=config.views)
+    return {"image": one, "views": drawn}
+
+
+def view_key(config: Config) -> jax.Array:
+    """Return the key of all views: stored knowledge and training share it."""
+    return jax.random.fold_in(jax.random.key(config.seed), 1)
 
 
 def image_shape(dataset: data.Dataset) -> jax.ShapeDtypeStruct:
@@ -103,16 +125,24 @@ def save(config: Config, name: str, variables: Any) -> None:
     training.save(config.workdir / name, variables, overwrite=True)
 
 
+class Epochs(NamedTuple):
+    """How long a network is trained, and under which name its state is kept."""
+
+    name: str
+    rate: float
+    epochs: int
+
+
 def make_teacher(config: Config, task: Task, key: jax.Array) -> dict[str, Any]:
     """Load the teacher's weights, or train it by cross-entropy."""
     if config.weights is not None:
         like = jax.eval_shape(task.initial, key)
         variables = load_torch_weights(config.weights, like, akamaster_resnet_name)
     else:
-        student = {"student": task.initial(key), "assistant": {}}
-        loss = teaching_loss(task.featured, Teaching("none"))
-        rate, epochs = config.teacher_rate, config.teacher_epochs
-        variables = fit(config, task, "teacher", loss, student, key, rate, epochs, {})["student"]
+        train = featured_training(task.module, config.features)
+        alone = Lesson(teaching_loss(train, Teaching("none")), {}, {}, None)
+        epochs = Epochs("teacher", config.teacher_rate, config.teacher_epochs)
+        variables = fit(config, task, epochs, task.initial(key), alone, key)
     save(config, "teacher", variables)
     return {}
 
@@ -120,58 +150,58 @@ def make_teacher(config: Config, task: Task, key: jax.Array) -> dict[str, Any]:
 def fit(
     config: Config,
     task: Task,
-    name: str,
-    loss: training.Loss,
+    length: Epochs,
     variables: Any,
+    taught: Lesson,
     key: jax.Array,
-    rate: float,
-    epochs: int,
-    extra: dict[str, Any],
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> Any:
     """Train, keeping the state of the last whole epoch; go on from it where there is one."""
-    steps = epochs * (len(task.dataset.train_labels) // config.batch_size)
+    steps = length.epochs * (len(task.dataset.train_labels) // config.batch_size)
     tx = optax.chain(
         optax.add_decayed_weights(5e-4),
-        optax.sgd(optax.cosine_decay_schedule(rate, steps), momentum=0.9, nesterov=True),
+        optax.sgd(optax.cosine_decay_schedule(length.rate, steps), momentum=0.9, nesterov=True),
     )
-    folder = config.workdir / f"{name}-state"
-    state = training.init_state(variables, tx, trainable=trainable)
+    folder = config.workdir / f"{length.name}-state"
+    both = {"student": variables, "assistant": taught.assistant}
+    state = training.init_state(both, tx, trainable=trainable)
     if folder.exists():
         state = training.restore(folder, like=state)
 
     def keep_state(state: training.TrainState) -> dict[str, float]:
         training.save(folder, state, overwrite=True)
+        on_epoch()
         return {}
 
     trained = loop.train(
-        loss,
+        taught.loss,
         tx,
-        variables,
+        both,
         task.dataset,
-        epochs=epochs,
+        epochs=length.epochs,
         batch_size=config.batch_size,
         key=key,
         mesh=task.mesh,
         views=config.views,
-        extra=extra,
+        view_key=view_key(config),
+        view_of=taught.view_of,
+        extra=taught.extra,
         trainable=trainable,
         state=state,
         on_epoch=keep_state,
     )
-    return jax.device_get(trained.state.variables)
+    return jax.device_get(trained.state.variables["student"])
 
 
 def record(config: Config, task: Task, variables: Any, key: jax.Array) -> dict[str, Any]:
-    """Store the teacher's logits and features of the images without augmentation, once."""
-    del key  # nothing is random: the images are taken as they are
-    folder = config.workdir / "knowledge"
+    """Store the teacher's logits and features, once."""
+    del key  # the views have their own
+    kind = kind_of(config.method)
+    folder, source = knowledge_folder(config, kind), task.sources[kind]
     about = {"mean": list(task.dataset.mean), "std": list(task.dataset.std)}
-    last: list[store.Progress] = []
-    manifest = store.write(
-        folder, task.teacher, variables, task.source, about=about, on_progress=last.append
-    )
-    opened = store.open_store(folder, variables=variables, source=task.source, about=about)
-    checked = store.verify(opened, task.teacher, variables, task.source)
+    manifest = store.write(folder, task.teacher, variables, source, about=about)
+    opened = store.open_store(folder, variables=variables, source=source, about=about)
+    checked = store.verify(opened, task.teacher, variables, source)
     return {
         "bytes": store.num_bytes(manifest),
         "bytes_on_disk": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
@@ -226,44 +256,13 @@ def shrink(
     return {}
 
 
-class Dense(NamedTuple):
-    """The teacher, and what is kept of it."""
-
-    graph: jc.Graph
-    keep: dict[str, np.ndarray]
-    variables: Any
-
-
 def finetune(
-    config: Config,
-    task: Task,
-    dense: Dense,
-    small: Any,
-    key: jax.Array,
+    config: Config, task: Task, dense: Dense, small: Any, key: jax.Array
 ) -> dict[str, Any]:
     """Teach the pruned network."""
-    graph, keep, variables = dense
-    prune, classes = jc.shrink(graph, keep), task.dataset.num_classes
-    opened = store.open_store(config.workdir / "knowledge", source=task.source)
-    stored = {name: array[:, 0] for name, array in opened.load().items()}
-    train = prune.function(task.featured)
-    shape = jax.eval_shape(train, small, jnp.zeros((2, *task.dataset.test_images.shape[1:])), key)
-    assistant = {}
-    if config.method == "assistant":
-        sizes = {"knowledge": stored["features"].shape[1], "view": shape[0][1].shape[1]}
-        assistant = knowledge.init_assistant(key, classes=classes, **sizes)
-    elif config.method == "bank":
-        stored = {"bank": bank_logits(task, graph, keep, variables, config.flops)}
-    elif config.method in ("none", "live"):
-        stored = {}
-    teaching = Teaching(
-        config.method,
-        temperature=config.temperature,
-        live=lambda images: task.apply(variables, images),
-    )
-    loss, student = teaching_loss(train, teaching), {"student": small, "assistant": assistant}
-    rate, epochs = config.student_rate, config.student_epochs
+    taught = lesson(config, task, dense, small, key)
     name = f"student-{config.method}"
-    trained = fit(config, task, name, loss, student, key, rate, epochs, stored)
-    save(config, name, trained["student"])
+    epochs = Epochs(name, config.student_rate, config.student_epochs)
+    trained = fit(config, task, epochs, small, taught, key)
+    save(config, name, trained)
     return {}

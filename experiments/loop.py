@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,12 @@ from jaxcompress.knowledge.views import Views
 from jaxcompress.knowledge.views import views as draw_views
 from jaxcompress.training import Loss, Step, Trainable, TrainState, init_state, train_step
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "ViewOf", "train"]
 
 STEPS_PER_CALL = 50
+
+ViewOf: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+"""`view_of(examples, epoch) -> int[batch]`."""
 
 
 class Keys(NamedTuple):
@@ -67,7 +70,7 @@ def train(
     mesh: Mesh,
     views: Views | None = None,
     view_key: jax.Array | None = None,
-    num_views: int | None = None,
+    view_of: ViewOf | None = None,
     extra: dict[str, Any] | None = None,
     trainable: Trainable | None = None,
     state: TrainState | None = None,
@@ -90,9 +93,10 @@ def train(
         batch_size: must divide by the number of devices.
         key: all randomness of the run.
         mesh: the devices.
-        views: augment by the `epoch`-th view of each example; None: the images as they are.
+        views: augment by a view of each example, see `view_of`; None: the images as they are.
         view_key: the key of the views, where stored knowledge was drawn with one.
-        num_views: repeat after that many views per example; None: a new one each epoch.
+        view_of: `view_of(examples, epoch) -> int[batch]`, which view of each example an epoch
+            shows, e.g. one of those that a teacher has seen; None: the `epoch`-th.
         extra: arrays `[n, ...]`, one row per training example, e.g. stored logits.
         trainable: what is optimized, see `jaxcompress.training.train_step`.
         state: continue from this state, of the same run, at an epoch's start.
@@ -107,7 +111,7 @@ def train(
     # A copy, because the loop donates its state and the caller may still want the variables.
     state = jax.tree.map(jnp.copy, state or init_state(variables, tx, trainable=trainable))
     state = parallel.replicate(state, mesh)
-    images = _Images(preprocess(dataset), views, num_views)
+    images = _Images(preprocess(dataset), views, view_of or _epoch)
     body = _body(train_step(loss, tx, trainable=trainable), images, mesh)
     data = _device_data(dataset, extra or {}, mesh)
     run = _Epochs(body, _compile(body, mesh), data, batch_size)
@@ -162,16 +166,20 @@ class _Images(NamedTuple):
 
     normalize: Normalize
     settings: Views | None
-    num_views: int | None
+    view_of: ViewOf
 
     def __call__(self, data: Any, examples: jax.Array, epoch: jax.Array, key: jax.Array) -> Any:
         """Assemble the batch of these examples."""
         batch = jax.tree.map(lambda array: array[examples], data)
-        view = epoch if self.num_views is None else epoch % self.num_views
+        view = self.view_of(examples, epoch)
         if self.settings is not None:
             batch["image"] = draw_views(key, examples, view, batch["image"], settings=self.settings)
         batch["image"] = self.normalize(batch["image"])
-        return {**batch, "example": examples, "view": jnp.full_like(examples, view)}
+        return {**batch, "example": examples, "view": view}
+
+
+def _epoch(examples: jax.Array, epoch: jax.Array) -> jax.Array:
+    return jnp.full_like(examples, epoch)
 
 
 def _body(step: Step, images: _Images, mesh: Mesh) -> Callable[..., Carry]:

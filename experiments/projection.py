@@ -81,7 +81,7 @@ def seconds_of_step(
     """Time one fine-tuning step with the assistant."""
     train = prune.function(featured_training(module, config.features))
     small, key = prune.variables(variables), jax.random.key(0)
-    view = jax.eval_shape(train, small, batch["image"], key)[0][1].shape[1]
+    view = jax.eval_shape(train, small, batch["image"], key)[0][1].pooled.shape[1]
     sizes = {"knowledge": batch["features"].shape[1], "view": view}
     assistant = knowledge.init_assistant(key, classes=CLASSES, **sizes)
     tx = optax.sgd(0.01, momentum=0.9)

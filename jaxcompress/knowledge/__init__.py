@@ -17,26 +17,32 @@ from jaxcompress.knowledge.assistant import (
 )
 from jaxcompress.knowledge.bank import bank_target, ensemble, interim_networks
 from jaxcompress.knowledge.collapse import Spread, spread
+from jaxcompress.knowledge.crossed import CrossedTargets, alternate_views, crossed_targets
 from jaxcompress.knowledge.feature_losses import attention_transfer, fitnets, pkt, similarity
 from jaxcompress.knowledge.fingerprint import fingerprint
 from jaxcompress.knowledge.losses import cross_entropy, dist, dkd, kd, kd_top_k
 from jaxcompress.knowledge.mixing import Mix, Mixed, mixed_views, partners
+from jaxcompress.knowledge.restyle import Style, restyle, style
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.views import Views, view, views
 
 __all__ = [
     "AssistantLosses",
+    "CrossedTargets",
     "Mix",
     "Mixed",
     "Source",
     "Spread",
+    "Style",
     "Views",
+    "alternate_views",
     "assistant_logits",
     "assistant_losses",
     "attention_transfer",
     "bank_target",
     "blend",
     "cross_entropy",
+    "crossed_targets",
     "dist",
     "dkd",
     "ensemble",
@@ -49,9 +55,11 @@ __all__ = [
     "mixed_views",
     "partners",
     "pkt",
+    "restyle",
     "similarity",
     "spread",
     "store",
+    "style",
     "view",
     "views",
 ]

@@ -11,16 +11,23 @@ names such an assistant, but only its abstract is public.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxcompress.knowledge.losses import cross_entropy, kd
 
-__all__ = ["AssistantLosses", "assistant_losses", "assistant_logits", "blend", "init_assistant"]
+__all__ = [
+    "AssistantLosses",
+    "Params",
+    "assistant_logits",
+    "assistant_losses",
+    "blend",
+    "init_assistant",
+]
 
-Params = dict[str, jax.Array]
+Params: TypeAlias = dict[str, jax.Array]
 
 
 def init_assistant(
