@@ -37,6 +37,7 @@ class Config:
         student_rate: learning rate of fine-tuning.
         batch_size: images per step.
         train_images: how many training images are used; 0 for all.
+        test_images: how many test images are classified; 0 for all.
         statistics_images: training images that BatchNorm statistics are re-estimated on.
         temperature: of distillation.
         seed: of everything random.
@@ -63,6 +64,7 @@ class Config:
     student_rate: float = 0.02
     batch_size: int = 128
     train_images: int = 0
+    test_images: int = 0
     statistics_images: int = 4096
     temperature: float = 4.0
     seed: int = 0

@@ -149,7 +149,10 @@ def finish(
             f"{row.extra['view_ratio']:.3f} of that over images"
         )
     for name, facts in found.items():
-        CONSOLE.print(f"{name}: {facts['seconds']:.0f} s, {facts['device_hours']:.4f} device-hours")
+        CONSOLE.print(
+            f"{name}: {facts['seconds']:.0f} s, {facts['cpu_seconds']:.0f} s of CPU, "
+            f"{facts['device_hours']:.4f} device-hours"
+        )
     total = sum(facts["device_hours"] for facts in found.values())
     CONSOLE.print(f"all stages: {total:.4f} device-hours")
     settings = {**dataclasses.asdict(config), "stages": found}

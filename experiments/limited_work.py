@@ -60,11 +60,13 @@ def prepare(config: Config) -> Task:
     dataset = data.load(config.dataset, config.data_dir)
     if config.weights is not None:
         dataset = dataclasses.replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
-    count = config.train_images or len(dataset.train_labels)
+    train, test = config.train_images or None, config.test_images or None
     dataset = dataclasses.replace(
         dataset,
-        train_images=dataset.train_images[:count],
-        train_labels=dataset.train_labels[:count],
+        train_images=dataset.train_images[:train],
+        train_labels=dataset.train_labels[:train],
+        test_images=dataset.test_images[:test],
+        test_labels=dataset.test_labels[:test],
     )
     module = models.build(config.network, num_classes=dataset.num_classes, **config.network_config)
     shape = (1, *dataset.test_images.shape[1:])

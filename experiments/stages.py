@@ -61,7 +61,8 @@ class Stages:
             work: does it and returns facts for the report, as JSON can hold.
 
         Returns:
-            The facts, and `seconds` (of all attempts that were not killed) and `device_hours`.
+            The facts, and of all attempts that were not killed `seconds`, `device_hours` and, for
+            machines that others share, `cpu_seconds` of this process.
         """
         file = self.workdir / f"stage-{name}.json"
         known = json.loads(file.read_text()) if file.exists() else {}
@@ -69,13 +70,14 @@ class Stages:
             self.console.print(f"[bold]{name}[/bold]: done before, {known['seconds']:.0f} s")
             return known
         self.console.print(f"[bold]{name}[/bold]")
-        started, before, facts = time.perf_counter(), known.get("seconds", 0.0), {}
+        started, begun, facts = time.perf_counter(), time.process_time(), dict[str, Any]()
         try:
             facts = {**work(), "done": True}
         finally:
-            seconds = before + time.perf_counter() - started
+            seconds = known.get("seconds", 0.0) + time.perf_counter() - started
+            busy = known.get("cpu_seconds", 0.0) + time.process_time() - begun
             hours = seconds * jax.device_count() / 3600
-            facts = {**facts, "seconds": seconds, "device_hours": hours}
+            facts |= {"seconds": seconds, "device_hours": hours, "cpu_seconds": busy}
             _write(file, facts)
         return facts
 
