@@ -20,7 +20,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +81,17 @@ class Row:
                 "there; set them as fields of the row"
             )
         return {**{name: getattr(self, name) for name in FIELDS}, **self.extra}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Row:
+        """Return the row that `to_json` gave.
+
+        Example:
+            >>> Row.from_json(Row("student", flops=4, extra={"epochs": 2}).to_json()).extra
+            {'epochs': 2}
+        """
+        own = {name: value[name] for name in FIELDS}
+        return cls(**own, extra={k: x for k, x in value.items() if k not in FIELDS})
 
 
 FIELDS: dict[str, tuple[type, ...]] = {

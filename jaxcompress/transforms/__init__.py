@@ -9,7 +9,13 @@ and `refine` make factors that know the data; `output_covariances` tells which e
 from __future__ import annotations
 
 from jaxcompress.transforms.compression import Compression, chain
-from jaxcompress.transforms.covariance import covariance_root, input_covariances, input_roots
+from jaxcompress.transforms.covariance import (
+    covariance_root,
+    covariances_of,
+    input_covariances,
+    input_moments,
+    input_roots,
+)
 from jaxcompress.transforms.factorize import factorize
 from jaxcompress.transforms.gate import gate, gated, ones
 from jaxcompress.transforms.gradients import (
@@ -31,11 +37,13 @@ __all__ = [
     "NofM",
     "chain",
     "covariance_root",
+    "covariances_of",
     "factorize",
     "from_spec",
     "gate",
     "gated",
     "input_covariances",
+    "input_moments",
     "input_roots",
     "masked",
     "multiplied_out",

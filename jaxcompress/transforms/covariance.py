@@ -23,7 +23,13 @@ from jaxcompress.transforms.factors import to_factors
 from jaxcompress.transforms.observe import observe
 from jaxcompress.transforms.two_ops import first_operation
 
-__all__ = ["covariance_root", "input_covariances", "input_roots"]
+__all__ = [
+    "covariance_root",
+    "covariances_of",
+    "input_covariances",
+    "input_moments",
+    "input_roots",
+]
 
 
 def input_roots(
@@ -107,6 +113,28 @@ def input_covariances(
         >>> input_covariances(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
         [[[4.5, 0.0], [0.0, 0.5]]]
     """
+    return covariances_of(input_moments(graph, apply, variables, batches, forms), centred)
+
+
+def input_moments(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """Return E[(x, 1) (x, 1)^T], `float64[scanned..., groups, rows + 1, rows + 1]`.
+
+    What covariances, centred or not, are made of. The arguments are those of `input_roots`.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.ones((1, 3))}, jnp.array([[3.0], [1.0]])
+        >>> graph = trace(apply, variables, x)
+        >>> input_moments(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
+        [[[5.0, 2.0], [2.0, 1.0]]]
+    """
     check_sites(graph, forms)
     means = jax.jit(lambda own, inputs: _batch_means(graph, apply, own, inputs, forms))
     total: dict[str, np.ndarray] = {}
@@ -117,13 +145,27 @@ def input_covariances(
         count += 1
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
-    return {path: _moments(own / count, centred) for path, own in total.items()}
+    return {path: own / count for path, own in total.items()}
 
 
-def _moments(extended: np.ndarray, centred: bool) -> np.ndarray:
-    """Return the covariance of rows from that of (x, 1)."""
-    own, mean = extended[..., :-1, :-1], extended[..., :-1, -1:]
-    return own - mean @ mean.swapaxes(-1, -2) if centred else own
+def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[str, np.ndarray]:
+    """Return E[x x^T] by path, or, centred, that less E[x] E[x]^T.
+
+    Args:
+        moments: of `input_moments`.
+        centred: see `input_covariances`.
+
+    Example:
+        >>> moments = {"a": np.array([[[5.0, 2.0], [2.0, 1.0]]])}
+        >>> covariances_of(moments, centred=True)["a"].tolist()
+        [[[1.0]]]
+    """
+    found = {}
+    for path, own in moments.items():
+        mean = own[..., :-1, -1:]
+        lost = mean @ mean.swapaxes(-1, -2) if centred else 0.0
+        found[path] = own[..., :-1, :-1] - lost
+    return found
 
 
 def _batch_means(

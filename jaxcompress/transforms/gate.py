@@ -86,7 +86,7 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
         rewriting = Rewriting(
             np.zeros(len(slots), bool),
             rule_of,
-            _multiplier(labelled.labelling, slots, _flat(gates)),
+            _multiplier(labelled.labelling, slots, _arrays(gates)),
             slots > 0,
         )
         leaves, _ = flatten_with_paths(variables)
@@ -115,20 +115,37 @@ def _numbers(graph: Graph, names: Sequence[str]) -> dict[tuple[str, int], np.nda
     return known
 
 
-def _flat(gates: Mapping[str, Any]) -> Any:
-    """Return all gates after a 1, `[1 + channels]`, or `[examples, 1 + channels]`."""
+def _arrays(gates: Mapping[str, Any]) -> list[Any]:
+    """Return the gates, all `[width]` or all `[examples, width]`."""
     arrays = [jnp.asarray(value) for value in gates.values()]
     examples = {len(array) for array in arrays if array.ndim == 2}
     if len(examples) > 1:
         raise ValueError(f"gates of each example must agree on their number, but {examples}")
     if not examples:
-        return jnp.concatenate([jnp.ones(1), *arrays])
-    shape = (examples.pop(),)
-    full = [jnp.broadcast_to(array, (*shape, array.shape[-1])) for array in arrays]
-    return jnp.concatenate([jnp.ones((*shape, 1)), *full], axis=-1)
+        return arrays
+    count = examples.pop()
+    return [jnp.broadcast_to(array, (count, array.shape[-1])) for array in arrays]
 
 
-def _multiplier(labelling: Labelling, slots: np.ndarray, flat: Any) -> Callable[..., Any]:
+def _flat(arrays: Sequence[Any], slots: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return the gates that slots point to, after a 1, and the slots among these.
+
+    Only groups that occur: what a gate does not reach does not depend on it.
+    """
+    starts = np.cumsum([1, *(array.shape[-1] for array in arrays)])
+    owner = np.searchsorted(starts, slots, side="right") - 1
+    found, renumbered = [jnp.ones((*arrays[0].shape[:-1], 1))], np.zeros_like(slots)
+    for number in np.unique(owner[owner >= 0]):
+        inside = owner == number
+        place = sum(array.shape[-1] for array in found)
+        renumbered[inside] = slots[inside] - starts[number] + place
+        found.append(arrays[number])
+    return jnp.concatenate(found, axis=-1), renumbered
+
+
+def _multiplier(
+    labelling: Labelling, slots: np.ndarray, gates: Sequence[Any]
+) -> Callable[..., Any]:
     components = labelling.components()
     example = np.full(components.max(initial=-1) + 1, -1)
     examples = example_labels(labelling)
@@ -150,9 +167,8 @@ def _multiplier(labelling: Labelling, slots: np.ndarray, flat: Any) -> Callable[
                 continue
             place = next((i for i, e in enumerate(found[which]) if e is not None), None)
             rows = None if place is None else found[which][place]
-            factor = _factor(
-                node, node.inputs[which], pair[which], slots[labels], place, rows, flat
-            )
+            flat, own = _flat(gates, slots[labels])
+            factor = _factor(node, node.inputs[which], pair[which], own, place, rows, flat)
             array = array * factor.astype(array.dtype)
         return [array if i == which else other for i, other in enumerate(arrays)]
 

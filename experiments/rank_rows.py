@@ -1,0 +1,192 @@
+"""The rows of `rank_configuration`: ranks compared at one cost, final networks, the lossless one.
+
+To compare, kernels are multiplied out to their original shapes: all run in one compiled program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxcompress as jc
+from experiments import prune, rank_study, rank_tuning, report
+from experiments.measure import Measure, augmented
+from experiments.rank_study import Known
+from jaxcompress import training, transforms
+from jaxcompress.search import ranks
+from jaxcompress.search.ranks import arrays
+
+__all__ = ["Judge", "compare", "final", "lossless"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """How networks are judged.
+
+    Attributes:
+        task: the original network and its data.
+        known: of its sites.
+        key: of the images that statistics are re-estimated on.
+        statistics_images: how many.
+        choice_images: training images that ranks are chosen by.
+        test_images: how many test images a comparison classifies; 0 for all.
+        batch_size: of the re-estimation.
+    """
+
+    task: prune.Task
+    known: Known
+    key: jax.Array
+    statistics_images: int
+    choice_images: int
+    test_images: int
+    batch_size: int
+
+    def accuracy(self, variables: Any, images: Any, labels: Any) -> float:
+        """Return the accuracy of the original function on variables of its shapes."""
+        found = training.evaluate(
+            self.task.apply,
+            variables,
+            images,
+            labels,
+            batch_size=500,
+            mesh=self.task.mesh,
+            preprocess=prune.data.preprocess(self.task.dataset),
+        )
+        return found["accuracy"]
+
+    def test_accuracy(self, variables: Any) -> float:
+        """Return the accuracy on the test images of a comparison."""
+        dataset, count = self.task.dataset, self.count
+        return self.accuracy(variables, dataset.test_images[:count], dataset.test_labels[:count])
+
+    @property
+    def count(self) -> int:
+        """How many test images a comparison classifies."""
+        return self.test_images or len(self.task.dataset.test_labels)
+
+    def choice_accuracy(self, chosen: rank_study.Chosen) -> float:
+        """Return the accuracy at ranks on training images, with factors of the weights alone."""
+        known, dataset, count = self.known, self.task.dataset, self.choice_images
+        at = transforms.truncations(known.graph, self.task.variables, known.forms)
+        return self.accuracy(at(chosen), dataset.train_images[:count], dataset.train_labels[:count])
+
+    def renewed(self, train_apply: Any, variables: Any) -> Any:
+        """Re-estimate BatchNorm statistics on augmented training images."""
+        batches = augmented(
+            self.task.dataset,
+            self.key,
+            count=self.statistics_images,
+            batch_size=self.batch_size,
+            settings=self.task.views,
+        )
+        own = jax.device_put(variables, jax.devices()[0])
+        return training.reestimate(train_apply, own, batches["image"], self.key)
+
+
+def compare(judge: Judge, method: str, fraction: float, kinds: Sequence[str]) -> list[report.Row]:
+    """Judge one method's ranks at one fraction of the FLOPs, with every kind of factors."""
+    task, known, started = judge.task, judge.known, time.perf_counter()
+    budget = jc.Budget(flops=fraction)
+    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy)
+    seconds = time.perf_counter() - started
+    rows = []
+    for factors in kinds:
+        whole = transforms.multiplied_out(
+            *rank_study.factorized(known, task.variables, chosen, factors)
+        )
+        for renewed in (False, True):
+            own = judge.renewed(task.train_apply, whole) if renewed else whole
+            rows.append(
+                report.Row(
+                    f"{method}, {factors}, {fraction:.0%}{', re-estimated' if renewed else ''}",
+                    accuracy=judge.test_accuracy(own),
+                    seconds=seconds,
+                    **rank_study.costs(known, chosen),
+                    extra={
+                        "method": method,
+                        "factors": factors,
+                        "budget": fraction,
+                        "reestimated": renewed,
+                        "enc_ratio": ranks.enc_ratio(known.graph, chosen, known.forms),
+                        "count": judge.count,
+                        "ranks": list(chosen.values()),
+                    },
+                )
+            )
+            prune.say(rows[-1])
+    return rows
+
+
+def final(
+    judge: Judge,
+    measure: Measure,
+    method: str,
+    factors: str,
+    fraction: float,
+    tuning: rank_tuning.Tuning,
+    key: jax.Array,
+) -> list[report.Row]:
+    """Really factorize at one budget, measure on all test images, save, and fine-tune."""
+    task, known, started = judge.task, judge.known, time.perf_counter()
+    budget = jc.Budget(flops=fraction)
+    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy)
+    lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
+    apply, train_apply = lowrank.function(task.apply), lowrank.function(task.train_apply)
+    name, folder = f"{method}, {factors}, {fraction:.0%}, factorized", f"{fraction:.2f}"
+    rows = [measure(name, apply, small, lowrank, time.perf_counter() - started, final=fraction)]
+    prune.say(rows[-1])
+    small = judge.renewed(train_apply, small)
+    seconds = time.perf_counter() - started
+    name = f"{name}, re-estimated"
+    rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
+    prune.say(rows[-1])
+    if tuning.epochs:
+        small = rank_tuning.finetune(task, train_apply, small, tuning, key)
+        seconds = time.perf_counter() - started
+        name, folder = f"{name}, fine-tuned", f"{folder}-finetuned"
+        rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
+        prune.say(rows[-1])
+    return rows
+
+
+def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
+    """Find the smallest network, of ranks by `sensitivity`, that is as accurate as the original.
+
+    Both are judged on the test images of a comparison, as ENC does: the figure says how far the
+    method can go, not what one could have known without labels.
+    """
+    task, known = judge.task, judge.known
+    metric = ranks.error_metric(known.weighted_table)
+
+    def search(budget: jc.Budget) -> np.ndarray:
+        return arrays.optimum(known.weighted_table, metric, budget, cells=10_000).ranks
+
+    def evaluate(chosen: rank_study.Chosen) -> float:
+        made = rank_study.factorized(known, task.variables, chosen, factors)
+        whole = transforms.multiplied_out(*made)
+        return judge.test_accuracy(judge.renewed(task.train_apply, whole))
+
+    baseline, started = judge.test_accuracy(task.variables), time.perf_counter()
+    found = ranks.lossless(known.weighted_table, search, evaluate, baseline, step)
+    if found.ranks is None:
+        return []
+    chosen = known.weighted_table.named(found.ranks)
+    row = report.Row(
+        "lossless",
+        accuracy=max(trial.accuracy for trial in found.trials if trial.ranks is found.ranks),
+        seconds=time.perf_counter() - started,
+        **rank_study.costs(known, chosen),
+        extra={
+            "baseline": baseline,
+            "count": judge.count,
+            "trials": [[trial.share, trial.accuracy] for trial in found.trials],
+            "ranks": list(chosen.values()),
+        },
+    )
+    prune.say(row)
+    return [row]

@@ -1,0 +1,201 @@
+"""What is known of a network's sites before their ranks are chosen; ranks, and factors of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxcompress as jc
+from experiments import prune
+from experiments.measure import augmented
+from jaxcompress import transforms
+from jaxcompress.search import ranks
+from jaxcompress.search.ranks import arrays
+
+__all__ = ["FACTORS", "SEARCHES", "Known", "choose", "costs", "factorized", "learn"]
+
+FACTORS = ("weights", "data", "refined", "weighted")
+"""How factors are made: from the kernel; from its inputs, too; then refined on full patches; and,
+last, with outputs weighted by how much they matter, for statistics that are re-estimated."""
+
+Chosen = dict[str, int | None]
+Search = Callable[[ranks.SiteTable, jc.Budget], np.ndarray]
+
+SEARCHES: dict[str, Search] = {
+    "uniform": arrays.uniform,
+    "energy_threshold": arrays.energy_threshold,
+    "evbmf": arrays.evbmf_scaled,
+    "enc_map": lambda table, own: arrays.enc_map(table, arrays.energy_metric(table), own),
+    "enc_model": lambda table, own: arrays.enc_model(table, own, arrays.energy_metric(table)),
+    "optimum": lambda table, own: arrays.optimum(table, arrays.energy_metric(table), own).ranks,
+}
+"""Methods that need the weights alone; `enc_inf` and `sensitivity` need images, too."""
+
+
+class Known(NamedTuple):
+    """What the methods know of the sites.
+
+    Attributes:
+        graph: of the network.
+        forms: of its sites.
+        table: with the spectra of the kernels.
+        inputs: of the sites, not centred: for networks as they are.
+        centred: the inputs' deviations from their means: for re-estimated networks.
+        outputs: G of the sites, with a ridge.
+        output_roots: of the same.
+        weighted_table: with the spectra of the `weighted` factors.
+        seconds: what each part took.
+    """
+
+    graph: jc.Graph
+    forms: dict[str, str]
+    table: ranks.SiteTable
+    inputs: Inputs
+    centred: Inputs
+    outputs: Mapping[str, Any]
+    output_roots: Mapping[str, Any]
+    weighted_table: ranks.SiteTable
+    seconds: dict[str, float]
+
+
+class Inputs(NamedTuple):
+    """Covariances of the sites' inputs.
+
+    Attributes:
+        roots: of the rows of each site's matrix.
+        patches: of full patches.
+    """
+
+    roots: Mapping[str, Any]
+    patches: Mapping[str, Any]
+
+
+RIDGE = 0.1
+
+
+def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder: Path) -> Known:
+    """Decompose all kernels, and look at what the sites are given and how much they matter.
+
+    Args:
+        task: the network and its data.
+        key: of the choice of images and of their augmentation.
+        images: training images for the covariances and the gradients.
+        batch_size: images at once.
+        folder: what images told is kept here for the next run.
+    """
+    apply, variables, seconds = task.apply, task.variables, dict[str, float]()
+    graph = jc.trace(apply, variables, prune.image_shape(task.dataset))
+    forms = ranks.convolution_sites(graph)
+    seen = augmented(task.dataset, key, count=images, batch_size=batch_size, settings=task.views)[
+        "image"
+    ]
+
+    def timed(name: str, make: Callable[[], Any], *keep: Path) -> Any:
+        started = time.perf_counter()
+        made = _kept(keep[0], make) if keep else make()
+        seconds[name] = time.perf_counter() - started
+        return made
+
+    moments = functools.partial(transforms.input_moments, graph, apply, variables, seen)
+    full = {path: "channel" for path in forms}
+    rows = timed("covariances of rows", lambda: moments(forms), folder / "rows.npz")
+    patches = timed("covariances of patches", lambda: moments(full), folder / "patches.npz")
+    gradients = functools.partial(transforms.output_covariances, graph, _centred(apply), variables)
+    outputs = timed("gradients", lambda: gradients(seen, list(forms), key), folder / "outputs.npz")
+    inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
+    weights = transforms.output_roots(graph, outputs, forms, RIDGE)
+    table = functools.partial(ranks.network_table, graph, variables, forms)
+    return Known(
+        graph,
+        forms,
+        timed("svd", table),
+        inputs,
+        centred,
+        {path: _with_ridge(own) for path, own in outputs.items()},
+        weights,
+        timed("svd with data", lambda: table(centred.roots, weights)),
+        seconds,
+    )
+
+
+def _inputs(rows: Mapping[str, Any], patches: Mapping[str, Any], is_centred: bool) -> Inputs:
+    own = transforms.covariances_of(rows, is_centred)
+    roots = {path: transforms.covariance_root(covariance) for path, covariance in own.items()}
+    return Inputs(roots, transforms.covariances_of(patches, is_centred))
+
+
+def _with_ridge(covariance: Any) -> np.ndarray:
+    root = transforms.covariance_root(covariance, RIDGE)
+    return root @ root.swapaxes(-1, -2)
+
+
+def _centred(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the logits without what is added to all of an example's, which changes nothing."""
+
+    def centred(variables: Any, images: Any) -> jax.Array:
+        logits = apply(variables, images)
+        return logits - logits.mean(-1, keepdims=True)
+
+    return centred
+
+
+def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a file holds, or make it and write the file, whole or not at all."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{os.getpid()}-{file.name}")
+        np.savez(partial, **{path.replace("/", "|"): own for path, own in make().items()})
+        os.replace(partial, file)
+    with np.load(file) as found:
+        return {path.replace("|", "/"): found[path] for path in found.files}
+
+
+def choose(
+    known: Known, method: str, budget: jc.Budget, evaluate: Callable[[Chosen], float]
+) -> Chosen:
+    """Return the ranks of a method.
+
+    Args:
+        known: of the sites.
+        method: of `SEARCHES`, `enc_inf` or `sensitivity`.
+        budget: that the ranks hold.
+        evaluate: accuracy at ranks, on training images; only `enc_inf` asks for it.
+    """
+    if method == "sensitivity":
+        table = known.weighted_table
+        found = arrays.optimum(table, ranks.error_metric(table), budget, cells=10_000)
+        return table.named(found.ranks)
+    if method == "enc_inf":
+        energy = arrays.energy_metric(known.table)
+        return known.table.named(arrays.enc_inf(known.table, budget, evaluate, energy).ranks)
+    return known.table.named(SEARCHES[method](known.table, budget))
+
+
+def factorized(
+    known: Known, variables: Any, chosen: Chosen, factors: str
+) -> tuple[jc.Compression, Any]:
+    """Return the compression at ranks, and its variables with one of `FACTORS`."""
+    inputs = known.centred if factors == "weighted" else known.inputs
+    roots = None if factors == "weights" else inputs.roots
+    output_roots = known.output_roots if factors == "weighted" else None
+    lowrank = jc.factorize(known.graph, chosen, known.forms, roots, output_roots)
+    small = lowrank.variables(variables)
+    if factors in ("refined", "weighted"):
+        outputs = known.outputs if factors == "weighted" else None
+        small = transforms.refine(lowrank, variables, small, inputs.patches, outputs, rounds=3)
+    return lowrank, small
+
+
+def costs(known: Known, chosen: Chosen) -> dict[str, Any]:
+    """Return the counted FLOPs and parameters at ranks, as fields of a row."""
+    table = known.table
+    pairs = zip(table.names, table.neutral, strict=True)
+    own = np.asarray([neutral if chosen[path] is None else chosen[path] for path, neutral in pairs])
+    return {"flops": float(table.cost("flops", own)), "num_params": int(table.cost("params", own))}
