@@ -4,21 +4,24 @@
 
 ResNet-20 at batch 128 with SGD, momentum and weight decay. The steps take turns, so that a busy
 machine slows all alike; the ratio is the median over rounds. The masked steps are measured between
-two events of the schedule, and at an event, where masks are chosen anew. On two shared cores of a
-server CPU: 1.006 and 1.049.
+two events of the schedule, and at an event, where masks are chosen anew. Writes
+`benchmarks/results/masked_step.json`.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.environment import describe
 from jaxcompress import models
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.search import masks
@@ -84,10 +87,14 @@ class _Run:
 
 
 def main() -> None:
-    """Print the ratios."""
-    for name, value in masked_step_ratios().items():
+    """Print the ratios and write them down."""
+    found = masked_step_ratios()
+    for name, value in found.items():
         print(f"{name}: {value:.4f} s" if name == "dense" else f"{name}: {value:.3f} x dense")
-    print(f"on {jax.devices()[0].device_kind}, jax {jax.__version__}")
+    content = {"network": "resnet20", "batch_size": 128, **found, "environment": describe()}
+    path = Path(__file__).parent / "results" / "masked_step.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from experiments import slimnets
-from experiments.slimnets_rows import PRESETS, RECIPES, Recipe, with_starts
+from experiments import slimnets, slimnets_table
+from experiments.report import Row
+from experiments.slimnets_network import Made, Task, dense_params, folded
+from experiments.slimnets_presets import PRESETS, recipes_of
+from experiments.slimnets_rows import RECIPES, Recipe, needed, with_starts
+from experiments.slimnets_training import objective, schedule_of, sparsity_for
 from jaxcompress import models, parallel
+from jaxcompress.artifact import Encoding
+from jaxcompress.search import masks
 
 
 def test_every_row_of_the_paper_is_there_and_can_be_made() -> None:
@@ -21,10 +27,12 @@ def test_every_row_of_the_paper_is_there_and_can_be_made() -> None:
     assert sorted(order) == sorted(RECIPES)
     reported = [recipe for recipe in RECIPES.values() if recipe.paper is not None]
     assert len(reported) == 1 + 1 + 6 + 12 + 3
-    for name, recipe in RECIPES.items():
-        models.build(recipe.network)
-        needed = [n for n in (recipe.start, "teacher" if recipe.distils else None) if n]
-        assert all(order.index(other) < order.index(name) for other in needed)
+    for preset in PRESETS.values():
+        recipes = recipes_of(preset)
+        order = with_starts(tuple(recipes), recipes)
+        for name, recipe in recipes.items():
+            models.build(recipe.network, **preset.configs.get(recipe.network, {}))
+            assert all(order.index(other) < order.index(name) for other in needed(recipe))
     with pytest.raises(ValueError, match="rows are teacher.*not \\['kd'\\]"):
         with_starts(["kd"])
 
@@ -32,14 +40,14 @@ def test_every_row_of_the_paper_is_there_and_can_be_made() -> None:
 def test_the_paper_preset_prunes_for_100_000_steps() -> None:
     preset = PRESETS["paper"]
     steps = preset.prune_epochs * (50_000 // preset.prune_batch_size)
-    schedule = slimnets.schedule_of(RECIPES["gradual-0.75"], steps)
+    schedule = schedule_of(RECIPES["gradual-0.75"], 0.75, steps)
     assert (steps, schedule.end, schedule.every, len(schedule.levels)) == (
         100_000,
         50_000,
         500,
         101,
     )
-    assert slimnets.schedule_of(RECIPES["one-shot-0.75"], steps).levels == (0.75,)
+    assert schedule_of(RECIPES["one-shot-0.75"], 0.75, steps).levels == (0.75,)
 
 
 def test_the_loss_is_that_of_the_papers_code() -> None:
@@ -47,12 +55,11 @@ def test_the_loss_is_that_of_the_papers_code() -> None:
     student, teacher = (jnp.asarray(random.normal(size=(6, 10)), jnp.float32) for _ in range(2))
     labels = jnp.arange(6)
     echo = lambda variables, images, key=None: (images, {})  # noqa: E731
-    made = slimnets.Made(("nin", {}), lambda v, x: x, echo, {}, jc.chain())
-    online = slimnets.Made(("nin", {}), lambda v, x: teacher, echo, {}, jc.chain())
-    task = slimnets.Task(
-        PRESETS["paper"], slimnets.load(PRESETS["smoke"], None), None, Path(), seed=0
-    )
-    loss, _, _ = slimnets.objective(made, online, task)
+    made = Made(("nin", {}), lambda v, x: x, echo, {}, jc.chain())
+    online = Made(("nin", {}), lambda v, x: teacher, echo, {}, jc.chain())
+    dataset = slimnets.load(PRESETS["smoke"], None)
+    task = Task(PRESETS["paper"], RECIPES, dataset, parallel.mesh(), Path(), seed=0)
+    loss, _, _ = objective(made, online, task)
     value, _ = loss({"student": {}, "teacher": {}}, {"image": student, "label": labels}, None)
     # nn.KLDivLoss()(log_softmax(s / T), softmax(t / T)) * (T * T * 2 * alpha) + CE * (1 - alpha),
     # averaged over all elements.
@@ -62,28 +69,100 @@ def test_the_loss_is_that_of_the_papers_code() -> None:
     assert float(value) == pytest.approx(float(divergence * 400 * 1.4 + entropy * 0.3), rel=1e-5)
 
 
-def test_a_row_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folded_batch_norm_changes_nothing() -> None:
+    random = np.random.default_rng(0)
+    normed, plain = (models.build(name, width=2) for name in ("vgg19_bn", "vgg19"))
+    shape = (4, 32, 32, 3)
+    variables = models.initialize(normed, jax.random.key(0), shape)
+    leaves, treedef = jax.tree.flatten(variables)
+    drawn = [leaf + 0.2 * np.abs(random.normal(size=leaf.shape)) for leaf in leaves]
+    variables = jax.tree.map(jnp.float32, jax.tree.unflatten(treedef, drawn))
+    images = jnp.asarray(random.normal(size=shape), jnp.float32)
+    expected = models.evaluation(normed)(variables, images)
+    found = folded(variables)
+    shapes = models.initialize(plain, jax.random.key(0), shape)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, shapes)
+    np.testing.assert_allclose(models.evaluation(plain)(found, images), expected, rtol=1e-4)
+    assert float(jnp.abs(expected).max()) > 1e-2 and float(jnp.std(expected, axis=0).max()) > 0
+
+
+def test_170_times_fewer_parameters_and_bytes_at_the_papers_widths(tmp_path: Path) -> None:
+    """What masks leave of the full NIN, biases counted, and what that takes on disk."""
+    dense = 20_554_826
+    module = models.build("nin")
+    variables = models.initialize(module, jax.random.key(0), (1, 32, 32, 3))
+    variables = jax.tree.map(lambda leaf: leaf + (leaf.ndim == 1), variables)
+    sparsity = sparsity_for(variables, int(dense / 170))
+    assert 0.875 < sparsity < 0.88
+    for scope in ("erk", "global"):
+        made = jc.sparsify(variables, masks.make_masks(variables, sparsity, scope=scope))
+        small = made.variables(variables)
+        count = sum(int((leaf != 0).sum()) for leaf in jax.tree.leaves(small))
+        assert count == int(dense / 170) and dense / count >= 170
+    jc.save(tmp_path, made, small, network=("nin", {}), encoding=Encoding("int8"))
+    assert 4 * dense / jc.artifact.num_bytes(tmp_path) > 400
+    with pytest.raises(ValueError, match="1418 of 1000 are biases"):
+        sparsity_for(variables, 1000)
+
+
+def test_a_row_is_made_once_and_kept(tmp_path: Path) -> None:
     tiny = dataclasses.replace(
         PRESETS["smoke"], train_images=64, prune_batch_size=32, batch_size=32,
-        widths={"nin": {"width": 6}},
+        configs={"nin": {"width": 6}},
     )  # fmt: skip
     recipes = {
         "nin": Recipe("nin"),
-        "pruned": Recipe("nin", 0.5, "nin", sparsity=0.75, gradual=True, values="int8"),
+        "pruned": Recipe("nin", 0.5, start="nin", sparsity=0.75, gradual=True, values="int8"),
+        "small": Recipe("nin", start="nin", fewer=100.0, scope="erk"),
         "teacher": RECIPES["teacher"],
     }
-    monkeypatch.setattr(slimnets, "RECIPES", recipes)
-    dataset = slimnets.load(tiny, None)
-    task = slimnets.Task(tiny, dataset, parallel.mesh(), tmp_path, seed=0)
-    for name in ("nin", "pruned"):
+    task = Task(tiny, recipes, slimnets.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
+    found = {}
+    for name in ("nin", "pruned", "small"):
         assert slimnets.finished(name, task) is None
-        row = slimnets.make(name, task)
-        assert slimnets.finished(name, task) == row
-    dense = slimnets.finished("nin", task)
-    assert dense is not None and row["num_params"] == dense["num_params"]
+        found[name] = [slimnets.make(name, task)]
+        assert slimnets.finished(name, task) == found[name][0]
+    (dense,), (row,), (small,) = found.values()
+    assert row["num_params"] == dense["num_params"]
     assert row["num_nonzero"] < 0.35 * dense["num_nonzero"]
+    assert small["num_nonzero"] <= dense_params(task) / 100
     summary = jc.artifact.inspect(tmp_path / "pruned")
     assert summary["bytes"] == row["bytes"] and summary["kinds"] == ["sparsify"]
-    averaged = slimnets.averaged("pruned", [row, {**row, "accuracy": 1.0}], dense=10_000)
-    assert averaged.extra["seeds"] == 2 and averaged.extra["paper_accuracy"] == 0.5
-    slimnets.show([averaged])
+
+
+def test_a_row_continues_what_another_removed(tmp_path: Path) -> None:
+    tiny = dataclasses.replace(
+        PRESETS["smoke"], train_images=96, batch_size=32, episodes=1, configs={"nin": {"width": 6}}
+    )
+    recipes = {
+        "gated": Recipe("nin", flops=0.5),
+        "pruned": Recipe("nin", start="gated", sparsity=0.5),
+    }
+    tiny = dataclasses.replace(tiny, prune_batch_size=32)
+    task = Task(tiny, recipes, slimnets.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
+    rows = [slimnets.make(name, task) for name in recipes]
+    assert jc.artifact.inspect(tmp_path / "pruned")["kinds"] == ["shrink", "sparsify"]
+    assert rows[0]["num_params"] == rows[1]["num_params"] < dense_params(task)
+    assert rows[1]["num_nonzero"] < 0.6 * rows[0]["num_nonzero"]
+
+
+def test_the_table_sets_rows_beside_the_papers() -> None:
+    one = {
+        "seed": 0, "accuracy": 0.5, "num_params": 100, "num_nonzero": 100, "flops": 1, "bytes": 400,
+        "seconds": 1.0, "cpu_seconds": 1.0, "environment": {"commit": "a"},
+    }  # fmt: skip
+    small = {**one, "accuracy": 0.49, "num_nonzero": 1, "bytes": 4}
+    found = {
+        "teacher": [one, {**one, "seed": 1, "accuracy": 0.4}],
+        "kd-nin": [small, {**small, "seed": 1, "accuracy": 0.36}],
+        "nin": [],
+    }
+    teacher, student = slimnets_table.averaged(found, RECIPES, dense=200)
+    assert isinstance(teacher, Row) and teacher.extra["relative_accuracy"] == 1
+    assert teacher.accuracy == pytest.approx(0.45)
+    assert student.extra["relative_accuracy"] == pytest.approx((0.98 + 0.9) / 2)
+    assert student.extra["fewer_params"] == student.extra["fewer_bytes"] == 200
+    text = slimnets_table.markdown([teacher, student])
+    assert "| kd-nin | 90.57% | 98.0% | 20.7 | 42.50% ± 9.19 | 94.0% |" in text
+    assert text.endswith("kd-nin: 94.0 % at 200.0x and 200.0x. Missed by 2.0 points.\n")
+    assert "No row is that small" in slimnets_table.goal([teacher])

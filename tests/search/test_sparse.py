@@ -150,6 +150,24 @@ def test_two_of_four_lands_and_is_checked() -> None:
         masks.masks_of(optax.sgd(0.1).init(fresh()))
 
 
+@pytest.mark.parametrize("score", [masks.magnitude, masks.movement])
+def test_exempt_and_protected_leaves_are_scalars_and_nothing_is_none(score: Any) -> None:
+    tx = masks.sparse(OPTIMIZERS["decay"], one_shot(0.5), score=score, protect=["*second/*"])
+    params = fresh()["params"]
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(params, state, params)
+        for tree in (state.masks, state.movement):
+            assert jax.tree.structure(tree) == jax.tree.structure(params)
+        assert None not in jax.tree.leaves(state, is_leaf=lambda node: node is None)
+    ranks = jax.tree.map(jnp.ndim, state.masks)
+    assert ranks == {"first": {"kernel": 2, "bias": 0}, "second": {"kernel": 0, "bias": 0}}
+    assert list(masks.masks_of(state)) == ["first/kernel"]
+    assert jax.tree.leaves(state.masks["second"]) == [True, True]
+    with pytest.raises(ValueError, match="match none"):
+        masks.sparse(optax.sgd(0.1), one_shot(0.5), protect=["*/third/*"]).init(params)
+
+
 def test_trees_and_flat_params_give_the_same() -> None:
     tx = masks.sparse(OPTIMIZERS["adamw"], one_shot(0.5))
     params = fresh()["params"]

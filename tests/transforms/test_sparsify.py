@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -126,6 +128,71 @@ def test_chains_come_back_from_disk(name: str, tmp_path: Any) -> None:
             function, loaded = jc.load(tmp_path, apply, like)
             same(loaded, small)
             same(function(loaded, ROWS), both.function(apply)(small, ROWS))
+
+
+def test_sparsifying_twice_is_sparsifying_once() -> None:
+    variables = variables_of()
+    first, both = (masks.make_masks(variables, share) for share in (0.5, 0.75))
+    second = {path: mask | ~first[path] for path, mask in both.items()}
+    once, twice = sparsify(variables, both), sparsify(variables, first)
+    twice = jc.chain(twice, sparsify(twice.variables(variables), second))
+    same(twice.variables(variables), once.variables(variables))
+    same(once.variables(once.variables(variables)), once.variables(variables))
+
+
+def test_vmap_over_masks_is_a_loop_and_compiles_once() -> None:
+    variables = variables_of()
+    candidates = [masks.make_masks(variables, share) for share in (0.25, 0.5, 0.75)]
+    stacked = jax.tree.map(lambda *own: jnp.stack(own), *candidates)
+    run = jax.jit(lambda own: apply(jc.transforms.masked(variables, own), ROWS))
+    expected = jnp.stack([run(own) for own in candidates])
+    assert run._cache_size() == 1 and float(jnp.abs(expected[0] - expected[2]).max()) > 1e-3
+    np.testing.assert_allclose(jax.vmap(run)(stacked), expected, rtol=1e-5, atol=1e-6)
+
+
+FRESH = """
+import sys, numpy as np
+from jaxcompress.artifact import load
+function, variables = load(sys.argv[1])
+np.save(sys.argv[1] + "/logits.npy", function(variables, np.load(sys.argv[1] + "/images.npy")))
+"""
+
+
+def test_shrunk_factorized_and_sparsified_is_one_artifact_in_a_fresh_process(
+    tmp_path: Any,
+) -> None:
+    module = models.build("nin", width=12)
+    images = np.random.default_rng(2).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    variables = models.initialize(module, jax.random.key(0), images.shape)
+    both, function = jc.chain(), models.evaluation(module)
+    for change in (_halved, _factorized, _pruned):
+        step = change(function, variables, images)
+        both, function = jc.chain(both, step), step.function(function)
+        variables = step.variables(variables)
+    jc.save(tmp_path, both, variables, network=("nin", {"width": 12}))
+    summary = jc.artifact.inspect(tmp_path)
+    assert summary["kinds"] == ["shrink", "factorize", "sparsify"]
+    assert from_spec(summary["spec"]).spec == both.spec
+    assert summary["nonzero"] < 0.6 * summary["params"] < 0.6 * summary["original_params"]
+    np.save(tmp_path / "images.npy", images)
+    subprocess.run([sys.executable, "-c", FRESH, str(tmp_path)], check=True)
+    logits = np.load(tmp_path / "logits.npy")
+    assert logits.tobytes() == np.asarray(function(variables, images)).tobytes()
+    assert np.ptp(logits) > 0
+
+
+def _halved(function: Any, variables: Any, images: Any) -> jc.Compression:
+    graph = jc.trace(function, variables, images)
+    return jc.shrink(graph, {name: np.arange(g.width) % 2 == 0 for name, g in graph.groups.items()})
+
+
+def _factorized(function: Any, variables: Any, images: Any) -> jc.Compression:
+    path = "params/stage2_conv1/kernel"
+    return jc.factorize(jc.trace(function, variables, images), {path: 2}, {path: "spatial"})
+
+
+def _pruned(function: Any, variables: Any, images: Any) -> jc.Compression:
+    return half(variables)
 
 
 def test_the_optimizer_state_is_masked() -> None:
