@@ -41,9 +41,9 @@ def teacher(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
     return {"logits": flat @ variables["kernel"], "block/0": images.astype(jnp.float32)}
 
 
-def write_toy(folder: str | Path, devices: int = 1, **options: Any) -> Manifest:
-    """Write the store of the toy teacher."""
-    mesh = parallel.mesh(jax.devices()[:devices])
+def write_toy(folder: str | Path, devices: int | None = 1, **options: Any) -> Manifest:
+    """Write the store of the toy teacher, on this many devices; None for the default of `write`."""
+    mesh = None if devices is None else parallel.mesh(jax.devices()[:devices])
     settings: dict[str, Any] = {"storage": STORAGE, "batch_size": 8, "about": ABOUT, **options}
     return write(folder, teacher, VARIABLES, SOURCE, mesh=mesh, **settings)
 
