@@ -8,6 +8,7 @@ and `refine` make factors that know the data; `output_covariances` tells which e
 
 from __future__ import annotations
 
+from jaxcompress.transforms.compensate import compensate
 from jaxcompress.transforms.compression import Compression, chain
 from jaxcompress.transforms.covariance import (
     covariance_root,
@@ -36,6 +37,7 @@ __all__ = [
     "Compression",
     "NofM",
     "chain",
+    "compensate",
     "covariance_root",
     "covariances_of",
     "factorize",

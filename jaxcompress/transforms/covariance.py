@@ -19,9 +19,8 @@ import numpy as np
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.transforms.check import check_sites
-from jaxcompress.transforms.factors import to_factors
 from jaxcompress.transforms.observe import observe
-from jaxcompress.transforms.two_ops import first_operation
+from jaxcompress.transforms.site_inputs import extended_rows, over_uses
 
 __all__ = [
     "covariance_root",
@@ -162,8 +161,7 @@ def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[st
     """
     found = {}
     for path, own in moments.items():
-        mean = own[..., :-1, -1:]
-        lost = mean @ mean.swapaxes(-1, -2) if centred else 0.0
+        lost = own[..., :-1, -1:] @ own[..., -1:, :-1] if centred else 0.0
         found[path] = own[..., :-1, :-1] - lost
     return found
 
@@ -174,39 +172,9 @@ def _batch_means(
     found: dict[str, list[Any]] = {path: [] for path in forms}
 
     def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
-        found[path].append(_row_mean(graph, node, arrays, position, path, forms[path]))
+        rows = extended_rows(graph, node, arrays, position, path, forms[path])
+        product = jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest")
+        found[path].append(product / len(rows))
 
     observe(apply, variables, inputs, forms, look)
-    return {path: _put_together(graph, path, means) for path, means in found.items()}
-
-
-def _put_together(graph: Graph, path: str, means: Sequence[Any]) -> Any:
-    """Stack what was seen in the steps of scans; average what was seen in several uses."""
-    site = graph.sites[path]
-    lengths = site.shape[: sum(name == "slice" for name, _ in site.steps)]
-    if lengths and site.uses > 1:
-        raise ValueError(
-            f"a scanned kernel has one covariance per step, but {path} is used {site.uses} times; "
-            "leave it out of `forms`"
-        )
-    stacked = jnp.stack(means)
-    return stacked.reshape(-1, *lengths, *stacked.shape[1:]).mean(0)
-
-
-def _row_mean(
-    graph: Graph, node: Node, arrays: Sequence[Any], position: int, path: str, name: str
-) -> Any:
-    """Return the mean of (x, 1) (x, 1)^T, `[groups, rows + 1, rows + 1]`."""
-    form, layout = graph.sites[path].form(name), graph.sites[path].layout
-    kernel, other = arrays[position], arrays[1 - position]
-    eye = jnp.broadcast_to(jnp.eye(form.rows, dtype=kernel.dtype), (form.groups, *[form.rows] * 2))
-    # The first operation by identity gives x. Only the left factor is wanted; the right one needs
-    # the right number of entries.
-    right = jnp.zeros((form.groups, form.rows, form.columns), kernel.dtype)
-    factor, _ = to_factors(eye, right, kernel.shape, name, layout)
-    seen = first_operation(node, other, factor, position, name)
-    if name != "dense":
-        seen = jnp.moveaxis(seen, node.equation.params["dimension_numbers"].out_spec[1], -1)
-    rows = seen.reshape(-1, form.groups, form.rows).astype(jnp.float32)
-    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
-    return jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest") / len(rows)
+    return {path: over_uses(graph, path, means) for path, means in found.items()}
