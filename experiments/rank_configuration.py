@@ -50,14 +50,15 @@ class Config:
         dataset: name of the data set.
         flops: fractions of the network's FLOPs, each a budget.
         methods: of `rank_study.SEARCHES`, `enc_inf` and `sensitivity`.
-        factors: of `rank_study.FACTORS`; only the first and the last of them at fractions that are
-            not `final`.
+        factors: of `rank_study.FACTORS`.
         final: fractions at which `final_method` is really factorized and saved.
         final_method: whose ranks these are.
         final_factors: how their factors are made.
+        sweeps: how often the final factors are fitted to the inputs that they themselves cause.
         lossless: step of the search for the smallest network as accurate as the original; 0: none.
         covariance_images: for the data-aware factors and the gradients.
         choice_images: that `enc_inf` judges by.
+        fitting_images: of each sweep.
         statistics_images: that BatchNorm statistics are re-estimated on, augmented.
         test_images: how many test images the comparison classifies; 0 for all. The dense and the
             final networks always see all.
@@ -77,9 +78,11 @@ class Config:
     final: tuple[float, ...] = (0.4, 0.5)
     final_method: str = "sensitivity"
     final_factors: str = "weighted"
+    sweeps: int = 3
     lossless: float = 0.0
     covariance_images: int = 1024
     choice_images: int = 512
+    fitting_images: int = 256
     statistics_images: int = 2048
     test_images: int = 0
     tuning: rank_tuning.Tuning = rank_tuning.Tuning()
@@ -95,6 +98,7 @@ DIGITS = Config(
     methods=("uniform", "enc_map", "sensitivity"),
     factors=("weights", "weighted"),
     final=(0.3,),
+    sweeps=1,
     covariance_images=512,
     choice_images=128,
     statistics_images=1024,
@@ -125,6 +129,7 @@ def main(config: Config) -> list[report.Row]:
         keys[1],
         config.statistics_images,
         config.choice_images,
+        config.fitting_images,
         config.test_images,
         config.batch_size,
     )
@@ -172,7 +177,6 @@ def plan(
 ) -> dict[str, Callable[[], list[report.Row]]]:
     """Return the stages by name; each makes some rows."""
     task, made = judge.task, {}
-    ends = tuple(dict.fromkeys((config.factors[0], config.factors[-1])))
 
     def dense() -> list[report.Row]:
         row = measure("dense", task.apply, task.variables, jc.chain(), 0.0, folder="dense")
@@ -183,11 +187,18 @@ def plan(
     for fraction in config.flops:
         for method in config.methods:
             made[f"{method}-{fraction:.2f}"] = lambda m=method, f=fraction: rank_rows.compare(
-                judge, m, f, config.factors if f in config.final else ends
+                judge, m, f, config.factors
             )
     for fraction in config.final:
         made[f"final-{fraction:.2f}"] = lambda f=fraction: rank_rows.final(
-            judge, measure, config.final_method, config.final_factors, f, config.tuning, key
+            judge,
+            measure,
+            config.final_method,
+            config.final_factors,
+            f,
+            config.sweeps,
+            config.tuning,
+            key,
         )
     if config.lossless:
         made["lossless"] = lambda: rank_rows.lossless(judge, config.final_factors, config.lossless)

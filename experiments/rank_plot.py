@@ -1,14 +1,32 @@
-"""Accuracy against FLOPs, as a picture: one panel per kind of factors, one curve per method."""
+"""Accuracy against FLOPs, as a picture: one panel per kind of factors, one curve per method.
+
+python -m experiments.rank_plot --reports report.json other.json --picture curves.png
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from experiments.report import Row
 
-__all__ = ["plot"]
+__all__ = ["main", "plot"]
+
+
+def main(reports: tuple[Path, ...], picture: Path) -> None:
+    """Draw what several reports of `rank_configuration` compared.
+
+    Args:
+        reports: of one network, the first with its dense row.
+        picture: where it goes.
+    """
+    found = [json.loads(path.read_text())["rows"] for path in reports]
+    rows = [Row.from_json(row) for own in found for row in own]
+    plot(picture, rows)
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
@@ -47,3 +65,7 @@ def _panel(axes: Any, rows: Sequence[Row], dense: Row) -> None:
             y = [100 * (row.accuracy or 0) for row in own]
             label = method if renewed else None
             axes.plot(x, y, style, color=f"C{number}", label=label, markersize=3)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

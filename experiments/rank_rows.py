@@ -34,6 +34,7 @@ class Judge:
         key: of the images that statistics are re-estimated on.
         statistics_images: how many.
         choice_images: training images that ranks are chosen by.
+        fitting_images: training images of each sweep of `compensated`.
         test_images: how many test images a comparison classifies; 0 for all.
         batch_size: of the re-estimation.
     """
@@ -43,6 +44,7 @@ class Judge:
     key: jax.Array
     statistics_images: int
     choice_images: int
+    fitting_images: int
     test_images: int
     batch_size: int
 
@@ -128,6 +130,7 @@ def final(
     method: str,
     factors: str,
     fraction: float,
+    sweeps: int,
     tuning: rank_tuning.Tuning,
     key: jax.Array,
 ) -> list[report.Row]:
@@ -145,6 +148,14 @@ def final(
     name = f"{name}, re-estimated"
     rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
     prune.say(rows[-1])
+    for sweep in range(sweeps):
+        small = compensated(judge, lowrank, small, sweep)
+    if sweeps:
+        small = judge.renewed(train_apply, small)
+        seconds = time.perf_counter() - started
+        name, folder = f"{name}, compensated", f"{folder}-compensated"
+        rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
+        prune.say(rows[-1])
     if tuning.epochs:
         small = rank_tuning.finetune(task, train_apply, small, tuning, key)
         seconds = time.perf_counter() - started
@@ -152,6 +163,18 @@ def final(
         rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
         prune.say(rows[-1])
     return rows
+
+
+def compensated(judge: Judge, lowrank: jc.Compression, small: Any, sweep: int) -> Any:
+    """Fit all factors anew to the inputs that the factorized network has."""
+    whole = judge.renewed(judge.task.train_apply, transforms.multiplied_out(lowrank, small))
+    # Small batches: the patches of all sites are held at once.
+    key = jax.random.fold_in(judge.key, sweep)
+    settings = judge.task.views
+    images = augmented(
+        judge.task.dataset, key, count=judge.fitting_images, batch_size=32, settings=settings
+    )
+    return rank_study.compensated(judge.known, judge.task, lowrank, small, whole, images["image"])
 
 
 def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:

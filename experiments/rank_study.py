@@ -19,7 +19,7 @@ from jaxcompress import transforms
 from jaxcompress.search import ranks
 from jaxcompress.search.ranks import arrays
 
-__all__ = ["FACTORS", "SEARCHES", "Known", "choose", "costs", "factorized", "learn"]
+__all__ = ["FACTORS", "SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
 FACTORS = ("weights", "data", "refined", "weighted")
 """How factors are made: from the kernel; from its inputs, too; then refined on full patches; and,
@@ -191,6 +191,26 @@ def factorized(
         outputs = known.outputs if factors == "weighted" else None
         small = transforms.refine(lowrank, variables, small, inputs.patches, outputs, rounds=3)
     return lowrank, small
+
+
+def compensated(
+    known: Known, task: prune.Task, lowrank: jc.Compression, small: Any, whole: Any, images: Any
+) -> Any:
+    """Return factors that make up for what the changed network before them has lost.
+
+    Args:
+        known: of the sites.
+        task: the original network.
+        lowrank: of `factorized`, "weighted".
+        small: its variables.
+        whole: the same multiplied out, with BatchNorm re-estimated.
+        images: training images `[steps, batch, ...]`.
+    """
+    full = {path: "channel" for path in lowrank.spec["sites"]}
+    targets, patches = transforms.compensate(
+        known.graph, task.apply, task.variables, whole, images, full, centred=True
+    )
+    return transforms.refine(lowrank, targets, small, patches, known.outputs, rounds=3)
 
 
 def costs(known: Known, chosen: Chosen) -> dict[str, Any]:
