@@ -30,7 +30,7 @@ import tyro
 import jaxcompress as jc
 from benchmarks.importance_methods import METHODS, Keep
 from benchmarks.importance_rows import Row, Rows, table
-from benchmarks.importance_task import Measure, Task, load_task
+from benchmarks.importance_task import Form, Measure, Task, load_task
 from experiments.environment import describe
 
 __all__ = ["Config", "main"]
@@ -59,6 +59,7 @@ class Config:
         test_images: how many of the 10,000.
         validation_images: how many of the 5,000 held-out training images, 0 for none.
         estimation_images: training images for BatchNorm re-estimation.
+        forms: of re-estimation.
         output: the JSON file.
     """
 
@@ -71,6 +72,7 @@ class Config:
     test_images: int = 10_000
     validation_images: int = 0
     estimation_images: int = 4_096
+    forms: tuple[Form, ...] = ("augmented", "plain")
     output: Path = Path("benchmarks/results/importance.json")
 
     def settings(self) -> dict[str, Any]:
@@ -86,7 +88,8 @@ def main(config: Config) -> list[Row]:
     rows = Rows(config.output, {**config.settings(), "environment": environment})
     folder = Path(os.environ["JAXCOMPRESS_SHARED"])
     task = load_task(folder, config.network, config.groups)
-    measure = Measure(task, config.test_images, config.validation_images, config.estimation_images)
+    images = (config.test_images, config.validation_images, config.estimation_images)
+    measure = Measure(task, *images, config.forms)
     for library, name, seed, prepare in _runs(config, task, folder):
         done = {row.key for row in rows.read()}
         keys = {r: (library, name, config.groups, r, seed) for r in config.ratios}
@@ -145,7 +148,7 @@ def _torch_pruning(
 
 def _line(row: Row) -> str:
     accuracies = "  ".join(
-        f"{split} {values['augmented']:5.2f} / {values['plain']:5.2f}"
+        f"{split} " + " / ".join(f"{value:5.2f}" for value in values.values())
         for split, values in (("validation", row.validation), ("test", row.test))
         if values
     )

@@ -19,8 +19,9 @@ from jaxcompress import importance
 from jaxcompress.importance.fisher import fisher, streams
 from jaxcompress.importance.meta import meta
 from jaxcompress.search import per_cost, per_group
+from jaxcompress.search.gate_optimizer import gate_optimizer
 from jaxcompress.search.iterative import iterative
-from jaxcompress.search.learn import learn_gates
+from jaxcompress.search.learn_gates import learn_gates
 
 __all__ = ["METHODS", "Keep", "Method"]
 
@@ -28,7 +29,7 @@ Keep = dict[str, np.ndarray]
 Method = Callable[[Task, jax.Array], Callable[[jc.Budget], Keep]]
 
 ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES = 30, 64
+LEARN_STEPS, LEARN_IMAGES = 120, 64
 
 
 def _choose(
@@ -104,24 +105,31 @@ def _learned(
     task: Task,
     key: jax.Array,
     *,
+    updates: int = LEARN_STEPS,
+    distill: bool = True,
+    channel_rate: float = 0.2,
     steps: int = 0,
     order: int = 2,
     rate: float = 0.01,
 ) -> Callable[[jc.Budget], Keep]:
+    """Learn gates from masked Fisher; `steps` of an inner optimizer are taken before the query."""
     keys = jax.random.split(key, 3)
     start = _fisher_scores(task, keys[0])
-    query = task.batches(keys[1], LEARN_STEPS, LEARN_IMAGES)
-    support = task.batches(keys[2], LEARN_STEPS, steps, LEARN_IMAGES) if steps else None
+    query = task.with_logits(task.batches(keys[1], updates, LEARN_IMAGES))
+    support = None
+    if steps:
+        support = task.with_logits(task.batches(keys[2], updates, steps, LEARN_IMAGES))
 
     def choose(budget: jc.Budget) -> Keep:
         scores = learn_gates(
             task.graph,
-            task.loss,
+            task.distill if distill else task.loss,
             task.variables,
             start,
             budget,
             query,
             support,
+            optimizer=gate_optimizer(updates, channel_rate=channel_rate),
             inner=optax.sgd(rate),
             order=order,
         )
@@ -143,6 +151,9 @@ METHODS: dict[str, Method] = {
     "meta_first_order": partial(_meta, order=1, steps=1),
     "meta": partial(_meta, order=2, steps=1),
     "learned": _learned,
-    "learned_inner_first": partial(_learned, steps=1, order=1),
-    "learned_inner": partial(_learned, steps=1, order=2),
+    "learned_labels": partial(_learned, distill=False),
+    "learned_groups": partial(_learned, distill=False, channel_rate=0.0, updates=30),
+    "learned_60": partial(_learned, updates=60),
+    "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
+    "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
 }

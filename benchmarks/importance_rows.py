@@ -112,5 +112,5 @@ def table(rows: Sequence[Row]) -> str:
 def _cell(rows: Sequence[Row]) -> str:
     if not rows:
         return "–"
-    forms = [[row.test[form] for row in rows] for form in ("augmented", "plain")]
-    return " / ".join(f"{np.mean(values):.1f} ({np.std(values):.1f})" for values in forms)
+    found = [[row.test[f] for row in rows if f in row.test] for f in ("augmented", "plain")]
+    return " / ".join(f"{np.mean(v):.1f} ({np.std(v):.1f})" if v else "–" for v in found)

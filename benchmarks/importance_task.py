@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,13 @@ from experiments import data
 from jaxcompress import models, training
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
 from jaxcompress.importance.fisher import streams
+from jaxcompress.knowledge.losses import kd
 from jaxcompress.knowledge.views import Views, views
 
-__all__ = ["Measure", "Task", "load_task"]
+__all__ = ["Form", "Measure", "Task", "load_task"]
+
+Form: TypeAlias = Literal["augmented", "plain"]
+"""How the images of BatchNorm re-estimation are drawn."""
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHAPE = (1, 32, 32, 3)
@@ -38,6 +42,7 @@ class Task(NamedTuple):
         train_apply: training mode.
         variables: the trained weights.
         loss: cross-entropy in training mode.
+        distill: divergence from the dense network's answers (`logits` of a batch), likewise.
         dataset: `train_*` without the held-out images.
         held_out: the held-out training images and labels.
     """
@@ -48,6 +53,7 @@ class Task(NamedTuple):
     train_apply: Callable[..., Any]
     variables: Any
     loss: Callable[[Any, Any], jax.Array]
+    distill: Callable[[Any, Any], jax.Array]
     dataset: data.Dataset
     held_out: tuple[np.ndarray, np.ndarray]
 
@@ -65,21 +71,28 @@ class Task(NamedTuple):
             "label": labels.reshape(*leading),
         }
 
+    def with_logits(self, batches: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Add the dense network's logits, in evaluation mode, to batches `[*leading, ...]`."""
+        images = batches["image"]
+        flat = images.reshape(-1, *images.shape[-4:])
+        answer = jax.jit(self.apply)
+        found = jnp.stack([answer(self.variables, own) for own in flat])
+        return {**batches, "logits": found.reshape(*images.shape[:-3], -1)}
+
 
 def load_task(folder: Path, network: str, groups: str) -> Task:
     """Load weights and images from the shared folder, and trace the network."""
-    held_out = HELD_OUT
     module = models.build(network)
     apply, train_apply = models.evaluation(module), models.training(module)
     like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), jax.random.key(0))
     weights = folder / "weights" / f"{network}_cifar10.safetensors"
     variables = load_torch_weights(weights, like, akamaster_resnet_name)
     dataset = data.load("cifar10", folder / "tensorflow_datasets")
-    last = dataset.train_images[-held_out:], dataset.train_labels[-held_out:]
+    last = dataset.train_images[-HELD_OUT:], dataset.train_labels[-HELD_OUT:]
     dataset = dataclasses.replace(
         dataset,
-        train_images=dataset.train_images[:-held_out],
-        train_labels=dataset.train_labels[:-held_out],
+        train_images=dataset.train_images[:-HELD_OUT],
+        train_labels=dataset.train_labels[:-HELD_OUT],
         mean=MEAN,
         std=STD,
     )
@@ -91,16 +104,25 @@ def load_task(folder: Path, network: str, groups: str) -> Task:
         logits, _ = train_apply(variables, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
-    return Task(graph, chosen, apply, train_apply, variables, loss, dataset, last)
+    def distill(variables: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(variables, batch["image"])
+        return kd(logits, batch["logits"], 1.0).mean()
+
+    return Task(graph, chosen, apply, train_apply, variables, loss, distill, dataset, last)
 
 
 class Measure:
     """Accuracy of a keep after BatchNorm re-estimation, with gates: nothing is compiled twice."""
 
     def __init__(
-        self, task: Task, test_images: int, validation_images: int, estimation_images: int
+        self,
+        task: Task,
+        test_images: int,
+        validation_images: int,
+        estimation_images: int,
+        forms: Sequence[Form],
     ) -> None:
-        self._task, self._estimation = task, estimation_images
+        self._task, self._estimation, self._forms = task, estimation_images, forms
         normalize = data.preprocess(task.dataset)
         gated_train = jc.gated(task.graph, lambda v, images, key: task.train_apply(v, images))
         gated = jc.gated(task.graph, task.apply)
@@ -132,7 +154,7 @@ class Measure:
         gates = {name: jnp.asarray({**whole, **keep}[name], jnp.float32) for name in every}
         key = jax.random.fold_in(jax.random.key(7), seed)
         found: list[dict[str, float]] = [{}, {}]
-        for form in ("augmented", "plain"):
+        for form in self._forms:
             shape = (self._estimation // BATCH, BATCH)
             batches = self._task.batches(key, *shape, augment=form == "augmented")["image"]
             variables = self._reestimate(self._task.variables, gates, batches)

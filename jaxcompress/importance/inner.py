@@ -120,8 +120,8 @@ def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
         return gradient(*inputs), inputs
 
     def backward(inputs: Any, cotangents: Any) -> Any:
-        # Without a barrier XLA would find the forward pass's arrays again and keep them till here.
-        (params, gates, rest, batch), cotangents = lax.optimization_barrier((inputs, cotangents))
+        params, gates, rest, batch = inputs
+        batch = _after(batch, cotangents[1])
         still = jax.tree.map(jnp.zeros_like, gates)
         _, products = jax.jvp(
             lambda p, g: both(p, g, rest, batch), (params, gates), (cotangents[1], still)
@@ -130,6 +130,25 @@ def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
 
     gradient.defvjp(forward, backward)
     return gradient
+
+
+def _after(batch: Any, awaited: Any) -> Any:
+    """Return the batch, but known only once all that is awaited is.
+
+    Otherwise XLA finds the forward pass's arrays again and keeps them till here, or starts this
+    step before the later one has given its memory back; on CPU it drops optimization barriers.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(awaited) if leaf.size]
+    # Not simplified to 0: in floating point the product might be NaN.
+    nothing = 0.0 * sum(leaf.ravel()[0].astype(jnp.result_type(float)) for leaf in leaves)
+
+    def wait(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf + nothing.astype(leaf.dtype)
+        return lax.optimization_barrier((leaf, nothing))[0]
+
+    return jax.tree.map(wait, batch)
 
 
 def check_steps(losses: Any) -> None:

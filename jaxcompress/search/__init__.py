@@ -11,9 +11,12 @@ from jaxcompress.search import masks, ranks, schedule
 from jaxcompress.search.budget import Budget
 from jaxcompress.search.candidates import candidate_losses
 from jaxcompress.search.chunks import chunk_size
+from jaxcompress.search.gate_optimizer import gate_optimizer, scale_by_shared_rms
+from jaxcompress.search.gate_scores import Learned
 from jaxcompress.search.internal import internal_groups
 from jaxcompress.search.iterative import iterative
-from jaxcompress.search.learn import Learn, LearnState, learn, learn_gates
+from jaxcompress.search.learn import Learn, LearnState, learn
+from jaxcompress.search.learn_gates import learn_gates
 from jaxcompress.search.local_search import Found, local_search
 from jaxcompress.search.normalise import channel_costs, per_cost, per_group
 from jaxcompress.search.select import select, threshold
@@ -24,9 +27,11 @@ __all__ = [
     "Found",
     "Learn",
     "LearnState",
+    "Learned",
     "candidate_losses",
     "channel_costs",
     "chunk_size",
+    "gate_optimizer",
     "internal_groups",
     "iterative",
     "learn",
@@ -36,6 +41,7 @@ __all__ = [
     "per_cost",
     "per_group",
     "ranks",
+    "scale_by_shared_rms",
     "schedule",
     "select",
     "straight_through",

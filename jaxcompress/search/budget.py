@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 from jaxcompress.graph import Graph
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "Ceilings"]
+
+
+class Ceilings(Protocol):
+    """What `threshold` reads of a budget: absolute ceilings by kind, which may be traced."""
+
+    def ceilings(self) -> Mapping[str, Any]:
+        """Return the ceilings that are given, by kind."""
+        ...
 
 
 @dataclass(frozen=True)

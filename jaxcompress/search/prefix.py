@@ -40,8 +40,8 @@ def hoist(function: Callable[[Any], Any], like: Any) -> Callable[[Any], Any]:
     Example:
         >>> import jax.numpy as jnp
         >>> x = jnp.ones((3, 3))
-        >>> after = hoist(lambda gate: (x @ x).sum() * gate, 1.0)
-        >>> [e.primitive.name for e in jax.make_jaxpr(after)(2.0).eqns], float(after(2.0))
+        >>> after = hoist(lambda gate: (x @ x).sum() * gate, jnp.ones(()))
+        >>> [e.primitive.name for e in jax.make_jaxpr(after)(jnp.ones(())).eqns], float(after(2.0))
         (['mul'], 54.0)
     """
     program, shape = jax.make_jaxpr(function, return_shape=True)(like)

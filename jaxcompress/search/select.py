@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxcompress.graph import Cost, Graph
-from jaxcompress.search.budget import Budget
+from jaxcompress.search.budget import Budget, Ceilings
 from jaxcompress.search.units import Units, make_units, rank_channels, unit_scores
 from jaxcompress.transforms.check import check_widths
 
@@ -25,7 +25,7 @@ __all__ = ["select", "threshold"]
 def threshold(
     cost: Cost,
     scores: Mapping[str, Any],
-    budget: Budget,
+    budget: Ceilings,
     *,
     multiple_of: int = 1,
     min_width: int = 1,
@@ -40,7 +40,7 @@ def threshold(
     Args:
         cost: of the graph.
         scores: `{group: float[width]}`; groups without scores stay whole.
-        budget: absolute (see `Budget.of`).
+        budget: absolute (see `Budget.of`); its ceilings may be traced.
         multiple_of: widths are multiples of this, or full.
         min_width: fewest channels of a group.
         protected: groups that stay whole.
@@ -73,7 +73,7 @@ def threshold(
     return gates
 
 
-def _levels(cost: Cost, units: Units, scores: Any, budget: Budget, fill: bool) -> Any:
+def _levels(cost: Cost, units: Units, scores: Any, budget: Ceilings, fill: bool) -> Any:
     """Return `int[groups]`, how many units of each group are kept."""
     scores = jnp.where(units.forced, jnp.inf, scores)
     order = jnp.argsort(-scores, stable=True)
@@ -109,7 +109,7 @@ def _levels(cost: Cost, units: Units, scores: Any, budget: Budget, fill: bool) -
     return levels
 
 
-def _fits(cost: Cost, widths: Any, budget: Budget) -> Any:
+def _fits(cost: Cost, widths: Any, budget: Ceilings) -> Any:
     widths = widths.astype(jnp.result_type(float))
     checks = [getattr(cost, kind)(widths) <= limit for kind, limit in budget.ceilings().items()]
     return jnp.all(jnp.stack(checks))

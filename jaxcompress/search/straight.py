@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ import numpy as np
 from jax import lax
 
 from jaxcompress.graph import Cost
-from jaxcompress.search.budget import Budget
+from jaxcompress.search.budget import Ceilings
 from jaxcompress.search.select import threshold
 
 __all__ = ["straight_through"]
 
 
-class Ceilings(NamedTuple):
-    """Absolute ceilings that may be traced, unlike those of a `Budget`."""
+class Target(NamedTuple):
+    """Ceilings on the way to those of a budget."""
 
     limits: dict[str, Any]
 
@@ -30,7 +30,7 @@ class Ceilings(NamedTuple):
 def straight_through(
     cost: Cost,
     scores: Mapping[str, Any],
-    budget: Budget,
+    budget: Ceilings,
     part: Any = 1.0,
     temperature: float = 0.5,
 ) -> dict[str, jax.Array]:
@@ -57,6 +57,7 @@ def straight_through(
         >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
         >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
         >>> cost = trace(apply, variables, jnp.ones((1, 3))).cost
+        >>> from jaxcompress.search.budget import Budget
         >>> gate = lambda s: straight_through(cost, {"a[1]": s}, Budget(flops=20))["a[1]"]
         >>> gate(jnp.arange(4.0)).tolist()
         [0.0, 0.0, 1.0, 1.0]
@@ -66,7 +67,7 @@ def straight_through(
     limits = _targets(cost, budget, part)
     fixed = lax.stop_gradient(dict(scores))
     # Nested masks move little from step to step; the last channels that would still fit do not.
-    hard = threshold(cost, fixed, cast(Budget, Ceilings(limits)), fill=False)
+    hard = threshold(cost, fixed, Target(limits), fill=False)
     flat, removed = jnp.concatenate(list(fixed.values())), 1 - jnp.concatenate(list(hard.values()))
     tau = jnp.max(jnp.where(removed > 0, flat, flat.min()))
     slope = jax.nn.sigmoid((flat - tau) / temperature)
@@ -78,10 +79,10 @@ def straight_through(
     return {name: hard[name] + (soft[name] - lax.stop_gradient(soft[name])) for name in scores}
 
 
-def _targets(cost: Cost, budget: Budget, part: Any) -> dict[str, Any]:
+def _targets(cost: Cost, budget: Ceilings, part: Any) -> dict[str, Any]:
     targets = {}
     for kind, limit in budget.ceilings().items():
-        dense = max(float(getattr(cost, kind)(np.asarray(cost.dense, float))), limit)
+        dense = jnp.maximum(float(getattr(cost, kind)(np.asarray(cost.dense, float))), limit)
         targets[kind] = dense + (limit - dense) * part
     return targets
 

@@ -9,9 +9,11 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import parallel
+from jaxcompress.graph.internals import inner_jaxprs
 from jaxcompress.search.candidates import candidate_losses
 from jaxcompress.search.chunks import chunk_size
 from jaxcompress.search.local_search import local_search
+from jaxcompress.search.prefix import hoist
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,49 @@ def test_equals_a_loop(network, together, devices):
     once = len(traces)
     run(jax.tree.map(lambda g: g[::-1], gates))
     assert len(traces) == once
+
+
+def test_what_comes_before_the_first_difference_is_done_once(network):
+    """Groups given as [width] are shared; the convolution before them stays out of the loop."""
+    variables, x, graph, loss = network
+    names = list(graph.groups)
+    keys = jax.random.split(jax.random.key(1), 6)
+    draw = lambda n, k: jax.random.bernoulli(k, 0.6, (graph.groups[n].width,)) * 1.0  # noqa: E731
+    gates = {names[0]: draw(names[0], keys[0])}
+    gates[names[1]] = jnp.stack([draw(names[1], key) for key in keys])
+    gated = jax.jit(jc.gated(graph, loss))
+    expected = [gated(variables, {**gates, names[1]: own}, x) for own in gates[names[1]]]
+    run = lambda own: candidate_losses(graph, loss, variables, own, x, together=1)  # noqa: E731
+    np.testing.assert_allclose(run(gates), expected, rtol=1e-4)
+    every = {**gates, names[0]: jnp.repeat(gates[names[0]][None], 6, axis=0)}
+    inside = [_primitives_in_loop(jax.make_jaxpr(run)(own)) for own in (gates, every)]
+    assert [own.count("dot_general") for own in inside] == [1, 2]
+    assert not any("conv_general_dilated" in own for own in inside)  # gated where it is consumed
+
+
+def _primitives_in_loop(program, inside=False):
+    found = []
+    for equation in program.jaxpr.eqns:
+        found += [equation.primitive.name] if inside else []
+        for inner in inner_jaxprs(equation):
+            found += _primitives_in_loop(inner, inside or equation.primitive.name == "scan")
+    return found
+
+
+def test_hoisting_looks_into_jitted_calls():
+    x = jnp.ones((3, 3))
+
+    @jax.jit
+    def inner(matrix, gate):
+        product = matrix @ matrix
+        return {"sum": product.sum() * gate, "matrix": matrix}
+
+    function = lambda gate: (inner(x, gate), jnp.sin(gate))  # noqa: E731
+    after = hoist(function, jnp.ones(()))
+    rest = jax.make_jaxpr(after)(jnp.ones(()))
+    assert "dot_general" not in str(rest)
+    np.testing.assert_allclose(after(2.0)[0]["sum"], function(2.0)[0]["sum"])
+    np.testing.assert_allclose(jax.grad(lambda g: after(g)[0]["sum"])(2.0), 27.0)
 
 
 def test_chunks_follow_the_memory(network):

@@ -10,7 +10,9 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress.importance.inner import adapt
-from jaxcompress.search.learn import learn, learn_gates
+from jaxcompress.search.gate_optimizer import gate_optimizer
+from jaxcompress.search.learn import learn
+from jaxcompress.search.learn_gates import learn_gates
 from jaxcompress.search.straight import straight_through
 
 
@@ -106,9 +108,11 @@ def test_first_update_follows_the_meta_gradient(network, steps):
         slopes = {
             n: np.array([slope(value, at, n, i) for i in range(len(g))]) for n, g in at.items()
         }
-        for name, offset in new.offsets.items():
+        for name, offset in new.learned.offsets.items():
             expected = -sum(slopes[n] @ jacobian[n][name].sum(1) for n in at)
             np.testing.assert_allclose(offset, expected, rtol=1e-5, atol=1e-9)
+            channels = -sum(slopes[n] @ jacobian[n][name] for n in at)
+            np.testing.assert_allclose(new.learned.channels[name], channels, rtol=1e-5, atol=1e-9)
 
 
 def slope(value, gates, name, channel, by=1e-5):
@@ -123,7 +127,7 @@ def test_learning_helps_and_feeds_select(network):
     batches = {**batches, "target": apply(variables, batches["x"])}
     bad = {"a[1]": jnp.linspace(1, 2, 6), "b[1]": 20 * jnp.linspace(2, 1, 8)}
     budget, query = jc.Budget(flops=0.62), one(batches, slice(None), 0)
-    outer = optax.adam(0.3, b1=0.8, b2=0.95)
+    outer = gate_optimizer(20, rate=0.5, channel_rate=0.0)
     learned = learn_gates(graph, loss, variables, bad, budget, query, alpha=1.0, optimizer=outer)
 
     def masked(scores):
@@ -134,9 +138,21 @@ def test_learning_helps_and_feeds_select(network):
         return float(jc.gated(graph, loss)(variables, gates, flat))
 
     assert masked(learned) < 0.1 * masked(bad)
-    # Within a group the order is that of the initial score.
+    # Without channel offsets, the order within a group is that of the initial score.
     for name, score in learned.items():
         np.testing.assert_array_equal(np.argsort(score), np.argsort(bad[name]))
+
+
+def test_channel_offsets_find_the_useless_channels(network):
+    """Every other channel of b does nothing, and the initial score does not know which."""
+    apply, variables, batches, graph, loss = network
+    variables = {**variables, "out": variables["out"].at[::2].multiply(0.01)}
+    batches = {**batches, "target": apply(variables, batches["x"])}
+    blind, budget = {"b[1]": jnp.linspace(1, 1.1, 8)}, jc.Budget(params=0.75)
+    query = one(batches, slice(None), 0)
+    learned = learn_gates(graph, loss, variables, blind, budget, query)
+    assert jc.select(graph, learned, budget)["b[1]"][1::2].all()
+    assert not jc.select(graph, blind, budget)["b[1]"][1::2].all()
 
 
 def test_scores_are_averaged_over_the_second_half(network):
@@ -166,6 +182,15 @@ def test_errors(network):
         learn_gates(graph, loss, variables, {"nope": np.ones(6)}, budget, query)
     with pytest.raises(ValueError, match="at least one example"):
         learn_gates(graph, loss, variables, scores, budget, one(query, slice(None), slice(0)))
+    with pytest.raises(ValueError, match=r"those of episodes \[1\] hold one"):
+        labels = jnp.array([[0, 1, 0, 1, 1]]).repeat(4, 0).at[1].set(3)
+        learn_gates(graph, loss, variables, scores, budget, {**query, "label": labels})
+    with pytest.raises(ValueError, match=r"returns float32\[5,2\]"):
+        learn_gates(graph, lambda v, b: b["target"], variables, scores, budget, query)
+    with pytest.raises(FloatingPointError, match="episode 3 that of inner step 1 of 2"):
+        support = jax.tree.map(lambda leaf: leaf[:4, :2], batches)
+        support["x"] = support["x"].at[3, 1, 0].set(jnp.nan)
+        learn_gates(graph, loss, variables, scores, budget, query, support)
     with pytest.raises(FloatingPointError, match="episode 2 that of the query"):
         bad = {**query, "x": query["x"].at[2].set(jnp.nan)}
         learn_gates(graph, loss, variables, scores, budget, bad)
