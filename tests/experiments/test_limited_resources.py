@@ -1,0 +1,86 @@
+"""Paper (1) whole at toy size: every way to teach, every stage once, gone on with where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxcompress as jc
+from experiments import limited_resources, limited_work
+from experiments.distill import Method
+from experiments.lessons import Dense, lesson
+from experiments.limited_config import PRESETS, Config
+from jaxcompress import importance
+from jaxcompress.knowledge import Views
+
+TINY = Config(
+    network="resnet20",
+    network_config={"width": 2},
+    features="stage3_block2",
+    before_features="stage3_block1",
+    dataset="digits",
+    views=Views(pad=1, flip=False),
+    flops=0.6,
+    streams=False,
+    importance="magnitude",
+    method="crossed",
+    teacher_epochs=1,
+    student_epochs=1,
+    batch_size=64,
+    train_images=128,
+    test_images=64,
+    statistics_images=128,
+)
+
+
+def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, workdir=tmp_path)
+    task, key = limited_work.prepare(config), jax.random.key(0)
+    variables = task.initial(key)
+    graph = jc.trace(task.apply, variables, limited_work.image_shape(task.dataset))
+    groups = jc.search.internal_groups(graph)
+    scores = {name: importance.magnitude(graph, variables)[name] for name in groups}
+    dense = Dense(graph, jc.select(graph, scores, jc.Budget(flops=0.6)), variables)
+    small = jc.shrink(graph, dense.keep).variables(variables)
+    for method in ("logits", "crossed"):
+        limited_work.record(dataclasses.replace(config, method=method), task, variables, key)
+    for method in get_args(Method):
+        taught = lesson(dataclasses.replace(config, method=method), task, dense, small, key)
+        assert bool(taught.assistant) == (method in ("assistant", "crossed"))
+        numbers = jnp.arange(4)
+        batch = {name: jnp.asarray(array[:4]) for name, array in taught.extra.items()}
+        view = numbers if taught.view_of is None else taught.view_of(numbers, jnp.int32(1))
+        batch |= {"image": jnp.ones((4, 8, 8, 1)), "label": numbers, "view": view}
+        both = {"student": small, "assistant": taught.assistant}
+        loss = jax.eval_shape(lambda *args, own=taught: own.loss(*args, key)[0], both, batch)
+        assert loss.shape == () and loss.dtype == jnp.float32
+
+
+def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, workdir=tmp_path)
+    rows = limited_resources.main(config)
+    assert [row.name for row in rows] == ["teacher", "pruned", "student"]
+    assert rows[1].flops == rows[2].flops <= 0.6 * rows[0].flops
+    first = json.loads((tmp_path / "report.json").read_text())
+    stages = first["config"]["stages"]
+    assert sorted(stages) == sorted(["teacher", "knowledge", "gates", "shrink", "fine-tune"])
+    assert all(stage["device_hours"] > 0 and stage["cpu_seconds"] > 0 for stage in stages.values())
+    assert jc.load(tmp_path / "artifacts" / "student")[0] is not None
+    limited_resources.main(config)
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again["config"]["stages"] == stages
+    assert again["rows"][2]["accuracy"] == first["rows"][2]["accuracy"]
+    with pytest.raises(ValueError, match="flops: 0.6 there, 0.5 here"):
+        limited_resources.main(dataclasses.replace(config, flops=0.5))
+
+
+def test_the_presets_are_those_of_the_papers() -> None:
+    budgets = {name: preset.flops for name, (_, preset) in PRESETS.items()}
+    assert budgets["cifar10_resnet56"] == budgets["cifar10_mobilenet_v2"] == 0.45
+    assert budgets["imagenet_resnet50"] == pytest.approx(1 - 0.552)
