@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rich.progress import Progress
 
 import jaxcompress as jc
 from experiments import data, loop
@@ -201,7 +202,17 @@ def record(config: Config, task: Task, variables: Any, key: jax.Array) -> dict[s
     kind = kind_of(config.method)
     folder, source = knowledge_folder(config, kind), task.sources[kind]
     about = {"mean": list(task.dataset.mean), "std": list(task.dataset.std)}
-    manifest = store.write(folder, task.teacher, variables, source, about=about)
+    with Progress(transient=True) as bar:
+        line = bar.add_task("knowledge", total=None)
+
+        def show(done: store.Progress) -> None:
+            size, free = done.num_bytes / 1e6, done.free_bytes / 1e9
+            text = f"{size:,.1f} MB of knowledge, {free:,.0f} GB free"
+            bar.update(line, completed=done.written, total=done.blocks, description=text)
+
+        manifest = store.write(
+            folder, task.teacher, variables, source, about=about, on_progress=show
+        )
     opened = store.open_store(folder, variables=variables, source=source, about=about)
     checked = store.verify(opened, task.teacher, variables, source)
     return {
