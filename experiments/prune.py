@@ -174,7 +174,7 @@ def scores_of(config: Config, graph: jc.Graph, task: Task, key: jax.Array) -> di
         return cross_entropy(logits, batch["label"]).mean()
 
     groups = list(graph.groups) if config.streams else jc.search.internal_groups(graph)
-    source = Source(graph, loss, task.variables, batches, groups)
+    source = Source(graph, loss, task.variables, batches, groups, task.apply, task.train_apply)
     return score(config.importance, source, jc.Budget(flops=config.flops), key)
 
 

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 
 import jaxcompress as jc
 from jaxcompress import importance
+from jaxcompress.knowledge.losses import kd
 
 __all__ = ["Importance", "Source", "score"]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
 ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES = 30, 64
+LEARN_STEPS, LEARN_IMAGES = 120, 64
 TAYLOR_BATCHES, TAYLOR_IMAGES = 16, 128
 COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
 
@@ -31,6 +32,10 @@ class Source(NamedTuple):
         batches: `batches(key, number, size) -> batch` with leading axes `[number, size]`, drawn
             from augmented training images.
         groups: the groups that may be pruned.
+        apply: the network in evaluation mode, `apply(variables, images) -> logits`.
+        train_apply: in training mode, `train_apply(variables, images) -> (logits, state)`. With
+            both, `learned` gates are to keep the network's own answers, which works better than
+            labels: by `benchmarks.importance`, whose rows "learned" and "learned_labels" compare.
     """
 
     graph: jc.Graph
@@ -38,6 +43,8 @@ class Source(NamedTuple):
     variables: Any
     batches: Callable[[jax.Array, int, int], Any]
     groups: list[str]
+    apply: Callable[[Any, Any], jax.Array] | None = None
+    train_apply: Callable[..., tuple[jax.Array, Any]] | None = None
 
 
 def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, Any]:
@@ -92,11 +99,26 @@ def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax
     """Learned gates, started from masked Fisher."""
     scores, query = jax.random.split(key)
     start = {name: jnp.asarray(value) for name, value in _fisher(source, scores).items()}
-    return jc.search.learn_gates(
-        source.graph,
-        source.loss,
-        source.variables,
-        start,
-        budget,
-        source.batches(query, LEARN_STEPS, LEARN_IMAGES),
-    )
+    batches = source.batches(query, LEARN_STEPS, LEARN_IMAGES)
+    loss = source.loss
+    if source.apply is not None and source.train_apply is not None:
+        batches = {**batches, "logits": _answers(source, batches["image"])}
+        loss = _distillation(source.train_apply)
+    return jc.search.learn_gates(source.graph, loss, source.variables, start, budget, batches)
+
+
+def _answers(source: Source, images: Any) -> jax.Array:
+    """Return the whole network's logits for batches `[steps, batch, ...]`."""
+    assert source.apply is not None
+    apply = jax.jit(source.apply)
+    return jnp.stack([apply(source.variables, own) for own in images])
+
+
+def _distillation(train_apply: Callable[..., tuple[jax.Array, Any]]) -> Callable[..., jax.Array]:
+    """Make the loss that asks for the whole network's answers."""
+
+    def loss(variables: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(variables, batch["image"])
+        return kd(logits, batch["logits"], 1.0).mean()
+
+    return loss

@@ -14,7 +14,7 @@ from jaxcompress.search.chunks import chunk_size
 from jaxcompress.search.gate_optimizer import gate_optimizer, scale_by_shared_rms
 from jaxcompress.search.gate_scores import Learned
 from jaxcompress.search.internal import internal_groups
-from jaxcompress.search.iterative import iterative
+from jaxcompress.search.iterative import iterative, iterative_scores
 from jaxcompress.search.learn import Learn, LearnState, learn
 from jaxcompress.search.learn_gates import learn_gates
 from jaxcompress.search.local_search import Found, local_search
@@ -34,6 +34,7 @@ __all__ = [
     "gate_optimizer",
     "internal_groups",
     "iterative",
+    "iterative_scores",
     "learn",
     "learn_gates",
     "local_search",

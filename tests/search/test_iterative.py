@@ -9,7 +9,7 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress.importance.fisher import fisher
-from jaxcompress.search.iterative import iterative
+from jaxcompress.search.iterative import iterative, iterative_scores
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,34 @@ def test_one_round_is_select(network):
         np.testing.assert_array_equal(keep[name], mask)
 
 
+def test_scores_are_the_order_of_removal(network):
+    graph, kept = network[3], []
+
+    def score(gates, number):
+        kept.append({name: np.asarray(gate) > 0 for name, gate in gates.items()})
+        random = np.random.default_rng(number)
+        return {name: random.random(g.width) for name, g in graph.groups.items()}
+
+    budget = jc.Budget(flops=0.4)
+    scores = iterative_scores(graph, score, budget, rounds=4, multiple_of=1)
+    last = iterative(graph, score, budget, rounds=4)
+    stages = [*kept[1:4], last]
+    flat = np.concatenate([scores[name] for name in graph.groups])
+    for stage in stages[:3]:
+        stays = np.concatenate([stage[name] for name in graph.groups])
+        assert flat[stays].min() > flat[~stays].max()
+    again = jc.select(graph, scores, budget)
+    agree = np.mean([(again[name] == last[name]).mean() for name in again])
+    assert agree > 0.9  # but for what fills the budget up
+
+
 def test_errors(network):
     graph = network[3]
     with pytest.raises(ValueError, match="at least one round"):
         iterative(graph, lambda gates, number: gates, jc.Budget(flops=0.5), rounds=0)
+    with pytest.raises(ValueError, match=r"must not be negative, but those of \['a\[1\]'\]"):
+        negative = lambda gates, number: {"a[1]": -jnp.ones(16)}  # noqa: E731
+        iterative_scores(graph, negative, jc.Budget(flops=0.5))
     with pytest.raises(ValueError, match="NaN has no order"):
         nan = lambda gates, number: {"a[1]": jnp.full(16, jnp.nan)}  # noqa: E731
         iterative(graph, nan, jc.Budget(flops=0.5))

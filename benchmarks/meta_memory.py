@@ -1,0 +1,125 @@
+"""What a meta-gradient costs in memory, beside a training step: `python -m benchmarks.meta_memory`.
+
+Compiles, for one ResNet and batch size, a plain training step (loss and gradients of all
+variables) and episodes of K inner steps, first and second order, and asks XLA how much temporary
+memory each takes (`compiled.memory_analysis()`); nothing is run. Also with the checkpoint policies
+of `POLICIES` around the loss. Writes `benchmarks/results/meta_memory.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import tyro
+
+import jaxcompress as jc
+from experiments.environment import describe
+from jaxcompress import models
+from jaxcompress.importance import adapt
+
+__all__ = ["Config", "main"]
+
+
+def convolutions(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Save what convolutions return, and nothing else."""
+    return bool(primitive.name == "conv_general_dilated")
+
+
+POLICIES: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "nothing_saveable": jax.checkpoint_policies.nothing_saveable,
+    "convolutions": convolutions,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is compiled.
+
+    Attributes:
+        network: its name.
+        images: of every batch.
+        steps: K.
+        policies: names of `POLICIES`, for second order.
+        output: the JSON file.
+    """
+
+    network: str = "resnet20"
+    images: int = 64
+    steps: tuple[int, ...] = (0, 1, 3, 5)
+    policies: tuple[str, ...] = ("none",)
+    output: Path = Path("benchmarks/results/meta_memory.json")
+
+
+def main(config: Config) -> None:
+    """Compile all programs and write what they take."""
+    graph, variables, loss = _network(config.network)
+    gated, gates = jc.gated(graph, loss), jc.transforms.ones(graph)
+    plain = _temporary(jax.value_and_grad(loss), variables, _batch(config))
+    rows: list[dict[str, Any]] = []
+    for policy in config.policies:
+        for order in (2, 1) if policy == "none" else (2,):
+            for steps in config.steps:
+                episode = _episode(_with_policy(gated, policy), order)
+                shapes = gates, variables, _batch(config, steps), _batch(config)
+                own = _temporary(jax.grad(episode), *shapes)
+                row = {"order": order, "steps": steps, "policy": policy, "bytes": own}
+                row["times_plain"] = round(own / plain, 3)
+                row["times_plain_per_step"] = round(own / plain / max(steps, 1), 3)
+                rows.append(row)
+                print(row, flush=True)
+    settings = dataclasses.asdict(config) | {"output": str(config.output)}
+    content = {"environment": describe(), "config": settings}
+    content |= {"plain_step_bytes": plain, "rows": rows}
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _with_policy(loss: Callable[..., Any], policy: str) -> Callable[..., Any]:
+    chosen = POLICIES[policy]
+    return loss if chosen is None else jax.checkpoint(loss, policy=chosen)
+
+
+def _episode(loss: Callable[..., Any], order: int) -> Callable[..., jax.Array]:
+    def episode(gates: Any, variables: Any, support: Any, query: Any) -> jax.Array:
+        adapted, _ = adapt(loss, variables, gates, support, optax.sgd(0.01), order=order)
+        return loss(adapted, gates, query)
+
+    return episode
+
+
+def _temporary(function: Callable[..., Any], *shapes: Any) -> int:
+    analysis = jax.jit(function).lower(*shapes).compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def _batch(config: Config, *leading: int) -> dict[str, jax.ShapeDtypeStruct]:
+    own = (*leading, config.images)
+    return {
+        "image": jax.ShapeDtypeStruct((*own, 32, 32, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct(own, jnp.int32),
+    }
+
+
+def _network(name: str) -> tuple[jc.Graph, Any, Callable[[Any, Any], jax.Array]]:
+    module, shape = models.build(name), (1, 32, 32, 3)
+    variables = models.initialize(module, jax.random.key(0), shape)
+    graph = jc.trace(models.evaluation(module), variables, jnp.zeros(shape))
+    train = models.training(module)
+
+    def loss(own: Any, batch: Any) -> jax.Array:
+        logits, _ = train(own, batch["image"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    return graph, variables, loss
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
