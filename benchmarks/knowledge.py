@@ -72,7 +72,7 @@ SETTINGS = {
 
 def main(config: Config) -> dict[str, Any]:
     """Measure, print and write everything."""
-    found = {
+    found: dict[str, Any] = {
         "environment": environment.describe(),
         "storage": storage_rows(config),
         "steps": step_times(config),
