@@ -210,9 +210,11 @@ def finish(config: Config, known: rank_study.Known, rows: list[report.Row]) -> N
     report.table(rows)
     settings = {**dataclasses.asdict(config), "seconds": known.seconds}
     path = report.write_report(config.workdir, "rank_configuration", settings, rows)
-    picture = config.workdir / "rank_configuration.png"
-    plot(picture, rows)
-    CONSOLE.print(f"report: {path}\npicture: {picture}")
+    CONSOLE.print(f"report: {path}")
+    if config.flops and config.methods:
+        picture = config.workdir / "rank_configuration.png"
+        plot(picture, rows)
+        CONSOLE.print(f"picture: {picture}")
 
 
 if __name__ == "__main__":

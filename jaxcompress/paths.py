@@ -16,18 +16,32 @@ __all__ = ["flatten_with_paths", "match_path", "natural_order", "path_string"]
 
 
 def path_string(key_path: Sequence[Any]) -> str:
-    """Join a JAX key path with ``/``; NNX's trailing ``value`` attribute is dropped.
+    """Join a JAX key path with ``/``; the ``value`` attribute of NNX's variables is dropped.
+
+    It is an attribute at the end, or before the keys of the dict that a factorized kernel is.
 
     Example:
         >>> from jax.tree_util import DictKey
         >>> path_string((DictKey("params"), DictKey("kernel")))
         'params/kernel'
     """
-    parts = [jax.tree_util.keystr((key,), simple=True, separator="/") for key in key_path]
-    is_nnx = bool(key_path) and isinstance(key_path[-1], jax.tree_util.GetAttrKey)
-    if is_nnx and len(parts) > 1 and parts[-1] == "value":
-        parts = parts[:-1]
+    following = [*key_path[1:], None]
+    parts = [
+        jax.tree_util.keystr((key,), simple=True, separator="/")
+        for number, (key, after) in enumerate(zip(key_path, following, strict=False))
+        if not (number and _is_value(key) and not isinstance(after, jax.tree_util.GetAttrKey))
+    ]
     return "/".join(parts)
+
+
+def _is_value(key: Any) -> bool:
+    return isinstance(key, jax.tree_util.GetAttrKey) and key.name == "value"
+
+
+def _holds_value(node: Any) -> bool:
+    """Tell whether a node is one of NNX's variables, whose value has the same path."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda own: own is not node)
+    return len(pairs) == 1 and len(pairs[0][0]) == 1 and _is_value(pairs[0][0][0])
 
 
 def flatten_with_paths(
@@ -51,7 +65,9 @@ def flatten_with_paths(
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(
         tree,
-        is_leaf=lambda path, _: bool(whole) and path_string(path) in whole,
+        is_leaf=lambda path, node: (
+            bool(whole) and path_string(path) in whole and not _holds_value(node)
+        ),
         is_leaf_takes_path=True,
     )
     leaves = {path_string(key_path): leaf for key_path, leaf in pairs}
