@@ -58,7 +58,7 @@ class Config:
         lossless: step of the search for the smallest network as accurate as the original; 0: none.
         covariance_images: for the data-aware factors and the gradients.
         choice_images: that `enc_inf` judges by.
-        fitting_images: of each sweep.
+        fitting_images: of each sweep; with their positions, several times the rows of a kernel.
         statistics_images: that BatchNorm statistics are re-estimated on, augmented.
         test_images: how many test images the comparison classifies; 0 for all. The dense and the
             final networks always see all.
@@ -98,7 +98,7 @@ DIGITS = Config(
     methods=("uniform", "enc_map", "sensitivity"),
     factors=("weights", "weighted"),
     final=(0.3,),
-    sweeps=1,
+    sweeps=0,
     covariance_images=512,
     choice_images=128,
     statistics_images=1024,
