@@ -1,10 +1,11 @@
 """Convolutions over images smaller than their kernel, written as matrix products.
 
 XLA's CPU compiler exchanges image and kernel of such a convolution, and then has no fast code for
-it: 3x3 over 2x2 images of 512 channels ran at 1 GFLOP/s, as a product of patches at 99 (one core of
-an AMD EPYC, jaxlib 0.10.2). The last stage of VGG for 32x32 images has four of them, which took
-five sixths of its time. Train and evaluate `as_products(function)`; trace and compress the function
-itself, whose convolutions say more.
+it: 3x3 over 2x2 images of 512 channels run at 2 GFLOP/s, as a product of patches at 159. VGG for
+32x32 images ends in four of them; without, its training step takes a fifth of the time
+(`benchmarks/results/small_images.json`: two cores of an AMD EPYC, jaxlib 0.10.2). Train and
+evaluate `as_products(function)`; trace and compress the function itself, whose convolutions say
+more.
 """
 
 from __future__ import annotations
