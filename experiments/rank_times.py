@@ -15,6 +15,7 @@ from experiments import environment
 environment.prepare()
 
 import dataclasses  # noqa: E402
+import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -35,7 +36,7 @@ from jaxcompress.search.ranks import arrays  # noqa: E402
 
 __all__ = ["Config", "main"]
 
-CONSOLE = Console()
+CONSOLE = Console(width=None if sys.stdout.isatty() else 110)
 
 
 @dataclasses.dataclass(frozen=True)

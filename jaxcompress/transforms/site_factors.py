@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcompress.transforms.factors import (
     Decomposition,
@@ -64,9 +65,13 @@ def decompositions(
 
     Returns:
         Decompositions `[scanned..., groups, ...]` by path.
+
+    Raises:
+        ValueError: if kernels hold NaN or infinity, and are not traced; all are named.
     """
     roots, output_roots = roots or {}, output_roots or {}
     matrices = site_matrices(leaves, sites)
+    _check_finite(matrices)
     shapes = defaultdict(list)
     for path, matrix in matrices.items():
         shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
@@ -77,6 +82,16 @@ def decompositions(
         for number, path in enumerate(paths):
             found[path] = Decomposition(*(part[number] for part in parts))
     return found
+
+
+def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
+    known = {p: own for p, own in matrices.items() if not isinstance(own, jax.core.Tracer)}
+    wrong = [path for path, own in known.items() if not np.isfinite(np.asarray(own)).all()]
+    if wrong:
+        raise ValueError(
+            f"a kernel must be finite to be factorized, but {', '.join(wrong)} hold NaN or "
+            "infinity; train or load them again, or leave these sites alone (rank None)"
+        )
 
 
 def _stacked(roots: Mapping[str, Any], paths: Sequence[str]) -> jax.Array | None:

@@ -358,6 +358,12 @@ def test_errors_name_all_offenders():
     with pytest.raises(ValueError, match="pass the result of `variables`"):
         lowrank.function(apply)(variables, IMAGES)
 
+    broken = {"net": {**variables["net"], "a": variables["net"]["a"].at[0, 0, 0, 0].set(jnp.nan)}}
+    with pytest.raises(ValueError, match="finite to be factorized, but net/a hold"):
+        lowrank.variables(broken)
+    with pytest.raises(ValueError, match="finite to be factorized, but net/a hold"):
+        truncations(graph, broken, {"net/a": "spatial", "net/b": "spatial"})
+
     def twice(own, x):
         return x @ own["w"] + own["w"].sum()
 
