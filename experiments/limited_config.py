@@ -56,7 +56,7 @@ class Config:
     flops: float = 0.45
     streams: bool = True
     importance: Importance = "learned"
-    method: Method = "assistant"
+    method: Method = "crossed"
     views: Views = Views()
     teacher_epochs: int = 200
     student_epochs: int = 100

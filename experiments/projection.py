@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,14 +39,14 @@ def project(config: Any, console: Console) -> list[report.Row]:
     graph = jc.trace(apply, variables, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     keep = jc.select(graph, importance.magnitude(graph, variables), jc.Budget(flops=config.flops))
     prune = jc.shrink(graph, keep)
-    batch_data = random_batch(batch, size, mesh)
+    batch_data = random_batch(config, mesh)
 
     run = jax.jit(apply)
     own = parallel.replicate(variables, mesh)
     forward = batch / seconds_per_call(lambda: run(own, batch_data["image"]))
     step = batch / seconds_of_step(module, config, prune, variables, batch_data, mesh)
     hours = {
-        "knowledge": EXAMPLES / forward / 3600,
+        "knowledge": config.stored_views * EXAMPLES / forward / 3600,
         "gates": SCORE_COST * SCORE_IMAGES / step / 3600 + COMPILE_HOURS,
         "fine-tune": config.student_epochs * EXAMPLES / step / 3600,
     }
@@ -59,18 +60,21 @@ def project(config: Any, console: Console) -> list[report.Row]:
     extra |= {"forward_images_per_second": forward, "step_images_per_second": step}
     small = jc.trace(prune.function(apply), prune.variables(variables), batch_data["image"][:1])
     row = report.Row("projected", num_params=small.params, flops=small.flops, extra=extra)
-    report.write_report(config.workdir, "limited_resources", {"projected": True}, [row])
+    settings = {**dataclasses.asdict(config), "projected": True}
+    report.write_report(config.workdir, "limited_resources", settings, [row])
     return [row]
 
 
-def random_batch(batch: int, size: int, mesh: Any) -> dict[str, jax.Array]:
-    """Return what the loss of an assistant takes, without meaning."""
-    generator = np.random.default_rng(0)
+def random_batch(config: Any, mesh: Any) -> dict[str, jax.Array]:
+    """Return what the loss of the crossed assistant takes, without meaning."""
+    generator, batch, size = np.random.default_rng(0), config.batch_size, config.project
+    stored = (batch, config.stored_views)
     values = {
         "image": generator.normal(size=(batch, size, size, 3)).astype(np.float32),
         "label": generator.integers(0, CLASSES, batch).astype(np.int32),
-        "logits": generator.normal(size=(batch, CLASSES)).astype(np.float16),
-        "features": generator.normal(size=(batch, 2048)).astype(np.float16),
+        "view": np.arange(batch, dtype=np.int32) % (2 * config.stored_views),
+        "logits": generator.normal(size=(*stored, CLASSES)).astype(np.float16),
+        "features": generator.normal(size=(*stored, 2048)).astype(np.float16),
     }
     return parallel.shard_batch(values, mesh)
 
@@ -78,14 +82,14 @@ def random_batch(batch: int, size: int, mesh: Any) -> dict[str, jax.Array]:
 def seconds_of_step(
     module: Any, config: Any, prune: jc.Compression, variables: Any, batch: Any, mesh: Any
 ) -> float:
-    """Time one fine-tuning step with the assistant."""
+    """Time one fine-tuning step with the crossed assistant."""
     train = prune.function(featured_training(module, config.features))
     small, key = prune.variables(variables), jax.random.key(0)
     view = jax.eval_shape(train, small, batch["image"], key)[0][1].pooled.shape[1]
-    sizes = {"knowledge": batch["features"].shape[1], "view": view}
+    sizes = {"knowledge": batch["features"].shape[-1], "view": view}
     assistant = knowledge.init_assistant(key, classes=CLASSES, **sizes)
     tx = optax.sgd(0.01, momentum=0.9)
-    loss = teaching_loss(train, Teaching("assistant"))
+    loss = teaching_loss(train, Teaching("crossed"))
     both = {"student": small, "assistant": assistant}
     state = parallel.replicate(training.init_state(both, tx, trainable=trainable), mesh)
     step = training.jit_step(training.train_step(loss, tx, trainable=trainable), mesh)
