@@ -20,12 +20,12 @@ class Preset:
         dataset: name of the data set.
         epochs: of training and distilling.
         batch_size: of training and distilling.
-        one_cycle: let the rate rise and fall by half cosines, with gradients of norm 1 at most;
-            otherwise it is halved ten times, as every 30 of 300 epochs.
+        one_cycle: let rates rise and fall by half cosines, with gradients of norm 1 at most;
+            otherwise that of training is halved ten times, as every 30 of 300 epochs.
         rate_scale: times the rates of the recipes, which are for batches of 128.
         prune_epochs: of pruning; its schedule takes the first half.
         prune_batch_size: of pruning.
-        prune_rate: constant learning rate of pruning.
+        prune_rate: learning rate of pruning: constant, or the peak of the cycle.
         episodes: of meta-learned gate importance.
         online: run the teacher on every augmented batch, as the paper, instead of recording logits.
         folded: the teacher is the VGG-19 with batch norm, folded into one without.
@@ -84,7 +84,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             rate_scale=0.5,
             prune_epochs=1,
             prune_batch_size=64,
-            prune_rate=2e-3,
+            prune_rate=0.02,
             folded=True,
             train_images=20_000,
             configs=_narrow(4),

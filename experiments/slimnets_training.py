@@ -74,18 +74,18 @@ def teacher_of(recipe: Recipe, task: Task, key: jax.Array) -> Made | None:
 
 
 def optimizer(recipe: Recipe, preset: Preset, steps: int) -> optax.GradientTransformation:
-    """SGD with momentum: constant and without decay to prune, else as the preset says."""
-    if recipe.prunes and not recipe.distils:
-        return optax.sgd(preset.prune_rate, momentum=0.9)
-    peak = recipe.rate * preset.rate_scale
+    """SGD with momentum; rows that only prune have a rate of their own and no weight decay."""
+    only_prunes = recipe.prunes and not recipe.distils
+    peak = preset.prune_rate if only_prunes else recipe.rate * preset.rate_scale
+    clip = optax.clip_by_global_norm(1.0) if preset.one_cycle else optax.identity()
+    decay = optax.identity() if only_prunes else optax.add_decayed_weights(5e-4)
+    rate: optax.Schedule = optax.constant_schedule(peak)
     if preset.one_cycle:
         rate = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.25)
-        clip = optax.clip_by_global_norm(1.0)
-    else:
+    elif not only_prunes:
         halvings = {steps * part // 10: 0.5 for part in range(1, 10)}
         rate = optax.piecewise_constant_schedule(peak, halvings)
-        clip = optax.identity()
-    return optax.chain(clip, optax.add_decayed_weights(5e-4), optax.sgd(rate, momentum=0.9))
+    return optax.chain(clip, decay, optax.sgd(rate, momentum=0.9))
 
 
 def target_of(recipe: Recipe, variables: Any, task: Task) -> float:
