@@ -6,8 +6,9 @@ To compare, kernels are multiplied out to their original shapes: all run in one 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -71,11 +72,14 @@ class Judge:
         """How many test images a comparison classifies."""
         return self.test_images or len(self.task.dataset.test_labels)
 
-    def choice_accuracy(self, chosen: rank_study.Chosen) -> float:
+    def choice_accuracy(self) -> Callable[[rank_study.Chosen], float]:
         """Return the accuracy at ranks on training images, with factors of the weights alone."""
         known, dataset, count = self.known, self.task.dataset, self.choice_images
-        at = transforms.truncations(known.graph, self.task.variables, known.forms)
-        return self.accuracy(at(chosen), dataset.train_images[:count], dataset.train_labels[:count])
+        images, labels = dataset.train_images[:count], dataset.train_labels[:count]
+        at = functools.cache(
+            lambda: transforms.truncations(known.graph, self.task.variables, known.forms)
+        )
+        return lambda chosen: self.accuracy(at()(chosen), images, labels)
 
     def renewed(self, train_apply: Any, variables: Any) -> Any:
         """Re-estimate BatchNorm statistics on augmented training images."""
@@ -94,7 +98,7 @@ def compare(judge: Judge, method: str, fraction: float, kinds: Sequence[str]) ->
     """Judge one method's ranks at one fraction of the FLOPs, with every kind of factors."""
     task, known, started = judge.task, judge.known, time.perf_counter()
     budget = jc.Budget(flops=fraction)
-    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy)
+    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy())
     seconds = time.perf_counter() - started
     rows = []
     for factors in kinds:
@@ -137,7 +141,7 @@ def final(
     """Really factorize at one budget, measure on all test images, save, and fine-tune."""
     task, known, started = judge.task, judge.known, time.perf_counter()
     budget = jc.Budget(flops=fraction)
-    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy)
+    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy())
     lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
     apply, train_apply = lowrank.function(task.apply), lowrank.function(task.train_apply)
     name, folder = f"{method}, {factors}, {fraction:.0%}, factorized", f"{fraction:.2f}"
