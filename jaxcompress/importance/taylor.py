@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.graph import Graph
+from jaxcompress.importance.checks import check_batches, check_scalar
 from jaxcompress.transforms import gated, ones
 
 __all__ = ["taylor"]
@@ -38,7 +39,7 @@ def taylor(
         `{group: float[width]}`.
 
     Raises:
-        TypeError: by jax.grad, if the loss is not a scalar.
+        ValueError: if a batch is empty, or the loss not a scalar.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -49,6 +50,8 @@ def taylor(
         >>> taylor(graph, loss, variables, jnp.ones((2, 5, 3)))["a[1]"].shape
         (4,)
     """
+    check_batches({"batches": batches}, leading=2)
+    check_scalar(loss, variables, jax.tree.map(operator.itemgetter(0), batches))
     gradient = jax.jit(jax.grad(gated(graph, loss), argnums=1))
     start = ones(graph)
     total: dict[str, jax.Array] = {name: jnp.zeros_like(gate) for name, gate in start.items()}

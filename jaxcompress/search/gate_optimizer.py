@@ -74,6 +74,14 @@ def gate_optimizer(
         steps: how many are planned.
         rate: of the groups' offsets and alpha, by Adam.
         channel_rate: of the channels' offsets, by `scale_by_shared_rms`; 0 leaves them at 0.
+
+    Example:
+        >>> learned = Learned({"a": jnp.zeros(())}, jnp.zeros(()), {"a": jnp.zeros(2)})
+        >>> outer = gate_optimizer(10)
+        >>> gradient = jax.tree.map(jnp.ones_like, learned)
+        >>> changes, _ = outer.update(gradient, outer.init(learned), learned)
+        >>> round(float(changes.alpha), 3), [round(float(u), 3) for u in changes.channels["a"]]
+        (-0.1, [-0.2, -0.2])
     """
     groups = optax.adam(optax.cosine_decay_schedule(rate, steps), b1=0.8, b2=0.95)
     channels = optax.chain(

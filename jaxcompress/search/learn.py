@@ -93,6 +93,11 @@ def learn(
 
     Ours, a reconstruction (see `importance.meta`).
 
+    A query loss without labels is the divergence from the whole network's own answers
+    (`knowledge.losses.kd`, its logits stored in the batches); `benchmarks.importance` compares it
+    with labels (rows "learned", "learned_labels"), and updates with and without inner steps
+    (`support`) at equal number (rows "learned_60*").
+
     Args:
         graph: of a function of the variables.
         loss: `loss(variables, batch) -> scalar`; where there is BatchNorm, in training mode.

@@ -79,3 +79,12 @@ def test_uniform_depends_on_the_key_alone(network):
     for name in graph.groups:
         np.testing.assert_array_equal(first[name], again[name])
         assert not np.array_equal(first[name], other[name])
+
+
+def test_taylor_refuses_what_it_cannot_score(network):
+    apply, variables, images, graph = network
+    loss = lambda own, x: jnp.square(apply(own, x)).mean()  # noqa: E731
+    with pytest.raises(ValueError, match="at least one example"):
+        importance.taylor(graph, loss, variables, images[None, :0])
+    with pytest.raises(ValueError, match=r"returns float32\[5,3\]"):
+        importance.taylor(graph, apply, variables, images[None])

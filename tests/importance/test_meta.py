@@ -175,6 +175,41 @@ def test_episodes_are_averaged_one_compile_vmapped_or_not(graph):
         np.testing.assert_allclose(score, together[name], rtol=1e-4, atol=1e-9)
 
 
+def test_a_further_step_takes_no_further_activations():
+    """Through another inner step, memory grows by less than what a gradient needs."""
+
+    def apply(variables, images):
+        for name in ("a", "b", "c"):
+            images = jnp.tanh(
+                jax.lax.conv_general_dilated(
+                    images,
+                    variables[name],
+                    (1, 1),
+                    "SAME",
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                )
+            )
+        return jnp.square(images).mean()
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    variables = {n: jax.random.normal(k, (3, 3, 4, 4)) for n, k in zip("abc", keys, strict=False)}
+    images = jax.random.normal(keys[3], (64, 16, 16, 4))
+    graph = jc.trace(apply, variables, images[:1])
+    gated, gates = jc.gated(graph, apply), jc.transforms.ones(graph)
+
+    def bytes_of(steps):
+        def episode(gates, support):
+            adapted, _ = adapt(gated, variables, gates, support, optax.sgd(0.1))
+            return gated(adapted, gates, images)
+
+        support = jnp.broadcast_to(images, (steps, *images.shape))
+        compiled = jax.jit(jax.grad(episode)).lower(gates, support).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    plain = jax.jit(jax.grad(apply)).lower(variables, images).compile().memory_analysis()
+    assert bytes_of(3) - bytes_of(2) < plain.temp_size_in_bytes
+
+
 def episodes(**change):
     support, query = draw_batches(jax.random.key(1), 2, 1), draw_batches(jax.random.key(2), 2)
     return {"support": support, "query": query, **change}

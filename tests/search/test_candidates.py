@@ -154,3 +154,7 @@ def test_errors(network):
         candidate_losses(graph, loss, variables, {"conv[3]": jnp.ones(6)}, x)
     with pytest.raises(ValueError, match="instead of"):
         candidate_losses(graph, loss, variables, {"conv[3]": jnp.ones((2, 5))}, x)
+    with pytest.raises(ValueError, match=r"a loss is one real number"):
+        candidate_losses(
+            graph, lambda own, batch: batch, variables, {"conv[3]": jnp.ones((2, 6))}, x
+        )
