@@ -50,7 +50,6 @@ def _averaged(
     return Row(
         name=name,
         accuracy=statistics.mean(accuracies),
-        seconds=statistics.mean(row["seconds"] for row in own),
         **{key: first[key] for key in ("num_params", "num_nonzero", "flops", "bytes")},
         extra={
             "accuracy_std": statistics.stdev(accuracies) if len(own) > 1 else None,
