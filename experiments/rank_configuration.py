@@ -17,6 +17,7 @@ from experiments import environment
 environment.prepare()
 
 import dataclasses  # noqa: E402
+import functools  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -94,14 +95,14 @@ class Config:
 DIGITS = Config(
     model="resnet20",
     dataset="digits",
-    flops=(0.3, 0.5),
+    flops=(0.3,),
     methods=("uniform", "enc_map", "sensitivity"),
     factors=("weights", "weighted"),
     final=(0.3,),
     sweeps=0,
-    covariance_images=512,
+    covariance_images=256,
     choice_images=128,
-    statistics_images=1024,
+    statistics_images=512,
     workdir=Path("runs/rank_configuration_digits"),
 )
 PAPER = dataclasses.replace(
@@ -137,10 +138,14 @@ def main(config: Config) -> list[report.Row]:
     measure = Measure(task.dataset, task.mesh, config.workdir, network)
     rows = []
     for name, work in plan(config, judge, measure, keys[2]).items():
-        facts = stages.run(name, lambda work=work: {"rows": [row.to_json() for row in work()]})
+        facts = stages.run(name, functools.partial(_facts, work))
         rows += [report.Row.from_json(row) for row in facts["rows"]]
     finish(config, known, rows)
     return rows
+
+
+def _facts(work: Callable[[], list[report.Row]]) -> dict[str, Any]:
+    return {"rows": [row.to_json() for row in work()]}
 
 
 def _plain(value: Any) -> Any:
@@ -176,32 +181,35 @@ def plan(
     config: Config, judge: rank_rows.Judge, measure: Measure, key: jax.Array
 ) -> dict[str, Callable[[], list[report.Row]]]:
     """Return the stages by name; each makes some rows."""
-    task, made = judge.task, {}
+    task = judge.task
 
     def dense() -> list[report.Row]:
         row = measure("dense", task.apply, task.variables, jc.chain(), 0.0, folder="dense")
         prune.say(row)
         return [row]
 
-    made["dense"] = dense
+    made: dict[str, Callable[[], list[report.Row]]] = {"dense": dense}
     for fraction in config.flops:
         for method in config.methods:
-            made[f"{method}-{fraction:.2f}"] = lambda m=method, f=fraction: rank_rows.compare(
-                judge, m, f, config.factors
+            made[f"{method}-{fraction:.2f}"] = functools.partial(
+                rank_rows.compare, judge, method, fraction, config.factors
             )
     for fraction in config.final:
-        made[f"final-{fraction:.2f}"] = lambda f=fraction: rank_rows.final(
+        made[f"final-{fraction:.2f}"] = functools.partial(
+            rank_rows.final,
             judge,
             measure,
             config.final_method,
             config.final_factors,
-            f,
+            fraction,
             config.sweeps,
             config.tuning,
             key,
         )
     if config.lossless:
-        made["lossless"] = lambda: rank_rows.lossless(judge, config.final_factors, config.lossless)
+        made["lossless"] = functools.partial(
+            rank_rows.lossless, judge, config.final_factors, config.lossless
+        )
     return made
 
 

@@ -143,42 +143,45 @@ def final(
     budget = jc.Budget(flops=fraction)
     chosen = rank_study.choose(known, method, budget, judge.choice_accuracy())
     lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
-    apply, train_apply = lowrank.function(task.apply), lowrank.function(task.train_apply)
-    name, folder = f"{method}, {factors}, {fraction:.0%}, factorized", f"{fraction:.2f}"
-    rows = [measure(name, apply, small, lowrank, time.perf_counter() - started, final=fraction)]
-    prune.say(rows[-1])
-    small = judge.renewed(train_apply, small)
     seconds = time.perf_counter() - started
-    name = f"{name}, re-estimated"
-    rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
-    prune.say(rows[-1])
-    for sweep in range(sweeps):
-        small = compensated(judge, lowrank, small, sweep)
+    apply, train_apply = lowrank.function(task.apply), lowrank.function(task.train_apply)
+    steps: dict[str, Callable[[Any], Any]] = {
+        "re-estimated": functools.partial(judge.renewed, train_apply)
+    }
     if sweeps:
-        small = judge.renewed(train_apply, small)
-        seconds = time.perf_counter() - started
-        name, folder = f"{name}, compensated", f"{folder}-compensated"
-        rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
-        prune.say(rows[-1])
+        steps["compensated"] = functools.partial(compensated, judge, lowrank, sweeps)
     if tuning.epochs:
-        small = rank_tuning.finetune(task, train_apply, small, tuning, key)
-        seconds = time.perf_counter() - started
-        name, folder = f"{name}, fine-tuned", f"{folder}-finetuned"
+        steps["fine-tuned"] = functools.partial(
+            rank_tuning.finetune, task, train_apply, tuning=tuning, key=key
+        )
+    name = f"{method}, {factors}, {fraction:.0%}, factorized"
+    rows = [measure(name, apply, small, lowrank, seconds, final=fraction)]
+    prune.say(rows[-1])
+    for step, make in steps.items():
+        started = time.perf_counter()
+        small = jax.block_until_ready(make(small))
+        seconds += time.perf_counter() - started
+        name, folder = f"{name}, {step}", f"{fraction:.2f}-{step}"
         rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
         prune.say(rows[-1])
     return rows
 
 
-def compensated(judge: Judge, lowrank: jc.Compression, small: Any, sweep: int) -> Any:
-    """Fit all factors anew to the inputs that the factorized network has."""
-    whole = judge.renewed(judge.task.train_apply, transforms.multiplied_out(lowrank, small))
-    # Small batches: the patches of all sites are held at once.
-    key = jax.random.fold_in(judge.key, sweep)
-    settings = judge.task.views
-    images = augmented(
-        judge.task.dataset, key, count=judge.fitting_images, batch_size=32, settings=settings
-    )
-    return rank_study.compensated(judge.known, judge.task, lowrank, small, whole, images["image"])
+def compensated(judge: Judge, lowrank: jc.Compression, sweeps: int, small: Any) -> Any:
+    """Fit all factors anew, some times, to the inputs that the factorized network has."""
+    task = judge.task
+    for sweep in range(sweeps):
+        whole = judge.renewed(task.train_apply, transforms.multiplied_out(lowrank, small))
+        # Small batches: the patches of all sites are held at once.
+        images = augmented(
+            task.dataset,
+            jax.random.fold_in(judge.key, sweep),
+            count=judge.fitting_images,
+            batch_size=32,
+            settings=task.views,
+        )["image"]
+        small = rank_study.compensated(judge.known, task, lowrank, small, whole, images)
+    return judge.renewed(lowrank.function(task.train_apply), small)
 
 
 def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:

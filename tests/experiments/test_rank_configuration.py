@@ -46,6 +46,10 @@ CONFIG = rank_configuration.Config(
 )
 
 
+def forbidden(*_):
+    raise AssertionError("this was done before")
+
+
 def test_all_stages_run_and_resume(task, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, workdir=tmp_path)
     monkeypatch.setattr(rank_configuration, "prepare", lambda *_: task)
@@ -62,8 +66,8 @@ def test_all_stages_run_and_resume(task, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == names
     assert (tmp_path / "rank_configuration.png").stat().st_size > 1000
-    monkeypatch.setattr(rank_rows, "compare", None)
-    monkeypatch.setattr(rank_rows, "final", None)
+    monkeypatch.setattr(rank_rows, "compare", forbidden)
+    monkeypatch.setattr(rank_rows, "final", forbidden)
     assert [row.name for row in rank_configuration.main(config)] == names
 
     plot((tmp_path / "report.json",), tmp_path / "again.png")
