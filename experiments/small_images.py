@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import run
 
 __all__ = ["as_products"]
@@ -60,7 +60,7 @@ def _is_slow(equation: JaxprEqn) -> bool:
     """Tell whether an equation is a plain convolution whose kernel is larger than its image."""
     if equation.primitive.name != "conv_general_dilated":
         return False
-    params, (image, kernel) = equation.params, (atom.aval.shape for atom in equation.invars)
+    params, (image, kernel) = equation.params, map(shape_of, equation.invars)
     numbers = params["dimension_numbers"]
     is_plain = (
         (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec) == (IMAGES, KERNELS, IMAGES)
@@ -72,8 +72,8 @@ def _is_slow(equation: JaxprEqn) -> bool:
 
 def _product(equation: JaxprEqn, image: jax.Array, kernel: jax.Array) -> jax.Array:
     (height, width, inputs, outputs), params = kernel.shape, equation.params
-    (down, across), result = params["window_strides"], equation.outvars[0].aval
-    rows, columns = result.shape[1:3]
+    (down, across), shape = params["window_strides"], shape_of(equation.outvars[0])
+    rows, columns = shape[1:3]
     padded = jnp.pad(image, ((0, 0), *params["padding"], (0, 0)))
     patches = [
         padded[:, u : u + rows * down : down, v : v + columns * across : across]
@@ -81,6 +81,7 @@ def _product(equation: JaxprEqn, image: jax.Array, kernel: jax.Array) -> jax.Arr
         for v in range(width)
     ]
     patched = jnp.concatenate(patches, axis=-1).reshape(-1, height * width * inputs)
+    dtype = params["preferred_element_type"]
     flat = kernel.reshape(height * width * inputs, outputs)
-    product = jnp.dot(patched, flat, precision=params["precision"])
-    return product.reshape(result.shape).astype(result.dtype)
+    product = jnp.dot(patched, flat, precision=params["precision"], preferred_element_type=dtype)
+    return product.reshape(shape)
