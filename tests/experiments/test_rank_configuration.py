@@ -1,4 +1,4 @@
-"""The rank experiment, end to end with random weights and few images: what it makes, and resumes."""
+"""The rank experiment from end to end, with random weights and few images."""
 
 from __future__ import annotations
 
