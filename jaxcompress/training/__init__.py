@@ -1,7 +1,8 @@
 """Training: pure steps, evaluation, BatchNorm re-estimation and checkpoints.
 
 `train_step` and `jit_step` advance a `TrainState`; `evaluate` measures it; `reestimate` renews
-BatchNorm statistics after a compression; `save` and `restore` interrupt and continue a run.
+BatchNorm statistics after a compression; `save` and `restore` interrupt and continue a run;
+`fast_convolutions` makes any of these steps faster on CPUs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jaxcompress.graph.trainable import (
 )
 from jaxcompress.training.batch_stats import TrainApply, reestimate
 from jaxcompress.training.checkpoint import restore, save
+from jaxcompress.training.convolutions import fast_convolutions
 from jaxcompress.training.evaluate import Apply, EvalStep, eval_step, evaluate
 from jaxcompress.training.step import Loss, Step, TrainState, init_state, jit_step, train_step
 
@@ -34,6 +36,7 @@ __all__ = [
     "default_trainable",
     "eval_step",
     "evaluate",
+    "fast_convolutions",
     "in_params",
     "inexact",
     "init_state",

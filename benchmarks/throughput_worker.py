@@ -1,0 +1,112 @@
+"""One framework of `benchmarks.throughput` in a process of its own, asked over its pipes.
+
+A question is one line of JSON. ``{"case": {...}, "folder": ...}`` prepares every variant and
+answers with the seconds of its first call, or with what kept it from running;
+``{"variant": name, "steps": n}`` answers with the seconds of n calls. Between questions the process
+sleeps, so that it takes nothing from the other framework.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["Prepared", "Side", "Worker", "limit_threads", "serve"]
+
+Call = Callable[[], None]
+
+
+class Prepared(Protocol):
+    """What a framework prepared for one case: how far its logits are off, and its variants."""
+
+    logits_error: float
+    variants: Mapping[str, Call | str]
+    """A call that ends when the device is done, or the reason why there is none."""
+
+
+Side = Callable[[dict[str, Any], Path], Prepared]
+
+
+def limit_threads(threads: int) -> None:
+    """Keep this process, and every thread it will start, on the first cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def serve(prepare: Side) -> None:
+    """Answer questions until the pipe closes; the framework's own output goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    calls: dict[str, Call] = {}
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "case" in question:
+            calls, answer = _prepare(prepare, question)
+        else:
+            answer = {"seconds": _timed(calls[question["variant"]], question["steps"])}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _prepare(prepare: Side, question: dict[str, Any]) -> tuple[dict[str, Call], dict[str, Any]]:
+    prepared = prepare(question["case"], Path(question["folder"]))
+    calls: dict[str, Call] = {}
+    first: dict[str, Any] = {}
+    for name, call in prepared.variants.items():
+        if isinstance(call, str):
+            first[name] = call
+            continue
+        try:
+            (first[name],) = _timed(call, 1)
+            _timed(call, 1)
+        except Exception as error:  # noqa: BLE001 a variant that cannot run is a row of its own
+            first[name] = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        else:
+            calls[name] = call
+    return calls, {"logits_error": prepared.logits_error, "first": first}
+
+
+def _timed(call: Call, steps: int) -> list[float]:
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+class Worker:
+    """The other end: starts a module as a worker and asks it."""
+
+    def __init__(self, module: str, python: str, threads: int, device: str) -> None:
+        command = [python, "-m", module, str(threads), device]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[1],
+        )
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Ask and wait for the answer."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self._process.args!r} ended; its last words are above")
+        return dict(json.loads(answer))
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
