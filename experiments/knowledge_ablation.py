@@ -6,7 +6,7 @@
 ResNet-20 on CIFAR-10 teaches the half of itself that learned gates leave. Written for a CPU: 2,048
 training images, 8 epochs; `--config.train-images 0 --config.student-epochs 100` where there is an
 accelerator. Each way and seed is a stage: interrupted, or run one by one with `--methods` and
-`--seeds`, the experiment goes on where it was; the report is of those that are done.
+`--seeds`, the experiment goes on where it was; `--finished` reports those that are done.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Ablation:
         weights: PyTorch state dict of the teacher, as safetensors.
         methods: ways to teach.
         seeds: of the order of the examples and of the assistant.
+        finished: run nothing more, and report the ways and seeds that are done.
         config: everything else.
     """
 
@@ -69,6 +70,7 @@ class Ablation:
     weights: Path | None = None
     methods: tuple[Method, ...] = get_args(Method)
     seeds: tuple[int, ...] = (0, 1)
+    finished: bool = False
     config: Config = BASE
 
 
@@ -116,6 +118,10 @@ class Arms:
             self.stages.run(name, lambda: record(config, self.task, self.variables, key))
         return self.stages.run(f"{method}-{seed}", lambda: self.teach(config, seed))
 
+    def done(self, method: Method, seed: int) -> bool:
+        """Whether this stage has finished."""
+        return self.stages.done(f"{method}-{seed}")
+
     def teach(self, config: Config, seed: int) -> dict[str, Any]:
         """Train one student and measure it."""
         key, begun = jax.random.key(1 + seed), time.process_time()
@@ -159,8 +165,9 @@ def main(ablation: Ablation) -> list[report.Row]:
     # All ways with one seed before the next: stopped early, the comparison is whole.
     for seed in ablation.seeds:
         for method in ablation.methods:
-            found[method].append(arms.arm(method, seed))
-    rows += [row_of(method, own) for method, own in found.items()]
+            if arms.done(method, seed) or not ablation.finished:
+                found[method].append(arms.arm(method, seed))
+    rows += [row_of(method, own) for method, own in found.items() if own]
     for row in rows:
         values = ", ".join(f"{name} {value:.4f}" for name, value in row.extra.items())
         CONSOLE.print(f"{row.name}: {row.accuracy:.2%}, {values}", soft_wrap=True)
@@ -183,7 +190,8 @@ def row_of(name: str, found: list[dict[str, Any]]) -> report.Row:
     accuracies = [own["accuracy"] for own in found]
     known = [number for number in NUMBERS if number in found[0]]
     extra: dict[str, Any] = {n: float(np.mean([own[n] for own in found])) for n in known}
-    extra["accuracy_std"] = float(np.std(accuracies, ddof=1)) if len(found) > 1 else 0.0
+    if len(found) > 1:
+        extra["accuracy_std"] = float(np.std(accuracies, ddof=1))
     extra |= {f"accuracy_{i}": accuracy for i, accuracy in enumerate(accuracies)}
     return report.Row(name, accuracy=float(np.mean(accuracies)), extra=extra)
 

@@ -53,6 +53,14 @@ class Stages:
                 f"other settings ({'; '.join(offences)}); choose another workdir"
             )
 
+    def done(self, name: str) -> bool:
+        """Whether a stage has finished."""
+        file = self._file(name)
+        return file.exists() and bool(json.loads(file.read_text()).get("done"))
+
+    def _file(self, name: str) -> Path:
+        return self.workdir / f"stage-{name}.json"
+
     def run(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Do a stage, or return what it found when it was done.
 
@@ -64,7 +72,7 @@ class Stages:
             The facts, and of all attempts that were not killed `seconds`, `device_hours` and, for
             machines that others share, `cpu_seconds` of this process.
         """
-        file = self.workdir / f"stage-{name}.json"
+        file = self._file(name)
         known = json.loads(file.read_text()) if file.exists() else {}
         if known.get("done"):
             self.console.print(f"[bold]{name}[/bold]: done before, {known['seconds']:.0f} s")

@@ -132,6 +132,47 @@ def test_a_full_disk_keeps_what_is_written(original: Path, tmp_path: Path) -> No
     assert seen[0] >= 3 and open_store(tmp_path).manifest.examples == toy.EXAMPLES
 
 
+NO_ROOM = """
+import resource, shutil, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from tests.knowledge import toy
+toy.write_toy(sys.argv[1] + "/whole")
+if sys.argv[2] == "manifest":
+    shutil.copytree(sys.argv[1] + "/whole", sys.argv[1] + "/full")
+    shutil.rmtree(sys.argv[1] + "/full/records")
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+try:
+    toy.write_toy(sys.argv[1] + "/full")
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits file sizes as POSIX does")
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [("nothing", "begins with its manifest"), ("manifest", "cannot be opened")],
+)
+def test_a_disk_that_is_full_from_the_start(tmp_path: Path, there: str, message: str) -> None:
+    program = [sys.executable, "-c", NO_ROOM, str(tmp_path), there]
+    assert message in subprocess.check_output(program, text=True)
+    assert not list((tmp_path / "full").glob("manifest.[0-9]*"))
+    toy.write_toy(tmp_path / "full")
+    assert toy.files(tmp_path / "full") == toy.files(tmp_path / "whole")
+
+
+def test_a_damaged_description_of_an_array_is_written_again(original: Path, folder: Path) -> None:
+    file = folder / "records/logits/zarr.json"
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(ValueError, match="zarr.json is damaged.*delete that file and call write"):
+        open_store(folder)
+    file.unlink()
+    with pytest.raises(OSError, match="logits cannot be opened"):
+        open_store(folder)
+    toy.write_toy(folder)
+    assert toy.files(folder) == toy.files(original)
+
+
 def test_outputs_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     def infinite(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         return {"logits": toy.teacher(variables, images)["logits"] * 1e3}

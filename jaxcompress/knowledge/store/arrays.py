@@ -7,6 +7,7 @@ TensorStore is imported only when a store is written or read.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -89,6 +90,7 @@ def open_arrays(
 
     Raises:
         ValueError: if two records would share a folder, or an array belongs to another store.
+        OSError: if an array cannot be made, e.g. because the disk is full, or is missing.
     """
     import tensorstore as ts  # heavy, and only this needs it
 
@@ -99,8 +101,21 @@ def open_arrays(
         _check_identity(folder, manifest, name)
         spec = _spec(folder, manifest, name, record)
         opened = ts.open(spec, context=context, open=True, create=write, read=True, write=write)
-        arrays[name] = opened.result()
+        arrays[name] = _opened(folder, name, opened)
     return arrays
+
+
+def _opened(folder: str | os.PathLike[str], name: str, opened: Any) -> Any:
+    """Wait for an array, naming it where it cannot be opened."""
+    try:
+        return opened.result()
+    except (ValueError, OSError) as error:
+        raise OSError(
+            errno.EIO,
+            f"every record of a store is an array in its folder, but {array_folder(folder, name)} "
+            f"cannot be opened ({error}); make room, or delete its zarr.json, and call write with "
+            "the same teacher, data and views: what is stored is kept",
+        ) from error
 
 
 def _spec(

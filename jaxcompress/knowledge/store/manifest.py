@@ -111,13 +111,25 @@ def _damaged(file: Path, error: Exception) -> ValueError:
 
 
 def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all."""
+    """Write the manifest, whole or not at all.
+
+    Raises:
+        OSError: if the disk is full.
+    """
     file = Path(folder) / FILE
     partial = file.with_suffix(f".{os.getpid()}")
-    with open(partial, "w") as stream:
-        stream.write(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with open(partial, "w") as stream:
+            stream.write(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"a store begins with its manifest, but writing {file} failed ({error.strerror}); make "
+            "room and call write again",
+        ) from error
     os.replace(partial, file)
 
 
