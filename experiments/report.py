@@ -128,7 +128,7 @@ def write_report(
     settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)  # type: ignore[arg-type]
     report = {
         "experiment": experiment,
-        "config": json.loads(json.dumps(settings, default=str)),
+        "config": json.loads(json.dumps(settings, default=_portable)),
         "environment": describe(),
         "rows": [{name: _plain(x) for name, x in row.to_json().items()} for row in rows],
     }
@@ -139,6 +139,11 @@ def write_report(
     partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     os.replace(partial, path)
     return path
+
+
+def _portable(value: Any) -> str:
+    """Write a path without the folders of this machine."""
+    return value.name if isinstance(value, Path) and value.is_absolute() else str(value)
 
 
 def _plain(value: Any) -> Any:

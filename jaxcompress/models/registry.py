@@ -47,6 +47,8 @@ class Network(NamedTuple):
 
 NETWORKS: Mapping[str, Network] = MappingProxyType(
     {
+        "resnet8": Network(ResNet, {"depth": 8}),
+        "resnet14": Network(ResNet, {"depth": 14}),
         "resnet20": Network(ResNet, {"depth": 20}),
         "resnet32": Network(ResNet, {"depth": 32}),
         "resnet44": Network(ResNet, {"depth": 44}),

@@ -20,10 +20,10 @@ from jaxcompress import importance
 from jaxcompress.knowledge import Views
 
 TINY = Config(
-    network="resnet20",
+    network="resnet14",
     network_config={"width": 2},
-    features="stage3_block2",
-    before_features="stage3_block1",
+    features="stage3_block1",
+    before_features="stage3_block0",
     dataset="digits",
     views=Views(pad=1, flip=False),
     flops=0.6,

@@ -24,7 +24,7 @@ def task():
         test_images=dataset.test_images[:40],
         test_labels=dataset.test_labels[:40],
     )
-    module = models.build("resnet20", num_classes=10)
+    module = models.build("resnet8", num_classes=10)
     variables = models.initialize(module, jax.random.key(0), quickstart.SHAPE)
     apply, train_apply = models.evaluation(module), models.training(module)
     mesh = parallel.mesh(jax.devices()[:1])
@@ -32,7 +32,7 @@ def task():
 
 
 CONFIG = rank_configuration.Config(
-    model="resnet20",
+    model="resnet8",
     dataset="digits",
     flops=(0.6,),
     methods=("uniform", "sensitivity"),

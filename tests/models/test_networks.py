@@ -33,6 +33,8 @@ IMAGENET = (1, 224, 224, 3)
 # akamaster/pytorch_resnet_cifar10, chengyangfu/pytorch-vgg-cifar10, torchvision's mobilenet_v2,
 # timm's mobilenetv2_050 and _140, DeiT-Ti; the rest follows by hand from the layer widths.
 PUBLISHED = [
+    ("resnet8", {}, CIFAR, 75_290),
+    ("resnet14", {}, CIFAR, 172_506),
     ("resnet20", {}, CIFAR, 269_722),
     ("resnet20", {"shortcut": "B"}, CIFAR, 272_474),
     ("resnet32", {}, CIFAR, 464_154),
@@ -186,7 +188,7 @@ def test_paths_are_readable() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: build("resnet21"), "resnet21.*take one of resnet20"),
+        (lambda: build("resnet21"), "resnet21.*take one of resnet8"),
         (lambda: build("vgg16", depth=19, size=3), "'depth', 'size'.*num_classes"),
         (lambda: ResNet(depth=18), "6n \\+ 2"),
         (lambda: ResNet(shortcut="C"), "'A' or 'B'"),  # type: ignore[arg-type]
