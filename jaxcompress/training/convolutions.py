@@ -54,8 +54,8 @@ def fast_convolutions(function: Function) -> Function:
     compiler does not know how to split the calls, and under `jit` would gather their operands. JAX
     cannot keep programs with these calls in its compilation cache, and warns so.
 
-    Measured on two cores (AMD EPYC, jaxlib 0.10.2, batch 128, `benchmarks.throughput`): training
-    steps 1.7 times as fast for ResNet-20 and 2.6 times for ResNet-56.
+    Measured on two cores (AMD EPYC, jaxlib 0.10.2, batch 128, `benchmarks.throughput --quick`):
+    ResNet-20 trains on 344 images per second instead of 171 and evaluates 2003 instead of 1086.
 
     Args:
         function: any function of pytrees of arrays.
