@@ -10,8 +10,6 @@ step of VGG-19 (batch 32), each with and without `experiments.small_images.as_pr
 from __future__ import annotations
 
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments import report
 from experiments.environment import describe
 from experiments.small_images import as_products
 from jaxcompress import models
@@ -44,7 +43,7 @@ def convolution_rates(size: int, channels: int = 512, batch: int = 64) -> dict[s
     flops = 2 * batch * size**2 * 9 * channels**2
     found = {}
     for name, form in FORMS.items():
-        seconds = _median(jax.jit(form(convolve)), images, kernel)
+        seconds = report.latency_ms(jax.jit(form(convolve)), images, kernel, repeats=3) / 1e3
         found[name] = flops / seconds / 1e9
     return found
 
@@ -65,18 +64,9 @@ def step_seconds(batch_size: int = 32) -> dict[str, float]:
             return cross_entropy(logits, batch["label"]).mean(), (state, {})
 
         step = jax.jit(train_step(loss, tx))
-        found[name] = _median(step, init_state(variables, tx), batch, key)
+        state = init_state(variables, tx)
+        found[name] = report.latency_ms(step, state, batch, key, repeats=3) / 1e3
     return found
-
-
-def _median(function: Callable[..., Any], *args: Any, repeats: int = 3) -> float:
-    jax.block_until_ready(function(*args))
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def main() -> None:

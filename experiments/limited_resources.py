@@ -7,7 +7,7 @@ knowledge teaches the pruned network through a synthetic teacher assistant.
     python -m experiments.limited_resources imagenet_resnet50    # projected device-hours only
 
 Stages: teacher, knowledge, gates, shrink, fine-tune. Interrupted, it goes on where it was. The
-assistant is the crossed one, which `experiments.knowledge_ablation` found best. After
+assistant is the crossed one, the best of those in `results/knowledge_ablation_cpu.json`. After
 "Compressing Neural Networks on Limited Computing Resources" (IEEE Access 2025); of its method only
 the abstract is public, and gates and assistant are our reconstruction.
 """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +12,7 @@ import optax
 from rich.console import Console
 
 import jaxcompress as jc
-from experiments import report
+from experiments import report, score
 from experiments.distill import Teaching, featured_training, teaching_loss, trainable
 from jaxcompress import importance, knowledge, models, parallel, training
 
@@ -23,7 +21,8 @@ __all__ = ["project"]
 EXAMPLES, CLASSES = 1_281_167, 1000
 # Masked Fisher and learned gates see this many images, a step of either costs about three of
 # training, and compiling them takes about this long.
-SCORE_IMAGES, SCORE_COST, COMPILE_HOURS = 32 * 32 + 30 * 64, 3, 0.1
+SCORE_IMAGES = score.ROUNDS * score.IMAGES + score.LEARN_STEPS * score.LEARN_IMAGES
+SCORE_COST, COMPILE_HOURS = 3, 0.1
 
 
 def project(config: Any, console: Console) -> list[report.Row]:
@@ -43,7 +42,7 @@ def project(config: Any, console: Console) -> list[report.Row]:
 
     run = jax.jit(apply)
     own = parallel.replicate(variables, mesh)
-    forward = batch / seconds_per_call(lambda: run(own, batch_data["image"]))
+    forward = 1e3 * batch / report.latency_ms(run, own, batch_data["image"], repeats=5)
     step = batch / seconds_of_step(module, config, prune, variables, batch_data, mesh)
     hours = {
         "knowledge": config.stored_views * EXAMPLES / forward / 3600,
@@ -99,16 +98,4 @@ def seconds_of_step(
         states[0], metrics = step(states[0], batch, key)
         return metrics
 
-    return seconds_per_call(one)
-
-
-def seconds_per_call(call: Callable[[], Any], repeats: int = 5) -> float:
-    """Return the median time of a call after two that may compile."""
-    for _ in range(2):
-        jax.block_until_ready(call())
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
+    return report.latency_ms(one, repeats=5) / 1e3

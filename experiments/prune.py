@@ -22,18 +22,16 @@ from typing import Any, NamedTuple  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
 import tyro  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
-from experiments import data, loop, report  # noqa: E402
+from experiments import data, report, tuning  # noqa: E402
 from experiments.measure import Measure, augmented  # noqa: E402
 from experiments.score import Importance, Source, score  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights  # noqa: E402
-from jaxcompress.knowledge.losses import cross_entropy, kd  # noqa: E402
+from jaxcompress.knowledge.losses import cross_entropy  # noqa: E402
 from jaxcompress.knowledge.views import Views  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
@@ -131,7 +129,14 @@ def main(config: Config) -> list[report.Row]:
 
     if config.epochs:
         started = time.perf_counter()
-        small = finetune(config, task, train_apply, small, keys[2])
+        length = tuning.Tuning(
+            epochs=config.epochs,
+            train_images=config.train_images,
+            rate=config.rate,
+            temperature=config.temperature,
+            batch_size=config.batch_size,
+        )
+        small = tuning.finetune(task, train_apply, small, length, keys[2])
         seconds = time.perf_counter() - started
         rows.append(measure("fine-tuned", apply, small, prune, seconds, folder="finetuned"))
     finish(config, graph, keep, rows)
@@ -190,55 +195,6 @@ def renew(config: Config, task: Task, train_apply: Any, variables: Any, key: jax
     # On one device: XLA's CPU backend can stall on the many small sums that devices would share.
     own = jax.device_put(variables, jax.devices()[0])
     return training.reestimate(train_apply, own, batches["image"], key)
-
-
-def finetune(config: Config, task: Task, train_apply: Any, variables: Any, key: jax.Array) -> Any:
-    """Fine-tune with the stored logits of the dense network."""
-    dataset = first_images(task.dataset, config.train_images)
-    logits = stored_logits(task, dataset)
-
-    def loss(own: Any, batch: Any, _: jax.Array) -> Any:
-        outputs, state = train_apply(own, batch["image"])
-        value = 0.5 * cross_entropy(outputs, batch["label"])
-        value = (value + 0.5 * kd(outputs, batch["logits"], config.temperature)).mean()
-        return value, (state, {"loss": value})
-
-    steps = config.epochs * (len(dataset.train_labels) // config.batch_size)
-    tx = optax.chain(
-        optax.add_decayed_weights(5e-4),
-        optax.sgd(optax.cosine_decay_schedule(config.rate, steps), momentum=0.9, nesterov=True),
-    )
-    trained = loop.train(
-        loss,
-        tx,
-        variables,
-        dataset,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        key=key,
-        mesh=task.mesh,
-        views=task.views,
-        extra={"logits": logits},
-    )
-    return trained.state.variables
-
-
-def first_images(dataset: data.Dataset, count: int) -> data.Dataset:
-    """Return the data set with only its first training images; 0 for all."""
-    count = count or len(dataset.train_labels)
-    return dataclasses.replace(
-        dataset,
-        train_images=dataset.train_images[:count],
-        train_labels=dataset.train_labels[:count],
-    )
-
-
-def stored_logits(task: Task, dataset: data.Dataset) -> np.ndarray:
-    """Return the dense network's logits of all training images, without augmentation."""
-    preprocess = data.preprocess(dataset)
-    logits = jax.jit(lambda images: task.apply(task.variables, preprocess(images)))
-    images = dataset.train_images
-    return np.concatenate([logits(images[i : i + 500]) for i in range(0, len(images), 500)])
 
 
 def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -> None:

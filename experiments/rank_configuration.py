@@ -27,7 +27,7 @@ import tyro  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
-from experiments import prune, quickstart, rank_rows, rank_study, rank_tuning, report  # noqa: E402
+from experiments import prune, quickstart, rank_rows, rank_study, report, tuning  # noqa: E402
 from experiments.measure import Measure  # noqa: E402
 from experiments.rank_plot import plot  # noqa: E402
 from experiments.stages import Stages  # noqa: E402
@@ -86,7 +86,7 @@ class Config:
     fitting_images: int = 256
     statistics_images: int = 2048
     test_images: int = 0
-    tuning: rank_tuning.Tuning = rank_tuning.Tuning()
+    tuning: tuning.Tuning = tuning.Tuning()
     batch_size: int = 128
     seed: int = 0
     workdir: Path = Path("runs/rank_configuration")
@@ -105,8 +105,11 @@ DIGITS = Config(
     statistics_images=512,
     workdir=Path("runs/rank_configuration_digits"),
 )
+# ENC's released solver, of VGG-16: rate 1e-5, divided by 10 only at the last of 320,000 steps.
 PAPER = dataclasses.replace(
-    Config(), tuning=rank_tuning.PAPER, workdir=Path("runs/rank_configuration_paper")
+    Config(),
+    tuning=tuning.Tuning(epochs=820, rate=1e-5, schedule="constant", distillation=0.0),
+    workdir=Path("runs/rank_configuration_paper"),
 )
 PRESETS = {
     "resnet56": ("ResNet-56 on CIFAR-10, without fine-tuning", Config()),

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 import jaxcompress as jc
-from experiments import prune, rank_study, rank_tuning, report
+from experiments import prune, rank_study, report
+from experiments import tuning as tunings
 from experiments.measure import Measure, augmented
 from experiments.rank_study import Known
 from jaxcompress import training, transforms
@@ -135,7 +136,7 @@ def final(
     factors: str,
     fraction: float,
     sweeps: int,
-    tuning: rank_tuning.Tuning,
+    tuning: tunings.Tuning,
     key: jax.Array,
 ) -> list[report.Row]:
     """Really factorize at one budget, measure on all test images, save, and fine-tune."""
@@ -152,7 +153,7 @@ def final(
         steps["compensated"] = functools.partial(compensated, judge, lowrank, sweeps)
     if tuning.epochs:
         steps["fine-tuned"] = functools.partial(
-            rank_tuning.finetune, task, train_apply, tuning=tuning, key=key
+            tunings.finetune, task, train_apply, tuning=tuning, key=key
         )
     name = f"{method}, {factors}, {fraction:.0%}, factorized"
     rows = [measure(name, apply, small, lowrank, seconds, final=fraction)]

@@ -34,8 +34,8 @@ class Source(NamedTuple):
         groups: the groups that may be pruned.
         apply: the network in evaluation mode, `apply(variables, images) -> logits`.
         train_apply: in training mode, `train_apply(variables, images) -> (logits, state)`. With
-            both, `learned` gates are to keep the network's own answers, which works better than
-            labels: by `benchmarks.importance`, whose rows "learned" and "learned_labels" compare.
+            both, `learned` gates are to keep the network's own answers instead of the labels; the
+            rows "learned" and "learned_labels" of `benchmarks.importance` compare the two.
     """
 
     graph: jc.Graph

@@ -141,4 +141,4 @@ def _mean(graph: Graph, path: str, left: Sequence[Any], right: Sequence[Any]) ->
     """Return the mean of l r^T over examples, positions and uses."""
     pairs = zip(left, right, strict=True)
     means = [jnp.einsum("ngr,ngs->grs", a, b, precision="highest") / len(a) for a, b in pairs]
-    return over_uses(graph, path, means)
+    return over_uses(graph, path, means).mean(0)

@@ -177,4 +177,4 @@ def _batch_means(
         found[path].append(product / len(rows))
 
     observe(apply, variables, inputs, forms, look)
-    return {path: over_uses(graph, path, means) for path, means in found.items()}
+    return {path: over_uses(graph, path, means).mean(0) for path, means in found.items()}

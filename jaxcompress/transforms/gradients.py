@@ -22,6 +22,7 @@ from jaxcompress.graph.interpret import Node
 from jaxcompress.transforms.check import check_sites
 from jaxcompress.transforms.covariance import covariance_root
 from jaxcompress.transforms.observe import observe
+from jaxcompress.transforms.site_inputs import over_uses
 
 __all__ = ["output_covariances", "output_roots", "output_sensitivities"]
 
@@ -53,7 +54,7 @@ def output_covariances(
 
     Raises:
         ValueError: if a site does not exist, there is no batch, or a branch, a `while` loop or a
-            reversed scan holds a site.
+            reversed scan holds a site, or a scanned kernel has several uses.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -139,7 +140,7 @@ def _batch_means(
     errors = _gradients(apply, variables, inputs, paths, key)
     examples = jax.tree.leaves(inputs)[0].shape[0]
     return {
-        path: _put_together(graph, path, [_products(graph, path, *own) for own in gradients])
+        path: over_uses(graph, path, [_products(graph, path, *own) for own in gradients]).sum(0)
         / examples
         for path, gradients in errors.items()
     }
@@ -198,11 +199,3 @@ def _products(graph: Graph, path: str, node: Node, position: int, gradient: Any)
     groups = site.forms[0].groups
     rows = own.reshape(-1, groups, own.shape[-1] // groups).astype(jnp.float32)
     return jnp.einsum("ngc,ngd->gcd", rows, rows, precision="highest")
-
-
-def _put_together(graph: Graph, path: str, sums: Sequence[Any]) -> Any:
-    """Stack what was seen in the steps of scans; add up what was seen in several uses."""
-    site = graph.sites[path]
-    lengths = site.shape[: sum(name == "slice" for name, _ in site.steps)]
-    stacked = jnp.stack(sums)
-    return stacked.reshape(-1, *lengths, *stacked.shape[1:]).sum(0)

@@ -1,4 +1,4 @@
-"""What the uses of a site are given, as the rows that its matrix is multiplied with."""
+"""What the uses of a site are given, as rows of its matrix, and how uses are put together."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def extended_rows(
     return jnp.pad(rows, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
 
 
-def over_uses(graph: Graph, path: str, means: Sequence[Any]) -> Any:
-    """Stack what was seen in the steps of scans; average what was seen in several uses.
+def over_uses(graph: Graph, path: str, seen: Sequence[Any]) -> Any:
+    """Stack what was seen in the steps of scans, `[uses, scanned..., ...]`.
 
     Raises:
         ValueError: if a scanned kernel has several uses, whose order in the scans is unknown.
@@ -53,7 +53,7 @@ def over_uses(graph: Graph, path: str, means: Sequence[Any]) -> Any:
     if lengths and site.uses > 1:
         raise ValueError(
             f"a scanned kernel has one covariance per step, but {path} is used {site.uses} times; "
-            "leave it out of `forms`"
+            "leave it out"
         )
-    stacked = jnp.stack(means)
-    return stacked.reshape(-1, *lengths, *stacked.shape[1:]).mean(0)
+    stacked = jnp.stack(seen)
+    return stacked.reshape(-1, *lengths, *stacked.shape[1:])

@@ -19,13 +19,14 @@ def sites_of(graph: Graph) -> list[str]:
     return [p for p, site in graph.sites.items() if site.forms and not site.other_uses]
 
 
-WITH_SITES = [name for name in TOYS if sites_of(graph_of(name))]
-every_toy = pytest.mark.parametrize("name", WITH_SITES)
+every_toy = pytest.mark.parametrize("name", TOYS)
 
 
 def choices(graph: Graph) -> list[dict[str, str]]:
     """Each site in its first form, and each in its last where that is another."""
     paths = sites_of(graph)
+    if not paths:
+        pytest.skip("no site to factorize")
     found = [{p: graph.sites[p].forms[i].name for p in paths} for i in (0, -1)]
     return found[: 1 + (found[0] != found[1])]
 
@@ -41,7 +42,7 @@ def expected(name: str) -> object:
 
 
 def test_almost_every_toy_has_a_site() -> None:
-    assert len(WITH_SITES) > 0.8 * len(TOYS)
+    assert sum(bool(sites_of(graph_of(name))) for name in TOYS) > 0.8 * len(TOYS)
 
 
 @every_toy

@@ -125,3 +125,17 @@ def test_gradients_need_data_and_sites():
         output_covariances(graph, apply, variables, [], ["w"], KEY)
     with pytest.raises(ValueError, match="nowhere"):
         output_covariances(graph, apply, variables, [x], ["nowhere"], KEY)
+
+
+def test_a_scanned_kernel_that_is_used_twice_is_refused():
+    variables, x = draw(3, {"w": (2, 4, 4)}), rows(8, 4)
+
+    def apply(v, own):
+        step = lambda y, w: (jnp.tanh(jnp.tanh(y @ w) @ w), None)  # noqa: E731
+        return jax.lax.scan(step, own, v["w"])[0]
+
+    graph = trace(apply, variables, x)
+    with pytest.raises(ValueError, match="w is used 2 times"):
+        output_covariances(graph, apply, variables, [x], ["w"], KEY)
+    with pytest.raises(ValueError, match="w is used 2 times"):
+        input_covariances(graph, apply, variables, [x], {"w": "dense"})

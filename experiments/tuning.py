@@ -1,4 +1,4 @@
-"""Fine-tune a factorized network with the original's stored logits, or by the paper's schedule."""
+"""Fine-tune a compressed network with the original's stored logits, or by cross-entropy alone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import dataclasses
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import optax
 
-from experiments import loop, prune
+from experiments import data, loop
 from jaxcompress.knowledge.losses import cross_entropy, kd
 
-__all__ = ["PAPER", "Tuning", "finetune"]
+__all__ = ["Tuning", "finetune"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """How a factorized network is trained on.
+    """How a compressed network is trained on.
 
     Attributes:
         epochs: 0 for none.
@@ -37,23 +38,17 @@ class Tuning:
     batch_size: int = 128
 
 
-# ENC's released solver, of VGG-16: rate 1e-5, divided by 10 only at the last of 320,000 steps.
-PAPER = Tuning(epochs=820, rate=1e-5, schedule="constant", distillation=0.0)
-
-
-def finetune(
-    task: prune.Task, train_apply: Any, variables: Any, tuning: Tuning, key: jax.Array
-) -> Any:
-    """Return the variables after fine-tuning all factors together.
+def finetune(task: Any, train_apply: Any, variables: Any, tuning: Tuning, key: jax.Array) -> Any:
+    """Return the variables after fine-tuning all of them together.
 
     Args:
-        task: the original network and its data.
-        train_apply: of the factorized network.
-        variables: of the factorized network.
+        task: `prune.Task`, the original network and its data.
+        train_apply: of the compressed network.
+        variables: of the compressed network.
         tuning: for how long, and how.
         key: of the batches and their augmentation.
     """
-    dataset = prune.first_images(task.dataset, tuning.train_images)
+    dataset = first_images(task.dataset, tuning.train_images)
     share = tuning.distillation
 
     def loss(own: Any, batch: Any, _: jax.Array) -> Any:
@@ -76,6 +71,24 @@ def finetune(
         key=key,
         mesh=task.mesh,
         views=task.views,
-        extra={"logits": prune.stored_logits(task, dataset)} if share else {},
+        extra={"logits": stored_logits(task, dataset)} if share else {},
     )
     return trained.state.variables
+
+
+def first_images(dataset: data.Dataset, count: int) -> data.Dataset:
+    """Return the data set with only its first training images; 0 for all."""
+    count = count or len(dataset.train_labels)
+    return dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[:count],
+        train_labels=dataset.train_labels[:count],
+    )
+
+
+def stored_logits(task: Any, dataset: data.Dataset) -> np.ndarray:
+    """Return the dense network's logits of all training images, without augmentation."""
+    preprocess = data.preprocess(dataset)
+    logits = jax.jit(lambda images: task.apply(task.variables, preprocess(images)))
+    images = dataset.train_images
+    return np.concatenate([logits(images[i : i + 500]) for i in range(0, len(images), 500)])
