@@ -20,7 +20,15 @@ from experiments.data import Dataset, Normalize, epoch_indices, preprocess
 from jaxcompress import parallel
 from jaxcompress.knowledge.views import Views
 from jaxcompress.knowledge.views import views as draw_views
-from jaxcompress.training import Loss, Step, Trainable, TrainState, init_state, train_step
+from jaxcompress.training import (
+    Loss,
+    Step,
+    Trainable,
+    TrainState,
+    fast_convolutions,
+    init_state,
+    train_step,
+)
 
 __all__ = ["Trained", "ViewOf", "train"]
 
@@ -210,12 +218,14 @@ def _compile(body: Callable[..., Carry], mesh: Mesh) -> Callable[..., Carry]:
     Elsewhere than on the CPU they are one call, whose number of steps is traced, so that calls of
     any length share a program. XLA's CPU compiler leaves the gradients of convolutions inside a
     loop unoptimised (measured 70 times slower; https://github.com/jax-ml/jax/issues/12868), so
-    there each step is a call of its own, still without waiting for it.
+    there each step is a call of its own, still without waiting for it. On one device, its
+    convolutions run on oneDNN.
     """
     whole = parallel.replicated(mesh)
 
     if on_cpu(mesh):
-        one = jax.jit(body, donate_argnums=1, out_shardings=whole)
+        own = fast_convolutions(body) if mesh.size == 1 else body
+        one = jax.jit(own, donate_argnums=1, out_shardings=whole)
 
         def run(start: int, stop: int, carry: Carry, *rest: Any) -> Carry:
             for index in range(start, stop):
