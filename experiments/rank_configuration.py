@@ -187,7 +187,9 @@ def plan(
     task = judge.task
 
     def dense() -> list[report.Row]:
-        row = measure("dense", task.apply, task.variables, jc.chain(), 0.0, folder="dense")
+        compared = judge.test_accuracy(task.variables)
+        network = task.apply, task.variables, jc.chain()
+        row = measure("dense", *network, 0.0, folder="dense", compared=compared)
         prune.say(row)
         return [row]
 

@@ -51,7 +51,9 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _panel(axes: Any, rows: Sequence[Row], dense: Row) -> None:
-    axes.axhline(100 * (dense.accuracy or 0), color="black", linewidth=0.8, label="dense")
+    # On the images of the comparison, where they are not all.
+    accuracy = dense.extra.get("compared", dense.accuracy or 0)
+    axes.axhline(100 * accuracy, color="black", linewidth=0.8, label="dense")
     axes.set_xlabel("FLOPs, % of the network's")
     rising = sorted(rows, key=lambda row: row.flops or 0)
     for number, method in enumerate(dict.fromkeys(row.extra["method"] for row in rows)):
