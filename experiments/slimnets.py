@@ -3,6 +3,8 @@
     python -m experiments.slimnets --preset smoke
     python -m experiments.slimnets --preset cpu --data-dir tensorflow_datasets --rows kd-nin
     python -m experiments.slimnets --preset paper --data-dir tensorflow_datasets --seeds 0 1 2
+    python -m experiments.slimnets --preset published --data-dir tensorflow_datasets \
+        --weights-dir weights
 
 A row trains one network, saves it, loads it again and measures what was loaded. Rows that others
 start from (the teacher, a student) are made first. A finished row is kept in the work folder and
@@ -55,18 +57,21 @@ class Config:
     Attributes:
         preset: smoke: digits, seconds a row, to see that everything runs, at chance accuracy; cpu:
             a part of CIFAR-10 and networks of a quarter of the widths, minutes a row; paper: the
-            paper's.
+            paper's; published: our own rows, from the published weights of ResNet-20 and -56.
         rows: which rows, by name; none named: all.
         seeds: each row is made once per seed; the table shows mean and standard deviation.
         data_dir: folder of TFDS's prepared CIFAR-10; the smoke preset needs none.
+        weights_dir: folder of `resnet20_cifar10.safetensors` and `resnet56_cifar10.safetensors`,
+            for the preset `published`.
         workdir: where rows, artifacts and the report go.
         only_finished: make nothing, report the rows that are finished, over the seeds they have.
     """
 
-    preset: Literal["smoke", "cpu", "paper"] = "smoke"
+    preset: Literal["smoke", "cpu", "paper", "published"] = "smoke"
     rows: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     data_dir: Path | None = None
+    weights_dir: Path | None = None
     workdir: Path = Path("runs/slimnets")
     only_finished: bool = False
 
@@ -80,7 +85,7 @@ def main(config: Config) -> list[report.Row]:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in config.seeds:
         folder = config.workdir / config.preset / f"seed{seed}"
-        task = Task(preset, recipes, dataset, mesh, folder, seed)
+        task = Task(preset, recipes, dataset, mesh, folder, seed, config.weights_dir)
         for name in names:
             row = finished(name, task)
             if row is None and not config.only_finished:
@@ -108,8 +113,14 @@ def load(preset: Preset, data_dir: Path | None) -> data.Dataset:
     train, test = full.train_images[:count], full.test_images
     if preset.dataset == "digits":
         train, test = (images.repeat(4, axis=1).repeat(4, axis=2) for images in (train, test))
+    mean, std = preset.statistics or (full.mean, full.std)
     return dataclasses.replace(
-        full, train_images=train, train_labels=full.train_labels[:count], test_images=test
+        full,
+        train_images=train,
+        train_labels=full.train_labels[:count],
+        test_images=test,
+        mean=mean,
+        std=std,
     )
 
 
@@ -128,7 +139,7 @@ def make(name: str, task: Task) -> dict[str, Any]:
     # Not the wall clock: rows run side by side, and other work beside them.
     started = time.process_time()
     made = compressed(recipe, start(recipe, task, key), task, key)
-    if not recipe.folds:
+    if recipe.trains:
         made = trained(recipe, made, task, key)
     seconds = time.process_time() - started
     row = {

@@ -13,9 +13,11 @@ from jax.sharding import Mesh
 import jaxcompress as jc
 from experiments import data
 from experiments.measure import augmented
+from experiments.score import Source, score
 from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
 from jaxcompress import models
+from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
 from jaxcompress.importance.meta import meta
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.knowledge.views import Views
@@ -32,6 +34,7 @@ class Task(NamedTuple):
     mesh: Mesh
     folder: Path
     seed: int
+    weights: Path | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -54,6 +57,8 @@ def start(recipe: Recipe, task: Task, key: jax.Array) -> Made:
     network = (recipe.network, config_of(recipe.network, task))
     module = models.build(recipe.network, **network[1])
     made = Made(network, models.evaluation(module), models.training(module), None, jc.chain())
+    if recipe.published:
+        return made._replace(variables=published(recipe.network, module, task))
     if recipe.start is None:
         return made._replace(variables=models.initialize(module, key, task.image_shape))
     folder = task.folder / recipe.start
@@ -62,6 +67,20 @@ def start(recipe: Recipe, task: Task, key: jax.Array) -> Made:
         return made._replace(variables=folded(variables))
     change = jc.transforms.from_spec(jc.artifact.inspect(folder)["spec"])
     return Made(network, apply, change.function(made.train_apply), variables, change)
+
+
+def published(network: str, module: Any, task: Task) -> Any:
+    """Load `<network>_cifar10.safetensors` from the folder of published weights."""
+    if task.weights is None:
+        raise ValueError(
+            f"rows from published weights read {network}_cifar10.safetensors, but there is no "
+            "folder of weights; pass --weights-dir"
+        )
+    shapes = jax.eval_shape(
+        lambda key: models.initialize(module, key, task.image_shape), jax.random.key(0)
+    )
+    file = task.weights / f"{network}_cifar10.safetensors"
+    return load_torch_weights(file, shapes, akamaster_resnet_name)
 
 
 def config_of(network: str, task: Task) -> dict[str, Any]:
@@ -97,8 +116,9 @@ def compressed(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     one = jax.ShapeDtypeStruct(task.image_shape, jnp.float32)
     graph = jc.trace(made.apply, made.variables, one)
     if recipe.flops is not None:
-        scores = jc.search.per_cost(graph, gate_scores(graph, made, task, key))
-        change = jc.shrink(graph, jc.select(graph, scores, jc.Budget(flops=recipe.flops)))
+        budget = jc.Budget(flops=recipe.flops)
+        scores = learned_scores if task.preset.published else gate_scores
+        change = jc.shrink(graph, jc.select(graph, scores(graph, made, task, budget, key), budget))
     else:
         change = factorization(graph, recipe.ranks, made.network[1].get("width", 64) / 64)
     return Made(
@@ -110,8 +130,11 @@ def compressed(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     )
 
 
-def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict[str, Any]:
-    """Score channels by the query loss through two inner steps, over a few episodes."""
+def gate_scores(
+    graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
+) -> dict[str, Any]:
+    """Score channels by the query loss through two inner steps, over a few episodes, per cost."""
+    del budget
     episodes, steps, size = task.preset.episodes, 2, 32
     count = episodes * (steps + 1) * size
     batches = augmented(task.dataset, key, count=count, batch_size=size, settings=views_of(task))
@@ -122,7 +145,26 @@ def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict
     def loss(variables: Any, batch: Any) -> jax.Array:
         return cross_entropy(made.apply(variables, batch["image"]), batch["label"]).mean()
 
-    return meta(graph, loss, made.variables, support, query)
+    return jc.search.per_cost(graph, meta(graph, loss, made.variables, support, query))
+
+
+def learned_scores(
+    graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
+) -> dict[str, Any]:
+    """Score channels by gates that learn to keep a trained network's own answers."""
+
+    def batches(own: jax.Array, number: int, size: int) -> Any:
+        return augmented(
+            task.dataset, own, count=number * size, batch_size=size, settings=views_of(task)
+        )
+
+    def loss(variables: Any, batch: Any) -> jax.Array:
+        logits, _ = made.train_apply(variables, batch["image"])
+        return cross_entropy(logits, batch["label"]).mean()
+
+    groups = jc.search.internal_groups(graph)
+    source = Source(graph, loss, made.variables, batches, groups, made.apply, made.train_apply)
+    return score("learned", source, budget, key)
 
 
 def factorization(graph: jc.Graph, ranks: Sequence[int], width: float) -> jc.Compression:

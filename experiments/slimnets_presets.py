@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from experiments.slimnets_rows import RECIPES, Recipe
+from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe
 
 __all__ = ["PRESETS", "Preset", "recipes_of"]
 
@@ -31,6 +31,9 @@ class Preset:
         folded: the teacher is the VGG-19 with batch norm, folded into one without.
         train_images: how many training images, the first ones; 0 for all.
         configs: of narrower networks, by name; empty: those of the paper.
+        statistics: mean and standard deviation of the images' channels, where those of the data
+            set are not what published weights were trained with.
+        published: its rows are those from published weights, not the paper's.
     """
 
     dataset: str
@@ -46,6 +49,8 @@ class Preset:
     folded: bool = False
     train_images: int = 0
     configs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    published: bool = False
 
 
 def _narrow(share: int) -> Mapping[str, Mapping[str, Any]]:
@@ -89,6 +94,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             train_images=20_000,
             configs=_narrow(4),
         ),
+        "published": Preset(
+            "cifar10",
+            epochs=2,
+            one_cycle=True,
+            statistics=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            published=True,
+        ),
         # 8 epochs of 12,500 batches of 4 are its 100,000 steps, 50,000 of them on the schedule.
         "paper": Preset("cifar10", epochs=300, online=True),
     }
@@ -104,7 +116,7 @@ def recipes_of(preset: Preset) -> dict[str, Recipe]:
         >>> recipes_of(PRESETS["paper"])["teacher"].start is None
         True
     """
-    found = dict(RECIPES)
+    found = dict(PUBLISHED if preset.published else RECIPES)
     if preset.folded:
         found["teacher"] = found["teacher"]._replace(start="teacher-bn", folds=True)
     return found

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from jaxcompress.search.masks import Scope
 
-__all__ = ["RANKS", "RECIPES", "Recipe", "needed", "with_starts"]
+__all__ = ["PUBLISHED", "RANKS", "RECIPES", "Recipe", "needed", "with_starts"]
 
 RANKS = (5, 24, 48, 48, 64, 128, 128, 160, 192, 256, 320, 320, 320, 320, 320, 320)
 """Of the 16 convolutions of VGG-19, spatial form (section 3.2 of the paper)."""
@@ -32,14 +32,16 @@ class Recipe(NamedTuple):
         paper: the accuracy that the paper reports; None for rows of our own.
         paper_fewer: how many times fewer parameters than VGG-19's it reports, where it does.
         start: the row whose variables it starts from; None: fresh ones.
+        published: the row is the network with published weights, untrained.
         folds: the row is `start` with its batch norms folded into the convolutions, untrained.
-        distils: whether it learns from the row `teacher`.
+        teacher: the row whose answers it learns; None: it learns from labels alone.
         sparsity: fraction of each kernel that is pruned; None: nothing.
         fewer: prune until VGG-19 has this many times as many non-zero parameters, biases counted.
         gradual: prune by Zhu and Gupta's cubic schedule, or at once.
         scope: how the sparsity spreads over the kernels; the paper's is "uniform".
         ranks: of each convolution; empty: not decomposed.
-        flops: fraction of FLOPs that meta-learned gates leave; None: all.
+        flops: fraction of FLOPs that meta-learned or, from published weights, learned gates leave;
+            None: all.
         rate: first learning rate, where nothing is only pruned.
         values: how the artifact stores values.
     """
@@ -48,8 +50,9 @@ class Recipe(NamedTuple):
     paper: float | None = None
     paper_fewer: float | None = None
     start: str | None = None
+    published: bool = False
     folds: bool = False
-    distils: bool = False
+    teacher: str | None = None
     sparsity: float | None = None
     fewer: float | None = None
     gradual: bool = False
@@ -63,6 +66,11 @@ class Recipe(NamedTuple):
     def prunes(self) -> bool:
         """Whether weights are removed."""
         return self.sparsity is not None or self.fewer is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is learned."""
+        return not (self.published or self.folds)
 
 
 def _papers() -> dict[str, Recipe]:
@@ -80,7 +88,7 @@ def _papers() -> dict[str, Recipe]:
     for network, alone, distilled in STUDENTS:
         short = network.replace("_", "-")
         found[short] = Recipe(network, alone)
-        found[f"kd-{short}"] = Recipe(network, distilled, distils=True)
+        found[f"kd-{short}"] = Recipe(network, distilled, teacher="teacher")
     found["kd-nin"] = found["kd-nin"]._replace(paper_fewer=20.7)
     found |= _pruned("kd-nin-gradual", "nin", "kd-nin", (0.8929, 0.8869, 0.8544), True)
     found["kd-nin-gradual-0.75"] = found["kd-nin-gradual-0.75"]._replace(paper_fewer=85.0)
@@ -103,7 +111,7 @@ def _ours() -> dict[str, Recipe]:
     kd = Recipe(
         "nin",
         start="kd-nin",
-        distils=True,
+        teacher="teacher",
         gradual=True,
         scope="erk",
         rate=0.05,
@@ -122,6 +130,30 @@ def _ours() -> dict[str, Recipe]:
 RECIPES: Mapping[str, Recipe] = MappingProxyType({**_papers(), **_ours()})
 
 
+def _published() -> dict[str, Recipe]:
+    """From published weights: a student that is small already, taught by a larger one."""
+    pruned = Recipe(
+        "resnet20",
+        start="resnet20",
+        teacher="resnet56",
+        gradual=True,
+        scope="erk",
+        rate=0.02,
+        values="int8",
+    )
+    return {
+        "resnet56": Recipe("resnet56", published=True),
+        "resnet20": Recipe("resnet20", published=True),
+        "resnet20-170x": pruned._replace(fewer=170.0),
+        "resnet20-340x": pruned._replace(fewer=340.0),
+        "gated-resnet20-340x": pruned._replace(flops=0.6, fewer=340.0),
+    }
+
+
+PUBLISHED: Mapping[str, Recipe] = MappingProxyType(_published())
+"""Rows that need no training from scratch, and that a few epochs on a CPU can make."""
+
+
 def needed(recipe: Recipe) -> list[str]:
     """Name the rows that must be made before this one.
 
@@ -129,7 +161,7 @@ def needed(recipe: Recipe) -> list[str]:
         >>> needed(RECIPES["ours-kd-nin-85x"])
         ['kd-nin', 'teacher']
     """
-    return [name for name in (recipe.start, "teacher" if recipe.distils else None) if name]
+    return [name for name in (recipe.start, recipe.teacher) if name]
 
 
 def with_starts(names: Sequence[str], recipes: Mapping[str, Recipe] = RECIPES) -> list[str]:

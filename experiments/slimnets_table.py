@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.report import Row
-from experiments.slimnets_rows import Recipe
+from experiments.slimnets_rows import RECIPES, Recipe
 
 __all__ = ["CONSOLE", "GOAL", "averaged", "goal", "markdown", "show"]
 
 CONSOLE = Console()
+PAPER_TEACHER = RECIPES["teacher"].paper or 1.0
 GOAL = {"relative_accuracy": 0.96, "fewer_params": 170.0, "fewer_bytes": 170.0}
 HEADER = (
     "row", "paper", "rel.", "x", "ours", "rel.", "params", "non-zero", "x", "bytes", "x", "CPU s",
@@ -28,10 +29,12 @@ def averaged(
 ) -> list[Row]:
     """Average each row over its seeds; sizes are those of the first; rows without any are left out.
 
-    Relative accuracies are to the teacher of the same seed. Ratios are to `dense` parameters, and
-    to their bytes in float32.
+    Relative accuracies are to the teacher of the same seed, or to the paper's VGG-19 where the
+    recipes have no teacher. Ratios are to `dense` parameters, and to their bytes in float32.
     """
     teachers = {row["seed"]: row["accuracy"] for row in found.get("teacher", ())}
+    if "teacher" not in recipes:
+        teachers = {row["seed"]: PAPER_TEACHER for own in found.values() for row in own}
     return [
         _averaged(name, own, recipes[name], teachers, dense) for name, own in found.items() if own
     ]
@@ -137,5 +140,4 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _lines(rows: Sequence[Row]) -> list[list[str]]:
-    teacher = [row.extra["paper_accuracy"] for row in rows if row.name == "teacher"]
-    return [cells(row, teacher[0] if teacher else 0.924) for row in rows]
+    return [cells(row, PAPER_TEACHER) for row in rows]

@@ -29,7 +29,7 @@ TEMPERATURE, ALPHA = 20.0, 0.7
 def trained(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     """Train under masks if the recipe prunes, with the teacher if it distils."""
     preset = task.preset
-    only_prunes = recipe.prunes and not recipe.distils
+    only_prunes = recipe.prunes and recipe.teacher is None
     epochs = preset.prune_epochs if only_prunes else preset.epochs
     batch_size = preset.prune_batch_size if only_prunes else preset.batch_size
     steps = epochs * (len(task.dataset.train_labels) // batch_size)
@@ -67,15 +67,16 @@ def pruned(made: Made, kept: dict[str, jax.Array]) -> Made:
 
 
 def teacher_of(recipe: Recipe, task: Task, key: jax.Array) -> Made | None:
-    """Return the row `teacher` as it was left, for a row that distils."""
-    if not recipe.distils:
+    """Return the row that teaches as it was left, for a row that distils."""
+    if recipe.teacher is None:
         return None
-    return start(task.recipes["teacher"]._replace(start="teacher", folds=False), task, key)
+    own = task.recipes[recipe.teacher]
+    return start(own._replace(start=recipe.teacher, folds=False, published=False), task, key)
 
 
 def optimizer(recipe: Recipe, preset: Preset, steps: int) -> optax.GradientTransformation:
     """SGD with momentum; rows that only prune have a rate of their own and no weight decay."""
-    only_prunes = recipe.prunes and not recipe.distils
+    only_prunes = recipe.prunes and recipe.teacher is None
     peak = preset.prune_rate if only_prunes else recipe.rate * preset.rate_scale
     clip = optax.clip_by_global_norm(1.0) if preset.one_cycle else optax.identity()
     decay = optax.identity() if only_prunes else optax.add_decayed_weights(5e-4)

@@ -13,9 +13,9 @@ import pytest
 import jaxcompress as jc
 from experiments import slimnets, slimnets_table
 from experiments.report import Row
-from experiments.slimnets_network import Made, Task, dense_params, folded
+from experiments.slimnets_network import Made, Task, dense_params, folded, start
 from experiments.slimnets_presets import PRESETS, recipes_of
-from experiments.slimnets_rows import RECIPES, Recipe, needed, with_starts
+from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe, needed, with_starts
 from experiments.slimnets_training import objective, schedule_of, sparsity_for
 from jaxcompress import models, parallel
 from jaxcompress.artifact import Encoding
@@ -33,6 +33,7 @@ def test_every_row_of_the_paper_is_there_and_can_be_made() -> None:
         for name, recipe in recipes.items():
             models.build(recipe.network, **preset.configs.get(recipe.network, {}))
             assert all(order.index(other) < order.index(name) for other in needed(recipe))
+    assert with_starts(["resnet20-170x"], PUBLISHED) == ["resnet20", "resnet56", "resnet20-170x"]
     with pytest.raises(ValueError, match="rows are teacher.*not \\['kd'\\]"):
         with_starts(["kd"])
 
@@ -166,3 +167,24 @@ def test_the_table_sets_rows_beside_the_papers() -> None:
     assert "| kd-nin | 90.57% | 98.0% | 20.7 | 42.50% ± 9.19 | 94.0% |" in text
     assert text.endswith("kd-nin: 94.0 % at 200.0x and 200.0x. Missed by 2.0 points.\n")
     assert "No row is that small" in slimnets_table.goal([teacher])
+
+
+def test_published_weights_are_rows_to_start_from(tmp_path: Path, shared: Path) -> None:
+    preset = PRESETS["published"]
+    digits = slimnets.load(PRESETS["smoke"], None)
+    dataset = dataclasses.replace(digits, train_images=digits.train_images.repeat(3, axis=-1))
+    task = Task(preset, PUBLISHED, dataset, parallel.mesh(), tmp_path, 0, shared / "weights")
+    made = start(PUBLISHED["resnet20"], task, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(made.variables["params"])) == 269_722
+    with pytest.raises(ValueError, match="resnet20_cifar10.safetensors.*--weights-dir"):
+        start(PUBLISHED["resnet20"], task._replace(weights=None), jax.random.key(0))
+
+
+def test_without_a_teacher_row_accuracies_are_relative_to_the_papers() -> None:
+    one = {
+        "seed": 0, "accuracy": 0.924, "num_params": 100, "num_nonzero": 1, "flops": 1, "bytes": 4,
+        "cpu_seconds": 1.0, "environment": {"commit": "a"},
+    }  # fmt: skip
+    rows = slimnets_table.averaged({"resnet20-170x": [one]}, PUBLISHED, dense=200)
+    assert rows[0].extra["relative_accuracy"] == pytest.approx(1)
+    assert "Reached" in slimnets_table.goal(rows)
