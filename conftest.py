@@ -1,17 +1,27 @@
 """Where tests and docstring examples run: the CPU, as eight simulated devices, full precision.
 
-The environment is set before jax is first imported, so that subprocesses inherit it too.
+The environment is set before jax is first imported, so that subprocesses inherit it too. Programs
+run once, on small arrays: compiling them with optimizations takes most of the time, and is left out.
+With JAXCOMPRESS_TEST_OPTIMIZED set they are compiled as users compile them.
 """
 
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-DEVICES = "--xla_force_host_platform_device_count"
-if DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
+FLAGS = ["--xla_force_host_platform_device_count=8"]
+if not os.environ.get("JAXCOMPRESS_TEST_OPTIMIZED"):
+    FLAGS.append("--xla_backend_optimization_level=0")
+    # A flag that jaxlib does not know ends the process; later versions do not have this one.
+    if version("jaxlib").startswith("0.10."):
+        FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+GIVEN = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+    [*GIVEN.split(), *(flag for flag in FLAGS if flag.partition("=")[0] not in GIVEN)]
+)
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Most of the tests' time is compilation, much of it the same for every worker and every run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
