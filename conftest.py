@@ -1,7 +1,7 @@
 """Where tests and docstring examples run: the CPU, as eight simulated devices, full precision.
 
 The environment is set before jax is first imported, so that subprocesses inherit it too. Programs
-run once, on small arrays: compiling them with optimizations takes most of the time, and is left out.
+run once, on small arrays: compiling them with optimizations takes most of the time and is left out.
 With JAXCOMPRESS_TEST_OPTIMIZED set they are compiled as users compile them.
 """
 
