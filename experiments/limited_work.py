@@ -232,13 +232,16 @@ def choose(
         drawn = partial(augmented, task.dataset, own, batch_size=size, settings=config.views)
         return drawn(count=number * size)
 
+    def train_apply(own: Any, images: Any) -> tuple[jax.Array, Any]:
+        return task.train(own, images, key)
+
     def loss(own: Any, batch: Any) -> jax.Array:
-        logits, _ = task.train(own, batch["image"], key)
+        logits, _ = train_apply(own, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
     groups = list(graph.groups) if config.streams else jc.search.internal_groups(graph)
     budget = jc.Budget(flops=config.flops)
-    source = Source(graph, loss, variables, batches, groups)
+    source = Source(graph, loss, variables, batches, groups, task.apply, train_apply)
     keep = jc.select(graph, score(config.importance, source, budget, key), budget)
     arrays: dict[str, Any] = {name: np.asarray(own) for name, own in keep.items()}
     np.savez(config.workdir / "keep.npz", **arrays)
