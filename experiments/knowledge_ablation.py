@@ -26,12 +26,13 @@ import tyro  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
-from experiments import data, limited_work, report  # noqa: E402
+from experiments import data, limited_task, limited_work, report  # noqa: E402
 from experiments.distill import Method  # noqa: E402
 from experiments.lessons import Dense, kind_of, lesson  # noqa: E402
 from experiments.limited_config import Config  # noqa: E402
 from experiments.limited_resources import settings_of, spread_of  # noqa: E402
-from experiments.limited_work import Epochs, saved  # noqa: E402
+from experiments.limited_task import saved  # noqa: E402
+from experiments.limited_work import Epochs  # noqa: E402
 from experiments.stages import Stages  # noqa: E402
 from jaxcompress import training  # noqa: E402
 
@@ -79,13 +80,13 @@ class Arms:
 
     def __init__(self, config: Config) -> None:
         """Make the teacher and the pruned network, where that is not done."""
-        self.config, self.task = config, limited_work.prepare(config)
+        self.config, self.task = config, limited_task.prepare(config)
         self.stages = Stages(config.workdir, settings_of(config), CONSOLE)
         key = jax.random.key(config.seed)
         task = self.task
         self.stages.run("teacher", lambda: limited_work.make_teacher(config, task, key))
         self.variables = saved(config, "teacher", jax.eval_shape(task.initial, key))
-        graph = jc.trace(task.apply, self.variables, limited_work.image_shape(task.dataset))
+        graph = jc.trace(task.apply, self.variables, limited_task.image_shape(task.dataset))
         choose = limited_work.choose
         self.stages.run("gates", lambda: choose(config, task, graph, self.variables, key))
         self.dense = Dense(graph, limited_work.read_keep(config), self.variables)

@@ -29,10 +29,10 @@ import tyro  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
-from experiments import data, limited_work, projection, report  # noqa: E402
+from experiments import data, limited_task, limited_work, projection, report  # noqa: E402
 from experiments.lessons import Dense, kind_of  # noqa: E402
 from experiments.limited_config import PRESETS, Config  # noqa: E402
-from experiments.limited_work import Task, saved  # noqa: E402
+from experiments.limited_task import Task, saved  # noqa: E402
 from experiments.measure import Measure  # noqa: E402
 from experiments.stages import Stages  # noqa: E402
 from jaxcompress import knowledge  # noqa: E402
@@ -47,7 +47,7 @@ def main(config: Config) -> list[report.Row]:
     """Run all stages that are not done, and return the rows of the report."""
     if config.project:
         return projection.project(config, CONSOLE)
-    task = limited_work.prepare(config)
+    task = limited_task.prepare(config)
     stages = Stages(config.workdir, settings_of(config), CONSOLE)
     keys = dict(zip(STAGES, jax.random.split(jax.random.key(config.seed), 5), strict=True))
     found: dict[str, dict[str, Any]] = {}
@@ -58,7 +58,7 @@ def main(config: Config) -> list[report.Row]:
     run("teacher", limited_work.make_teacher)
     variables = saved(config, "teacher", jax.eval_shape(task.initial, keys["teacher"]))
     run("knowledge", limited_work.record, variables, suffix=f"-{kind_of(config.method)}")
-    graph = jc.trace(task.apply, variables, limited_work.image_shape(task.dataset))
+    graph = jc.trace(task.apply, variables, limited_task.image_shape(task.dataset))
     run("gates", limited_work.choose, graph, variables)
     keep = limited_work.read_keep(config)
     prune = jc.shrink(graph, keep)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxcompress as jc
-from experiments import limited_resources, limited_work
+from experiments import limited_resources, limited_task, limited_work
 from experiments.distill import Method
 from experiments.lessons import Dense, lesson
 from experiments.limited_config import PRESETS, Config
@@ -41,9 +41,9 @@ TINY = Config(
 
 def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, workdir=tmp_path)
-    task, key = limited_work.prepare(config), jax.random.key(0)
+    task, key = limited_task.prepare(config), jax.random.key(0)
     variables = task.initial(key)
-    graph = jc.trace(task.apply, variables, limited_work.image_shape(task.dataset))
+    graph = jc.trace(task.apply, variables, limited_task.image_shape(task.dataset))
     groups = jc.search.internal_groups(graph)
     scores = {name: importance.magnitude(graph, variables)[name] for name in groups}
     dense = Dense(graph, jc.select(graph, scores, jc.Budget(flops=0.6)), variables)
