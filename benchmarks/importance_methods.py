@@ -154,7 +154,6 @@ METHODS: dict[str, Method] = {
     "learned_labels": partial(_learned, distill=False),
     "learned_groups": partial(_learned, distill=False, channel_rate=0.0, updates=30),
     "learned_60": partial(_learned, updates=60),
-    "learned_240": partial(_learned, updates=240),
     "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
     "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
 }

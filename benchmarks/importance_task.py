@@ -136,6 +136,7 @@ class Measure:
             return training.reestimate(train, variables, batches, jax.random.key(0))
 
         @jax.jit
+        @training.fast_convolutions
         def correct(variables: Any, gates: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
             logits = gated(variables, gates, normalize(images))
             return (logits.argmax(-1) == labels).sum()
