@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
@@ -35,7 +36,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Pads = Sequence[tuple[int, int]]
 NAME = "conv_general_dilated"
 # Below this many channels on either side, XLA's own gradient of the kernel is the faster one.
-MIN_CHANNELS = 32
+MIN_CHANNELS = MappingProxyType({"float32": 32, "bfloat16": 16})
 # Smaller arrays are cheap to compute again.
 MIN_STORED = 2**16
 DTYPES = (jnp.dtype("float32"), jnp.dtype("bfloat16"))
@@ -176,7 +177,7 @@ def _convolve(equation: JaxprEqn, images: jax.Array, kernel: jax.Array) -> jax.A
         chosen = _by_phases
     elif np.prod(window) <= np.prod(form.space):
         chosen = _as_it_is
-    elif min(channels) >= MIN_CHANNELS:
+    elif min(channels) >= MIN_CHANNELS[str(images.dtype)]:
         chosen = _over_channels
     else:
         return bind(equation, [images, kernel])[0]
