@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 
+import jax
+
 import jaxcompress as jc
 from experiments import quickstart, report
+from jaxcompress import parallel
 
 
-def test_quickstart_leaves_report_picture_and_artifacts(tmp_path):
+def test_quickstart_leaves_report_picture_and_artifacts(tmp_path, monkeypatch):
+    # Eight simulated devices on few cores take minutes; tests of the loop compare one with eight.
+    one = parallel.mesh(jax.devices()[:1])
+    monkeypatch.setattr(quickstart.parallel, "mesh", lambda: one)
     config = quickstart.Config(workdir=tmp_path, teacher_epochs=1, student_epochs=1)
     rows = quickstart.main(config)
     written = json.loads((tmp_path / "report.json").read_text())
