@@ -106,6 +106,7 @@ def _learned(
     key: jax.Array,
     *,
     updates: int = LEARN_STEPS,
+    images: int = LEARN_IMAGES,
     distill: bool = True,
     channel_rate: float = 0.2,
     steps: int = 0,
@@ -115,10 +116,10 @@ def _learned(
     """Learn gates from masked Fisher; `steps` of an inner optimizer are taken before the query."""
     keys = jax.random.split(key, 3)
     start = _fisher_scores(task, keys[0])
-    query = task.with_logits(task.batches(keys[1], updates, LEARN_IMAGES))
+    query = task.with_logits(task.batches(keys[1], updates, images))
     support = None
     if steps:
-        support = task.with_logits(task.batches(keys[2], updates, steps, LEARN_IMAGES))
+        support = task.with_logits(task.batches(keys[2], updates, steps, images))
 
     def choose(budget: jc.Budget) -> Keep:
         scores = learn_gates(
@@ -151,6 +152,7 @@ METHODS: dict[str, Method] = {
     "meta_first_order": partial(_meta, order=1, steps=1),
     "meta": partial(_meta, order=2, steps=1),
     "learned": _learned,
+    "learned_128": partial(_learned, images=128),
     "learned_labels": partial(_learned, distill=False),
     "learned_groups": partial(_learned, distill=False, channel_rate=0.0, updates=30),
     "learned_60": partial(_learned, updates=60),
