@@ -22,6 +22,7 @@ from jaxcompress.search import per_cost, per_group
 from jaxcompress.search.gate_optimizer import gate_optimizer
 from jaxcompress.search.iterative import iterative
 from jaxcompress.search.learn_gates import learn_gates
+from jaxcompress.training import fast_convolutions
 
 __all__ = ["METHODS", "Keep", "Method"]
 
@@ -29,7 +30,7 @@ Keep = dict[str, np.ndarray]
 Method = Callable[[Task, jax.Array], Callable[[jc.Budget], Keep]]
 
 ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES = 120, 64
+LEARN_STEPS, LEARN_IMAGES = 120, 128
 
 
 def _choose(
@@ -130,6 +131,7 @@ def _learned(
             budget,
             query,
             support,
+            lambda step: jax.jit(fast_convolutions(step)),
             optimizer=gate_optimizer(updates, channel_rate=channel_rate),
             inner=optax.sgd(rate),
             order=order,
@@ -152,7 +154,7 @@ METHODS: dict[str, Method] = {
     "meta_first_order": partial(_meta, order=1, steps=1),
     "meta": partial(_meta, order=2, steps=1),
     "learned": _learned,
-    "learned_128": partial(_learned, images=128),
+    "learned_64": partial(_learned, images=64),
     "learned_labels": partial(_learned, distill=False),
     "learned_groups": partial(_learned, distill=False, channel_rate=0.0, updates=30),
     "learned_60": partial(_learned, updates=60),

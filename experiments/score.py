@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import jaxcompress as jc
 from jaxcompress import importance
 from jaxcompress.knowledge.losses import kd
+from jaxcompress.training import fast_convolutions
 
 __all__ = ["Importance", "Source", "score"]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
 ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES = 120, 64
+LEARN_STEPS, LEARN_IMAGES = 120, 128
 TAYLOR_BATCHES, TAYLOR_IMAGES = 16, 128
 COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
 
@@ -104,7 +105,10 @@ def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax
     if source.apply is not None and source.train_apply is not None:
         batches = {**batches, "logits": _answers(source, batches["image"])}
         loss = _distillation(source.train_apply)
-    return jc.search.learn_gates(source.graph, loss, source.variables, start, budget, batches)
+    compiled = lambda step: jax.jit(fast_convolutions(step))  # noqa: E731
+    return jc.search.learn_gates(
+        source.graph, loss, source.variables, start, budget, batches, compiled=compiled
+    )
 
 
 def _answers(source: Source, images: Any) -> jax.Array:

@@ -26,6 +26,7 @@ def learn_gates(
     budget: Budget,
     query: Any,
     support: Any = None,
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit,
     **options: Any,
 ) -> dict[str, jax.Array]:
     """Run `learn` over given batches, one step each, compiled once.
@@ -39,6 +40,8 @@ def learn_gates(
         budget: see `learn`.
         query: pytree of arrays `[steps, batch, ...]`.
         support: pytree of arrays `[steps, inner steps, batch, ...]`, or None for no inner steps.
+        compiled: makes the program of one step; on a CPU, `lambda step:
+            jax.jit(fast_convolutions(step))` of `jaxcompress.training` is faster.
         **options: of `learn`, but `steps`.
 
     Returns:
@@ -68,7 +71,7 @@ def learn_gates(
     steps = len(jax.tree.leaves(query)[0])
     pair = learn(graph, loss, budget, steps=steps, **options)
 
-    update, state, losses = jax.jit(pair.update), pair.init(scores), []
+    update, state, losses = compiled(pair.update), pair.init(scores), []
     # A loop of the host: see `importance.rounds`.
     for step in range(steps):
         batch, inner = jax.tree.map(itemgetter(step), (query, support))
