@@ -15,6 +15,7 @@ import optax
 
 import jaxcompress as jc
 from benchmarks.importance_task import Task
+from experiments import score
 from jaxcompress import importance
 from jaxcompress.importance.fisher import fisher, streams
 from jaxcompress.importance.meta import meta
@@ -29,8 +30,8 @@ __all__ = ["METHODS", "Keep", "Method"]
 Keep = dict[str, np.ndarray]
 Method = Callable[[Task, jax.Array], Callable[[jc.Budget], Keep]]
 
-ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES = 120, 128
+# What the experiments do is what is measured.
+ROUNDS, IMAGES = score.ROUNDS, score.IMAGES
 
 
 def _choose(
@@ -106,8 +107,8 @@ def _learned(
     task: Task,
     key: jax.Array,
     *,
-    updates: int = LEARN_STEPS,
-    images: int = LEARN_IMAGES,
+    updates: int = score.LEARN_STEPS,
+    images: int = score.LEARN_IMAGES,
     distill: bool = True,
     channel_rate: float = 0.2,
     steps: int = 0,

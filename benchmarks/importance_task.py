@@ -25,7 +25,6 @@ __all__ = ["Form", "Measure", "Task", "load_task"]
 Form: TypeAlias = Literal["augmented", "plain"]
 """How the images of BatchNorm re-estimation are drawn."""
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHAPE = (1, 32, 32, 3)
 BATCH = 256
 HELD_OUT = 5_000
@@ -93,8 +92,8 @@ def load_task(folder: Path, network: str, groups: str) -> Task:
         dataset,
         train_images=dataset.train_images[:-HELD_OUT],
         train_labels=dataset.train_labels[:-HELD_OUT],
-        mean=MEAN,
-        std=STD,
+        mean=data.IMAGENET[0],
+        std=data.IMAGENET[1],
     )
     graph = jc.trace(apply, variables, jnp.zeros(SHAPE))
     left_alone = streams(graph) if groups == "internal" else []

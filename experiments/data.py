@@ -17,7 +17,10 @@ import numpy as np
 
 from experiments.environment import cache_folder
 
-__all__ = ["Dataset", "Normalize", "epoch_indices", "load", "preprocess"]
+__all__ = ["IMAGENET", "Dataset", "Normalize", "epoch_indices", "load", "preprocess"]
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation that published weights expect, those for CIFAR-10 too."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,8 +17,6 @@ from jaxcompress.knowledge import store
 
 __all__ = ["Task", "image_shape", "prepare", "save", "saved", "view_key"]
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 
 class Task(NamedTuple):
     """The network at hand, its data and its devices."""
@@ -37,7 +35,7 @@ def prepare(config: Config) -> Task:
     """Load the data and build the functions."""
     dataset = data.load(config.dataset, config.data_dir)
     if config.weights is not None:
-        dataset = dataclasses.replace(dataset, mean=IMAGENET[0], std=IMAGENET[1])
+        dataset = dataclasses.replace(dataset, mean=data.IMAGENET[0], std=data.IMAGENET[1])
     train, test = config.train_images or None, config.test_images or None
     dataset = dataclasses.replace(
         dataset,

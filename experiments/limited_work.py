@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +17,10 @@ from experiments.lessons import Dense, Lesson, kind_of, knowledge_folder, lesson
 from experiments.limited_config import Config
 from experiments.limited_task import Task, save, view_key
 from experiments.measure import augmented
-from experiments.score import Source, score
+from experiments.score import score, source_of
 from jaxcompress import parallel, training
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
-from jaxcompress.knowledge import cross_entropy, store
+from jaxcompress.knowledge import store
 
 __all__ = [
     "Epochs",
@@ -135,20 +134,13 @@ def choose(
 ) -> dict[str, Any]:
     """Score channels and select those that stay."""
 
-    def batches(own: jax.Array, number: int, size: int) -> Any:
-        drawn = partial(augmented, task.dataset, own, batch_size=size, settings=config.views)
-        return drawn(count=number * size)
-
     def train_apply(own: Any, images: Any) -> tuple[jax.Array, Any]:
         return task.train(own, images, key)
 
-    def loss(own: Any, batch: Any) -> jax.Array:
-        logits, _ = train_apply(own, batch["image"])
-        return cross_entropy(logits, batch["label"]).mean()
-
     groups = list(graph.groups) if config.streams else jc.search.internal_groups(graph)
     budget = jc.Budget(flops=config.flops)
-    source = Source(graph, loss, variables, batches, groups, task.apply, train_apply)
+    functions = task.apply, train_apply
+    source = source_of(graph, groups, functions, variables, task.dataset, config.views)
     keep = jc.select(graph, score(config.importance, source, budget, key), budget)
     arrays: dict[str, Any] = {name: np.asarray(own) for name, own in keep.items()}
     np.savez(config.workdir / "keep.npz", **arrays)

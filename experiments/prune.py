@@ -28,16 +28,14 @@ from rich.console import Console  # noqa: E402
 import jaxcompress as jc  # noqa: E402
 from experiments import data, report, tuning  # noqa: E402
 from experiments.measure import Measure, augmented  # noqa: E402
-from experiments.score import Importance, Source, score  # noqa: E402
+from experiments.score import Importance, score, source_of  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights  # noqa: E402
-from jaxcompress.knowledge.losses import cross_entropy  # noqa: E402
 from jaxcompress.knowledge.views import Views  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
 __all__ = ["Config", "main"]
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CONSOLE = Console()
 
 
@@ -146,7 +144,7 @@ def main(config: Config) -> list[report.Row]:
 def prepare(config: Config) -> Task:
     """Load the data set and the network, refusing what does not fit before any work starts."""
     found = data.load(config.dataset, config.data_dir)
-    mean, std = IMAGENET
+    mean, std = data.IMAGENET
     found = dataclasses.replace(found, mean=mean, std=std)
     module = models.build(config.model, num_classes=found.num_classes)
     shape = (1, *found.test_images.shape[1:])
@@ -168,18 +166,9 @@ def say(row: report.Row) -> None:
 
 def scores_of(config: Config, graph: jc.Graph, task: Task, key: jax.Array) -> dict[str, Any]:
     """Score the channels of the groups that may be pruned."""
-
-    def batches(own: jax.Array, number: int, size: int) -> Any:
-        return augmented(
-            task.dataset, own, count=number * size, batch_size=size, settings=task.views
-        )
-
-    def loss(variables: Any, batch: Any) -> jax.Array:
-        logits, _ = task.train_apply(variables, batch["image"])
-        return cross_entropy(logits, batch["label"]).mean()
-
     groups = list(graph.groups) if config.streams else jc.search.internal_groups(graph)
-    source = Source(graph, loss, task.variables, batches, groups, task.apply, task.train_apply)
+    functions = task.apply, task.train_apply
+    source = source_of(graph, groups, functions, task.variables, task.dataset, task.views)
     return score(config.importance, source, jc.Budget(flops=config.flops), key)
 
 

@@ -52,7 +52,7 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
 
 def _panel(axes: Any, rows: Sequence[Row], dense: Row) -> None:
     # On the images of the comparison, where they are not all.
-    accuracy = dense.extra.get("compared", dense.accuracy or 0)
+    accuracy = dense.extra.get("compared") or dense.accuracy or 0
     axes.axhline(100 * accuracy, color="black", linewidth=0.8, label="dense")
     axes.set_xlabel("FLOPs, % of the network's")
     rising = sorted(rows, key=lambda row: row.flops or 0)

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 
 import jaxcompress as jc
+from experiments import data
+from experiments.measure import augmented
 from jaxcompress import importance
-from jaxcompress.knowledge.losses import kd
+from jaxcompress.knowledge.losses import cross_entropy, kd
+from jaxcompress.knowledge.views import Views
 from jaxcompress.training import fast_convolutions
 
-__all__ = ["Importance", "Source", "score"]
+__all__ = ["Importance", "Source", "score", "source_of"]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
@@ -46,6 +49,36 @@ class Source(NamedTuple):
     groups: list[str]
     apply: Callable[[Any, Any], jax.Array] | None = None
     train_apply: Callable[..., tuple[jax.Array, Any]] | None = None
+
+
+def source_of(
+    graph: jc.Graph,
+    groups: list[str],
+    functions: tuple[Callable[..., Any], Callable[..., Any]],
+    variables: Any,
+    dataset: data.Dataset,
+    settings: Views | None,
+) -> Source:
+    """Make the source of a trained network and its training images, labels by cross-entropy.
+
+    Args:
+        graph: of the network.
+        groups: the groups that may be pruned.
+        functions: `apply` and `train_apply` of `Source`.
+        variables: the network's variables.
+        dataset: its training images.
+        settings: of the augmentation; None for the images as they are.
+    """
+    apply, train_apply = functions
+
+    def batches(key: jax.Array, number: int, size: int) -> Any:
+        return augmented(dataset, key, count=number * size, batch_size=size, settings=settings)
+
+    def loss(own: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(own, batch["image"])
+        return cross_entropy(logits, batch["label"]).mean()
+
+    return Source(graph, loss, variables, batches, groups, apply, train_apply)
 
 
 def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, Any]:

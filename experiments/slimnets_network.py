@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 import jaxcompress as jc
 from experiments import data
 from experiments.measure import augmented
-from experiments.score import Source, score
+from experiments.score import score, source_of
 from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
 from jaxcompress import models
@@ -117,8 +117,11 @@ def compressed(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     graph = jc.trace(made.apply, made.variables, one)
     if recipe.flops is not None:
         budget = jc.Budget(flops=recipe.flops)
-        scores = learned_scores if task.preset.published else gate_scores
-        change = jc.shrink(graph, jc.select(graph, scores(graph, made, task, budget, key), budget))
+        if task.preset.published:
+            scores = learned_scores(graph, made, task, budget, key)
+        else:
+            scores = gate_scores(graph, made, task, key)
+        change = jc.shrink(graph, jc.select(graph, scores, budget))
     else:
         change = factorization(graph, recipe.ranks, made.network[1].get("width", 64) / 64)
     return Made(
@@ -130,11 +133,8 @@ def compressed(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     )
 
 
-def gate_scores(
-    graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
-) -> dict[str, Any]:
+def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict[str, Any]:
     """Score channels by the query loss through two inner steps, over a few episodes, per cost."""
-    del budget
     episodes, steps, size = task.preset.episodes, 2, 32
     count = episodes * (steps + 1) * size
     batches = augmented(task.dataset, key, count=count, batch_size=size, settings=views_of(task))
@@ -152,18 +152,8 @@ def learned_scores(
     graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
 ) -> dict[str, Any]:
     """Score channels by gates that learn to keep a trained network's own answers."""
-
-    def batches(own: jax.Array, number: int, size: int) -> Any:
-        return augmented(
-            task.dataset, own, count=number * size, batch_size=size, settings=views_of(task)
-        )
-
-    def loss(variables: Any, batch: Any) -> jax.Array:
-        logits, _ = made.train_apply(variables, batch["image"])
-        return cross_entropy(logits, batch["label"]).mean()
-
-    groups = jc.search.internal_groups(graph)
-    source = Source(graph, loss, made.variables, batches, groups, made.apply, made.train_apply)
+    groups, functions = jc.search.internal_groups(graph), (made.apply, made.train_apply)
+    source = source_of(graph, groups, functions, made.variables, task.dataset, views_of(task))
     return score("learned", source, budget, key)
 
 

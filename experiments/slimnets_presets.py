@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from experiments.data import IMAGENET
 from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe
 
 __all__ = ["PRESETS", "Preset", "recipes_of"]
@@ -98,7 +99,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "cifar10",
             epochs=2,
             one_cycle=True,
-            statistics=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            statistics=IMAGENET,
             published=True,
         ),
         # 8 epochs of 12,500 batches of 4 are its 100,000 steps, 50,000 of them on the schedule.

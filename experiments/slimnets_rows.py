@@ -106,17 +106,21 @@ def _pruned(
     }
 
 
-def _ours() -> dict[str, Recipe]:
+def _taught(network: str, start: str, teacher: str, rate: float) -> Recipe:
     """Pruned gradually while distilled, and stored as int8."""
-    kd = Recipe(
-        "nin",
-        start="kd-nin",
-        teacher="teacher",
+    return Recipe(
+        network,
+        start=start,
+        teacher=teacher,
         gradual=True,
         scope="erk",
-        rate=0.05,
+        rate=rate,
         values="int8",
     )
+
+
+def _ours() -> dict[str, Recipe]:
+    kd = _taught("nin", "kd-nin", "teacher", rate=0.05)
     return {
         "ours-kd-nin-85x": kd._replace(fewer=85.0),
         "ours-kd-nin-170x": kd._replace(fewer=170.0),
@@ -132,15 +136,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType({**_papers(), **_ours()})
 
 def _published() -> dict[str, Recipe]:
     """From published weights: a student that is small already, taught by a larger one."""
-    pruned = Recipe(
-        "resnet20",
-        start="resnet20",
-        teacher="resnet56",
-        gradual=True,
-        scope="erk",
-        rate=0.02,
-        values="int8",
-    )
+    pruned = _taught("resnet20", "resnet20", "resnet56", rate=0.02)
     return {
         "resnet56": Recipe("resnet56", published=True),
         "resnet20": Recipe("resnet20", published=True),

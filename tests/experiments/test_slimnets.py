@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from experiments import slimnets, slimnets_table
+from experiments import score, slimnets, slimnets_table
 from experiments.report import Row
-from experiments.slimnets_network import Made, Task, dense_params, folded, start
+from experiments.slimnets_network import Made, Task, compressed, dense_params, folded, start
 from experiments.slimnets_presets import PRESETS, recipes_of
 from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe, needed, with_starts
 from experiments.slimnets_training import objective, schedule_of, sparsity_for
@@ -178,6 +178,25 @@ def test_published_weights_are_rows_to_start_from(tmp_path: Path, shared: Path) 
     assert sum(leaf.size for leaf in jax.tree.leaves(made.variables["params"])) == 269_722
     with pytest.raises(ValueError, match="resnet20_cifar10.safetensors.*--weights-dir"):
         start(PUBLISHED["resnet20"], task._replace(weights=None), jax.random.key(0))
+
+
+def test_learned_gates_remove_channels_of_a_published_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ROUNDS", "LEARN_STEPS"):
+        monkeypatch.setattr(score, name, 2)
+    for name in ("IMAGES", "LEARN_IMAGES"):
+        monkeypatch.setattr(score, name, 16)
+    preset = dataclasses.replace(PRESETS["published"], configs={"resnet8": {"width": 4}})
+    dataset = slimnets.load(PRESETS["smoke"], None)
+    recipe = Recipe("resnet8", flops=0.6)
+    task = Task(preset, {"gated": recipe}, dataset, parallel.mesh(), tmp_path, seed=0)
+    key = jax.random.key(0)
+    whole = start(recipe, task, key)
+    made = compressed(recipe, whole, task, key)
+    image = jax.ShapeDtypeStruct(task.image_shape, jnp.float32)
+    before, after = (jc.trace(own.apply, own.variables, image) for own in (whole, made))
+    assert 0.4 * before.flops < after.flops <= 0.6 * before.flops
 
 
 def test_without_a_teacher_row_accuracies_are_relative_to_the_papers() -> None:
