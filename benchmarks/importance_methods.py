@@ -156,6 +156,7 @@ METHODS: dict[str, Method] = {
     "meta": partial(_meta, order=2, steps=1),
     "learned": _learned,
     "learned_64": partial(_learned, images=64),
+    "learned_192": partial(_learned, images=192),
     "learned_labels": partial(_learned, distill=False),
     "learned_groups": partial(_learned, distill=False, channel_rate=0.0, updates=30),
     "learned_60": partial(_learned, updates=60),
