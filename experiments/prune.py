@@ -134,7 +134,7 @@ def main(config: Config) -> list[report.Row]:
             temperature=config.temperature,
             batch_size=config.batch_size,
         )
-        small = tuning.finetune(task, train_apply, small, length, keys[2])
+        small = tuning.Tuner(task, length, keys[2])(train_apply, small)
         seconds = time.perf_counter() - started
         rows.append(measure("fine-tuned", apply, small, prune, seconds, folder="finetuned"))
     finish(config, graph, keep, rows)

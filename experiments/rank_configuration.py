@@ -52,6 +52,7 @@ class Config:
         flops: fractions of the network's FLOPs, each a budget.
         methods: of `rank_study.SEARCHES`, `enc_inf` and `sensitivity`.
         factors: of `rank_study.FACTORS`.
+        tuned: those of `factors` whose rows are fine-tuned, too, for the epochs of `tuning`.
         final: fractions at which `final_method` is really factorized and saved.
         final_method: whose ranks these are.
         final_factors: how their factors are made.
@@ -63,7 +64,7 @@ class Config:
         statistics_images: that BatchNorm statistics are re-estimated on, augmented.
         test_images: how many test images the comparison classifies; 0 for all. The dense and the
             final networks always see all.
-        tuning: of the final networks.
+        tuning: of the final networks and of `tuned`.
         batch_size: images per step.
         seed: of everything random.
         workdir: where the report, the picture and the artifacts go.
@@ -76,6 +77,7 @@ class Config:
     flops: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.75)
     methods: tuple[str, ...] = METHODS
     factors: tuple[str, ...] = rank_study.FACTORS
+    tuned: tuple[str, ...] = ()
     final: tuple[float, ...] = (0.4, 0.5)
     final_method: str = "sensitivity"
     final_factors: str = "weighted"
@@ -184,7 +186,8 @@ def plan(
     config: Config, judge: rank_rows.Judge, measure: Measure, key: jax.Array
 ) -> dict[str, Callable[[], list[report.Row]]]:
     """Return the stages by name; each makes some rows."""
-    task = judge.task
+    task, tuner = judge.task, tuning.Tuner(judge.task, config.tuning, key)
+    tuned = config.tuned if config.tuning.epochs else ()
 
     def dense() -> list[report.Row]:
         # All test images are classified below in any case.
@@ -198,7 +201,7 @@ def plan(
     for fraction in config.flops:
         for method in config.methods:
             made[f"{method}-{fraction:.2f}"] = functools.partial(
-                rank_rows.compare, judge, method, fraction, config.factors
+                rank_rows.compare, judge, method, fraction, config.factors, tuned, tuner
             )
     for fraction in config.final:
         made[f"final-{fraction:.2f}"] = functools.partial(
@@ -209,8 +212,7 @@ def plan(
             config.final_factors,
             fraction,
             config.sweeps,
-            config.tuning,
-            key,
+            tuner,
         )
     if config.lossless:
         made["lossless"] = functools.partial(

@@ -61,7 +61,9 @@ def _panel(axes: Any, rows: Sequence[Row], dense: Row) -> None:
             own = [
                 row
                 for row in rising
-                if row.extra["method"] == method and row.extra["reestimated"] == renewed
+                if row.extra["method"] == method
+                and row.extra["reestimated"] == renewed
+                and row.extra.get("step") != "fine-tuned"
             ]
             x = [100 * (row.flops or 0) / (dense.flops or 1) for row in own]
             y = [100 * (row.accuracy or 0) for row in own]

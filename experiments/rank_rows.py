@@ -16,9 +16,9 @@ import numpy as np
 
 import jaxcompress as jc
 from experiments import prune, rank_study, report
-from experiments import tuning as tunings
 from experiments.measure import Measure, augmented
 from experiments.rank_study import Known
+from experiments.tuning import Tuner
 from jaxcompress import training, transforms
 from jaxcompress.search import ranks
 from jaxcompress.search.ranks import arrays
@@ -95,37 +95,53 @@ class Judge:
         return training.reestimate(train_apply, own, batches["image"], self.key)
 
 
-def compare(judge: Judge, method: str, fraction: float, kinds: Sequence[str]) -> list[report.Row]:
-    """Judge one method's ranks at one fraction of the FLOPs, with every kind of factors."""
+def compare(
+    judge: Judge,
+    method: str,
+    fraction: float,
+    kinds: Sequence[str],
+    tuned: Sequence[str] = (),
+    tuner: Tuner | None = None,
+) -> list[report.Row]:
+    """Judge one method's ranks at one fraction of the FLOPs, with every kind of factors.
+
+    Args:
+        judge: of the rows.
+        method: that chooses the ranks.
+        fraction: of the FLOPs.
+        kinds: of factors.
+        tuned: those of them that `tuner` trains, after re-estimation, for one more row.
+        tuner: not None where there are `tuned`.
+    """
     task, known, started = judge.task, judge.known, time.perf_counter()
-    budget = jc.Budget(flops=fraction)
-    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy())
-    seconds = time.perf_counter() - started
+    chosen = rank_study.choose(known, method, jc.Budget(flops=fraction), judge.choice_accuracy())
+    shared = {
+        "method": method,
+        "budget": fraction,
+        "enc_ratio": ranks.enc_ratio(known.graph, chosen, known.forms),
+        "count": judge.count,
+        "ranks": list(chosen.values()),
+    }
+    fields = {"seconds": time.perf_counter() - started, **rank_study.costs(known, chosen)}
     rows = []
+
+    def judged(whole: Any, factors: str, step: str) -> None:
+        name = f"{method}, {factors}, {fraction:.0%}{f', {step}' if step else ''}"
+        extra = {**shared, "factors": factors, "reestimated": step != "", "step": step}
+        row = report.Row(name, accuracy=judge.test_accuracy(whole), **fields, extra=extra)
+        rows.append(row)
+        prune.say(row)
+
     for factors in kinds:
-        whole = transforms.multiplied_out(
-            *rank_study.factorized(known, task.variables, chosen, factors)
-        )
-        for renewed in (False, True):
-            own = judge.renewed(task.train_apply, whole) if renewed else whole
-            rows.append(
-                report.Row(
-                    f"{method}, {factors}, {fraction:.0%}{', re-estimated' if renewed else ''}",
-                    accuracy=judge.test_accuracy(own),
-                    seconds=seconds,
-                    **rank_study.costs(known, chosen),
-                    extra={
-                        "method": method,
-                        "factors": factors,
-                        "budget": fraction,
-                        "reestimated": renewed,
-                        "enc_ratio": ranks.enc_ratio(known.graph, chosen, known.forms),
-                        "count": judge.count,
-                        "ranks": list(chosen.values()),
-                    },
-                )
-            )
-            prune.say(rows[-1])
+        lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
+        whole = transforms.multiplied_out(lowrank, small)
+        judged(whole, factors, "")
+        whole = judge.renewed(task.train_apply, whole)
+        judged(whole, factors, "re-estimated")
+        if tuner is not None and factors in tuned:
+            statistics = {**small, "batch_stats": whole["batch_stats"]}
+            own = tuner(lowrank.function(task.train_apply), statistics)
+            judged(transforms.multiplied_out(lowrank, own), factors, "fine-tuned")
     return rows
 
 
@@ -136,8 +152,7 @@ def final(
     factors: str,
     fraction: float,
     sweeps: int,
-    tuning: tunings.Tuning,
-    key: jax.Array,
+    tuner: Tuner,
 ) -> list[report.Row]:
     """Really factorize at one budget, measure on all test images, save, and fine-tune."""
     task, known, started = judge.task, judge.known, time.perf_counter()
@@ -151,10 +166,8 @@ def final(
     }
     if sweeps:
         steps["compensated"] = functools.partial(compensated, judge, lowrank, sweeps)
-    if tuning.epochs:
-        steps["fine-tuned"] = functools.partial(
-            tunings.finetune, task, train_apply, tuning=tuning, key=key
-        )
+    if tuner.tuning.epochs:
+        steps["fine-tuned"] = functools.partial(tuner, train_apply)
     name = f"{method}, {factors}, {fraction:.0%}, factorized"
     rows = [measure(name, apply, small, lowrank, seconds, final=fraction)]
     prune.say(rows[-1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -12,7 +14,7 @@ import optax
 from experiments import data, loop
 from jaxcompress.knowledge.losses import cross_entropy, kd
 
-__all__ = ["Tuning", "finetune"]
+__all__ = ["Tuner", "Tuning"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,42 +40,63 @@ class Tuning:
     batch_size: int = 128
 
 
-def finetune(task: Any, train_apply: Any, variables: Any, tuning: Tuning, key: jax.Array) -> Any:
-    """Return the variables after fine-tuning all of them together.
+@dataclasses.dataclass(frozen=True)
+class Tuner:
+    """Fine-tunes compressed forms of one network; the original's logits are computed once.
 
-    Args:
+    Attributes:
         task: `prune.Task`, the original network and its data.
-        train_apply: of the compressed network.
-        variables: of the compressed network.
         tuning: for how long, and how.
         key: of the batches and their augmentation.
     """
-    dataset = first_images(task.dataset, tuning.train_images)
-    share = tuning.distillation
 
-    def loss(own: Any, batch: Any, _: jax.Array) -> Any:
-        outputs, state = train_apply(own, batch["image"])
-        value = (1 - share) * cross_entropy(outputs, batch["label"])
-        if share:
-            value += share * kd(outputs, batch["logits"], tuning.temperature)
-        return value.mean(), (state, {"loss": value.mean()})
+    task: Any
+    tuning: Tuning
+    key: jax.Array
 
-    steps = tuning.epochs * (len(dataset.train_labels) // tuning.batch_size)
-    is_cosine = tuning.schedule == "cosine"
-    rate = optax.cosine_decay_schedule(tuning.rate, steps) if is_cosine else tuning.rate
-    trained = loop.train(
-        loss,
-        optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(rate, momentum=0.9, nesterov=True)),
-        variables,
-        dataset,
-        epochs=tuning.epochs,
-        batch_size=tuning.batch_size,
-        key=key,
-        mesh=task.mesh,
-        views=task.views,
-        extra={"logits": stored_logits(task, dataset)} if share else {},
-    )
-    return trained.state.variables
+    @functools.cached_property
+    def dataset(self) -> data.Dataset:
+        """The images to train on."""
+        return first_images(self.task.dataset, self.tuning.train_images)
+
+    @functools.cached_property
+    def logits(self) -> np.ndarray:
+        """The original's answers to them."""
+        return stored_logits(self.task, self.dataset)
+
+    def __call__(self, train_apply: Callable[..., Any], variables: Any) -> Any:
+        """Return the variables after training all of them together.
+
+        Args:
+            train_apply: of the compressed network.
+            variables: of the compressed network.
+        """
+        tuning, dataset, share = self.tuning, self.dataset, self.tuning.distillation
+
+        def loss(own: Any, batch: Any, _: jax.Array) -> Any:
+            outputs, state = train_apply(own, batch["image"])
+            value = (1 - share) * cross_entropy(outputs, batch["label"])
+            if share:
+                value += share * kd(outputs, batch["logits"], tuning.temperature)
+            return value.mean(), (state, {"loss": value.mean()})
+
+        steps = tuning.epochs * (len(dataset.train_labels) // tuning.batch_size)
+        is_cosine = tuning.schedule == "cosine"
+        rate = optax.cosine_decay_schedule(tuning.rate, steps) if is_cosine else tuning.rate
+        momentum = optax.sgd(rate, momentum=0.9, nesterov=True)
+        trained = loop.train(
+            loss,
+            optax.chain(optax.add_decayed_weights(5e-4), momentum),
+            variables,
+            dataset,
+            epochs=tuning.epochs,
+            batch_size=tuning.batch_size,
+            key=self.key,
+            mesh=self.task.mesh,
+            views=self.task.views,
+            extra={"logits": self.logits} if share else {},
+        )
+        return trained.state.variables
 
 
 def first_images(dataset: data.Dataset, count: int) -> data.Dataset:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import prune, quickstart, rank_configuration, rank_rows, rank_study
+from experiments import prune, quickstart, rank_configuration, rank_rows, rank_study, tuning
 from experiments.rank_plot import main as plot
 from jaxcompress import models, parallel
 
@@ -37,7 +37,9 @@ CONFIG = rank_configuration.Config(
     flops=(0.6,),
     methods=("uniform", "sensitivity"),
     factors=("weights", "weighted"),
+    tuned=("weighted",),
     final=(0.5,),
+    tuning=tuning.Tuning(epochs=1, train_images=32, batch_size=16),
     sweeps=1,
     covariance_images=32,
     fitting_images=32,
@@ -57,10 +59,12 @@ def test_all_stages_run_and_resume(task, tmp_path, monkeypatch):
     names = [row.name for row in rows]
     assert names[0] == "dense" and len(names) == len(set(names))
     compared = [row for row in rows if "method" in row.extra]
-    assert len(compared) == 8 and sum(row.extra["reestimated"] for row in compared) == 4
+    steps = ["", "re-estimated", "", "re-estimated", "fine-tuned"]
+    assert [row.extra["step"] for row in compared] == 2 * steps
+    assert all(row.extra["reestimated"] == (row.extra["step"] != "") for row in compared)
     assert all((row.flops or 0) <= 0.6 * (rows[0].flops or 0) for row in compared)
     final = [row for row in rows if row.extra.get("final")]
-    assert [row.bytes is None for row in final] == [True, False, False]
+    assert [row.bytes is None for row in final] == [True, False, False, False]
     assert all(row.flops == final[0].flops <= 0.5 * rows[0].flops for row in final)
 
     report = json.loads((tmp_path / "report.json").read_text())
