@@ -109,13 +109,16 @@ def _learned(
     *,
     updates: int = score.LEARN_STEPS,
     images: int = score.LEARN_IMAGES,
-    distill: bool = True,
+    temperature: float | None = score.LEARN_TEMPERATURE,
     channel_rate: float = 0.2,
     steps: int = 0,
     order: int = 2,
     rate: float = 0.01,
 ) -> Callable[[jc.Budget], Keep]:
-    """Learn gates from masked Fisher; `steps` of an inner optimizer are taken before the query."""
+    """Learn gates from masked Fisher; `steps` of an inner optimizer are taken before the query.
+
+    The loss is the distance to the dense network's answers; without a temperature, to the labels.
+    """
     keys = jax.random.split(key, 3)
     start = _fisher_scores(task, keys[0])
     query = task.with_logits(task.batches(keys[1], updates, images))
@@ -123,10 +126,14 @@ def _learned(
     if steps:
         support = task.with_logits(task.batches(keys[2], updates, steps, images))
 
+    loss = task.loss
+    if temperature is not None:
+        loss = score.distillation(task.train_apply, temperature)
+
     def choose(budget: jc.Budget) -> Keep:
         scores = learn_gates(
             task.graph,
-            task.distill if distill else task.loss,
+            loss,
             task.variables,
             start,
             budget,
@@ -157,8 +164,10 @@ METHODS: dict[str, Method] = {
     "learned": _learned,
     "learned_64": partial(_learned, images=64),
     "learned_192": partial(_learned, images=192),
-    "learned_labels": partial(_learned, distill=False),
-    "learned_groups": partial(_learned, distill=False, channel_rate=0.0, updates=30),
+    "learned_warm": partial(_learned, temperature=2.0),
+    "learned_hot": partial(_learned, temperature=4.0),
+    "learned_labels": partial(_learned, temperature=None),
+    "learned_groups": partial(_learned, temperature=None, channel_rate=0.0, updates=30),
     "learned_60": partial(_learned, updates=60),
     "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
     "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),

@@ -17,7 +17,6 @@ from experiments import data
 from jaxcompress import models, training
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
 from jaxcompress.importance.fisher import streams
-from jaxcompress.knowledge.losses import kd
 from jaxcompress.knowledge.views import Views, views
 
 __all__ = ["Form", "Measure", "Task", "load_task"]
@@ -41,7 +40,6 @@ class Task(NamedTuple):
         train_apply: training mode.
         variables: the trained weights.
         loss: cross-entropy in training mode.
-        distill: divergence from the dense network's answers (`logits` of a batch), likewise.
         dataset: `train_*` without the held-out images.
         held_out: the held-out training images and labels.
     """
@@ -52,7 +50,6 @@ class Task(NamedTuple):
     train_apply: Callable[..., Any]
     variables: Any
     loss: Callable[[Any, Any], jax.Array]
-    distill: Callable[[Any, Any], jax.Array]
     dataset: data.Dataset
     held_out: tuple[np.ndarray, np.ndarray]
 
@@ -103,11 +100,7 @@ def load_task(folder: Path, network: str, groups: str) -> Task:
         logits, _ = train_apply(variables, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
-    def distill(variables: Any, batch: Any) -> jax.Array:
-        logits, _ = train_apply(variables, batch["image"])
-        return kd(logits, batch["logits"], 1.0).mean()
-
-    return Task(graph, chosen, apply, train_apply, variables, loss, distill, dataset, last)
+    return Task(graph, chosen, apply, train_apply, variables, loss, dataset, last)
 
 
 class Measure:

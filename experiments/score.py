@@ -16,12 +16,12 @@ from jaxcompress.knowledge.losses import cross_entropy, kd
 from jaxcompress.knowledge.views import Views
 from jaxcompress.training import fast_convolutions
 
-__all__ = ["Importance", "Source", "score", "source_of"]
+__all__ = ["Importance", "Source", "distillation", "score", "source_of"]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
 ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES = 120, 128
+LEARN_STEPS, LEARN_IMAGES, LEARN_TEMPERATURE = 120, 128, 1.0
 TAYLOR_BATCHES, TAYLOR_IMAGES = 16, 128
 COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
 
@@ -137,7 +137,7 @@ def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax
     loss = source.loss
     if source.apply is not None and source.train_apply is not None:
         batches = {**batches, "logits": _answers(source, batches["image"])}
-        loss = _distillation(source.train_apply)
+        loss = distillation(source.train_apply, LEARN_TEMPERATURE)
     compiled = lambda step: jax.jit(fast_convolutions(step))  # noqa: E731
     return jc.search.learn_gates(
         source.graph, loss, source.variables, start, budget, batches, compiled=compiled
@@ -151,11 +151,18 @@ def _answers(source: Source, images: Any) -> jax.Array:
     return jnp.stack([apply(source.variables, own) for own in images])
 
 
-def _distillation(train_apply: Callable[..., tuple[jax.Array, Any]]) -> Callable[..., jax.Array]:
-    """Make the loss that asks for the whole network's answers."""
+def distillation(
+    train_apply: Callable[..., tuple[jax.Array, Any]], temperature: float
+) -> Callable[..., jax.Array]:
+    """Make the loss that asks for the whole network's answers, `logits` of a batch.
+
+    Args:
+        train_apply: `train_apply(variables, images) -> (logits, state)`.
+        temperature: of `kd`.
+    """
 
     def loss(variables: Any, batch: Any) -> jax.Array:
         logits, _ = train_apply(variables, batch["image"])
-        return kd(logits, batch["logits"], 1.0).mean()
+        return kd(logits, batch["logits"], temperature).mean()
 
     return loss
