@@ -21,7 +21,7 @@ __all__ = ["Importance", "Source", "distillation", "score", "source_of"]
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
 ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES, LEARN_TEMPERATURE = 120, 128, 1.0
+LEARN_STEPS, LEARN_IMAGES, LEARN_TEMPERATURE = 120, 128, 4.0
 TAYLOR_BATCHES, TAYLOR_IMAGES = 16, 128
 COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
 
