@@ -43,7 +43,6 @@ from experiments.slimnets_network import Made, Task, compressed, dense_params, s
 from experiments.slimnets_presets import PRESETS, Preset, recipes_of  # noqa: E402
 from experiments.slimnets_rows import Recipe, with_starts  # noqa: E402
 from experiments.slimnets_training import trained  # noqa: E402
-from experiments.small_images import as_products  # noqa: E402
 from jaxcompress import parallel, training  # noqa: E402
 from jaxcompress.artifact import Encoding, num_bytes  # noqa: E402
 
@@ -164,7 +163,7 @@ def saved(recipe: Recipe, made: Made, folder: Path, task: Task) -> dict[str, Any
     apply, variables = jc.load(folder)
     graph = jc.trace(apply, variables, jax.ShapeDtypeStruct(task.image_shape, jnp.float32))
     found = training.evaluate(
-        as_products(apply),
+        apply,
         variables,
         task.dataset.test_images,
         task.dataset.test_labels,

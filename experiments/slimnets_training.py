@@ -13,11 +13,11 @@ from experiments import data, loop
 from experiments.slimnets_network import Made, Task, dense_params, start, views_of
 from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
-from experiments.small_images import as_products
 from jaxcompress.graph import default_trainable, flatten_with_paths
 from jaxcompress.knowledge.losses import cross_entropy, kd
 from jaxcompress.search import masks
 from jaxcompress.search.schedule import Schedule, cubic, one_shot
+from jaxcompress.training import fast_convolutions
 from jaxcompress.transforms import sparsify
 from jaxcompress.transforms.masks import prunable
 
@@ -139,7 +139,7 @@ def objective(
     batch and classes alike: that is the division by the number of classes here.
     """
     variables = {"student": made.variables}
-    train_apply, extra = as_products(made.train_apply), None
+    train_apply, extra = made.train_apply, None
     if teacher is not None and task.preset.online:
         variables["teacher"] = teacher.variables
     elif teacher is not None:
@@ -161,7 +161,9 @@ def objective(
 
 def stored_logits(teacher: Made, dataset: data.Dataset) -> np.ndarray:
     """Return the teacher's logits of all training images, without augmentation."""
-    preprocess, apply = data.preprocess(dataset), as_products(teacher.apply)
-    logits = jax.jit(lambda variables, images: apply(variables, preprocess(images)))
+    preprocess = data.preprocess(dataset)
+    logits = jax.jit(
+        fast_convolutions(lambda variables, images: teacher.apply(variables, preprocess(images)))
+    )
     parts = np.array_split(dataset.train_images, max(len(dataset.train_images) // 500, 1))
     return np.concatenate([logits(teacher.variables, part) for part in parts])

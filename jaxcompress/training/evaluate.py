@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.training.convolutions import fast_convolutions
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
 
@@ -60,13 +61,21 @@ def eval_step(apply: Apply, *, axis_name: str | None = None) -> EvalStep:
     return step
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "preprocess"))
+@functools.partial(jax.jit, static_argnames=("apply", "preprocess", "alone"))
 def _sums(
-    variables: Any, batch: Any, *, apply: Apply, preprocess: Callable[[Any], Any] | None
+    variables: Any,
+    batch: Any,
+    *,
+    apply: Apply,
+    preprocess: Callable[[Any], Any] | None,
+    alone: bool,
 ) -> dict[str, jax.Array]:
-    if preprocess is not None:
-        batch = {**batch, "image": preprocess(batch["image"])}
-    return eval_step(apply)(variables, batch)
+    def step(variables: Any, batch: Any) -> dict[str, jax.Array]:
+        if preprocess is not None:
+            batch = {**batch, "image": preprocess(batch["image"])}
+        return eval_step(apply)(variables, batch)
+
+    return (fast_convolutions(step) if alone else step)(variables, batch)
 
 
 def evaluate(
@@ -82,7 +91,8 @@ def evaluate(
     """Measure accuracy and mean cross-entropy over a data set.
 
     All batches have one shape, the last one padded and masked: one compilation, which later calls
-    with the same `apply` and `preprocess` objects reuse.
+    with the same `apply` and `preprocess` objects reuse. On one device that is a CPU, convolutions
+    run on oneDNN (`fast_convolutions`).
 
     Args:
         apply: `apply(variables, images) -> logits [batch, classes]`.
@@ -114,7 +124,7 @@ def evaluate(
     variables = parallel.replicate(variables, mesh)
     totals = None
     for batch in _batches(images, labels, batch_size, mesh):
-        sums = _sums(variables, batch, apply=apply, preprocess=preprocess)
+        sums = _sums(variables, batch, apply=apply, preprocess=preprocess, alone=mesh.size == 1)
         totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
     host = jax.device_get(totals)
     count = int(host["count"])
