@@ -95,8 +95,9 @@ def learn(
 
     A query loss without labels is the divergence from the whole network's own answers
     (`knowledge.losses.kd`, its logits stored in the batches); `benchmarks.importance` compares it
-    with labels (rows "learned", "learned_labels"), and updates with and without inner steps
-    (`support`) at equal number (rows "learned_60*").
+    with labels (rows "learned", "learned_labels"), temperature 4 with 1 ("learned_temperature_1":
+    at 1, a trained network's answers to its training images say little more than the labels), and
+    updates with and without inner steps (`support`) at equal number ("learned_60*").
 
     Args:
         graph: of a function of the variables.
