@@ -1,6 +1,6 @@
 """The machine an experiment runs on: prepared before JAX starts, described in its report.
 
-Call `prepare` before the first use of JAX. JAX reads these settings once, when its backend starts.
+Call `prepare` before anything is compiled.
 """
 
 from __future__ import annotations
@@ -8,32 +8,52 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import warnings
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cache_folder", "describe", "prepare"]
+import jax
 
+from jaxcompress.training import onednn
+
+__all__ = ["cache_folder", "describe", "on_cpu", "prepare"]
+
+ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
 PACKAGES = ("jaxcompress", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def prepare() -> None:
-    """Keep compiled programs between runs.
+    """Keep compiled programs between runs, where JAX can.
 
-    The devices stay as they are: a CPU is one device, whose convolutions run on oneDNN
-    (`training.fast_convolutions`). A device for each of 2 cores, with XLA's own convolutions,
-    trains slower (ResNet-20 at batch 128: 267 images/s against 372).
+    On a CPU it cannot: convolutions run on oneDNN there (`training.fast_convolutions`), and jaxlib
+    0.10.2 neither stores such programs nor, once it has tried, ever frees their memory: sixteen
+    trainings of a network of 110 convolutions reached Linux' 65,530 maps of a process.
+
+    The devices stay as they are: a CPU is one. A device for each of 2 cores, with XLA's own
+    convolutions, trains slower (ResNet-20 at batch 128: 267 images/s against 372).
 
     Example:
         >>> prepare()  # doctest: +SKIP
     """
-    import jax  # only now: its backend must not have started
-
-    # Programs that call oneDNN cannot be kept; JAX says so for each of them.
-    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    if onednn.available() and on_cpu(os.environ):
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+
+
+def on_cpu(variables: Mapping[str, str]) -> bool:
+    """Tell whether JAX will run on the CPU, without starting its backend.
+
+    Args:
+        variables: of the environment.
+
+    Example:
+        >>> on_cpu({"JAX_PLATFORMS": "cpu"}), on_cpu({"JAX_PLATFORMS": "cuda,cpu"})
+        (True, False)
+    """
+    platforms = variables.get("JAX_PLATFORMS", "")
+    return platforms == "cpu" or not platforms and not any(map(os.path.exists, ACCELERATORS))
 
 
 def cache_folder() -> Path:
@@ -57,8 +77,6 @@ def describe() -> dict[str, Any]:
         >>> sorted(describe())
         ['commit', 'device', 'versions']
     """
-    import jax
-
     devices = jax.devices()
     kind = devices[0].device_kind
     name = f"{_processor()}, as {len(devices)} devices" if kind == "cpu" else kind

@@ -1,4 +1,4 @@
-"""The environment: compiled programs are kept; devices stay as they are."""
+"""The environment: compiled programs are kept where they can be; devices stay as they are."""
 
 from __future__ import annotations
 
@@ -7,27 +7,44 @@ import subprocess
 import sys
 from pathlib import Path
 
-PREPARE = """
+import pytest
+
 from experiments import environment
-environment.prepare()
+
+PREPARE = """
 import jax
-print(len(jax.devices()), jax.config.values["jax_compilation_cache_dir"])
+from experiments import environment
+from jaxcompress.training import onednn
+onednn.available = lambda: {available}
+environment.prepare()
+print(len(jax.devices()), jax.config.jax_enable_compilation_cache)
+print(jax.config.jax_compilation_cache_dir)
 print(environment.describe()["device"])
 """
 
 
-def test_prepare_in_a_fresh_process(tmp_path: Path) -> None:
-    names = {"XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR"}
+@pytest.mark.parametrize("available", [True, False])
+def test_prepare_in_a_fresh_process(available: bool, tmp_path: Path) -> None:
+    names = {"XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"}
     variables = {name: value for name, value in os.environ.items() if name not in names}
     variables |= {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}
     result = subprocess.run(
-        [sys.executable, "-c", PREPARE],
+        [sys.executable, "-c", PREPARE.format(available=available)],
         env=variables,
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
     )
-    first, second = result.stdout.splitlines()
-    assert first == f"1 {tmp_path / 'jaxcompress' / 'xla'}"
-    assert second.endswith("as 1 devices")
+    first, folder, device = result.stdout.splitlines()
+    assert first == f"1 {not available}"
+    assert folder == ("None" if available else f"{tmp_path / 'jaxcompress' / 'xla'}")
+    assert device.endswith("as 1 devices")
+
+
+def test_an_accelerator_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "ACCELERATORS", (str(tmp_path / "none"),))
+    assert environment.on_cpu({})
+    monkeypatch.setattr(environment, "ACCELERATORS", (str(tmp_path),))
+    assert not environment.on_cpu({})
+    assert environment.on_cpu({"JAX_PLATFORMS": "cpu"})
