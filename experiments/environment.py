@@ -1,6 +1,6 @@
-"""The machine an experiment runs on: prepared before JAX starts, described in its report.
+"""The machine an experiment runs on: prepared before anything is compiled, described in its report.
 
-Call `prepare` before anything is compiled.
+Call `prepare` first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax
 
 from jaxcompress.training import onednn
 
-__all__ = ["cache_folder", "describe", "on_cpu", "prepare"]
+__all__ = ["cache_folder", "describe", "prepare", "will_use_cpu"]
 
 ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
 PACKAGES = ("jaxcompress", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -27,29 +27,29 @@ def prepare() -> None:
     """Keep compiled programs between runs, where JAX can.
 
     On a CPU it cannot: convolutions run on oneDNN there (`training.fast_convolutions`), and jaxlib
-    0.10.2 neither stores such programs nor, once it has tried, ever frees their memory: sixteen
-    trainings of a network of 110 convolutions reached Linux' 65,530 maps of a process.
+    0.10.2 neither stores such programs nor, once it has tried, ever frees their memory: who trains
+    many networks in one process reaches Linux' limit of memory maps.
 
-    The devices stay as they are: a CPU is one. A device for each of 2 cores, with XLA's own
-    convolutions, trains slower (ResNet-20 at batch 128: 267 images/s against 372).
+    The devices stay as they are: a CPU is one. Several devices made of its cores would have to do
+    with XLA's own, slower convolutions.
 
     Example:
         >>> prepare()  # doctest: +SKIP
     """
-    if onednn.available() and on_cpu(os.environ):
+    if onednn.available() and will_use_cpu(os.environ):
         jax.config.update("jax_enable_compilation_cache", False)
     elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
 
 
-def on_cpu(variables: Mapping[str, str]) -> bool:
+def will_use_cpu(variables: Mapping[str, str]) -> bool:
     """Tell whether JAX will run on the CPU, without starting its backend.
 
     Args:
         variables: of the environment.
 
     Example:
-        >>> on_cpu({"JAX_PLATFORMS": "cpu"}), on_cpu({"JAX_PLATFORMS": "cuda,cpu"})
+        >>> will_use_cpu({"JAX_PLATFORMS": "cpu"}), will_use_cpu({"JAX_PLATFORMS": "cuda,cpu"})
         (True, False)
     """
     platforms = variables.get("JAX_PLATFORMS", "")

@@ -44,7 +44,7 @@ def test_prepare_in_a_fresh_process(available: bool, tmp_path: Path) -> None:
 
 def test_an_accelerator_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environment, "ACCELERATORS", (str(tmp_path / "none"),))
-    assert environment.on_cpu({})
+    assert environment.will_use_cpu({})
     monkeypatch.setattr(environment, "ACCELERATORS", (str(tmp_path),))
-    assert not environment.on_cpu({})
-    assert environment.on_cpu({"JAX_PLATFORMS": "cpu"})
+    assert not environment.will_use_cpu({})
+    assert environment.will_use_cpu({"JAX_PLATFORMS": "cpu"})
