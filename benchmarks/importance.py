@@ -29,6 +29,7 @@ import tyro
 
 import jaxcompress as jc
 from benchmarks.importance_methods import METHODS, Keep
+from benchmarks.importance_recovery import Recover
 from benchmarks.importance_rows import Row, Rows, table
 from benchmarks.importance_task import Form, Measure, Task, load_task
 from experiments.environment import describe
@@ -59,7 +60,8 @@ class Config:
         test_images: how many of the 10,000.
         validation_images: how many of the 5,000 held-out training images, 0 for none.
         estimation_images: training images for BatchNorm re-estimation.
-        forms: of re-estimation.
+        forms: of re-estimation, and `recovered`: after a little training.
+        recovery_steps: how little, in steps of 128 images.
         output: the JSON file.
     """
 
@@ -73,12 +75,16 @@ class Config:
     validation_images: int = 0
     estimation_images: int = 4_096
     forms: tuple[Form, ...] = ("augmented", "plain")
+    recovery_steps: int = 40
     output: Path = Path("benchmarks/results/importance.json")
 
     def settings(self) -> dict[str, Any]:
         """Return what all rows of a file have in common."""
         names = ("network", "test_images", "validation_images", "estimation_images")
-        return {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in names}
+        if "recovered" in self.forms:
+            own["recovery_steps"] = self.recovery_steps
+        return own
 
 
 def main(config: Config) -> list[Row]:
@@ -89,7 +95,7 @@ def main(config: Config) -> list[Row]:
     folder = Path(os.environ["JAXCOMPRESS_SHARED"])
     task = load_task(folder, config.network, config.groups)
     images = (config.test_images, config.validation_images, config.estimation_images)
-    measure = Measure(task, *images, config.forms)
+    measure = Measure(task, *images, config.forms, Recover(task, config.recovery_steps))
     for library, name, seed, prepare in _runs(config, task, folder):
         done = {row.key for row in rows.read()}
         keys = {r: (library, name, config.groups, r, seed) for r in config.ratios}

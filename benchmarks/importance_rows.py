@@ -13,6 +13,8 @@ import numpy as np
 
 __all__ = ["Row", "Rows", "table"]
 
+FORMS = ("augmented", "plain", "recovered")
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -95,22 +97,31 @@ def _as_json(row: Row) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Format test accuracies: mean (std over seeds), augmented / plain, one line per method."""
+    """Format test accuracies: mean (std over seeds) of every form, one line per method."""
     ratios = sorted({row.ratio for row in rows}, reverse=True)
+    forms = [form for form in FORMS if any(form in row.test for row in rows)]
     heads = [*(f"{r:.0%}" for r in ratios), "seeds", "CPU seconds"]
-    lines = ["| library | method | " + " | ".join(heads) + " |"]
-    lines.append("|" + " --- |" * (len(ratios) + 4))
-    for library, method in dict.fromkeys((row.library, row.method) for row in rows):
-        own = [row for row in rows if (row.library, row.method) == (library, method)]
-        cells = [_cell([row for row in own if row.ratio == ratio]) for ratio in ratios]
+    lines = [" / ".join(forms) + ", by FLOPs:", ""]
+    lines += ["| library | method | groups | " + " | ".join(heads) + " |"]
+    lines.append("|" + " --- |" * (len(ratios) + 5))
+    for kind in dict.fromkeys(row.key[:3] for row in rows):
+        own = [row for row in rows if row.key[:3] == kind]
+        cells = [_cell([row for row in own if row.ratio == ratio], forms) for ratio in ratios]
         seconds = np.mean([row.cpu_seconds for row in own])
         cells += [str(len({row.seed for row in own})), f"{seconds:.0f}"]
-        lines.append(f"| {library} | {method} | " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join([*kind, *cells]) + " |")
     return "\n".join(lines)
 
 
-def _cell(rows: Sequence[Row]) -> str:
+def _cell(rows: Sequence[Row], forms: Sequence[str]) -> str:
+    """Format one ratio: a mean per form, with the deviation where there are several seeds."""
     if not rows:
         return "–"
-    found = [[row.test[f] for row in rows if f in row.test] for f in ("augmented", "plain")]
-    return " / ".join(f"{np.mean(v):.1f} ({np.std(v):.1f})" if v else "–" for v in found)
+    return " / ".join(_mean([row.test[form] for row in rows if form in row.test]) for form in forms)
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    spread = f" ({np.std(values):.1f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"

@@ -21,8 +21,11 @@ from jaxcompress.knowledge.views import Views, views
 
 __all__ = ["Form", "Measure", "Task", "load_task"]
 
-Form: TypeAlias = Literal["augmented", "plain"]
-"""How the images of BatchNorm re-estimation are drawn."""
+Form: TypeAlias = Literal["augmented", "plain", "recovered"]
+"""How the images of BatchNorm re-estimation are drawn: `augmented`, or `plain` as they are.
+
+`recovered` trains a little between two augmented re-estimations.
+"""
 
 SHAPE = (1, 32, 32, 3)
 BATCH = 256
@@ -113,8 +116,10 @@ class Measure:
         validation_images: int,
         estimation_images: int,
         forms: Sequence[Form],
+        recover: Callable[[Any, Any, jax.Array], Any],
     ) -> None:
         self._task, self._estimation, self._forms = task, estimation_images, forms
+        self._recover = recover
         normalize = data.preprocess(task.dataset)
         gated_train = jc.gated(task.graph, lambda v, images, key: task.train_apply(v, images))
         gated = jc.gated(task.graph, task.apply)
@@ -149,8 +154,11 @@ class Measure:
         found: list[dict[str, float]] = [{}, {}]
         for form in self._forms:
             shape = (self._estimation // BATCH, BATCH)
-            batches = self._task.batches(key, *shape, augment=form == "augmented")["image"]
+            batches = self._task.batches(key, *shape, augment=form != "plain")["image"]
             variables = self._reestimate(self._task.variables, gates, batches)
+            if form == "recovered":
+                variables = self._recover(variables, gates, jax.random.fold_in(key, 2))
+                variables = self._reestimate(variables, gates, batches)
             for result, split in zip(found, self._splits, strict=True):
                 if split[2]:
                     result[form] = self._accuracy(variables, gates, *split)
