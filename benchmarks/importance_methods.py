@@ -115,7 +115,7 @@ def _learned(
     channel_rate: float = 0.2,
     steps: int = 0,
     order: int = 2,
-    rate: float = 0.01,
+    inner: optax.GradientTransformation = optax.sgd(0.01),  # noqa: B008
 ) -> Callable[[jc.Budget], Keep]:
     """Learn gates from masked Fisher; `steps` of an inner optimizer are taken before the query.
 
@@ -143,12 +143,18 @@ def _learned(
             support,
             lambda step: jax.jit(fast_convolutions(step)),
             optimizer=gate_optimizer(updates, channel_rate=channel_rate),
-            inner=optax.sgd(rate),
+            inner=inner,
             order=order,
         )
         return jc.select(task.graph, scores, budget)
 
     return choose
+
+
+def _layer_rates(rate: float) -> optax.GradientTransformation:
+    """Gradient descent whose kernels each move by `rate` of their norm, whatever the gradient's."""
+    kernels = lambda leaves: jax.tree.map(lambda leaf: leaf.ndim > 1, leaves)  # noqa: E731
+    return optax.chain(optax.masked(optax.scale_by_trust_ratio(), kernels), optax.scale(-rate))
 
 
 def _local(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
@@ -192,4 +198,6 @@ METHODS: dict[str, Method] = {
     "learned_60": partial(_learned, updates=60),
     "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
     "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
+    "learned_60_inner_layers": partial(_learned, updates=60, steps=1, inner=_layer_rates(0.01)),
+    "learned_60_inner_3": partial(_learned, updates=60, steps=3, order=2),
 }
