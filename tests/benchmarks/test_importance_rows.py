@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import importance_plot
 from benchmarks.importance_rows import Row, Rows, table
 
 
@@ -38,3 +39,9 @@ def test_rows_of_other_settings_are_refused(tmp_path: Path) -> None:
     Rows(tmp_path / "rows.json", {"images": 10}).add(row(0, augmented=80.0))
     with pytest.raises(ValueError, match="share their settings"):
         Rows(tmp_path / "rows.json", {"images": 20})
+
+
+def test_the_picture_has_a_curve_per_method_with_several_ratios(tmp_path: Path) -> None:
+    rows = [row(0, 0.5, augmented=80.0), row(0, 0.3, augmented=50.0)]
+    importance_plot.plot(tmp_path / "curves.png", rows)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
