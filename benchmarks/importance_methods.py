@@ -199,5 +199,6 @@ METHODS: dict[str, Method] = {
     "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
     "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
     "learned_60_inner_layers": partial(_learned, updates=60, steps=1, inner=_layer_rates(0.01)),
+    "learned_60_inner_rate_0.1": partial(_learned, updates=60, steps=1, inner=optax.sgd(0.1)),
     "learned_60_inner_3": partial(_learned, updates=60, steps=3, order=2),
 }
