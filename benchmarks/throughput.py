@@ -125,7 +125,8 @@ def main(config: Config) -> dict[str, Any]:
         if case in done:
             continue
         measured = measure(case, config, threads)
-        report["cases"].append({"case": case, "config": _plain(config), **measured})
+        own = {"case": case, "config": _plain(config), "commit": environment["commit"]}
+        report["cases"].append({**own, **measured})
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=2) + "\n")
         print(f"{case} done", file=sys.stderr, flush=True)
