@@ -97,7 +97,9 @@ def learn(
     (`knowledge.losses.kd`, its logits stored in the batches); `benchmarks.importance` compares it
     with labels (rows "learned", "learned_labels"), temperature 4 with 1 ("learned_temperature_1":
     at 1, a trained network's answers to its training images say little more than the labels), and
-    updates with and without inner steps (`support`) at equal number ("learned_60*").
+    updates with and without inner steps (`support`) at equal number ("learned_60*"): a step of
+    first order gains about a point on a ResNet-20, none on a ResNet-56, and one of second order
+    gains nothing for three times the time, so that without `support` is the way to begin.
 
     Args:
         graph: of a function of the variables.
