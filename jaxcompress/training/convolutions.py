@@ -37,6 +37,8 @@ Pads = Sequence[tuple[int, int]]
 NAME = "conv_general_dilated"
 # Below this many channels on either side, XLA's own gradient of the kernel is the faster one.
 MIN_CHANNELS = MappingProxyType({"float32": 32, "bfloat16": 16})
+# The gradient of a kernel has an image as its window; up to this many taps it may be a kernel's.
+KERNEL_TAPS = 9
 # Smaller arrays are cheap to compute again.
 MIN_STORED = 2**16
 DTYPES = (jnp.dtype("float32"), jnp.dtype("bfloat16"))
@@ -176,7 +178,7 @@ def _convolve(equation: JaxprEqn, images: jax.Array, kernel: jax.Array) -> jax.A
     channels = images.shape[numbers.lhs_spec[0]], kernel.shape[numbers.rhs_spec[0]]
     if form.images_dilation != (1, 1):
         chosen = _by_phases
-    elif np.prod(window) <= np.prod(form.space):
+    elif np.prod(window) <= max(np.prod(form.space), KERNEL_TAPS):
         chosen = _as_it_is
     elif min(channels) >= MIN_CHANNELS[str(images.dtype)]:
         chosen = _over_channels

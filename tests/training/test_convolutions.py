@@ -113,6 +113,18 @@ def test_it_calls_onednn() -> None:
     assert found.count("ffi_call") == 6
 
 
+@needs_onednn
+@pytest.mark.parametrize("size", [1, 2])
+def test_one_image_smaller_than_the_kernel_calls_it_too(size: int) -> None:
+    image, kernel = operands((size, size, 64, 32, 3, 1, 1))
+
+    def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
+        pads = [(1, 1), (1, 1)]
+        return jax.lax.conv_general_dilated(image, kernel, (1, 1), pads, dimension_numbers=NUMBERS)
+
+    assert primitives(fast_convolutions(convolve), image[:1], kernel).count("ffi_call") == 1
+
+
 def test_grouped_and_float16_convolutions_stay() -> None:
     images = jnp.ones((2, 8, 8, 4))
     for kernel, more in (
