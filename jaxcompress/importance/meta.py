@@ -51,9 +51,8 @@ def meta(
 
     The paper "Compressing Neural Networks on Limited Computing Resources" (IEEE Access 2025)
     prunes by meta-learned gate importance, but only its abstract is public: this is our
-    reconstruction. Alone it chooses no better than a norm (`benchmarks.importance`): at the
-    gates of a converged network its gradients are mostly noise. `search.learn` puts the same
-    gradient to better use.
+    reconstruction. Alone it chooses no better than a norm (`benchmarks.importance`);
+    `search.learn` puts the same gradient to better use.
 
     Args:
         graph: of a function of the variables.
