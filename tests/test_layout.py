@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 # A part may import only from those before it; imports inside functions count as well.
 PARTS = (
     "paths",
+    "files",
+    "finite",
     "parallel",
     "graph",
     "transforms",

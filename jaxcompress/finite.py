@@ -1,0 +1,60 @@
+"""Refusing NaN and infinity by name, before long work starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.paths import flatten_with_paths
+
+__all__ = ["non_finite", "require_finite"]
+
+
+def non_finite(tree: Any) -> list[str]:
+    """Return the paths of the float leaves that hold NaN or infinity; tracers pass.
+
+    Example:
+        >>> non_finite({"a": np.ones(2), "b": np.array([1.0, np.nan]), "c": np.arange(3)})
+        ['b']
+    """
+    return [path for path, leaf in flatten_with_paths(tree)[0].items() if not _is_finite(leaf)]
+
+
+def _is_finite(leaf: Any) -> bool:
+    if isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
+        return True
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return True
+    # A sharded array is looked at where it lies; only the verdict comes to the host.
+    return bool((jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all())
+
+
+def require_finite(argument: str, tree: Any, remedy: str) -> None:
+    """Raise if a float leaf holds NaN or infinity.
+
+    Args:
+        argument: its name, for the error.
+        tree: any pytree; tracers and abstract leaves pass.
+        remedy: what to do then, for the error.
+
+    Raises:
+        ValueError: naming all such leaves.
+
+    Example:
+        >>> require_finite("scores", {"a[1]": np.array([1.0, np.inf])}, "score again in float32")
+        Traceback (most recent call last):
+            ...
+        ValueError: every number of scores must be finite, but these hold NaN or infinity: a[1]; \
+score again in float32
+    """
+    wrong = non_finite(tree)
+    if wrong:
+        named = ", ".join(path or argument for path in wrong)
+        raise ValueError(
+            f"every number of {argument} must be finite, but these hold NaN or infinity: {named}; "
+            f"{remedy}"
+        )
