@@ -3,6 +3,12 @@
 The cost of one conv or dot is a constant times the kept counts of its labelled axes; that of a
 leaf is the product of its axes. Both are a `Term`, and a kept count is linear in the widths:
 count = fixed + multiplicities . widths. All of it works on NumPy and on traced arrays.
+
+A convolution's multiply-accumulates are batch x outputs x inputs per group x the pairs of a result
+position and a kernel tap. The zeros that a transposed convolution puts between and around pixels
+are not counted; those that keep the size of an image under an ordinary one are, as in published
+counts, but for taps that never meet a pixel. XLA's own count differs in these alone: it leaves out
+all padding (see `jaxcompress.graph.taps`).
 """
 
 from __future__ import annotations

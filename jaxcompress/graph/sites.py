@@ -18,6 +18,7 @@ from jaxcompress.graph.axes import Step
 from jaxcompress.graph.internals import shape_of, source_line
 from jaxcompress.graph.labelling import Contraction
 from jaxcompress.graph.program import LabelledProgram
+from jaxcompress.graph.taps import windows
 
 __all__ = ["Form", "Site", "find_sites", "kernel_operand"]
 
@@ -199,24 +200,22 @@ def _conv_forms(
     """Count both convolutions of each form at the positions where they are really computed."""
     if equation.params["batch_group_count"] > 1:
         return ()
-    groups = layout["groups"]
+    groups, dimensions = layout["groups"], windows(equation)
     inputs, outputs = kernel[layout["input"]], kernel[layout["output"]] // groups
-    window = [kernel[i] for i in layout["window"]]
-    rate = flops / (prod(window) * inputs * outputs)
-    full = rate * (prod(window) * inputs + outputs)
+    window = [dimension.taps for dimension in dimensions]
+    pairs = [dimension.pairs for dimension in dimensions]
+    positions = [dimension.outputs for dimension in dimensions]
+    if not flops:
+        return ()
+    rate = flops / (prod(pairs) * inputs * outputs)
+    full = rate * (prod(pairs) * inputs + prod(positions) * outputs)
     parameters = (prod(window) * inputs + outputs) * groups * copies
     channel = Form("channel", prod(window) * inputs, outputs, groups, full, parameters)
     if len(window) != 2 or min(window) == 1:
         return (channel,)
     # The first convolution runs before the second axis is strided: at all its input positions.
-    wider = _second_axis_ratio(equation)
-    cost = rate * (wider * window[0] * inputs + window[1] * outputs)
+    first, second = pairs[0] * dimensions[1].size, positions[0] * pairs[1]
+    cost = rate * (first * inputs + second * outputs)
     parameters = (window[0] * inputs + window[1] * outputs) * groups * copies
     rows, columns = window[0] * inputs, window[1] * outputs
     return Form("spatial", rows, columns, groups, cost, parameters), channel
-
-
-def _second_axis_ratio(equation: Any) -> float:
-    numbers = equation.params["dimension_numbers"]
-    before = shape_of(equation.invars[0])[numbers.lhs_spec[3]]
-    return before / max(shape_of(equation.outvars[0])[numbers.out_spec[3]], 1)

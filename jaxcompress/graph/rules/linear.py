@@ -13,6 +13,7 @@ from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.taps import tap_pairs
 
 __all__ = ["RULES"]
 
@@ -69,10 +70,12 @@ def conv(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
     params = equation.params
     numbers = params["dimension_numbers"]
     shape = shape_of(equation.outvars[0])
+    image, kernel = inputs
     if params["batch_group_count"] > 1:
         labelling.pin_all(equation, inputs, "a convolution with batch groups keeps its shape")
+        sizes = shape[numbers.out_spec[0]], *(kernel.axes[i].size for i in numbers.rhs_spec[:2])
+        labelling.contraction(equation, inputs, (), (), 2 * prod(sizes) * tap_pairs(equation))
         return Outcome([whole(shape)])
-    image, kernel = inputs
     for value, spec in ((image, numbers.lhs_spec), (kernel, numbers.rhs_spec)):
         for dimension in spec[2:]:
             labelling.pin(equation, value.axes[dimension], "a convolution's window is spatial")
@@ -87,11 +90,10 @@ def conv(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
         labelling.tie(equation, features, kernel_in)
     axes = [Axis(size) for size in shape]
     axes[numbers.out_spec[0]], axes[numbers.out_spec[1]] = batch, kernel_out
-    spatial = [Axis(shape[i]) for i in numbers.out_spec[2:]]
-    spatial += [Axis(kernel.axes[i].size) for i in numbers.rhs_spec[2:]]
-    counted, constant = _count([batch, kernel_out, kernel_in, *spatial])
+    counted, constant = _count([batch, kernel_out, kernel_in])
+    constant *= 2 * tap_pairs(equation)
     pairs = [(image.axes[i], kernel.axes[j]) for i, j in conv_contracted(equation)]
-    labelling.contraction(equation, inputs, pairs, counted, 2 * constant)
+    labelling.contraction(equation, inputs, pairs, counted, constant)
     return Outcome([Value(tuple(axes))])
 
 
