@@ -22,8 +22,9 @@ class Member(NamedTuple):
         path: the leaf.
         axis: its axis.
         indices: `int[width, multiplicity]`, the indices along it of each channel.
-        role: "producer" for the output axis of a kernel, "consumer" for one summed over, "other"
-            for biases, normalisation and anything else.
+        role: "producer" for the output axis of a kernel, "passing" for one whose channels each
+            come from one channel of the input (depthwise kernels, the batch axes of a dot),
+            "consumer" for one summed over, "other" for biases, normalisation and anything else.
     """
 
     path: str
@@ -50,7 +51,7 @@ class Group(NamedTuple):
     """Channels that touch the same leaf axes.
 
     Attributes:
-        name: its smallest producer member, e.g. `params/Conv_3/kernel[3]`.
+        name: its smallest producing or passing member, e.g. `params/Conv_3/kernel[3]`.
         width: number of channels.
         members: every leaf axis it touches.
         consumers: every contraction over it.
@@ -64,6 +65,11 @@ class Group(NamedTuple):
     def member(self, path: str, axis: int) -> Member:
         """Return the member on one leaf axis."""
         return next(m for m in self.members if (m.path, m.axis) == (path, axis))
+
+    @property
+    def producers(self) -> tuple[Member, ...]:
+        """The kernel axes that make the channels; a depthwise kernel only passes them on."""
+        return tuple(member for member in self.members if member.role == "producer")
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.width} channels"]
@@ -161,7 +167,8 @@ def _make(
 
 def _naming_order(owner: Owner, roles: dict[tuple[str, int], str]) -> tuple[object, ...]:
     role = roles.get((owner.path, owner.axis), "other")
-    return ("producer", "other", "consumer").index(role), natural_order(owner.path), owner.axis
+    rank = {"producer": 0, "passing": 0, "other": 1, "consumer": 2}[role]
+    return rank, natural_order(owner.path), owner.axis
 
 
 def _name(made: list[tuple[Group, list[int]]]) -> dict[str, tuple[Group, list[int]]]:

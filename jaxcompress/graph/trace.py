@@ -16,6 +16,7 @@ from jaxcompress.graph.internals import is_key, source_line
 from jaxcompress.graph.labelling import Kind
 from jaxcompress.graph.program import LabelledProgram, label_program, read
 from jaxcompress.graph.resolve import choose_factors, frozen_components
+from jaxcompress.graph.rules.linear import passed_dimensions
 from jaxcompress.graph.show import show
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
 from jaxcompress.graph.trainable import Trainable, default_trainable
@@ -187,16 +188,19 @@ def _pin_inside_rules(labelled: LabelledProgram) -> None:
 
 
 def _roles(labelled: LabelledProgram) -> dict[tuple[str, int], str]:
-    """Return the role of each axis of each kernel: summed over, or produced."""
+    """Return the role of each axis of each kernel: summed over, produced, or passed on."""
     roles: dict[tuple[str, int], str] = {}
     for contraction in labelled.labelling.contractions:
         for position in (0, 1):
             leaf = contraction.operands[position].leaf
             summed = [pair[position] for pair in contraction.contracted]
-            for axis in contraction.operands[position].axes if leaf is not None else ():
+            passed = passed_dimensions(contraction.equation, position)
+            axes = contraction.operands[position].axes if leaf is not None else ()
+            for dimension, axis in enumerate(axes):
                 owner = None if axis.labels is None else labelled.owner(int(axis.labels[0]))
                 if owner is not None and owner.path == leaf:
-                    role = "consumer" if any(axis is other for other in summed) else "producer"
+                    role = "passing" if dimension in passed else "producer"
+                    role = "consumer" if any(axis is other for other in summed) else role
                     roles.setdefault((owner.path, owner.axis), role)
     return roles
 

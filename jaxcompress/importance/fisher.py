@@ -26,6 +26,8 @@ __all__ = ["fisher", "random_masks", "streams"]
 def streams(graph: Graph) -> list[str]:
     """Name the groups that several kernels produce: residual streams, which are mostly sums.
 
+    Depthwise kernels, which pass the channels of another on, are not counted.
+
     Example:
         >>> from jaxcompress.graph import trace
         >>> apply = lambda v, x: jnp.tanh(x @ v["a"] + x @ v["skip"]) @ v["b"]
@@ -34,12 +36,11 @@ def streams(graph: Graph) -> list[str]:
         >>> streams(trace(apply, variables, jnp.ones((5, 3))))
         ['a[1]']
     """
-    found = []
-    for name, group in graph.groups.items():
-        producers = {member.path for member in group.members if member.role == "producer"}
-        if len(producers) > 1:
-            found.append(name)
-    return found
+    return [
+        name
+        for name, group in graph.groups.items()
+        if len({member.path for member in group.producers}) > 1
+    ]
 
 
 def random_masks(

@@ -19,6 +19,8 @@ def magnitude(
 
     s_c = (sum over producer kernels, sum over entries w of channel c, |w|^order)^(1/order)
 
+    Depthwise kernels, which pass channels on, are summed over too.
+
     Args:
         graph: of a function of the variables.
         variables: pytree of arrays.
@@ -40,7 +42,7 @@ def magnitude(
     leaves, _ = flatten_with_paths(variables)
     scores = {}
     for name, group in graph.groups.items():
-        roles = ("producer", "consumer") if coupled else ("producer",)
+        roles = ("producer", "passing", *(("consumer",) if coupled else ()))
         members = [member for member in group.members if member.role in roles]
         members = members or [m for m in group.members if m.role != "consumer"]
         total = jnp.zeros(group.width)

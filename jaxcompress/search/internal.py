@@ -10,6 +10,8 @@ __all__ = ["internal_groups"]
 def internal_groups(graph: Graph) -> list[str]:
     """Return the groups that one kernel produces: all but residual streams and tied widths.
 
+    Depthwise kernels, which pass the channels of another on, are none of their own.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcompress.graph import trace
@@ -22,8 +24,4 @@ def internal_groups(graph: Graph) -> list[str]:
         >>> internal_groups(trace(apply, variables, jnp.ones((1, 3))))
         ['up[1]']
     """
-    return [
-        name
-        for name, group in graph.groups.items()
-        if sum(member.role == "producer" for member in group.members) == 1
-    ]
+    return [name for name, group in graph.groups.items() if len(group.producers) == 1]

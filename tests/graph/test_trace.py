@@ -13,8 +13,11 @@ from flax import linen as nn
 from jax import lax
 
 from jaxcompress.graph import Graph, trace
+from jaxcompress.importance import streams
 from jaxcompress.models import build, evaluation, initialize, training
+from jaxcompress.search import internal_groups
 from jaxcompress.transforms import shrink
+from tests.laws import graph_of
 
 ROWS = jnp.ones((3, 4))
 VARIABLES = {"first": jnp.ones((4, 6)), "second": jnp.ones((6, 5)), "third": jnp.ones((5, 2))}
@@ -50,6 +53,34 @@ def test_printing_explains(resnet56: Graph) -> None:
     assert "30 groups of channels" in text and "853,018 parameters" in text
     assert "frozen, because" in text and "it reaches an output" in text
     assert "16 channels" in str(resnet56.groups["params/stage1_block0/conv2/kernel[3]"])
+
+
+@pytest.mark.parametrize(
+    ("network", "kernels"),
+    [
+        ("squeeze_excite", {"expand[3]": "producer", "depthwise[3]": "passing"}),
+        ("channel_multiplier", {"stem[3]": "producer", "depthwise[3]": "passing"}),
+        ("grouped_shuffle", {"first[3]": "producer", "depthwise[3]": "passing"}),
+        ("grouped", {"grouped[3]": "producer", "project[2]": "consumer"}),
+    ],
+)
+def test_a_depthwise_kernel_passes_channels_on(network: str, kernels: dict[str, str]) -> None:
+    (group,) = (g for g in graph_of(network).groups.values() if g.name in kernels)
+    roles = {f"{member.path}[{member.axis}]": member.role for member in group.members}
+    assert {name: roles[name] for name in kernels} == kernels
+
+
+def test_the_batch_axis_of_a_dot_passes_channels_on() -> None:
+    def apply(variables: Any, x: jax.Array) -> jax.Array:
+        heads = jnp.einsum("bi,ihd->bhd", x, variables["in"])
+        heads = jnp.tanh(jnp.einsum("bhd,hde->bhe", heads, variables["own"]))
+        return jnp.einsum("bhe,heo->bo", heads, variables["out"])
+
+    shapes = {"in": (3, 4, 5), "own": (4, 5, 6), "out": (4, 6, 2)}
+    variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    graph = trace(apply, variables, jnp.ones((2, 3)))
+    assert graph.groups["in[1]"].member("own", 0).role == "passing"
+    assert internal_groups(graph) == list(graph.groups) and not streams(graph)
 
 
 def test_training_mode_gives_the_same_groups(resnet56: Graph) -> None:

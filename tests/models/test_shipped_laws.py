@@ -55,6 +55,19 @@ def test_resnet56_has_three_streams_and_27_blocks():
     assert (len(graph.groups), len(internal)) == (30, 27)
 
 
+def test_mobilenet_v2_has_five_streams_and_20_widths_of_one_kernel():
+    """A depthwise kernel passes the channels of the kernel before it on; it makes none."""
+    _, _, graph = traced("mobilenet_v2", {}, CIFAR)
+    internal, streams = jc.search.internal_groups(graph), jc.importance.streams(graph)
+    assert sorted([*internal, *streams]) == sorted(graph.groups)
+    assert streams == [f"params/stage{s}_block0/project_conv/kernel[3]" for s in range(2, 7)]
+    expanded = [name for name in internal if "depthwise" in name]
+    assert len(internal) == 20 and len(expanded) == 17
+    scores = {name: np.arange(graph.groups[name].width) for name in internal}
+    keep = jc.select(graph, scores, jc.Budget(flops=0.5))
+    assert graph.cost.flops(graph.cost.widths(keep)) <= 0.5 * graph.flops
+
+
 def randomised(variables, seed=0):
     """Draw every leaf, statistics and biases too, so that no channel looks like another."""
     random = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 from jaxcompress.graph.taps import tap_pairs
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "passed_dimensions"]
 
 
 def dot_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
@@ -55,6 +55,18 @@ def conv_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
     if _is_depthwise(equation):
         return []
     return [(numbers.lhs_spec[1], numbers.rhs_spec[1])]
+
+
+def passed_dimensions(equation: JaxprEqn, position: int) -> tuple[int, ...]:
+    """Return the dimensions of an operand whose channels a contraction passes on.
+
+    Each of them acts on the same channel of the other operand alone: the features of a depthwise
+    kernel, and the batch dimensions of a dot.
+    """
+    numbers = equation.params["dimension_numbers"]
+    if equation.primitive.name == "dot_general":
+        return tuple(numbers[1][position])
+    return (numbers.rhs_spec[0],) if position == 1 and _is_depthwise(equation) else ()
 
 
 def _is_depthwise(equation: JaxprEqn) -> bool:
