@@ -27,12 +27,14 @@ class Program(NamedTuple):
         leaves: abstract value of each leaf of the variables, by path.
         inputs: abstract values of the array leaves of the inputs.
         outputs: the function's result, with abstract values as leaves.
+        variables: the variables, with abstract values as leaves.
     """
 
     jaxpr: ClosedJaxpr
     leaves: dict[str, Any]
     inputs: list[Any]
     outputs: Any
+    variables: Any
 
 
 class Owner(NamedTuple):
@@ -56,6 +58,10 @@ class LabelledProgram(NamedTuple):
         """Return the leaf axis that a label was born on, if any."""
         found = [o for o in self.owners if o.start <= number < o.start + o.size]
         return found[0] if found else None
+
+    def leaf(self, path: str) -> Value:
+        """Return the labelled leaf at a path."""
+        return self.body.inputs[list(self.program.leaves).index(path)]
 
 
 def is_array(leaf: Any) -> bool:
@@ -107,7 +113,8 @@ def read(
     avals = {path: abstract(leaf) for path, leaf in leaves.items()}
     others = [abstract(array) for array in arrays]
     jaxpr, outputs = jax.make_jaxpr(flat, return_shape=True)(list(avals.values()), others)
-    return Program(jaxpr, avals, others, outputs)
+    own = jax.tree.unflatten(treedef, list(avals.values()))
+    return Program(jaxpr, avals, others, outputs, own)
 
 
 def _require_arrays(leaves: dict[str, Any], rule: str) -> None:

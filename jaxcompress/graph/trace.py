@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from jaxcompress.graph.axes import Value
 from jaxcompress.graph.cost import Cost, CostBuilder
 from jaxcompress.graph.groups import Consumer, Group, find_groups
 from jaxcompress.graph.internals import is_key, source_line
@@ -19,8 +17,8 @@ from jaxcompress.graph.resolve import choose_factors, frozen_components
 from jaxcompress.graph.rules.linear import passed_dimensions
 from jaxcompress.graph.show import show
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
+from jaxcompress.graph.state import Pick, settle_outputs
 from jaxcompress.graph.trainable import Trainable, default_trainable
-from jaxcompress.paths import flatten_with_paths, match_path
 
 __all__ = ["Frozen", "Graph", "trace"]
 
@@ -83,7 +81,8 @@ def trace(
     apply: Callable[..., Any],
     variables: Any,
     *inputs: Any,
-    output: Callable[[Any], Any] | None = None,
+    output: Pick | None = None,
+    state: Pick | None = None,
     batch_axis: int | None = 0,
     split: str = "whole",
     trainable: Trainable | None = None,
@@ -95,8 +94,13 @@ def trace(
         variables: pytree of arrays or `jax.ShapeDtypeStruct`: nothing is computed or allocated.
         *inputs: example inputs, arrays or `jax.ShapeDtypeStruct`; all but the batch axis keep
             their size.
-        output: picks the outputs that must keep their shape from the result; all by default. An
-            output named like a leaf (new BatchNorm statistics) is tied to that leaf instead.
+        output: picks the outputs that must keep their shape from the result; by default all that
+            are no new state.
+        state: picks the outputs that replace leaves (new BatchNorm statistics) from the result, as
+            a tree under the keys of the variables; the first key, the collection, may be left out.
+            They shrink with their leaves. By default those about which there is no doubt: the
+            result, or an entry of a tuple in it, holds all leaves of a collection under their full
+            paths, as Linen's `mutable=["batch_stats"]` and the adapters of NNX and Equinox do.
         batch_axis: the axis of examples of every input; None where there is none.
         split: which factor of an axis that a reshape splits may shrink: "whole" removes whole
             heads or groups, "lanes" the same lane of every head or group.
@@ -108,6 +112,7 @@ def trace(
 
     Raises:
         TypeError: if a leaf of the variables or an output is not an array.
+        ValueError: if `state` picks what replaces no leaf, or what `output` picks too.
 
     Example:
         >>> import jax.numpy as jnp
@@ -122,31 +127,10 @@ def trace(
     if split not in ("whole", "lanes"):
         raise ValueError(f"split must be 'whole' or 'lanes', but is {split!r}")
     labelled = label_program(read(apply, variables, inputs), True, batch_axis)
-    _pin_outputs(labelled, output)
+    settle_outputs(labelled, output, state)
     choose_factors(labelled.labelling, prefer_last=split == "lanes")
     paths = labelled.program.leaves
     return _graph(labelled, batch_axis, trainable or default_trainable(paths))
-
-
-def _pin_outputs(labelled: LabelledProgram, output: Callable[[Any], Any] | None) -> None:
-    """Freeze outputs; tie one that replaces a leaf to it."""
-    program, labelling = labelled.program, labelled.labelling
-    treedef = jax.tree.structure(program.outputs)
-    values = jax.tree.unflatten(treedef, labelled.body.outputs)
-    chosen = {id(v) for v in jax.tree.leaves(output(values) if output else values)}
-    leaf_values = dict(zip(program.leaves, labelled.body.inputs, strict=False))
-    for path, value in flatten_with_paths(values)[0].items():
-        leaf = match_path(path, list(program.leaves))
-        if leaf is not None and _same_shape(value, leaf_values[leaf]):
-            for own, other in zip(value.axes, leaf_values[leaf].axes, strict=True):
-                labelling.tie(None, own, other)
-        elif id(value) in chosen:
-            labelling.use([value])
-            labelling.pin_all(None, [value], "it reaches an output")
-
-
-def _same_shape(left: Value, right: Value) -> bool:
-    return [axis.size for axis in left.axes] == [axis.size for axis in right.axes]
 
 
 def _graph(labelled: LabelledProgram, batch_axis: int | None, trainable: Trainable) -> Graph:

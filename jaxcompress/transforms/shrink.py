@@ -20,6 +20,7 @@ from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.graph.state import tie_plain_state
 from jaxcompress.transforms.check import check_keep
 from jaxcompress.transforms.compression import Compression
 from jaxcompress.transforms.optimizer_state import map_optimizer_state
@@ -110,6 +111,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
             original = [abstract(leaf, shapes.get(path)) for path, leaf in own.items()]
             program = read(f, jax.tree.unflatten(treedef, original), inputs, keywords)
             labelled = label_program(program, discover=False)
+            tie_plain_state(labelled)
             rewriting = Rewriting(removals(labelled, known), rule_of)
             arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
             outputs = rewriting(labelled.body, [*own.values(), *arrays])
