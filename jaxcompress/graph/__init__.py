@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from jaxcompress.graph.cost import Cost, Term
 from jaxcompress.graph.groups import Consumer, Group, Member
+from jaxcompress.graph.record import Frozen, Graph
 from jaxcompress.graph.sites import Form, Site
-from jaxcompress.graph.trace import Frozen, Graph, trace
+from jaxcompress.graph.trace import Also, trace
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
 from jaxcompress.paths import flatten_with_paths, match_path, natural_order, path_string
 
 __all__ = [
+    "Also",
     "Consumer",
     "Cost",
     "Form",

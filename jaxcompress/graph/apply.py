@@ -48,7 +48,8 @@ def carry(labelled: LabelledProgram, known: Known, describe: Callable[[int], str
         )
         return ValueError(
             "connected channels are kept or removed together, but this function connects "
-            f"{left} with {right}; trace it and select from its own groups"
+            f"{left} with {right}; trace it together with the first, trace(..., also=[(function, "
+            "inputs)]), or select from its own groups"
         )
 
     return spread(labelled.labelling, seeds, conflict)
@@ -77,7 +78,8 @@ def _stuck(labelled: LabelledProgram, removed: np.ndarray, pin: Any) -> str:
     where = "" if pin.equation is None else f" at {source_line(pin.equation)}"
     return (
         f"a removed channel must be removable everywhere, but {', '.join(places[:4])} cannot "
-        f"shrink{where}: {pin.reason}; trace this function to see which groups it leaves free"
+        f"shrink{where}: {pin.reason}; trace this function too (also=) to see which "
+        "groups it leaves free"
     )
 
 

@@ -16,7 +16,7 @@ from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["LabelledProgram", "Owner", "Program", "label_program", "read"]
+__all__ = ["LabelledProgram", "Owner", "Program", "label_another", "label_program", "read"]
 
 
 class Program(NamedTuple):
@@ -139,6 +139,16 @@ def label_program(program: Program, discover: bool, batch_axis: int | None = 0) 
     values = [_label_leaf(labelling, owners, path, aval) for path, aval in program.leaves.items()]
     values += _label_inputs(labelling, program.inputs, batch_axis)
     return LabelledProgram(program, labelling, labelling.enter(program.jaxpr, values), owners)
+
+
+def label_another(
+    labelled: LabelledProgram, program: Program, batch_axis: int | None = 0
+) -> LabelledProgram:
+    """Label another program of the same leaves, which carry the labels that they have."""
+    labelling, count = labelled.labelling, len(labelled.program.leaves)
+    values = [*labelled.body.inputs[:count], *_label_inputs(labelling, program.inputs, batch_axis)]
+    body = labelling.enter(program.jaxpr, values)
+    return LabelledProgram(program, labelling, body, labelled.owners)
 
 
 def _label_leaf(labelling: Labelling, owners: list[Owner], path: str, aval: Any) -> Value:

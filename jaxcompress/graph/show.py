@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxcompress.graph.trace import Graph
+    from jaxcompress.graph.record import Graph
 
 __all__ = ["show"]
 
@@ -20,7 +20,7 @@ def show(graph: Graph) -> str:
         f"{graph.params:,} parameters, {graph.flops:,.0f} FLOPs per example "
         "(multiply-accumulates x 2)"
     )
-    return "\n".join([head, "", *_groups(graph), *_frozen(graph)])
+    return "\n".join([head, "", *_groups(graph), *_frozen(graph), *_unread(graph)])
 
 
 def _groups(graph: Graph) -> list[str]:
@@ -55,3 +55,12 @@ def _frozen(graph: Graph) -> list[str]:
         more = f" and {count - 1} more" if count > 1 else ""
         lines.append(f"  {reason}: {example[reason, source]}{more}{where}")
     return lines
+
+
+def _unread(graph: Graph) -> list[str]:
+    """Name the leaves that nothing reads, which no group can hold."""
+    if not graph.unread:
+        return []
+    listed = ", ".join(graph.unread[:8])
+    more = f" and {len(graph.unread) - 8} more" if len(graph.unread) > 8 else ""
+    return ["", f"read by no traced function (pass those that do as also=): {listed}{more}"]

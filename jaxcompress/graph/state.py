@@ -61,10 +61,11 @@ def _own_class(program: Program) -> dict[str, str]:
     result, variables = program.outputs, program.variables
     if not (type(result) is type(variables) is tuple):
         return {}
-    found = {}
+    found: dict[str, str] = {}
+    structure: Any = jax.tree.structure
     for position, (part, other) in enumerate(zip(result, variables, strict=False)):
         plain = isinstance(other, tuple | list | dict) or jax.tree_util.all_leaves([other])
-        if not plain and jax.tree.structure(part) == jax.tree.structure(other):
+        if not plain and structure(part) == structure(other):
             own, before = flatten_with_paths(part)[0], flatten_with_paths(other)[0]
             if all(own[path].shape == before[path].shape for path in before):
                 found |= {f"{position}/{path}": f"{position}/{path}" for path in own}

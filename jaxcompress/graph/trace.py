@@ -2,79 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
 from jaxcompress.graph.cost import Cost, CostBuilder
-from jaxcompress.graph.groups import Consumer, Group, find_groups
+from jaxcompress.graph.groups import Group, find_groups
 from jaxcompress.graph.internals import is_key, source_line
-from jaxcompress.graph.labelling import Kind
-from jaxcompress.graph.program import LabelledProgram, label_program, read
+from jaxcompress.graph.labelling import Contraction, Kind, Labelling, Pin
+from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
+from jaxcompress.graph.record import Frozen, Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
-from jaxcompress.graph.rules.linear import passed_dimensions
-from jaxcompress.graph.show import show
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
 from jaxcompress.graph.state import Pick, settle_outputs
 from jaxcompress.graph.trainable import Trainable, default_trainable
+from jaxcompress.graph.unread import read_leaves
 
-__all__ = ["Frozen", "Graph", "trace"]
-
-
-class Frozen(NamedTuple):
-    """Indices of a leaf axis that cannot be removed.
-
-    Attributes:
-        path: the leaf.
-        axis: its axis.
-        number: how many of its indices are frozen for this reason.
-        reason: why.
-        source: the line of code that froze them.
-    """
-
-    path: str
-    axis: int
-    number: int
-    reason: str
-    source: str
+__all__ = ["Also", "trace"]
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """What may be removed from a function, and what it costs.
+class Also(NamedTuple):
+    """One more function of the same variables.
 
     Attributes:
-        groups: the prunable groups by name, in natural order.
-        sites: the convs and dots with a leaf kernel, by path of the kernel.
-        cost: FLOPs, parameters and bytes as functions of the groups' widths.
-        frozen: what cannot be removed, and why.
-        leaves: abstract value of every leaf of the variables, by path.
-        uses: how many equations read each leaf.
-        batch_axis: the axis of examples of the inputs, or None.
+        function: a pure function of (variables, *inputs) whose results are arrays.
+        inputs: the inputs that follow the variables.
+        output: picks the outputs that must keep their shape, as in `trace`.
+        state: picks the outputs that replace leaves, as in `trace`.
     """
 
-    groups: Mapping[str, Group]
-    sites: Mapping[str, Site]
-    cost: Cost
-    frozen: tuple[Frozen, ...]
-    leaves: Mapping[str, Any]
-    uses: Mapping[str, int]
-    batch_axis: int | None
-
-    @property
-    def flops(self) -> float:
-        """FLOPs per example (multiply-accumulates x 2) of the function as traced."""
-        return float(self.cost.flops(self.cost.dense))
-
-    @property
-    def params(self) -> int:
-        """Number of trainable parameters."""
-        return int(self.cost.params(self.cost.dense))
-
-    def __str__(self) -> str:
-        return show(self)
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    output: Pick | None = None
+    state: Pick | None = None
 
 
 def trace(
@@ -83,6 +45,7 @@ def trace(
     *inputs: Any,
     output: Pick | None = None,
     state: Pick | None = None,
+    also: Sequence[Also | tuple[Callable[..., Any], tuple[Any, ...]]] = (),
     batch_axis: int | None = 0,
     split: str = "whole",
     trainable: Trainable | None = None,
@@ -101,6 +64,9 @@ def trace(
             They shrink with their leaves. By default those about which there is no doubt: the
             result, or an entry of a tuple in it, holds all leaves of a collection under their full
             paths, as Linen's `mutable=["batch_stats"]` and the adapters of NNX and Equinox do.
+        also: further functions of the same variables, `(function, inputs)` each, that the groups
+            must fit too: training with its moving averages, auxiliary heads. Their leaves join the
+            groups; FLOPs, sites, consumers and which groups there are remain those of `apply`.
         batch_axis: the axis of examples of every input; None where there is none.
         split: which factor of an axis that a reshape splits may shrink: "whole" removes whole
             heads or groups, "lanes" the same lane of every head or group.
@@ -126,38 +92,90 @@ def trace(
     """
     if split not in ("whole", "lanes"):
         raise ValueError(f"split must be 'whole' or 'lanes', but is {split!r}")
+    others = [_also(number, entry) for number, entry in enumerate(also)]
     labelled = label_program(read(apply, variables, inputs), True, batch_axis)
     settle_outputs(labelled, output, state)
+    first = _first(labelled)
+    known = read_leaves(labelled.program)
+    for other in others:
+        program = read(other.function, variables, other.inputs)
+        more = label_another(labelled, program, batch_axis)
+        settle_outputs(more, other.output, other.state)
+        known |= read_leaves(program)
     choose_factors(labelled.labelling, prefer_last=split == "lanes")
     paths = labelled.program.leaves
-    return _graph(labelled, batch_axis, trainable or default_trainable(paths))
+    unread = tuple(path for path in paths if path not in known)
+    return _graph(labelled, first, unread, batch_axis, trainable or default_trainable(paths))
 
 
-def _graph(labelled: LabelledProgram, batch_axis: int | None, trainable: Trainable) -> Graph:
-    labelling, program = labelled.labelling, labelled.program
+class _First(NamedTuple):
+    """What is of the first function alone: what it sums over, reads, replaces and costs."""
+
+    contractions: tuple[Contraction, ...]
+    uses: dict[str, int]
+    sites: dict[str, Site]
+    examples: int
+
+
+def _first(labelled: LabelledProgram) -> _First:
+    labelling = labelled.labelling
+    examples = max(sum(count for kind, count in labelling.kinds if kind is Kind.EXAMPLE), 1)
+    sites = find_sites(labelled, examples)
+    return _First(tuple(labelling.contractions), dict(labelling.uses), sites, examples)
+
+
+def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
+    other = Also(*entry)
+    if not callable(other.function) or not isinstance(other.inputs, tuple):
+        raise TypeError(
+            "also= holds pairs (function, inputs) with the tuple of inputs that follow the "
+            f"variables, but entry {number} is ({type(other.function).__name__}, "
+            f"{type(other.inputs).__name__}); write (function, (inputs,))"
+        )
+    return other
+
+
+def _graph(
+    labelled: LabelledProgram,
+    first: _First,
+    unread: tuple[str, ...],
+    batch_axis: int | None,
+    trainable: Trainable,
+) -> Graph:
+    labelling = labelled.labelling
     _pin_inside_rules(labelled)
     components = labelling.components()
+    summed = summed_over(first.contractions, components)
+    _pin_elsewhere(labelling, first, components, summed)
     first_pin = frozen_components(labelling, components)
-    contracted = np.zeros(len(first_pin), bool)
-    for contraction in labelling.contractions:
+    counted = [axis for c in first.contractions for axis in c.counted]
+    roles = kernel_roles(labelled)
+    offered = summed & (first_pin < 0)
+    groups, group_of, _ = find_groups(labelled, components, offered, counted, roles)
+    groups = with_consumers(labelled, first.contractions, groups, group_of[components])
+    return Graph(
+        groups,
+        first.sites,
+        _cost(labelled, first, groups, components, group_of, trainable),
+        tuple(_frozen(labelled, components, first_pin)),
+        labelled.program.leaves,
+        first.uses,
+        batch_axis,
+        unread,
+    )
+
+
+def _pin_elsewhere(
+    labelling: Labelling, first: _First, components: np.ndarray, summed: np.ndarray
+) -> None:
+    """Freeze what only another function sums over: the first has no cost and no gate for it."""
+    for contraction in labelling.contractions[len(first.contractions) :]:
         for pair in contraction.contracted:
             for axis in pair:
                 if axis.labels is not None:
-                    contracted[components[axis.labels]] = True
-    counted = [axis for c in labelling.contractions for axis in c.counted]
-    offered = contracted & (first_pin < 0)
-    groups, group_of, _ = find_groups(labelled, components, offered, counted, _roles(labelled))
-    groups = _with_consumers(labelled, groups, group_of[components])
-    cost = _cost(labelled, groups, components, group_of, trainable)
-    return Graph(
-        groups,
-        find_sites(labelled, cost.examples),
-        cost,
-        tuple(_frozen(labelled, components, first_pin)),
-        program.leaves,
-        dict(labelling.uses),
-        batch_axis,
-    )
+                    own = axis.labels[~summed[components[axis.labels]]]
+                    reason = "only a function in also= sums over it; trace that one first"
+                    labelling.pins.append(Pin(own, reason, contraction.equation, hard=False))
 
 
 def _pin_inside_rules(labelled: LabelledProgram) -> None:
@@ -171,53 +189,9 @@ def _pin_inside_rules(labelled: LabelledProgram) -> None:
                     )
 
 
-def _roles(labelled: LabelledProgram) -> dict[tuple[str, int], str]:
-    """Return the role of each axis of each kernel: summed over, produced, or passed on."""
-    roles: dict[tuple[str, int], str] = {}
-    for contraction in labelled.labelling.contractions:
-        for position in (0, 1):
-            leaf = contraction.operands[position].leaf
-            summed = [pair[position] for pair in contraction.contracted]
-            passed = passed_dimensions(contraction.equation, position)
-            axes = contraction.operands[position].axes if leaf is not None else ()
-            for dimension, axis in enumerate(axes):
-                owner = None if axis.labels is None else labelled.owner(int(axis.labels[0]))
-                if owner is not None and owner.path == leaf:
-                    role = "passing" if dimension in passed else "producer"
-                    role = "consumer" if any(axis is other for other in summed) else role
-                    roles.setdefault((owner.path, owner.axis), role)
-    return roles
-
-
-def _with_consumers(
-    labelled: LabelledProgram, groups: dict[str, Group], group_of: np.ndarray
-) -> dict[str, Group]:
-    names, consumers = list(groups), {name: [] for name in groups}  # type: ignore[var-annotated]
-    for contraction in labelled.labelling.contractions:
-        kernel = kernel_operand(contraction)
-        for pair in contraction.contracted:
-            labels = pair[0].labels if pair[0].labels is not None else pair[1].labels
-            if labels is None:
-                continue
-            axis = None if kernel is None else pair[kernel]
-            owner = None
-            if axis is not None and axis.labels is not None:
-                owner = labelled.owner(int(axis.labels[0]))
-            leaf = None if kernel is None else contraction.operands[kernel].leaf
-            known = owner is not None and owner.path == leaf
-            consumer = Consumer(
-                leaf if known else None,
-                owner.axis if known and owner is not None else None,
-                source_line(contraction.equation),
-            )
-            for number in np.unique(group_of[labels]):
-                if number >= 0:
-                    consumers[names[number]].append(consumer)
-    return {n: group._replace(consumers=tuple(consumers[n])) for n, group in groups.items()}
-
-
 def _cost(
     labelled: LabelledProgram,
+    first: _First,
     groups: dict[str, Group],
     components: np.ndarray,
     group_of: np.ndarray,
@@ -225,7 +199,7 @@ def _cost(
 ) -> Cost:
     builder = CostBuilder(components, group_of, list(groups))
     flop_terms = []
-    for contraction in labelled.labelling.contractions:
+    for contraction in first.contractions:
         kernel = kernel_operand(contraction)
         path = None if kernel is None else contraction.operands[kernel].leaf
         source = source_line(contraction.equation)
@@ -238,10 +212,8 @@ def _cost(
         if trainable(path, aval):
             parameters.append(builder.term(value.axes, 1, path))
         sizes.append(builder.term(value.axes, itemsize, path))
-    kinds = labelled.labelling.kinds
-    examples = sum(count for kind, count in kinds if kind is Kind.EXAMPLE)
     dense = [group.width for group in groups.values()]
-    return builder.build(dense, flop_terms, parameters, sizes, max(examples, 1))
+    return builder.build(dense, flop_terms, parameters, sizes, first.examples)
 
 
 def _frozen(

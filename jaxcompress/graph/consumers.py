@@ -1,0 +1,76 @@
+"""What contractions say of groups: the role of each kernel axis, and who consumes a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxcompress.graph.groups import Consumer, Group
+from jaxcompress.graph.internals import source_line
+from jaxcompress.graph.labelling import Contraction
+from jaxcompress.graph.program import LabelledProgram
+from jaxcompress.graph.rules.linear import passed_dimensions
+from jaxcompress.graph.sites import kernel_operand
+
+__all__ = ["kernel_roles", "summed_over", "with_consumers"]
+
+
+def summed_over(contractions: Sequence[Contraction], components: np.ndarray) -> np.ndarray:
+    """Return `bool[components]`, those that a contraction sums over."""
+    summed = np.zeros(components.max(initial=-1) + 1, bool)
+    for contraction in contractions:
+        for pair in contraction.contracted:
+            for axis in pair:
+                if axis.labels is not None:
+                    summed[components[axis.labels]] = True
+    return summed
+
+
+def kernel_roles(labelled: LabelledProgram) -> dict[tuple[str, int], str]:
+    """Return the role of each axis of each kernel: summed over, produced, or passed on."""
+    roles: dict[tuple[str, int], str] = {}
+    for contraction in labelled.labelling.contractions:
+        for position in (0, 1):
+            leaf = contraction.operands[position].leaf
+            summed = [pair[position] for pair in contraction.contracted]
+            passed = passed_dimensions(contraction.equation, position)
+            axes = contraction.operands[position].axes if leaf is not None else ()
+            for dimension, axis in enumerate(axes):
+                owner = None if axis.labels is None else labelled.owner(int(axis.labels[0]))
+                if owner is not None and owner.path == leaf:
+                    role = "passing" if dimension in passed else "producer"
+                    role = "consumer" if any(axis is other for other in summed) else role
+                    roles.setdefault((owner.path, owner.axis), role)
+    return roles
+
+
+def with_consumers(
+    labelled: LabelledProgram,
+    contractions: Sequence[Contraction],
+    groups: Mapping[str, Group],
+    group_of: np.ndarray,
+) -> dict[str, Group]:
+    """Return the groups with the contractions over them; `group_of` is `int[labels]`."""
+    names, consumers = list(groups), {name: [] for name in groups}  # type: ignore[var-annotated]
+    for contraction in contractions:
+        kernel = kernel_operand(contraction)
+        for pair in contraction.contracted:
+            labels = pair[0].labels if pair[0].labels is not None else pair[1].labels
+            if labels is None:
+                continue
+            axis = None if kernel is None else pair[kernel]
+            owner = None
+            if axis is not None and axis.labels is not None:
+                owner = labelled.owner(int(axis.labels[0]))
+            leaf = None if kernel is None else contraction.operands[kernel].leaf
+            known = owner is not None and owner.path == leaf
+            consumer = Consumer(
+                leaf if known else None,
+                owner.axis if known and owner is not None else None,
+                source_line(contraction.equation),
+            )
+            for number in np.unique(group_of[labels]):
+                if number >= 0:
+                    consumers[names[number]].append(consumer)
+    return {n: group._replace(consumers=tuple(consumers[n])) for n, group in groups.items()}

@@ -1,0 +1,71 @@
+"""`Graph`: what `trace` learnt about a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jaxcompress.graph.cost import Cost
+from jaxcompress.graph.groups import Group
+from jaxcompress.graph.show import show
+from jaxcompress.graph.sites import Site
+
+__all__ = ["Frozen", "Graph"]
+
+
+class Frozen(NamedTuple):
+    """Indices of a leaf axis that cannot be removed.
+
+    Attributes:
+        path: the leaf.
+        axis: its axis.
+        number: how many of its indices are frozen for this reason.
+        reason: why.
+        source: the line of code that froze them.
+    """
+
+    path: str
+    axis: int
+    number: int
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What may be removed from a function, and what it costs.
+
+    Attributes:
+        groups: the prunable groups by name, in natural order.
+        sites: the convs and dots with a leaf kernel, by path of the kernel.
+        cost: FLOPs, parameters and bytes as functions of the groups' widths.
+        frozen: what cannot be removed, and why.
+        leaves: abstract value of every leaf of the variables, by path.
+        uses: how many equations read each leaf.
+        batch_axis: the axis of examples of the inputs, or None.
+        unread: the leaves that no traced function reads. Nothing ties them to a group: they stay
+            whole, and a function that reads them is refused unless it is traced as well (`also=`).
+    """
+
+    groups: Mapping[str, Group]
+    sites: Mapping[str, Site]
+    cost: Cost
+    frozen: tuple[Frozen, ...]
+    leaves: Mapping[str, Any]
+    uses: Mapping[str, int]
+    batch_axis: int | None
+    unread: tuple[str, ...] = ()
+
+    @property
+    def flops(self) -> float:
+        """FLOPs per example (multiply-accumulates x 2) of the function as traced."""
+        return float(self.cost.flops(self.cost.dense))
+
+    @property
+    def params(self) -> int:
+        """Number of trainable parameters."""
+        return int(self.cost.params(self.cost.dense))
+
+    def __str__(self) -> str:
+        return show(self)
