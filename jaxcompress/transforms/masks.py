@@ -8,29 +8,46 @@ like the variables, one of their trainable leaves, or a flat dict `{path: mask}`
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import default_trainable, flatten_with_paths
+from jaxcompress.graph import Graph, default_trainable, flatten_with_paths
+from jaxcompress.transforms.oriented import sites_of
 
 __all__ = ["check_masks", "masked", "nonzero_masks", "prunable"]
 
+EXEMPT = ("bias", "scale", "embedding")
+"""How the names of leaves end that are exempt, however many axes they have."""
 
-def prunable(leaves: Mapping[str, Any], protect: Sequence[str] = ()) -> tuple[str, ...]:
-    """Name the leaves that pruning touches: trainable, of two axes or more, not protected.
 
-    Biases and the scales of norms have one axis, so they are exempt.
+def prunable(
+    leaves: Mapping[str, Any],
+    protect: Sequence[str] = (),
+    *,
+    graph: Graph | None = None,
+    include: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Name the leaves that pruning touches: trainable kernels that are not protected.
+
+    With a graph, kernels are the leaves that are contracted and read in no other way, so that
+    biases, scales and embeddings are exempt however many axes they have. Without one, they are the
+    leaves of two axes or more whose name does not end in `bias`, `scale` or `embedding`: pass a
+    graph where other names (Equinox' `weight` of a norm or an embedding) stand for these.
 
     Args:
         leaves: by path.
         protect: shell-style patterns of paths to exempt as well, e.g. `"*/classifier/*"`.
+        graph: of a function of these variables.
+        include: shell-style patterns of leaves of two axes or more to prune though they would be
+            exempt, e.g. `"*/embedding"`.
 
     Raises:
-        ValueError: if a pattern matches no leaf, or nothing is left to prune.
+        ValueError: if a pattern matches no leaf, a leaf is not the graph's, or nothing is left to
+            prune.
 
     Example:
         >>> shapes = {"a/kernel": (2, 2), "b/kernel": (2, 2), "b/bias": (2,)}
@@ -38,26 +55,44 @@ def prunable(leaves: Mapping[str, Any], protect: Sequence[str] = ()) -> tuple[st
         >>> prunable(leaves, protect=["a/*"])
         ('b/kernel',)
     """
-    unmatched = [pattern for pattern in protect if not fnmatch.filter(leaves, pattern)]
-    if unmatched:
-        raise ValueError(
-            f"protect names leaves by shell-style patterns of their paths, but {unmatched} match "
-            f"none of {list(leaves)[:8]} and so on"
-        )
     trainable = default_trainable(dict(leaves))
-    found = tuple(
+    _check_matched("protect", protect, leaves)
+    open_to = [
         path
         for path, leaf in leaves.items()
-        if np.ndim(leaf) >= 2
-        and trainable(path, leaf)
-        and not any(fnmatch.fnmatchcase(path, pattern) for pattern in protect)
-    )
+        if np.ndim(leaf) >= 2 and trainable(path, leaf) and not _matches(path, protect)
+    ]
+    asked = [path for path in open_to if _matches(path, include)]
+    _check_matched("include", include, open_to)
+    kernels = set(asked) | set(_kernels(leaves, open_to, graph))
+    found = tuple(path for path in open_to if path in kernels)
     if not found:
         raise ValueError(
-            "pruning takes trainable leaves of two axes or more, but there is none that is not "
+            "pruning takes trainable kernels of two axes or more, but there is none that is not "
             f"protected among {list(leaves)[:8]} and so on"
         )
     return found
+
+
+def _kernels(leaves: Mapping[str, Any], paths: Sequence[str], graph: Graph | None) -> list[str]:
+    if graph is None:
+        return [path for path in paths if not path.lower().endswith(EXEMPT)]
+    # A table that is looked up as well as contracted (tied embeddings) is no mere kernel.
+    sites = sites_of(leaves, paths, graph)
+    return [p for p, s in sites.items() if not s.other_uses and not p.lower().endswith(EXEMPT)]
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def _check_matched(argument: str, patterns: Sequence[str], paths: Collection[str]) -> None:
+    unmatched = [own for own in patterns if not any(fnmatch.fnmatchcase(p, own) for p in paths)]
+    if unmatched:
+        raise ValueError(
+            f"{argument} names leaves by shell-style patterns of their paths, but {unmatched} match"
+            f" none of {list(paths)[:8]} and so on"
+        )
 
 
 def check_masks(leaves: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
@@ -106,12 +141,28 @@ def masked(tree: Any, masks: Any) -> Any:
     return jax.tree.unflatten(treedef, new)
 
 
-def nonzero_masks(variables: Any, protect: Sequence[str] = ()) -> dict[str, jax.Array]:
+def nonzero_masks(
+    variables: Any,
+    protect: Sequence[str] = (),
+    *,
+    graph: Graph | None = None,
+    include: Sequence[str] = (),
+) -> dict[str, jax.Array]:
     """Return the masks that a pruned network's zeros stand for, by path.
+
+    Args:
+        variables: of the pruned network.
+        protect: see `prunable`.
+        graph: see `prunable`.
+        include: see `prunable`.
+
+    Raises:
+        ValueError: if a pattern matches no leaf, a leaf is not the graph's, or nothing is left.
 
     Example:
         >>> nonzero_masks({"a": jnp.array([[0.0, 2.0]])})["a"].tolist()
         [[False, True]]
     """
     leaves, _ = flatten_with_paths(variables)
-    return {path: jnp.asarray(leaves[path]) != 0 for path in prunable(leaves, protect)}
+    paths = prunable(leaves, protect, graph=graph, include=include)
+    return {path: jnp.asarray(leaves[path]) != 0 for path in paths}

@@ -1,7 +1,8 @@
 """Patterns: which weights a mask may keep apart from which, as pure functions of scores.
 
 `Block()` keeps single weights, `Block((4, 4))` whole blocks, `NofM(2, 4)` two of every four along
-the contracted axis. The last two axes of a kernel are its inputs and its outputs, as in Linen.
+the contracted axis. The last two axes of a kernel are its inputs and its outputs, as in Linen's
+Dense and Conv; `oriented` brings other kernels into this order.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Block:
     def __str__(self) -> str:
         return "unstructured" if self.shape == (1, 1) else "{}x{} blocks".format(*self.shape)
 
+    @property
+    def by_inputs(self) -> bool:
+        """Whether it lies along the inputs of a kernel, not along an axis of the leaf."""
+        return True
+
     def problem(self, shape: Shape) -> str | None:
         """Say why a leaf of this shape has no such blocks; None where it has."""
         rows, columns = self.shape
@@ -103,7 +109,7 @@ class Block:
 
 @dataclass(frozen=True)
 class NofM:
-    """Of every `m` weights that follow each other along `axis`, `n` are kept.
+    """Of every `m` weights that follow each other along the inputs, or an axis, `n` are kept.
 
     2:4 along the contracted axis is what sparse tensor cores run (Mishra et al. 2021,
     arXiv:2104.08378, section 3). Its sparsity is 1 - n / m, so a schedule must end there.
@@ -111,28 +117,41 @@ class NofM:
     Attributes:
         n: kept of each group.
         m: size of a group.
-        axis: along which groups lie; -2 is the input of Linen's kernels.
+        axis: of the leaf, along which groups lie. None means the inputs, which a graph knows;
+            without a graph they are known of Linen's kernels of two axes alone.
     """
 
     n: int = 2
     m: int = 4
-    axis: int = -2
+    axis: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= self.m:
             raise ValueError(f"n of m keeps 1 to m weights of each m, but n={self.n}, m={self.m}")
 
     def __str__(self) -> str:
-        return f"{self.n}:{self.m} along axis {self.axis}"
+        return f"{self.n}:{self.m} along {self._where}"
+
+    @property
+    def by_inputs(self) -> bool:
+        """Whether it lies along the inputs of a kernel, not along an axis of the leaf."""
+        return self.axis is None
+
+    @property
+    def _position(self) -> int:
+        return -2 if self.axis is None else self.axis
+
+    @property
+    def _where(self) -> str:
+        return "the inputs" if self.axis is None else f"axis {self.axis}"
 
     def problem(self, shape: Shape) -> str | None:
         """Say why a leaf of this shape has no such groups; None where it has."""
-        if not -len(shape) <= self.axis < len(shape):
-            return f"{shape} has no axis {self.axis}"
-        if shape[self.axis] % self.m:
-            return (
-                f"{shape[self.axis]} along axis {self.axis} does not divide into groups of {self.m}"
-            )
+        if not -len(shape) <= self._position < len(shape):
+            return f"{shape} has no axis {self._position}"
+        size = shape[self._position]
+        if size % self.m:
+            return f"{size} along {self._where} does not divide into groups of {self.m}"
         return None
 
     def units(self, shape: Shape) -> int:
@@ -154,15 +173,15 @@ class NofM:
         index = jnp.arange(self.m)
         is_better = (other > here) | ((other == here) & (index[None, :] < index[:, None]))
         kept = is_better.sum(axis=-1) < of_each
-        moved = jnp.moveaxis(score, self.axis, -1).shape
-        return [jnp.moveaxis(kept.reshape(moved), -1, self.axis)]
+        moved = jnp.moveaxis(score, self._position, -1).shape
+        return [jnp.moveaxis(kept.reshape(moved), -1, self._position)]
 
     def holds(self, mask: np.ndarray) -> bool:
         """Tell whether no group keeps more than `n`."""
         return bool((self._groups(mask).sum(axis=-1) <= self.n).all())
 
     def _groups(self, array: Any) -> Any:
-        last = (jnp if isinstance(array, jax.Array) else np).moveaxis(array, self.axis, -1)
+        last = (jnp if isinstance(array, jax.Array) else np).moveaxis(array, self._position, -1)
         return last.reshape(*last.shape[:-1], -1, self.m)
 
 

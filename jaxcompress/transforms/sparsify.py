@@ -12,16 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcompress.graph import flatten_with_paths
+from jaxcompress.graph import Graph, flatten_with_paths
 from jaxcompress.transforms.compression import Compression
 from jaxcompress.transforms.masks import check_masks, masked
 from jaxcompress.transforms.optimizer_state import map_optimizer_state
+from jaxcompress.transforms.oriented import oriented
 from jaxcompress.transforms.patterns import Block, Pattern, check_pattern
 
 __all__ = ["check_sparse", "from_spec", "sparsify"]
 
 
-def sparsify(variables: Any, masks: Any, *, pattern: Pattern | None = None) -> Compression:
+def sparsify(
+    variables: Any, masks: Any, *, pattern: Pattern | None = None, graph: Graph | None = None
+) -> Compression:
     """Remove the weights whose mask is 0: w <- w where mask else 0.
 
     Args:
@@ -29,6 +32,7 @@ def sparsify(variables: Any, masks: Any, *, pattern: Pattern | None = None) -> C
         masks: 0/1 per weight, see `jaxcompress.transforms.masks`. Leaves without a mask, or with
             the scalar True, stay as they are.
         pattern: what the masks obey, `Block()` (single weights) by default; it is verified.
+        graph: which the masks were made with, where the pattern lies along the inputs.
 
     Returns:
         The compression. Its spec counts what each leaf keeps; which weights these are is in the
@@ -51,8 +55,9 @@ def sparsify(variables: Any, masks: Any, *, pattern: Pattern | None = None) -> C
     check_masks(leaves, by_path)
     own = {path: np.asarray(mask, bool) for path, mask in by_path.items() if np.ndim(mask)}
     pattern = pattern or Block()
-    check_pattern(pattern, {path: mask.shape for path, mask in own.items()})
-    wrong = [path for path, mask in own.items() if not pattern.holds(mask)]
+    turned = oriented(leaves, own, pattern, graph)
+    check_pattern(pattern, {path: one.turned for path, one in turned.items()})
+    wrong = [path for path, mask in own.items() if not pattern.holds(turned[path].forward(mask))]
     if wrong:
         raise ValueError(
             f"every mask must be of the pattern {pattern}, but {wrong} are not; make them with "

@@ -89,7 +89,7 @@ def test_erk_densities_follow_the_equation() -> None:
 @pytest.mark.parametrize("shape", [(3, 3, 8, 16), (16, 40)])
 def test_two_of_four(shape) -> None:
     weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
-    pattern = NofM(2, 4)
+    pattern = NofM(2, 4, axis=-2)
     mask = np.asarray(masks.make_masks({"w": weight}, 0.5, pattern=pattern)["w"])
     groups = np.moveaxis(mask, -2, -1).reshape(-1, 4)
     assert (groups.sum(1) == 2).all() and pattern.holds(mask)
@@ -131,9 +131,13 @@ def test_scores_and_protection(params) -> None:
     [
         ({"sparsity": 1.0}, r"in \[0, 1\)"),
         ({"sparsity": -0.1}, r"in \[0, 1\)"),
-        ({"pattern": NofM(2, 3)}, r"a/kernel: 8 along.*of 3; params/b/kernel: 16.*c/kernel: 40"),
+        (
+            {"pattern": NofM(2, 3, axis=-2)},
+            r"a/kernel: 8 along.*of 3; params/b/kernel: 16.*c/kernel: 40",
+        ),
+        ({"pattern": NofM()}, "2:4 along the inputs.*params/a/kernel has 4 axes; pass graph="),
         ({"pattern": Block((3, 4))}, r"a/kernel: \(3, 3, 8, 16\) does not divide"),
-        ({"pattern": NofM(), "scope": "global"}, "knows no scope 'global'"),
+        ({"pattern": NofM(axis=-2), "scope": "global"}, "knows no scope 'global'"),
         ({"score": masks.movement}, "reads the gradient.*pass gradients="),
         ({"protect": ["*/d/*"]}, r"\['\*/d/\*'\] match none"),
         ({"protect": ["*"]}, "there is none"),

@@ -149,7 +149,9 @@ def test_two_of_four_lands_and_is_checked() -> None:
     with pytest.raises(ValueError, match="2:4.*sparsity of 0.5.*ends at 0.75"):
         masks.sparse(optax.sgd(0.1), one_shot(0.75), pattern=pattern).init(fresh())
     with pytest.raises(ValueError, match="does not divide into groups of 4"):
-        masks.sparse(optax.sgd(0.1), one_shot(0.5), pattern=pattern).init({"w": jnp.ones((6, 4))})
+        masks.sparse(optax.sgd(0.1), one_shot(0.5), pattern=pattern).init(
+            {"kernel": jnp.ones((6, 4))}
+        )
     with pytest.raises(ValueError, match="regrowth keeps the count of each leaf"):
         masks.sparse(optax.sgd(0.1), one_shot(0.5), pattern=pattern, regrow=masks.rigl())
     with pytest.raises(ValueError, match="one state of `sparse`, but there are 0"):

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import flatten_with_paths
+from jaxcompress.graph import Graph, flatten_with_paths
 from jaxcompress.search.masks.counts import Scope, kept_counts, pools
 from jaxcompress.search.masks.regrow import Regrow
 from jaxcompress.search.masks.scores import Evidence, Score, magnitude
 from jaxcompress.transforms.masks import prunable
+from jaxcompress.transforms.oriented import Oriented, oriented
 from jaxcompress.transforms.patterns import Block, Pattern, check_pattern
 
 __all__ = ["choose", "make_masks"]
@@ -29,8 +30,13 @@ def make_masks(
     protect: Sequence[str] = (),
     gradients: Any = None,
     key: jax.Array | None = None,
+    graph: Graph | None = None,
+    include: Sequence[str] = (),
 ) -> dict[str, jax.Array]:
     """Choose which weights to keep, once.
+
+    With a graph, which leaves are kernels and along which axes they are contracted is known. See
+    `jaxcompress.transforms.masks.prunable` for what is exempt, with and without one.
 
     Counts are exact: a leaf of n weights keeps n - round(sparsity * n), of equal scores those of
     lower index. Works inside jit; the sparsity itself may be traced unless the scope is "erk".
@@ -41,16 +47,20 @@ def make_masks(
         score: what a weight is worth.
         scope: how the sparsity spreads over the leaves.
         pattern: which weights go together; `Block()` (single ones) by default.
-        protect: shell-style patterns of leaf paths that are exempt, besides biases and norms.
+        protect: shell-style patterns of leaf paths that are exempt, besides biases, scales and
+            embeddings.
         gradients: a tree like the trainable leaves, for scores that need it.
         key: for random scores; `jax.random.key(0)` by default.
+        graph: of a function of these variables.
+        include: shell-style patterns of leaves to prune though they would be exempt.
 
     Returns:
         `{path: bool[shape]}` of the pruned leaves, for `jaxcompress.sparsify`.
 
     Raises:
-        ValueError: if the sparsity is out of range, the pattern does not divide a leaf, a protected
-            pattern matches nothing, or gradients are missing.
+        ValueError: if the sparsity is out of range, the pattern does not divide a leaf or
+            cannot know its inputs, a path's pattern matches nothing, a leaf is not the graph's, or
+            gradients are missing.
 
     Example:
         >>> variables = {"a": jnp.array([[1.0, -2.0], [0.5, 4.0]]), "bias": jnp.ones(2)}
@@ -59,9 +69,10 @@ def make_masks(
     """
     pattern = pattern or Block()
     leaves, _ = flatten_with_paths(variables)
-    paths = prunable(leaves, protect)
+    paths = prunable(leaves, protect, graph=graph, include=include)
     shapes = {path: tuple(np.shape(leaves[path])) for path in paths}
-    check_pattern(pattern, shapes)
+    turned = oriented(leaves, paths, pattern, graph)
+    check_pattern(pattern, {path: one.turned for path, one in turned.items()})
     counts = kept_counts(shapes, sparsity, scope, pattern)
     slopes = {} if gradients is None else flatten_with_paths(gradients)[0]
     missing = [path for path in paths if path not in slopes]
@@ -77,7 +88,8 @@ def make_masks(
         slope = slopes.get(path, jnp.zeros(()))
         known[path] = Evidence(weight, slope, -slope * weight, jax.random.fold_in(key, number))
     whole = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
-    return choose(known, whole, pools(scope, paths), counts, score=score, pattern=pattern)
+    groups = pools(scope, paths)
+    return choose(known, whole, groups, counts, score=score, pattern=pattern, turned=turned)
 
 
 def choose(
@@ -89,6 +101,7 @@ def choose(
     *,
     score: Score,
     pattern: Pattern,
+    turned: Mapping[str, Oriented],
     regrow: Regrow | None = None,
 ) -> dict[str, jax.Array]:
     """Choose the next masks; without regrowth what is removed stays removed.
@@ -101,17 +114,30 @@ def choose(
         dropped: how many of these are grown, for regrowth; None without.
         score: what a weight is worth.
         pattern: which weights go together.
+        turned: the axes that the pattern takes for inputs and outputs, per leaf.
         regrow: where to grow.
     """
     new: dict[str, jax.Array] = {}
     for number, paths in enumerate(groups):
         scores = [jnp.where(masks[p], score.of(known[p]), -jnp.inf) for p in paths]
         grown = 0 if dropped is None else dropped[number]
-        chosen = pattern.keep(scores, kept[number] - grown)
+        chosen = _kept(pattern, turned, paths, scores, kept[number] - grown)
         if regrow is not None:
-            pairs = zip(paths, chosen, strict=True)
-            scores = [jnp.where(mask, -jnp.inf, regrow.score(known[p])) for p, mask in pairs]
-            more = pattern.keep(scores, grown)
-            chosen = [one | other for one, other in zip(chosen, more, strict=True)]
-        new |= dict(zip(paths, chosen, strict=True))
+            scores = [jnp.where(chosen[p], -jnp.inf, regrow.score(known[p])) for p in paths]
+            more = _kept(pattern, turned, paths, scores, grown)
+            chosen = {path: chosen[path] | more[path] for path in paths}
+        new |= chosen
     return new
+
+
+def _kept(
+    pattern: Pattern,
+    turned: Mapping[str, Oriented],
+    paths: Sequence[str],
+    scores: Sequence[jax.Array],
+    count: Any,
+) -> dict[str, jax.Array]:
+    """Keep the best of these leaves, each in the order of its inputs and outputs."""
+    pairs = zip(paths, scores, strict=True)
+    masks = pattern.keep([turned[path].forward(own) for path, own in pairs], count)
+    return {path: turned[path].back(mask) for path, mask in zip(paths, masks, strict=True)}

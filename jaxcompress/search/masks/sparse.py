@@ -6,7 +6,7 @@ weights each leaf keeps at each event is known on the host, as a small table of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcompress.graph import flatten_with_paths
-from jaxcompress.search.masks.counts import Scope, kept_counts, pools
+from jaxcompress.graph import Graph, flatten_with_paths
+from jaxcompress.search.masks.counts import Scope, pools
 from jaxcompress.search.masks.make import choose
+from jaxcompress.search.masks.plan import Plan, check_plan, shapes_of, tables
 from jaxcompress.search.masks.regrow import Regrow
 from jaxcompress.search.masks.scores import Evidence, Score, magnitude
 from jaxcompress.search.schedule import Schedule
-from jaxcompress.transforms.masks import masked, prunable
-from jaxcompress.transforms.patterns import Block, Pattern, check_pattern
+from jaxcompress.transforms.masks import masked
+from jaxcompress.transforms.oriented import oriented
+from jaxcompress.transforms.patterns import Block, Pattern
 
 __all__ = ["SparseState", "masks_of", "sparse"]
 
@@ -42,18 +44,6 @@ class SparseState(NamedTuple):
     inner: Any
 
 
-class _Plan(NamedTuple):
-    """The arguments of `sparse` that say what is removed."""
-
-    schedule: Schedule
-    score: Score
-    scope: Scope
-    pattern: Pattern
-    regrow: Regrow | None
-    protect: tuple[str, ...]
-    key: jax.Array
-
-
 def sparse(
     tx: optax.GradientTransformation,
     schedule: Schedule,
@@ -64,6 +54,8 @@ def sparse(
     regrow: Regrow | None = None,
     protect: Sequence[str] = (),
     key: jax.Array | None = None,
+    graph: Graph | None = None,
+    include: Sequence[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap an optimizer so that it prunes on a schedule and keeps removed weights at zero.
 
@@ -79,12 +71,16 @@ def sparse(
         scope: how the sparsity spreads over the leaves.
         pattern: which weights go together; `Block()` (single ones) by default.
         regrow: lets removed weights come back; without it the removed ones only grow in number.
-        protect: shell-style patterns of leaf paths that are exempt, besides biases and norms.
+        protect: shell-style patterns of leaf paths that are exempt, besides biases, scales and
+            embeddings.
         key: for random scores and regrowth; `jax.random.key(0)` by default.
+        graph: of a function of these parameters; says which leaves are kernels, see `make_masks`.
+        include: shell-style patterns of leaves to prune though they would be exempt.
 
     Returns:
-        A transformation whose `init` raises ValueError if the pattern does not divide a leaf, the
-        schedule does not end at the pattern's sparsity, or a protected pattern matches nothing.
+        A transformation whose `init` raises ValueError if the pattern does not divide a leaf or
+        cannot know its inputs, the schedule does not end at the pattern's sparsity, a leaf is not
+        the graph's, or a path's pattern matches nothing.
 
     Raises:
         ValueError: if regrowth is asked for with a scope or pattern that it does not know.
@@ -98,14 +94,15 @@ def sparse(
         [[0.0, 1.0]]
     """
     pattern, key = pattern or Block(), jax.random.key(0) if key is None else key
-    plan = _Plan(schedule, score, scope, pattern, regrow, tuple(protect), key)
-    _check_plan(plan)
+    own = (tuple(protect), key, graph, tuple(include))
+    plan = Plan(schedule, score, scope, pattern, regrow, *own)
+    check_plan(plan)
     inner = optax.with_extra_args_support(tx)
 
     def init(params: Any) -> SparseState:
         leaves, treedef = flatten_with_paths(params)
         # optax maps states over an empty stand-in of the parameters, which has nothing to check.
-        shapes = _shapes(leaves, plan) if leaves else {}
+        shapes = shapes_of(leaves, plan) if leaves else {}
         full = [jnp.ones(shapes.get(path, ()), bool) for path in leaves]
         sums = [
             jnp.zeros(shapes.get(path, ()) if score.accumulates else (), jnp.float32)
@@ -155,51 +152,13 @@ def masks_of(opt_state: Any) -> dict[str, jax.Array]:
     return {path: mask for path, mask in masks.items() if np.ndim(mask)}
 
 
-def _check_plan(plan: _Plan) -> None:
-    if plan.regrow and (plan.scope == "global" or not isinstance(plan.pattern, Block)):
-        raise ValueError(
-            "regrowth keeps the count of each leaf, so it takes scope 'uniform' or 'erk' and a "
-            f"Block pattern, but scope is {plan.scope!r} and the pattern {plan.pattern}"
-        )
-
-
-def _shapes(leaves: Mapping[str, Any], plan: _Plan) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the leaves to prune, checked against the plan."""
-    shapes = {p: tuple(np.shape(leaves[p])) for p in prunable(leaves, plan.protect)}
-    check_pattern(plan.pattern, shapes)
-    pattern, final = plan.pattern, plan.schedule.levels[-1]
-    if not isinstance(pattern, Block) and round((1 - final) * pattern.m) != pattern.n:
-        raise ValueError(
-            f"{pattern} is a sparsity of {1 - pattern.n / pattern.m}, but the schedule ends at "
-            f"{final}; let it end there"
-        )
-    return shapes
-
-
-def _tables(
-    plan: _Plan, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return units kept, and of these regrown, `int32[events, pools]`."""
-    levels = plan.schedule.levels
-    known = {s: kept_counts(shapes, s, plan.scope, plan.pattern) for s in set(levels)}
-    kept = np.array([known[level] for level in levels], np.int32)
-    if plan.regrow is None:
-        return kept, None
-    units = [plan.pattern.units(shape) for shape in shapes.values()]
-    dropped = [
-        [plan.regrow.dropped(k, u, e, len(levels)) for k, u in zip(row, units, strict=True)]
-        for e, row in enumerate(kept.tolist())
-    ]
-    return kept, np.array(dropped, np.int32)
-
-
-def _next_masks(plan: _Plan, state: SparseState, gradients: Any, params: Any, moved: Any) -> Any:
+def _next_masks(plan: Plan, state: SparseState, gradients: Any, params: Any, moved: Any) -> Any:
     masks, treedef = flatten_with_paths(state.masks)
     weights, slopes, sums = (flatten_with_paths(tree)[0] for tree in (params, gradients, moved))
     paths = tuple(path for path, mask in masks.items() if np.ndim(mask))
     event = plan.schedule.event(state.step)
     key = jax.random.fold_in(plan.key, state.step)
-    kept, dropped = _tables(plan, {path: masks[path].shape for path in paths})
+    kept, dropped = tables(plan, {path: masks[path].shape for path in paths})
 
     def changed() -> dict[str, jax.Array]:
         known = {
@@ -214,6 +173,7 @@ def _next_masks(plan: _Plan, state: SparseState, gradients: Any, params: Any, mo
             None if dropped is None else jnp.asarray(dropped)[event],
             score=plan.score,
             pattern=plan.pattern,
+            turned=oriented(weights, paths, plan.pattern, plan.graph),
             regrow=plan.regrow,
         )
 
