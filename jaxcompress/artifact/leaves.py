@@ -6,9 +6,10 @@ Random keys are stored as their key data, an array with further axes; everything
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -16,30 +17,10 @@ import numpy as np
 import safetensors
 
 from jaxcompress.artifact.encoding import Encoding, decode, encode, part_names
-from jaxcompress.artifact.structure import DataFile, Leaf
+from jaxcompress.artifact.structure import DTYPES, DataFile, Leaf
 from jaxcompress.graph.internals import is_key
 
 __all__ = ["describe", "encoded", "host_arrays", "read_leaves", "structs", "tensor_names"]
-
-DTYPES = {
-    "bool": "BOOL",
-    "int8": "I8",
-    "int16": "I16",
-    "int32": "I32",
-    "int64": "I64",
-    "uint8": "U8",
-    "uint16": "U16",
-    "uint32": "U32",
-    "uint64": "U64",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "bfloat16": "BF16",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
-}
-"""What safetensors calls each dtype that an artifact can hold."""
 
 
 def structs(tree: Any) -> Any:
@@ -103,15 +84,22 @@ def host_arrays(leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {path: np.asarray(array, order="C") for path, array in arrays.items()}
 
 
-def read_leaves(folder: Path, file: DataFile, expected: Mapping[str, Leaf]) -> dict[str, jax.Array]:
-    """Read the leaves, after checking the file against its size, digest and description.
+def read_leaves(
+    data: BinaryIO, place: Path, file: DataFile, expected: Mapping[str, Leaf]
+) -> dict[str, jax.Array]:
+    """Read the leaves, after checking the data against its size, digest and description.
+
+    Args:
+        data: the open data file.
+        place: its path, for errors.
+        file: what the structure says of it.
+        expected: the leaves by path.
 
     Raises:
-        FileNotFoundError: if the file is missing.
         ValueError: if it is truncated, was changed, holds other leaves than `expected`, or needs
             64-bit types that are switched off.
     """
-    tensors = dict(safetensors.deserialize(_checked_bytes(folder / file.name, file)))
+    tensors = dict(safetensors.deserialize(_checked_bytes(data, place, file)))
     owners = {name: leaf for path, leaf in expected.items() for name in tensor_names(path, leaf)}
     problems = [f"{name}: missing" for name in owners if name not in tensors]
     problems += [f"{name}: unexpected" for name in tensors if name not in owners]
@@ -122,7 +110,7 @@ def read_leaves(folder: Path, file: DataFile, expected: Mapping[str, Leaf]) -> d
     ]
     if problems:
         raise ValueError(
-            f"{folder / file.name} must hold the leaves that the structure lists, but "
+            f"{place} must hold the leaves that the structure lists, but "
             f"{'; '.join(problems)}; copy the artifact again or save it again"
         )
     _check_x64(expected)
@@ -163,18 +151,16 @@ def tensor_names(path: str, leaf: Leaf) -> list[str]:
     return [f"{path}:{name}" for name in part_names(leaf.stored)]
 
 
-def _checked_bytes(path: Path, file: DataFile) -> bytes:
+def _checked_bytes(data: BinaryIO, place: Path, file: DataFile) -> bytes:
     remedy = "copy the artifact again or save it again"
-    if not path.is_file():
-        raise FileNotFoundError(f"the structure names {path}, but it is missing; {remedy}")
-    size = path.stat().st_size
+    size = os.fstat(data.fileno()).st_size
     if size != file.size:
         how = "truncated" if size < file.size else "longer"
-        raise ValueError(f"{path} must have {file.size} bytes, but {size}: it is {how}; {remedy}")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise ValueError(f"{path} must have the recorded sha256, but it was changed; {remedy}")
-    return data
+        raise ValueError(f"{place} must have {file.size} bytes, but {size}: it is {how}; {remedy}")
+    content = data.read(file.size)
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise ValueError(f"{place} must have the recorded sha256, but it was changed; {remedy}")
+    return content
 
 
 def _fits(leaf: Leaf, tensor: Mapping[str, Any]) -> bool:

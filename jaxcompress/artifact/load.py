@@ -10,8 +10,9 @@ from typing import Any
 import jax
 
 from jaxcompress.artifact.fit import fitted
+from jaxcompress.artifact.folder import open_artifact
 from jaxcompress.artifact.leaves import read_leaves
-from jaxcompress.artifact.structure import Structure, read
+from jaxcompress.artifact.structure import Structure
 from jaxcompress.models import build, evaluation
 from jaxcompress.transforms import from_spec
 
@@ -56,15 +57,16 @@ def load(
         [3.0, 3.0]
     """
     folder = Path(path)
-    structure = read(folder)
-    compression = from_spec(structure.spec)
-    function = compression.function(_shipped(structure, folder) if apply is None else apply)
-    if like is None:
-        _require_nested(structure, folder)
-        return function, _nested(read_leaves(folder, structure.file, structure.leaves))
-    paths, treedef = fitted(structure, compression, like)
-    leaves = read_leaves(folder, structure.file, structure.leaves)
-    return function, jax.tree.unflatten(treedef, [leaves[own] for own in paths])
+    with open_artifact(folder) as (structure, data, _):
+        compression = from_spec(structure.spec)
+        function = compression.function(_shipped(structure, folder) if apply is None else apply)
+        place = folder / structure.file.name
+        if like is None:
+            _require_nested(structure, folder)
+            return function, _nested(read_leaves(data, place, structure.file, structure.leaves))
+        paths, treedef = fitted(structure, compression, like)
+        leaves = read_leaves(data, place, structure.file, structure.leaves)
+        return function, jax.tree.unflatten(treedef, [leaves[own] for own in paths])
 
 
 def _shipped(structure: Structure, folder: Path) -> Callable[..., Any]:

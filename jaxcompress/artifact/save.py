@@ -1,13 +1,7 @@
-"""`save`: write a compressed network so that a kill at any moment leaves the old one or the new.
-
-The numbers go into a file named after their digest, which no earlier artifact refers to; then one
-atomic rename of `structure.json` makes the folder the new artifact; then old files are deleted.
-Every file is on the disk (fsync) before anything refers to it.
-"""
+"""`save`: write a compressed network so that a kill at any moment leaves the old one or the new."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 from collections.abc import Mapping
@@ -15,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.tree_util import DictKey, GetAttrKey
-from safetensors.numpy import save_file
 
 from jaxcompress.artifact.encoding import Encoding
 from jaxcompress.artifact.fit import check_result, check_zeros, original_shapes
+from jaxcompress.artifact.folder import write_artifact
 from jaxcompress.artifact.leaves import describe, encoded, host_arrays
-from jaxcompress.artifact.structure import NAME, DataFile, Structure, plain, text_of
+from jaxcompress.artifact.structure import DataFile, Structure, plain
 from jaxcompress.graph import flatten_with_paths
 from jaxcompress.models import build
 from jaxcompress.transforms import Compression, from_spec
@@ -42,8 +35,9 @@ def save(
     """Write a compressed network into the folder `path`: safetensors and JSON, no pickle.
 
     An artifact that is there already is replaced at once: whoever kills this leaves the old one or
-    the new one. One process, which can address all arrays, may write to a folder at a time. Weakly
-    typed leaves become strong.
+    the new one. Of several savers of one folder, threads or processes, each waits for the one
+    before it; readers beside them get the old one or the new one. This process must be able to
+    address all arrays. Weakly typed leaves become strong.
 
     Args:
         path: the folder, made if needed.
@@ -80,17 +74,14 @@ def save(
     named = None if network is None else _network(*network)
     notes = plain(dict(metadata or {}), "metadata")
 
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors, described = encoded(host_arrays(leaves), described, encoding)
-    file = _write_data(folder, tensors)
-    structure = Structure(
-        spec, described, original, _is_nested(variables), file, named, notes, _library()
-    )
-    _write_structure(folder, text_of(structure))
-    for stale in folder.glob("variables-*.safetensors"):
-        if stale.name != file.name:
-            stale.unlink()
+
+    def structure_for(file: DataFile) -> Structure:
+        return Structure(
+            spec, described, original, _is_nested(variables), file, named, notes, _library()
+        )
+
+    write_artifact(Path(path), tensors, structure_for)
 
 
 def _network(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,33 +107,3 @@ def _library() -> str:
         return importlib.metadata.version("jaxcompress")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def _write_data(folder: Path, arrays: dict[str, np.ndarray]) -> DataFile:
-    temporary = folder / "variables.tmp"
-    save_file(arrays, temporary)
-    _sync(temporary)
-    with temporary.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    name = f"variables-{digest[:16]}.safetensors"
-    file = DataFile(name, temporary.stat().st_size, digest)
-    os.replace(temporary, folder / name)
-    _sync(folder)
-    return file
-
-
-def _write_structure(folder: Path, text: str) -> None:
-    temporary = folder / (NAME + ".tmp")
-    temporary.write_text(text)
-    _sync(temporary)
-    os.replace(temporary, folder / NAME)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,15 +10,48 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["FORMAT", "NAME", "DataFile", "Leaf", "Structure", "parse", "plain", "read", "text_of"]
+__all__ = [
+    "DATA_NAME",
+    "DTYPES",
+    "FORMAT",
+    "NAME",
+    "DataFile",
+    "Leaf",
+    "Structure",
+    "parse",
+    "plain",
+    "text_of",
+]
 
 FORMAT = 1
 """The format version that this library writes, and the newest that it reads."""
 
 NAME = "structure.json"
+
+DATA_NAME = r"variables-[0-9a-f]{16}\.safetensors"
+"""What data files are called, as a regular expression."""
+
+DTYPES = {
+    "bool": "BOOL",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+}
+"""What safetensors calls each dtype that an artifact can hold."""
 
 
 class Leaf(NamedTuple):
@@ -150,22 +183,6 @@ def parse(text: str, name: str) -> Structure:
     original = shapes and {path: tuple(shape) for path, shape in shapes.items()}
     file = DataFile(**content.pop("file"))
     return Structure(leaves=leaves, original_shapes=original, file=file, **content)
-
-
-def read(folder: Path) -> Structure:
-    """Read the structure of the artifact in `folder`.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged or of a newer format.
-    """
-    file = folder / NAME
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"an artifact is a folder with a {NAME}, but there is no {file}; pass the folder that "
-            "was given to `save`"
-        )
-    return parse(file.read_bytes().decode(errors="replace"), str(file))
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcompress.artifact.structure import NAME, Structure, read
+from jaxcompress.artifact.folder import open_artifact
+from jaxcompress.artifact.structure import Structure
 from jaxcompress.graph import default_trainable
 
 __all__ = ["inspect", "num_bytes"]
@@ -43,10 +44,10 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         >>> summary["kinds"], summary["params"], summary["nonzero"], summary["dense_bytes"]
         ([], 6, 6, 24)
     """
-    structure = read(Path(path))
+    with open_artifact(Path(path)) as opened:
+        structure, _, size = opened
     now = {own: leaf.shape for own, leaf in structure.leaves.items()}
     before = structure.original_shapes
-    size = num_bytes(path)
     dense = None if before is None else 4 * sum(math.prod(shape) for shape in before.values())
     return {
         "kinds": _kinds(structure.spec),
@@ -79,8 +80,8 @@ def num_bytes(path: str | os.PathLike[str]) -> int:
         >>> 4000 < num_bytes(folder) < 6000
         True
     """
-    folder = Path(path)
-    return sum((folder / name).stat().st_size for name in (NAME, read(folder).file.name))
+    with open_artifact(Path(path)) as opened:
+        return opened.num_bytes
 
 
 def _kinds(spec: Mapping[str, Any]) -> list[str]:
