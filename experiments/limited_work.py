@@ -74,7 +74,7 @@ def fit(
     folder = config.workdir / f"{length.name}-state"
     both = {"student": variables, "assistant": taught.assistant}
     state = training.init_state(both, tx, trainable=trainable)
-    if folder.exists():
+    if training.checkpoint_steps(folder):
         state = training.restore(folder, like=state)
 
     def keep_state(state: training.TrainState) -> dict[str, float]:
