@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.environment import cache_folder
+from experiments.stage_files import read_arrays
+from jaxcompress.files import atomic_file
+from jaxcompress.knowledge import fingerprint
 
-__all__ = ["IMAGENET", "Dataset", "Normalize", "epoch_indices", "load", "preprocess"]
+__all__ = ["IMAGENET", "Dataset", "Normalize", "epoch_indices", "identity", "load", "preprocess"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that published weights expect, those for CIFAR-10 too."""
@@ -79,6 +82,19 @@ def preprocess(dataset: Dataset) -> Normalize:
     return Normalize(dataset.mean, dataset.std)
 
 
+def identity(dataset: Dataset) -> str:
+    """Return a fingerprint of everything a data set holds, but its name.
+
+    Example:
+        >>> digits = load("digits")
+        >>> identity(digits) == identity(dataclasses.replace(digits, std=(0.5,)))
+        False
+    """
+    own = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    del own["name"]
+    return fingerprint({name: np.asarray(value) for name, value in own.items()})
+
+
 def epoch_indices(key: jax.Array, epoch: jax.Array | int, size: int, batch_size: int) -> jax.Array:
     """Shuffle the examples for one epoch: a pure function of (key, epoch), inside jit.
 
@@ -124,10 +140,10 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     folder = _prepared_folder(name, data_dir)
     cache = cache_folder() / "data" / f"{name}-{folder.name}.npz"
     if cache.exists():
-        with np.load(cache) as arrays:
-            return _dataset(
-                name, Arrays(*(arrays[key] for key in Arrays._fields)), int(arrays["num_classes"])
-            )
+        found = read_arrays(cache)
+        return _dataset(
+            name, Arrays(*(found[key] for key in Arrays._fields)), int(found["num_classes"])
+        )
     decoded, num_classes = _decode(folder)
     _write_cache(cache, {**decoded._asdict(), "num_classes": num_classes})
     return _dataset(name, decoded, num_classes)
@@ -208,6 +224,5 @@ def _decode(folder: Path) -> tuple[Arrays, int]:
 def _write_cache(file: Path, arrays: dict[str, Any]) -> None:
     """Write whole or not at all, so that an interrupted run leaves no half cache."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{os.getpid()}-{file.name}")
-    np.savez(partial, **arrays)
-    os.replace(partial, file)
+    with atomic_file(file) as stream:
+        np.savez(stream, **arrays)

@@ -5,6 +5,8 @@ Call `prepare` first.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import platform
 import subprocess
@@ -15,9 +17,10 @@ from typing import Any
 
 import jax
 
+import jaxcompress
 from jaxcompress.training import onednn
 
-__all__ = ["cache_folder", "describe", "prepare", "will_use_cpu"]
+__all__ = ["cache_folder", "code_digest", "describe", "prepare", "will_use_cpu"]
 
 ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
 PACKAGES = ("jaxcompress", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -64,6 +67,22 @@ def cache_folder() -> Path:
         'jaxcompress'
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxcompress"
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return the SHA-256 of the sources of the library and the experiments, changed or not.
+
+    Example:
+        >>> len(code_digest())
+        64
+    """
+    whole = hashlib.sha256()
+    for package in (Path(jaxcompress.__file__).parent, Path(__file__).parent):
+        for file in sorted(package.rglob("*.py")):
+            name = file.relative_to(package.parent).as_posix()
+            whole.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()
 
 
 def describe() -> dict[str, Any]:

@@ -81,18 +81,23 @@ class Arms:
     def __init__(self, config: Config) -> None:
         """Make the teacher and the pruned network, where that is not done."""
         self.config, self.task = config, limited_task.prepare(config)
-        self.stages = Stages(config.workdir, settings_of(config), CONSOLE)
+        self.stages = Stages(config.workdir, settings_of(config, self.task), CONSOLE)
         key = jax.random.key(config.seed)
         task = self.task
-        self.stages.run("teacher", lambda: limited_work.make_teacher(config, task, key))
+        make = limited_work.make_teacher
+        self.stages.run("teacher", lambda: make(config, task, key), ["teacher"])
         self.variables = saved(config, "teacher", jax.eval_shape(task.initial, key))
         graph = jc.trace(task.apply, self.variables, limited_task.image_shape(task.dataset))
         choose = limited_work.choose
-        self.stages.run("gates", lambda: choose(config, task, graph, self.variables, key))
+        self.stages.run(
+            "gates", lambda: choose(config, task, graph, self.variables, key), ["keep.npz"]
+        )
         self.dense = Dense(graph, limited_work.read_keep(config), self.variables)
         self.prune = jc.shrink(graph, self.dense.keep)
         shrink = limited_work.shrink
-        self.stages.run("shrink", lambda: shrink(config, task, self.prune, self.variables, key))
+        self.stages.run(
+            "shrink", lambda: shrink(config, task, self.prune, self.variables, key), ["pruned"]
+        )
         small = jax.eval_shape(self.prune.variables, self.variables)
         self.small = saved(config, "pruned", small)
 
@@ -160,6 +165,12 @@ def main(ablation: Ablation) -> list[report.Row]:
         ablation.config, data_dir=ablation.data_dir, weights=ablation.weights
     )
     arms = Arms(config)
+    with arms.stages:
+        return compare(ablation, arms)
+
+
+def compare(ablation: Ablation, arms: Arms) -> list[report.Row]:
+    """Run the arms that were asked for, and write their table."""
     teacher, pruned = arms.networks()
     rows = [row_of("teacher", [teacher]), row_of("pruned", [pruned])]
     found: dict[Method, list[dict[str, Any]]] = {method: [] for method in ablation.methods}
@@ -172,7 +183,7 @@ def main(ablation: Ablation) -> list[report.Row]:
     for row in rows:
         values = ", ".join(f"{name} {value:.4f}" for name, value in row.extra.items())
         CONSOLE.print(f"{row.name}: {row.accuracy:.2%}, {values}", soft_wrap=True)
-    report.write_report(config.workdir, "knowledge_ablation", ablation, rows)
+    report.write_report(arms.config.workdir, "knowledge_ablation", ablation, rows)
     return rows
 
 

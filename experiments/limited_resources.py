@@ -20,6 +20,8 @@ environment.prepare()
 
 import dataclasses  # noqa: E402
 import json  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import jax  # noqa: E402
@@ -36,6 +38,7 @@ from experiments.limited_task import Task, saved  # noqa: E402
 from experiments.measure import Measure  # noqa: E402
 from experiments.stages import Stages  # noqa: E402
 from jaxcompress import knowledge  # noqa: E402
+from jaxcompress.files import file_digest  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
 __all__ = ["main"]
@@ -48,25 +51,39 @@ def main(config: Config) -> list[report.Row]:
     if config.project:
         return projection.project(config, CONSOLE)
     task = limited_task.prepare(config)
-    stages = Stages(config.workdir, settings_of(config), CONSOLE)
+    with Stages(config.workdir, settings_of(config, task), CONSOLE) as stages:
+        return run_all(config, task, stages)
+
+
+def run_all(config: Config, task: Task, stages: Stages) -> list[report.Row]:
+    """Run the stages, measure what they made, and write the report."""
     keys = dict(zip(STAGES, jax.random.split(jax.random.key(config.seed), 5), strict=True))
     found: dict[str, dict[str, Any]] = {}
 
-    def run(name: str, work: Any, *args: Any, suffix: str = "") -> None:
-        found[name] = stages.run(name + suffix, lambda: work(config, task, *args, keys[name]))
+    def run(name: str, work: Any, *args: Any, files: Sequence[str] = (), suffix: str = "") -> None:
+        do = lambda: work(config, task, *args, keys[name])  # noqa: E731
+        found[name] = stages.run(name + suffix, do, files)
 
-    run("teacher", limited_work.make_teacher)
+    run("teacher", limited_work.make_teacher, files=["teacher"])
     variables = saved(config, "teacher", jax.eval_shape(task.initial, keys["teacher"]))
     run("knowledge", limited_work.record, variables, suffix=f"-{kind_of(config.method)}")
     graph = jc.trace(task.apply, variables, limited_task.image_shape(task.dataset))
-    run("gates", limited_work.choose, graph, variables)
+    run("gates", limited_work.choose, graph, variables, files=["keep.npz"])
     keep = limited_work.read_keep(config)
     prune = jc.shrink(graph, keep)
-    run("shrink", limited_work.shrink, prune, variables)
+    run("shrink", limited_work.shrink, prune, variables, files=["pruned"])
     small = saved(config, "pruned", jax.eval_shape(prune.variables, variables))
     dense = Dense(graph, keep, variables)
-    run("fine-tune", limited_work.finetune, dense, small, suffix=f"-{config.method}")
-    student = saved(config, f"student-{config.method}", small)
+    taught = f"student-{config.method}"
+    run(
+        "fine-tune",
+        limited_work.finetune,
+        dense,
+        small,
+        files=[taught],
+        suffix=f"-{config.method}",
+    )
+    student = saved(config, taught, small)
 
     networks = {"teacher": variables, "pruned": small, "student": student}
     rows = measure_all(config, task, prune, networks, found)
@@ -77,15 +94,22 @@ def main(config: Config) -> list[report.Row]:
 STAGES = ("teacher", "knowledge", "gates", "shrink", "fine-tune")
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config, task: Task) -> dict[str, Any]:
     """Return the settings that all stages of one folder share.
 
-    Paths may move, and ways to teach share the stages before: each has its own last stage.
+    Paths may move, but what lies there may not change. Ways to teach share the stages before: each
+    has its own last stage.
     """
     settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    for name in ("workdir", "data_dir", "weights", "method"):
+    for name in ("workdir", "data_dir", "method"):
         del settings[name]
-    return dict(settings)
+    weights = None if config.weights is None else file_digest(config.weights)
+    return {**settings, "weights": weights, "data": data.identity(task.dataset)}
+
+
+def outputs_of(config: Config) -> Path:
+    """Return where artifacts, report and picture go: ways to teach have a folder each."""
+    return config.workdir / config.method
 
 
 def measure_all(
@@ -100,7 +124,7 @@ def measure_all(
         config.network,
         {"num_classes": task.dataset.num_classes, **config.network_config},
     )
-    measure = Measure(task.dataset, task.mesh, config.workdir / "artifacts", network)
+    measure = Measure(task.dataset, task.mesh, outputs_of(config) / "artifacts", network)
     small = prune.function(task.apply)
     seconds = {name: facts["seconds"] for name, facts in found.items()}
     plan = {
@@ -157,8 +181,8 @@ def finish(
     total = sum(facts["device_hours"] for facts in found.values())
     CONSOLE.print(f"all stages: {total:.4f} device-hours")
     settings = {**dataclasses.asdict(config), "stages": found}
-    path = report.write_report(config.workdir, "limited_resources", settings, rows)
-    picture = config.workdir / "limited_resources.png"
+    path = report.write_report(outputs_of(config), "limited_resources", settings, rows)
+    picture = outputs_of(config) / "limited_resources.png"
     title = f"{config.network} at {config.flops:.0%} FLOPs, taught by {config.method}"
     plot_compression(picture, title, graph, keep, [row.to_json() for row in rows])
     CONSOLE.print(f"report: {path}\npicture: {picture}")

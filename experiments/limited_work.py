@@ -18,8 +18,10 @@ from experiments.limited_config import Config
 from experiments.limited_task import Task, save, view_key
 from experiments.measure import augmented
 from experiments.score import score, source_of
+from experiments.stage_files import read_arrays
 from jaxcompress import parallel, training
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
+from jaxcompress.files import atomic_file
 from jaxcompress.knowledge import store
 
 __all__ = [
@@ -143,14 +145,14 @@ def choose(
     source = source_of(graph, groups, functions, variables, task.dataset, config.views)
     keep = jc.select(graph, score(config.importance, source, budget, key), budget)
     arrays: dict[str, Any] = {name: np.asarray(own) for name, own in keep.items()}
-    np.savez(config.workdir / "keep.npz", **arrays)
+    with atomic_file(config.workdir / "keep.npz") as stream:
+        np.savez(stream, **arrays)
     return {"kept": int(sum(own.sum() for own in keep.values()))}
 
 
 def read_keep(config: Config) -> dict[str, np.ndarray]:
     """Read what `choose` selected."""
-    with np.load(config.workdir / "keep.npz") as arrays:
-        return dict(arrays)
+    return read_arrays(config.workdir / "keep.npz")
 
 
 def shrink(

@@ -32,6 +32,7 @@ from experiments.measure import Measure  # noqa: E402
 from experiments.rank_plot import plot  # noqa: E402
 from experiments.stages import Stages  # noqa: E402
 from jaxcompress import models, parallel  # noqa: E402
+from jaxcompress.files import file_digest  # noqa: E402
 
 __all__ = ["Config", "main"]
 
@@ -122,9 +123,23 @@ PRESETS = {
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages and return the rows of the report."""
+    with Stages(config.workdir, settings_of(config), CONSOLE) as stages:
+        return run_all(config, stages)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Return the settings that all stages of one folder share: of files, what they hold."""
+    settings = {k: _plain(v) for k, v in dataclasses.asdict(config).items()}
+    for name in ("workdir", "data_dir"):
+        del settings[name]
+    weights = None if config.weights is None else file_digest(config.weights)
+    known = prune.data.load(config.dataset, config.data_dir)
+    return {**settings, "weights": weights, "data": prune.data.identity(known)}
+
+
+def run_all(config: Config, stages: Stages) -> list[report.Row]:
+    """Run the stages and write the report."""
     keys = jax.random.split(jax.random.key(config.seed), 4)
-    settings = {**dataclasses.asdict(config), "workdir": ""}
-    stages = Stages(config.workdir, {k: _plain(v) for k, v in settings.items()}, CONSOLE)
     task = prepare(config, keys[3])
     known = rank_study.learn(
         task, keys[0], config.covariance_images, config.batch_size, config.workdir

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 import jaxcompress as jc
 from experiments import prune
 from experiments.measure import augmented
+from experiments.stage_files import read_arrays
 from jaxcompress import transforms
+from jaxcompress.files import atomic_file
 from jaxcompress.search import ranks
 from jaxcompress.search.ranks import arrays
 
@@ -150,11 +151,10 @@ def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a file holds, or make it and write the file, whole or not at all."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{os.getpid()}-{file.name}")
-        np.savez(partial, **{path.replace("/", "|"): own for path, own in make().items()})
-        os.replace(partial, file)
-    with np.load(file) as found:
-        return {path.replace("|", "/"): found[path] for path in found.files}
+        arrays: dict[str, Any] = {path.replace("/", "|"): own for path, own in make().items()}
+        with atomic_file(file) as stream:
+            np.savez(stream, **arrays)
+    return {path.replace("|", "/"): own for path, own in read_arrays(file).items()}
 
 
 def choose(

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.environment import describe
+from jaxcompress.files import write_json
 
 __all__ = ["Row", "latency_ms", "table", "validate", "write_report"]
 
@@ -135,9 +136,7 @@ def write_report(
     validate(report)
     path = Path(workdir) / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    write_json(path, report)
     return path
 
 

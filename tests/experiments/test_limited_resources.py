@@ -67,17 +67,51 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
     rows = limited_resources.main(config)
     assert [row.name for row in rows] == ["teacher", "pruned", "student"]
     assert rows[1].flops == rows[2].flops <= 0.6 * rows[0].flops
-    first = json.loads((tmp_path / "report.json").read_text())
+    first = json.loads((tmp_path / "crossed" / "report.json").read_text())
     stages = first["config"]["stages"]
     assert sorted(stages) == sorted(["teacher", "knowledge", "gates", "shrink", "fine-tune"])
     assert all(stage["device_hours"] > 0 and stage["cpu_seconds"] > 0 for stage in stages.values())
-    assert jc.load(tmp_path / "artifacts" / "student")[0] is not None
+    assert jc.load(tmp_path / "crossed" / "artifacts" / "student")[0] is not None
     limited_resources.main(config)
-    again = json.loads((tmp_path / "report.json").read_text())
+    again = json.loads((tmp_path / "crossed" / "report.json").read_text())
     assert again["config"]["stages"] == stages
     assert again["rows"][2]["accuracy"] == first["rows"][2]["accuracy"]
     with pytest.raises(ValueError, match="flops: 0.6 there, 0.5 here"):
         limited_resources.main(dataclasses.replace(config, flops=0.5))
+    other = limited_resources.main(dataclasses.replace(config, method="none"))
+    assert other[0].accuracy == rows[0].accuracy
+    assert json.loads((tmp_path / "crossed" / "report.json").read_text()) == again
+    assert (tmp_path / "none" / "limited_resources.png").exists()
+    damage(tmp_path / "teacher")
+    with pytest.raises(ValueError, match="teacher: .* since stage teacher"):
+        limited_resources.main(config)
+
+
+def damage(folder: Path) -> None:
+    """Flip one bit of the largest file in a folder."""
+    file = max((own for own in folder.rglob("*") if own.is_file()), key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_weights_and_data_are_settings_by_what_they_hold(tmp_path: Path) -> None:
+    def settings(config: Config) -> dict[str, object]:
+        dataset = limited_task.data.load("digits")
+        if config.data_dir is not None:
+            labels = dataset.test_labels[::-1]
+            dataset = dataclasses.replace(dataset, test_labels=labels)
+        task = limited_task.prepare(TINY)._replace(dataset=dataset)
+        return limited_resources.settings_of(config, task)
+
+    first, same, other = (tmp_path / name for name in ("a", "b", "c"))
+    for file, content in ((first, b"1"), (same, b"1"), (other, b"2")):
+        file.write_bytes(content)
+    own = [settings(dataclasses.replace(TINY, weights=x)) for x in (None, first, same, other)]
+    assert own[0]["weights"] is None and own[1] == own[2]
+    assert own[0] != own[1] != own[3] != own[0]
+    moved = settings(dataclasses.replace(TINY, data_dir=tmp_path))
+    assert moved["data"] != own[0]["data"]
 
 
 def test_the_presets_are_those_of_the_papers() -> None:
