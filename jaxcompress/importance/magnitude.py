@@ -65,6 +65,6 @@ def uniform(graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
     """
     keys = jax.random.split(key, max(len(graph.groups), 1))
     return {
-        name: jax.random.uniform(own, (group.width,))
-        for (name, group), own in zip(graph.groups.items(), keys, strict=False)
+        name: jax.random.uniform(keys[number], (group.width,))
+        for number, (name, group) in enumerate(graph.groups.items())
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -65,18 +65,24 @@ def straight_through(
         0.0
     """
     limits = _targets(cost, budget, part)
+    # One order for all that is laid end to end: dicts that JAX hands back have their keys sorted.
+    scores = {name: scores[name] for name in cost.names if name in scores}
     fixed = lax.stop_gradient(dict(scores))
     # Nested masks move little from step to step; the last channels that would still fit do not.
     hard = threshold(cost, fixed, Target(limits), fill=False)
-    flat, removed = jnp.concatenate(list(fixed.values())), 1 - jnp.concatenate(list(hard.values()))
+    flat, removed = _end_to_end(fixed, scores), 1 - _end_to_end(hard, scores)
     tau = jnp.max(jnp.where(removed > 0, flat, flat.min()))
     slope = jax.nn.sigmoid((flat - tau) / temperature)
     weight = slope * (1 - slope) * _channel_costs(cost, scores, limits, hard)
     weight = weight / jnp.maximum(weight.sum(), jnp.finfo(weight.dtype).tiny)
-    moving = tau + weight @ (jnp.concatenate(list(scores.values())) - flat)
+    moving = tau + weight @ (_end_to_end(scores, scores) - flat)
     soft = {name: jax.nn.sigmoid((own - moving) / temperature) for name, own in scores.items()}
     # The bracket is exactly 0, whatever the rounding.
     return {name: hard[name] + (soft[name] - lax.stop_gradient(soft[name])) for name in scores}
+
+
+def _end_to_end(arrays: Mapping[str, Any], names: Iterable[str]) -> jax.Array:
+    return jnp.concatenate([arrays[name] for name in names])
 
 
 def _targets(cost: Cost, budget: Ceilings, part: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ them into ranks, `int[sites]`, and `SiteTable.named` into `{site: rank or None}`
 
 from __future__ import annotations
 
+from jaxcompress.search.ranks.accuracy import network_accuracy
 from jaxcompress.search.ranks.baselines import energy_threshold, evbmf_scaled, uniform
 from jaxcompress.search.ranks.configurations import (
     Inference,
@@ -24,7 +25,6 @@ from jaxcompress.search.ranks.metrics import (
     energy_curve,
     energy_metric,
     measured_metric,
-    network_accuracy,
 )
 from jaxcompress.search.ranks.optimum import Optimum, optimum
 from jaxcompress.search.ranks.spectrum import singular_values

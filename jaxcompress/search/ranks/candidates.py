@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcompress.search.ranks.metrics import Metric, combine, log_curve
+from jaxcompress.search.ranks.accuracy import combine, log_curve
+from jaxcompress.search.ranks.metrics import Metric
 from jaxcompress.search.ranks.table import SiteTable
 
 __all__ = ["Fold", "candidates", "fold_sites", "rank_options", "steps"]

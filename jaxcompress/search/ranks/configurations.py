@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcompress.search.budget import Budget
+from jaxcompress.search.ranks.accuracy import network_accuracy
 from jaxcompress.search.ranks.candidates import candidates, fold_sites, rank_options, steps
 from jaxcompress.search.ranks.fitting import check_reachable, largest_fitting
-from jaxcompress.search.ranks.metrics import Metric, network_accuracy
+from jaxcompress.search.ranks.metrics import Metric
 from jaxcompress.search.ranks.table import SiteTable
 
 __all__ = ["Inference", "best_configurations", "enc_inf", "enc_model"]
@@ -165,7 +166,7 @@ def best_configurations(
         >>> best_configurations(table, Budget(flops=0.7), energy_metric(table), count=1).tolist()
         [[5, 5]]
     """
-    metrics = [metric for metric in (energy, measured) if metric is not None]
+    metrics = [metric.of(table) for metric in (energy, measured) if metric is not None]
     if not metrics:
         raise ValueError("a network is judged by a metric, but none is given; pass energy=")
     ceilings, total = table.ceilings(budget), table.total

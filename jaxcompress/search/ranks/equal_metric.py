@@ -44,5 +44,5 @@ def enc_map(table: SiteTable, metric: Metric, budget: Budget) -> np.ndarray:
     """
     ceilings = table.ceilings(budget)
     check_reachable(table, ceilings)
-    ranks, _ = largest_fitting(table, ceilings, metric.ranks_at)
+    ranks, _ = largest_fitting(table, ceilings, metric.of(table).ranks_at)
     return ranks

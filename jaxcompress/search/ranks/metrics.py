@@ -1,4 +1,4 @@
-"""How accurate a site is expected to be at each rank, and from that a whole network.
+"""How accurate each site is expected to be at each rank.
 
 Both metrics are 0 at rank 0 and 1 at r_max. Energy needs the singular values alone; the measured
 one needs the accuracy of the network with one site truncated to each of its knots.
@@ -19,13 +19,8 @@ __all__ = [
     "curve_metric",
     "energy_curve",
     "energy_metric",
-    "log_accuracy",
     "measured_metric",
-    "network_accuracy",
 ]
-
-# A site at metric 0 makes every product 0; this floor keeps such configurations comparable.
-SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +28,14 @@ class Metric:
     """One accuracy metric y_l(r) of every site.
 
     Attributes:
+        names: of the sites, `[sites]`.
         curves: y at every rank, `float[r_max + 1]` per site.
         inverses: per site PCHIP of r / r_max over y, through (0, 0) and the knots of rising y up to
             the first that reaches 1.
         r_max: `int[sites]`.
     """
 
+    names: tuple[str, ...]
     curves: tuple[np.ndarray, ...]
     inverses: tuple[PchipInterpolator, ...]
     r_max: np.ndarray
@@ -47,6 +44,29 @@ class Metric:
         """Return `int[sites]`, the ranks at which every site has the value `level` in [0, 1]."""
         share = [float(inverse(min(level, inverse.x[-1]))) for inverse in self.inverses]
         return np.round(np.asarray(share) * self.r_max).astype(np.int64)
+
+    def of(self, table: SiteTable) -> Metric:
+        """Return the metric of a table's sites, in the table's order.
+
+        Raises:
+            ValueError: if the metric lacks a site of the table, or has another r_max for it.
+        """
+        known = {name: site for site, name in enumerate(self.names)}
+        rows = list(zip(table.names, table.r_max.tolist(), strict=True))
+        wrong = [name for name, _ in rows if name not in known]
+        wrong += [
+            f"{name} (r_max {self.r_max[known[name]]}, in the table {r_max})"
+            for name, r_max in rows
+            if name in known and self.r_max[known[name]] != r_max
+        ]
+        if wrong:
+            raise ValueError(
+                "a metric must know every site of the table at its r_max, but does not know "
+                f"{', '.join(wrong)}; make it of the same graph and forms"
+            )
+        order = [known[name] for name in table.names]
+        curves, inverses = ([own[i] for i in order] for own in (self.curves, self.inverses))
+        return Metric(table.names, tuple(curves), tuple(inverses), self.r_max[order])
 
 
 def energy_curve(singular_values: np.ndarray, r_max: int) -> np.ndarray:
@@ -100,7 +120,7 @@ def curve_metric(table: SiteTable, curves: Sequence[np.ndarray]) -> Metric:
     """
     values = [curve[knots] for curve, knots in zip(curves, table.knots, strict=True)]
     inverses = [_inverse(*row) for row in zip(table.knots, values, table.r_max, strict=True)]
-    return Metric(tuple(curves), tuple(inverses), table.r_max)
+    return Metric(table.names, tuple(curves), tuple(inverses), table.r_max)
 
 
 def measured_metric(table: SiteTable, accuracies: Sequence[np.ndarray], full: float) -> Metric:
@@ -131,78 +151,8 @@ def measured_metric(table: SiteTable, accuracies: Sequence[np.ndarray], full: fl
     for knots, row, r_max in zip(table.knots, values, table.r_max, strict=True):
         row[knots == r_max] = 1.0
     rows = list(zip(table.knots, values, table.r_max, strict=True))
-    return Metric(
-        tuple(_curve(*row) for row in rows), tuple(_inverse(*row) for row in rows), table.r_max
-    )
-
-
-def log_accuracy(metric: Metric, table: SiteTable, ranks: np.ndarray) -> np.ndarray:
-    """Return `float[...]`, the logarithm of the product of y_l(r_l), A_p or A_m.
-
-    A site left alone (rank at or above neutral) counts as 1. Values below 1e-12 count as 1e-12.
-
-    Args:
-        metric: of the sites.
-        table: the sites.
-        ranks: `int[..., sites]`.
-    """
-    ranks = np.asarray(ranks)
-    logs = [log_curve(metric, table, site)[ranks[..., site]] for site in range(len(table.names))]
-    return np.sum(logs, axis=0)
-
-
-def log_curve(metric: Metric, table: SiteTable, site: int) -> np.ndarray:
-    """Return log y of one site at every rank up to the larger of r_max and neutral."""
-    r_max, neutral = int(metric.r_max[site]), int(table.neutral[site])
-    curve = np.ones(max(r_max, neutral) + 1)
-    stop = min(r_max + 1, neutral)
-    curve[:stop] = metric.curves[site][:stop]
-    return np.log(np.maximum(curve, SMALLEST))
-
-
-def network_accuracy(
-    table: SiteTable,
-    ranks: np.ndarray,
-    energy: Metric | None = None,
-    measured: Metric | None = None,
-    kind: str = "flops",
-) -> np.ndarray:
-    """Return `float[...]`, the logarithm of ENC's metric of a whole network.
-
-    With energy alone `A_p = prod_l y_p,l(r_l)`, with measured alone `A_m` likewise, with both
-    `A_c = A_p * C / C_whole + A_m`. ENC takes A_p for ResNet-56 and A_c for VGG-16.
-
-    Args:
-        table: the sites.
-        ranks: `int[..., sites]`.
-        energy: of `energy_metric`.
-        measured: of `measured_metric`.
-        kind: of the cost C in A_c.
-
-    Raises:
-        ValueError: if no metric is given.
-
-    Example:
-        >>> from jaxcompress.search.ranks.arrays import dense_cost, site_table
-        >>> cost = dense_cost(inputs=8, outputs=8)
-        >>> spectrum = np.geomspace(1, 0.01, 8)
-        >>> table = site_table(["a", "b"], [cost] * 2, [spectrum] * 2, [(8, 8)] * 2)
-        >>> ranks = np.array([[2, 2], [2, 3], [4, 4]])
-        >>> np.exp(network_accuracy(table, ranks, energy_metric(table))).round(2).tolist()
-        [0.31, 0.48, 1.0]
-    """
-    share = table.cost(kind, np.asarray(ranks)) / table.total[kind]
-    given = [m for m in (energy, measured) if m is not None]
-    return combine([log_accuracy(metric, table, ranks) for metric in given], share)
-
-
-def combine(logs: Sequence[np.ndarray] | np.ndarray, share: np.ndarray | float) -> np.ndarray:
-    """Return log A of one metric, or log(A_p * share + A_m) of energy and measured, in order."""
-    if not len(logs):
-        raise ValueError("a network is judged by a metric, but none is given; pass energy=")
-    if len(logs) == 1:
-        return logs[0]
-    return np.logaddexp(logs[0] + np.log(share), logs[1])
+    curves, inverses = ([find(*row) for row in rows] for find in (_curve, _inverse))
+    return Metric(table.names, tuple(curves), tuple(inverses), table.r_max)
 
 
 def _inverse(knots: np.ndarray, values: np.ndarray, r_max: int) -> PchipInterpolator:

@@ -87,11 +87,11 @@ def spectra(
     leaves, _ = flatten_with_paths(variables)
     layouts = {path: graph.sites[path].described(form) for path, form in forms.items()}
     own = {path: leaves[path] for path in forms}
+    # By path: what comes out of a jitted function has its keys sorted.
     matrices = jax.jit(lambda kernels: site_matrices(kernels, layouts))(own)
     roots, output_roots = roots or {}, output_roots or {}
     arrays = {
-        path: _weighted(matrix, roots.get(path), output_roots.get(path))
-        for path, matrix in matrices.items()
+        path: _weighted(matrices[path], roots.get(path), output_roots.get(path)) for path in forms
     }
     _check_finite(arrays)
     return _same_shaped(arrays)
@@ -134,8 +134,9 @@ def network_table(
 ) -> SiteTable:
     """Return the sites of a graph as a table: costs (flops, params, bytes), spectra, knots.
 
-    Its totals are those of the graph, so that fractions of a `Budget` are of the whole network.
-    The arguments are those of `spectra`.
+    The sites are in the order of their first use, in whatever order `forms` names them. Totals are
+    those of the graph, so that fractions of a `Budget` are of the whole network. The arguments are
+    those of `spectra`.
 
     Raises:
         ValueError: if a site or form does not exist, or a kernel is not finite; all are named.
@@ -151,12 +152,14 @@ def network_table(
     """
     forms = convolution_sites(graph) if forms is None else forms
     values = spectra(graph, variables, forms, roots, output_roots)
+    # The searches break ties by place, which must not depend on the order of `forms`.
+    forms = {path: forms[path] for path in graph.sites if path in forms}
     costs = [_cost(graph, path, form) for path, form in forms.items()]
     chosen = [graph.sites[path].form(form) for path, form in forms.items()]
     return site_table(
         list(forms),
         costs,
-        list(values.values()),
+        [values[path] for path in forms],
         [(form.rows, form.columns) for form in chosen],
         rest=_rest(graph, costs),
     )

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcompress.search.budget import Budget
+from jaxcompress.search.ranks.accuracy import log_accuracy, log_curve
 from jaxcompress.search.ranks.fitting import check_reachable, largest_fitting
-from jaxcompress.search.ranks.metrics import Metric, log_accuracy, log_curve
+from jaxcompress.search.ranks.metrics import Metric
 from jaxcompress.search.ranks.table import SiteTable
 
 __all__ = ["Optimum", "optimum"]
@@ -65,7 +66,7 @@ def optimum(table: SiteTable, metric: Metric, budget: Budget, cells: int = 50_00
         >>> found.ranks.tolist(), bool(found.bound - found.value < 1e-9)
         ([4, 7], True)
     """
-    ceilings = table.ceilings(budget)
+    metric, ceilings = metric.of(table), table.ceilings(budget)
     check_reachable(table, ceilings)
     if len(ceilings) > 2:
         raise ValueError(f"optimum holds one or two ceilings, got {sorted(ceilings)}; drop one")
