@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.search.budget import Budget, Ceilings
-from jaxcompress.search.units import Units, make_units, rank_channels, unit_scores
+from jaxcompress.search.units import Units, make_units, order_units, rank_channels, unit_scores
 from jaxcompress.transforms.check import check_widths
 
 __all__ = ["select", "threshold"]
@@ -35,7 +35,8 @@ def threshold(
     """Keep the best-scored channels that fit an absolute budget, inside jit.
 
     Units (see `jaxcompress.search.units`) are added in order of falling score: by bisection the
-    longest prefix that fits, then, with `fill`, every later one that still fits. Ties go by index.
+    longest prefix that fits, then, with `fill`, every later one that still fits. Equal scores are
+    spread over groups, so that all keep the same part, and go by index within a group.
 
     Args:
         cost: of the graph.
@@ -75,8 +76,7 @@ def threshold(
 
 def _levels(cost: Cost, units: Units, scores: Any, budget: Ceilings, fill: bool) -> Any:
     """Return `int[groups]`, how many units of each group are kept."""
-    scores = jnp.where(units.forced, jnp.inf, scores)
-    order = jnp.argsort(-scores, stable=True)
+    order = order_units(units, scores)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
     size, group = jnp.asarray(units.size), jnp.asarray(units.group)
 
@@ -129,7 +129,8 @@ def select(
 
     Args:
         graph: whose groups are scored; fractions in the budget are of it.
-        scores: `{group: float[width]}`, higher is kept; groups without scores stay whole.
+        scores: `{group: float[width]}`, higher is kept; +inf goes before and -inf after all
+            others, equal ones are spread over groups. Groups without scores stay whole.
         budget: ceilings that all hold.
         multiple_of: widths are multiples of this, or full; 8 or 128 suit hardware lanes.
         min_width: fewest channels of a group.
@@ -143,6 +144,7 @@ def select(
     Raises:
         ValueError: if a group is unknown, a width wrong, a score NaN, a pattern matches nothing,
             or the budget is below the smallest reachable cost.
+        TypeError: if the budget is a bare number, or `protect` one string.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -154,6 +156,7 @@ def select(
     """
     if multiple_of < 1 or min_width < 1:
         raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
+    _check_types(budget, protect)
     _check_scores(graph, scores)
     protected = _protected(graph, protect)
     absolute = budget.of(graph)
@@ -171,6 +174,15 @@ def select(
             )
         )({name: np.asarray(score, np.float64) for name, score in scores.items()})
         return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}
+
+
+def _check_types(budget: Any, protect: Any) -> None:
+    if not isinstance(budget, Budget):
+        raise TypeError(f"the budget must be a Budget, but is {budget!r}; say Budget(flops=0.5)")
+    if isinstance(protect, str):
+        raise TypeError(
+            f"protect must be a list of patterns, but is {protect!r}; say [{protect!r}]"
+        )
 
 
 def _check_scores(graph: Graph, scores: Mapping[str, Any]) -> None:
@@ -221,5 +233,6 @@ def _check_reachable(
             raise ValueError(
                 f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "
                 f"{least:,.0f}, {least / dense:.3f} of {dense:,.0f}: frozen axes, protected or "
-                "unscored groups and minimum widths stay; raise the budget or free more groups"
+                "unscored groups and minimum widths stay; raise the budget (a fraction up to 1, or "
+                "a larger absolute number) or free more groups"
             )

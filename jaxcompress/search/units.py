@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxcompress.graph import Cost
 
-__all__ = ["Units", "make_units", "rank_channels", "unit_scores"]
+__all__ = ["Units", "make_units", "order_units", "rank_channels", "unit_scores"]
 
 
 class Units(NamedTuple):
@@ -26,6 +27,8 @@ class Units(NamedTuple):
         level: `int[units]`, place within the group.
         size: `int[units]`, channels.
         forced: `bool[units]`, always kept.
+        turn: `int[units]`, the order among equal scores: the group of which the smaller part is
+            kept so far goes first.
         base: `int[groups]`, widths of the groups without scores, 0 for the others.
     """
 
@@ -33,6 +36,7 @@ class Units(NamedTuple):
     level: np.ndarray
     size: np.ndarray
     forced: np.ndarray
+    turn: np.ndarray
     base: np.ndarray
 
 
@@ -44,7 +48,7 @@ def make_units(
     protected: Collection[str],
 ) -> Units:
     """Cut the named groups into units."""
-    group, level, size, forced = [], [], [], []
+    group, level, size, forced, part = [], [], [], [], []
     base = np.array(cost.dense)
     for position, name in enumerate(cost.names):
         if name not in names:
@@ -56,8 +60,19 @@ def make_units(
             level.append(start // multiple_of)
             size.append(min(multiple_of, width - start))
             forced.append(start < max(min_width, 1) or name in protected)
+            part.append(start / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
-    return Units(groups, levels, sizes, np.asarray(forced, bool), base)
+    # The places, not the parts: those of 32 bits could make two unequal parts equal.
+    turn = np.argsort(np.argsort(np.asarray(part), kind="stable"))
+    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, base)
+
+
+def order_units(units: Units, scores: Any) -> Any:
+    """Return `int[units]`, the units in the order in which they are added.
+
+    Forced units come first, whatever their scores; then by falling score, ties by `turn`.
+    """
+    return jnp.lexsort((jnp.asarray(units.turn), -scores, jnp.asarray(~units.forced)))
 
 
 def rank_channels(score: Any) -> Any:
@@ -67,7 +82,7 @@ def rank_channels(score: Any) -> Any:
 
 
 def unit_scores(scores: Mapping[str, Any], cost: Cost, multiple_of: int) -> Any:
-    """Return `float[units]`, the mean score of each unit's channels."""
+    """Return `float[units]`, the mean score of each unit's channels; +inf where one is +inf."""
     found = []
     for name in cost.names:
         if name in scores:
@@ -75,5 +90,7 @@ def unit_scores(scores: Mapping[str, Any], cost: Cost, multiple_of: int) -> Any:
             rows = jnp.pad(ordered, (0, -len(ordered) % multiple_of)).reshape(-1, multiple_of)
             last = len(ordered) - multiple_of * (len(rows) - 1)
             sizes = np.asarray([multiple_of] * (len(rows) - 1) + [last])
-            found.append(rows.sum(axis=1) / sizes)
+            means = jnp.where(rows[:, 0] == jnp.inf, jnp.inf, rows.sum(axis=1) / sizes)
+            # Equal scores may have means that differ by rounding; a group's units stay in order.
+            found.append(lax.cummin(means))
     return jnp.concatenate(found)

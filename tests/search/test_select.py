@@ -81,6 +81,62 @@ def test_ties_go_by_index(graph):
         assert (np.diff(mask.astype(int)) <= 0).all()
 
 
+@pytest.fixture(scope="module")
+def alike():
+    """Three groups of 12 channels."""
+
+    def apply(variables, x):
+        for name in ("a", "b", "c"):
+            x = jnp.tanh(x @ variables[name])
+        return x @ variables["out"]
+
+    shapes = {"a": (7, 12), "b": (12, 12), "c": (12, 12), "out": (12, 3)}
+    variables = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    return jc.trace(apply, variables, jax.ShapeDtypeStruct((4, 7), jnp.float32))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, np.inf, -np.inf])
+@pytest.mark.parametrize("multiple_of", [1, 5])
+def test_equal_scores_are_spread_over_groups(alike, graph, value, multiple_of):
+    for own in (alike, graph):
+        scores = {name: np.full(group.width, value) for name, group in own.groups.items()}
+        budget = jc.Budget(flops=0.5)
+        keep = jc.select(own, scores, budget, multiple_of=multiple_of, fill=False)
+        lost = {name: 1 - mask.mean() for name, mask in keep.items()}
+        steps = {name: multiple_of / group.width for name, group in own.groups.items()}
+        assert max(lost.values()) - min(lost.values()) <= max(steps.values()) + 1e-9
+
+
+def test_equal_scores_keep_equal_widths(alike):
+    scores = {name: np.ones(12) for name in alike.groups}
+    keep = jc.select(alike, scores, jc.Budget(flops=0.5), fill=False)
+    assert [int(mask.sum()) for mask in keep.values()] == [8, 8, 7]
+
+
+@pytest.mark.parametrize("multiple_of", [1, 4])
+@pytest.mark.parametrize("infinite", ["a[1]", "b[1]", "c[1]"])
+def test_infinite_scores_displace_nothing_that_is_forced(alike, infinite, multiple_of):
+    scores = {**draw(alike, 4), infinite: np.full(12, np.inf)}
+    protect = {"a[1]": "a", "b[1]": "out", "c[1]": "a"}[infinite]
+    options = {"min_width": 2, "multiple_of": multiple_of, "protect": [protect]}
+    budget = jc.Budget(flops=0.6)
+    keep = jc.select(alike, scores, budget, **options)
+    safe = [n for n, g in alike.groups.items() if any(m.path == protect for m in g.members)]
+    assert all(mask.sum() >= 2 for mask in keep.values())
+    assert all(keep[name].all() for name in safe)
+    large = {**scores, infinite: np.full(12, 1e30)}
+    for name, mask in jc.select(alike, large, budget, **options).items():
+        np.testing.assert_array_equal(mask, keep[name])
+
+
+def test_single_infinite_scores_are_first_and_last(alike):
+    scores = draw(alike, 5)
+    scores["a[1]"][[3, 7]], scores["a[1]"][[0, 5]] = np.inf, -np.inf
+    for multiple_of in (1, 4):
+        keep = jc.select(alike, scores, jc.Budget(flops=0.5), multiple_of=multiple_of)["a[1]"]
+        assert keep[[3, 7]].all() and not keep[[0, 5]].any()
+
+
 def test_minimum_width_and_protection(graph):
     scores = draw(graph, 2)
     keep = jc.select(graph, scores, jc.Budget(flops=0.5), min_width=5, protect=("c",))
@@ -105,6 +161,15 @@ def test_traced_equals_host_and_vmaps(graph):
         keep = jc.select(graph, jax.tree.map(np.float32, scores), jc.Budget(flops=0.5))
         for name, mask in keep.items():
             np.testing.assert_array_equal(gates[name][number], mask)
+
+
+@pytest.mark.parametrize("value", [1.0, np.inf, -np.inf])
+def test_traced_equals_host_with_ties_and_infinite_scores(graph, value):
+    scores = {name: own.round(1) for name, own in draw(graph, 6).items()}
+    scores["a[1]"][::3] = value
+    gates = jax.jit(lambda s: jc.threshold(graph.cost, s, jc.Budget(flops=0.5).of(graph)))(scores)
+    for name, mask in jc.select(graph, scores, jc.Budget(flops=0.5)).items():
+        np.testing.assert_array_equal(gates[name], mask)
 
 
 def test_channel_costs_are_differences(graph):
@@ -140,6 +205,13 @@ def test_errors(graph, change, arguments, message):
     arguments = {"budget": jc.Budget(flops=0.5), **arguments}
     with pytest.raises(ValueError, match=message):
         jc.select(graph, change(draw(graph, 0)), **arguments)
+
+
+def test_types_that_would_be_read_otherwise(graph):
+    with pytest.raises(TypeError, match=r"must be a Budget, but is 0\.5"):
+        jc.select(graph, draw(graph, 0), 0.5)
+    with pytest.raises(TypeError, match="protect must be a list of patterns, but is 'c'"):
+        jc.select(graph, draw(graph, 0), jc.Budget(flops=0.5), protect="c")
 
 
 @pytest.mark.parametrize("ceilings", [{}, {"flops": 0}, {"flops": -1}, {"params": float("nan")}])
