@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +14,17 @@ from jaxcompress.graph.internals import abstract, is_key
 from jaxcompress.graph.interpret import Body, label
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.rules import rule_of
-from jaxcompress.paths import flatten_with_paths
+from jaxcompress.paths import flatten_with_paths, path_string
 
-__all__ = ["LabelledProgram", "Owner", "Program", "label_another", "label_program", "read"]
+__all__ = [
+    "LabelledProgram",
+    "Owner",
+    "Program",
+    "input_paths",
+    "label_another",
+    "label_program",
+    "read",
+]
 
 
 class Program(NamedTuple):
@@ -28,6 +36,7 @@ class Program(NamedTuple):
         inputs: abstract values of the array leaves of the inputs.
         outputs: the function's result, with abstract values as leaves.
         variables: the variables, with abstract values as leaves.
+        input_paths: the path of each of `inputs`: the number, or name, of its argument first.
     """
 
     jaxpr: ClosedJaxpr
@@ -35,6 +44,7 @@ class Program(NamedTuple):
     inputs: list[Any]
     outputs: Any
     variables: Any
+    input_paths: tuple[str, ...]
 
 
 class Owner(NamedTuple):
@@ -63,6 +73,10 @@ class LabelledProgram(NamedTuple):
         """Return the labelled leaf at a path."""
         return self.body.inputs[list(self.program.leaves).index(path)]
 
+    def input(self, path: str) -> Value:
+        """Return the labelled input at a path."""
+        return self.body.inputs[len(self.program.leaves) + self.program.input_paths.index(path)]
+
 
 def is_array(leaf: Any) -> bool:
     """Tell whether a leaf is traced; booleans, strings and functions stay as they are."""
@@ -80,6 +94,12 @@ def split_static(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
         return jax.tree.unflatten(treedef, [new.get(i, leaf) for i, leaf in enumerate(leaves)])
 
     return [leaves[i] for i in positions], restore
+
+
+def input_paths(inputs: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, ...]:
+    """Return the paths of the arrays among a function's inputs, as `split_static` orders them."""
+    pairs = jax.tree_util.tree_leaves_with_path((inputs, keywords))
+    return tuple(path_string(path[1:]) for path, leaf in pairs if is_array(leaf))
 
 
 def read(
@@ -114,7 +134,7 @@ def read(
     others = [abstract(array) for array in arrays]
     jaxpr, outputs = jax.make_jaxpr(flat, return_shape=True)(list(avals.values()), others)
     own = jax.tree.unflatten(treedef, list(avals.values()))
-    return Program(jaxpr, avals, others, outputs, own)
+    return Program(jaxpr, avals, others, outputs, own, input_paths(inputs, keywords or {}))
 
 
 def _require_arrays(leaves: dict[str, Any], rule: str) -> None:
@@ -131,23 +151,60 @@ def _require_arrays(leaves: dict[str, Any], rule: str) -> None:
         )
 
 
-def label_program(program: Program, discover: bool, batch_axis: int | None = 0) -> LabelledProgram:
-    """Label every axis of a program: leaves first, then examples, then whatever they meet."""
+def label_program(
+    program: Program,
+    discover: bool,
+    batch_axis: int | None = 0,
+    free: Collection[str] = (),
+) -> LabelledProgram:
+    """Label every axis of a program: leaves first, then inputs, then whatever they meet.
+
+    Args:
+        program: what to label.
+        discover: whether to decide what may be removed, or to apply a decision.
+        batch_axis: the axis of examples of every input.
+        free: paths of inputs whose other axes may shrink too: state handed in.
+    """
     labelling = Labelling(enter=lambda *_: None, discover=discover)
     labelling.enter = lambda jaxpr, inputs: label(labelling, jaxpr, inputs, rule_of)
     owners: list[Owner] = []
     values = [_label_leaf(labelling, owners, path, aval) for path, aval in program.leaves.items()]
-    values += _label_inputs(labelling, program.inputs, batch_axis)
+    values += _label_inputs(labelling, program, batch_axis, free)
+    if not discover:
+        owners += _input_owners(program, values[len(program.leaves) :], free)
     return LabelledProgram(program, labelling, labelling.enter(program.jaxpr, values), owners)
 
 
+def _input_owners(program: Program, values: Sequence[Value], free: Collection[str]) -> list[Owner]:
+    """Name the axes of free inputs, so that what is known of them can be said like a leaf's."""
+    return [
+        Owner(owner_name(path), number, int(axis.labels[0]), axis.size)
+        for path, value in zip(program.input_paths, values, strict=True)
+        for number, axis in enumerate(value.axes)
+        if path in free and axis.labels is not None
+    ]
+
+
+def owner_name(path: str) -> str:
+    """Return the name of an input among the leaves, which no leaf has.
+
+    Example:
+        >>> owner_name("0/carry")
+        'input 0/carry'
+    """
+    return f"input {path}"
+
+
 def label_another(
-    labelled: LabelledProgram, program: Program, batch_axis: int | None = 0
+    labelled: LabelledProgram,
+    program: Program,
+    batch_axis: int | None = 0,
+    free: Collection[str] = (),
 ) -> LabelledProgram:
     """Label another program of the same leaves, which carry the labels that they have."""
     labelling, count = labelled.labelling, len(labelled.program.leaves)
-    values = [*labelled.body.inputs[:count], *_label_inputs(labelling, program.inputs, batch_axis)]
-    body = labelling.enter(program.jaxpr, values)
+    inputs = _label_inputs(labelling, program, batch_axis, free)
+    body = labelling.enter(program.jaxpr, [*labelled.body.inputs[:count], *inputs])
     return LabelledProgram(program, labelling, body, labelled.owners)
 
 
@@ -162,13 +219,15 @@ def _label_leaf(labelling: Labelling, owners: list[Owner], path: str, aval: Any)
 
 
 def _label_inputs(
-    labelling: Labelling, avals: Sequence[Any], batch_axis: int | None
+    labelling: Labelling, program: Program, batch_axis: int | None, free: Collection[str]
 ) -> list[Value]:
-    """Give the batch axis of all inputs the same example labels; other axes are fixed."""
+    """Give the batch axis of all inputs the same example labels; others are fixed or free."""
     examples: Axis | None = None
     values = []
-    for aval in avals:
+    for path, aval in zip(program.input_paths, program.inputs, strict=True):
         axes = [Axis(size) for size in aval.shape]
+        if path in free and not is_key(aval.dtype):
+            axes = [labelling.fresh(size, Kind.CONSTANT) for size in aval.shape]
         if batch_axis is not None and len(axes) > batch_axis and not is_key(aval.dtype):
             size = axes[batch_axis].size
             if examples is None:

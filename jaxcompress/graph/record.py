@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from jaxcompress.graph.carried import Carried
 from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.groups import Group
 from jaxcompress.graph.show import show
@@ -46,6 +47,7 @@ class Graph:
         batch_axis: the axis of examples of the inputs, or None.
         unread: the leaves that no traced function reads. Nothing ties them to a group: they stay
             whole, and a function that reads them is refused unless it is traced as well (`also=`).
+        carried: where groups lie on the inputs that outputs replace (`state=`).
     """
 
     groups: Mapping[str, Group]
@@ -56,6 +58,7 @@ class Graph:
     uses: Mapping[str, int]
     batch_axis: int | None
     unread: tuple[str, ...] = ()
+    carried: tuple[Carried, ...] = ()
 
     @property
     def flops(self) -> float:

@@ -1,4 +1,4 @@
-"""Which outputs of a function are new values of leaves: what is said, and what is plain without.
+"""Which outputs of a function are plainly new values of leaves.
 
 An output is never taken for new state because its key and shape happen to be a leaf's: features
 returned under the key of a kernel are features.
@@ -6,20 +6,15 @@ returned under the key of a kernel are features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
-from jaxcompress.graph.axes import Value
-from jaxcompress.graph.program import LabelledProgram, Program
-from jaxcompress.paths import flatten_with_paths, match_path
+from jaxcompress.graph.program import Program
+from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["Pick", "plain_state", "settle_outputs", "tie_plain_state"]
-
-Pick = Callable[[Any], Any]
-"""Picks a part of a function's result."""
+__all__ = ["plain_state"]
 
 
 def plain_state(program: Program) -> dict[str, str]:
@@ -70,90 +65,3 @@ def _own_class(program: Program) -> dict[str, str]:
             if all(own[path].shape == before[path].shape for path in before):
                 found |= {f"{position}/{path}": f"{position}/{path}" for path in own}
     return found
-
-
-def tie_plain_state(labelled: LabelledProgram) -> None:
-    """Tie each output that plainly replaces a leaf to it: they lose the same indices."""
-    outputs = _by_path(labelled)
-    for path, leaf in plain_state(labelled.program).items():
-        _tie(labelled, outputs[path], leaf)
-
-
-def settle_outputs(labelled: LabelledProgram, output: Pick | None, state: Pick | None) -> None:
-    """Tie the outputs that replace leaves to them, and freeze the others that `output` picks.
-
-    Raises:
-        ValueError: if an output is picked by both, or new state fits no leaf.
-    """
-    outputs = _by_path(labelled)
-    values = jax.tree.unflatten(jax.tree.structure(labelled.program.outputs), outputs.values())
-    paths = {id(value): path for path, value in outputs.items()}
-    chosen = {paths.get(id(v)) for v in jax.tree.leaves(output(values) if output else values)}
-    if state is None:
-        said = {
-            path: leaf
-            for path, leaf in plain_state(labelled.program).items()
-            if output is None or path not in chosen
-        }
-    else:
-        said = _said(labelled, state(values), paths)
-        if output is not None and chosen & said.keys():
-            raise ValueError(
-                "an output keeps its shape or is new state, but output= and state= both pick "
-                f"{sorted(chosen & said.keys(), key=str)}; pick each by one of them"
-            )
-    for path, leaf in said.items():
-        _tie(labelled, outputs[path], leaf)
-    for path, value in outputs.items():
-        if path in chosen and path not in said:
-            labelled.labelling.use([value])
-            labelled.labelling.pin_all(None, [value], _reason(path, labelled.program.leaves))
-
-
-def _by_path(labelled: LabelledProgram) -> dict[str, Value]:
-    """Return the outputs by path, each a value of its own: two may be the same array."""
-    paths, _ = flatten_with_paths(labelled.program.outputs)
-    return {path: replace(value) for path, value in zip(paths, labelled.body.outputs, strict=True)}
-
-
-def _tie(labelled: LabelledProgram, value: Value, leaf: str) -> None:
-    for own, other in zip(value.axes, labelled.leaf(leaf).axes, strict=True):
-        labelled.labelling.tie(None, own, other)
-
-
-def _said(labelled: LabelledProgram, picked: Any, paths: Mapping[int, str]) -> dict[str, str]:
-    """Match the new state that a caller picked to leaves, by path."""
-    leaves, said, wrong = labelled.program.leaves, {}, []
-    for path, value in flatten_with_paths(picked)[0].items():
-        leaf = _leaf_at(path, leaves)
-        place = path or "the only one"
-        if id(value) not in paths:
-            wrong.append(f"{place} is no output")
-        elif leaf is None:
-            wrong.append(f"{place} names no leaf, or several")
-        elif tuple(axis.size for axis in value.axes) != leaves[leaf].shape:
-            sizes = tuple(axis.size for axis in value.axes)
-            wrong.append(f"{place} is {sizes} and {leaf} {leaves[leaf].shape}")
-        else:
-            said[paths[id(value)]] = leaf
-    if wrong:
-        raise ValueError(
-            "state= picks outputs that replace leaves of the variables, under their paths (the "
-            f"first key, the collection, may be left out), but {'; '.join(wrong)}; return a tree "
-            f"of outputs under the keys of the variables, e.g. {{{next(iter(leaves))!r}: ...}}"
-        )
-    return said
-
-
-def _leaf_at(path: str, leaves: Mapping[str, Any]) -> str | None:
-    if path in leaves:
-        return path
-    found = [leaf for leaf in leaves if "/" in leaf and leaf.split("/", 1)[1] == path]
-    return found[0] if len(found) == 1 else None
-
-
-def _reason(path: str, leaves: Mapping[str, Any]) -> str:
-    leaf = match_path(path, list(leaves))
-    if leaf is None:
-        return "it reaches an output"
-    return f"it reaches an output, {path}; if that is the new value of {leaf}, say so by state="

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
 from jaxcompress.graph.cost import Cost, CostBuilder
 from jaxcompress.graph.groups import Group, find_groups
 from jaxcompress.graph.internals import is_key, source_line
 from jaxcompress.graph.labelling import Contraction, Kind, Labelling, Pin
+from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
 from jaxcompress.graph.record import Frozen, Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
-from jaxcompress.graph.state import Pick, settle_outputs
 from jaxcompress.graph.trainable import Trainable, default_trainable
 from jaxcompress.graph.unread import read_leaves
 
@@ -64,6 +65,8 @@ def trace(
             They shrink with their leaves. By default those about which there is no doubt: the
             result, or an entry of a tuple in it, holds all leaves of a collection under their full
             paths, as Linen's `mutable=["batch_stats"]` and the adapters of NNX and Equinox do.
+            Keys that are integers name inputs: `lambda result: {0: result[1]}` says that the
+            carry `result[1]` comes in again as the first input; without it, its widths stay.
         also: further functions of the same variables, `(function, inputs)` each, that the groups
             must fit too: training with its moving averages, auxiliary heads. Their leaves join the
             groups; FLOPs, sites, consumers and which groups there are remain those of `apply`.
@@ -93,19 +96,29 @@ def trace(
     if split not in ("whole", "lanes"):
         raise ValueError(f"split must be 'whole' or 'lanes', but is {split!r}")
     others = [_also(number, entry) for number, entry in enumerate(also)]
-    labelled = label_program(read(apply, variables, inputs), True, batch_axis)
-    settle_outputs(labelled, output, state)
+    functions = (Also(apply, inputs, output, state), *others)
+    readings = [_label(functions[0], variables, batch_axis)]
+    labelled = readings[0][0]
     first = _first(labelled)
-    known = read_leaves(labelled.program)
-    for other in others:
-        program = read(other.function, variables, other.inputs)
-        more = label_another(labelled, program, batch_axis)
-        settle_outputs(more, other.output, other.state)
-        known |= read_leaves(program)
+    readings += [_label(other, variables, batch_axis, labelled) for other in others]
     choose_factors(labelled.labelling, prefer_last=split == "lanes")
-    paths = labelled.program.leaves
-    unread = tuple(path for path in paths if path not in known)
-    return _graph(labelled, first, unread, batch_axis, trainable or default_trainable(paths))
+    leaves = labelled.program.leaves
+    return _graph(readings, first, batch_axis, trainable or default_trainable(leaves))
+
+
+def _label(
+    one: Also, variables: Any, batch_axis: int | None, before: LabelledProgram | None = None
+) -> tuple[LabelledProgram, Picks]:
+    """Label one function, its leaves as in a reading before."""
+    program = read(one.function, variables, one.inputs)
+    picks = pick_outputs(program, one.output, one.state)
+    free = set(picks.inputs.values())
+    if before is None:
+        labelled = label_program(program, True, batch_axis, free)
+    else:
+        labelled = label_another(before, program, batch_axis, free)
+    settle_outputs(labelled, picks)
+    return labelled, picks
 
 
 class _First(NamedTuple):
@@ -136,13 +149,14 @@ def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
 
 
 def _graph(
-    labelled: LabelledProgram,
+    readings: Sequence[tuple[LabelledProgram, Picks]],
     first: _First,
-    unread: tuple[str, ...],
     batch_axis: int | None,
     trainable: Trainable,
 ) -> Graph:
-    labelling = labelled.labelling
+    labelled = readings[0][0]
+    labelling, leaves = labelled.labelling, labelled.program.leaves
+    read_by = {path for reading, _ in readings for path in read_leaves(reading.program)}
     _pin_inside_rules(labelled)
     components = labelling.components()
     summed = summed_over(first.contractions, components)
@@ -151,17 +165,20 @@ def _graph(
     counted = [axis for c in first.contractions for axis in c.counted]
     roles = kernel_roles(labelled)
     offered = summed & (first_pin < 0)
-    groups, group_of, _ = find_groups(labelled, components, offered, counted, roles)
+    groups, group_of, channel_of = find_groups(labelled, components, offered, counted, roles)
     groups = with_consumers(labelled, first.contractions, groups, group_of[components])
+    places = group_of[components], channel_of[components]
+    carried = find_carried(readings, list(groups), *places)
     return Graph(
         groups,
         first.sites,
         _cost(labelled, first, groups, components, group_of, trainable),
         tuple(_frozen(labelled, components, first_pin)),
-        labelled.program.leaves,
+        leaves,
         first.uses,
         batch_axis,
-        unread,
+        tuple(path for path in leaves if path not in read_by),
+        carried,
     )
 
 

@@ -8,6 +8,7 @@ and `refine` make factors that know the data; `output_covariances` tells which e
 
 from __future__ import annotations
 
+from jaxcompress.transforms.carried import shrink_inputs
 from jaxcompress.transforms.compensate import compensate
 from jaxcompress.transforms.compression import Compression, chain
 from jaxcompress.transforms.covariance import (
@@ -56,6 +57,7 @@ __all__ = [
     "output_sensitivities",
     "refine",
     "shrink",
+    "shrink_inputs",
     "sparsify",
     "truncations",
 ]

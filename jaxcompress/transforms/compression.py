@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Compression", "Spec", "chain"]
+__all__ = ["Compression", "Spec", "chain", "steps_of"]
 
 Spec = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ def chain(*compressions: Compression) -> Compression:
         >>> chain().variables({"a": 1.0})
         {'a': 1.0}
     """
-    steps = [step for one in compressions for step in _steps(one)]
+    steps = [step for one in compressions for step in steps_of(one)]
 
     def variables(tree: Any) -> Any:
         for step in steps:
@@ -72,5 +72,6 @@ class _Chain(Compression):
     steps: tuple[Compression, ...] = ()
 
 
-def _steps(compression: Compression) -> tuple[Compression, ...]:
+def steps_of(compression: Compression) -> tuple[Compression, ...]:
+    """Return the compressions that a chain applies, in order; of any other, itself."""
     return compression.steps if isinstance(compression, _Chain) else (compression,)

@@ -21,14 +21,17 @@ from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.labelling import Labelling
-from jaxcompress.graph.program import example_labels, label_program, read, split_static
+from jaxcompress.graph.program import (
+    example_labels,
+    label_program,
+    read,
+    split_static,
+)
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.transforms.check import check_widths
+from jaxcompress.transforms.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
 
 __all__ = ["gate", "gated", "ones"]
-
-FIRST = 2
-"""Leaf indices without a gate hold 1; those of gate number n hold FIRST + n."""
 
 
 def ones(graph: Graph) -> dict[str, jax.Array]:
@@ -78,9 +81,9 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
     def with_gates(variables: Any, gates: Mapping[str, Any], *inputs: Any, **keywords: Any) -> Any:
         check_widths(graph, gates, "gates", per_example=True)
         program = read(function, variables, inputs, keywords)
-        labelled = label_program(program, False, graph.batch_axis)
-        known = _numbers(graph, list(gates))
-        names = _gate_names(graph, list(gates))
+        labelled = label_program(program, False, graph.batch_axis, carried_inputs(graph, program))
+        known = gate_numbers(graph, list(gates))
+        names = gate_names(graph, list(gates))
         numbers = carry(labelled, known, lambda v: names[v - FIRST] if v >= FIRST else "ungated")
         slots = np.maximum(numbers - (FIRST - 1), 0)
         rewriting = Rewriting(
@@ -95,24 +98,6 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
 
     return with_gates
-
-
-def _gate_names(graph: Graph, names: Sequence[str]) -> list[str]:
-    return [f"{name} channel {i}" for name in names for i in range(graph.groups[name].width)]
-
-
-def _numbers(graph: Graph, names: Sequence[str]) -> dict[tuple[str, int], np.ndarray]:
-    """Give every gate a number, and every leaf index the number of its gate."""
-    known: dict[tuple[str, int], np.ndarray] = {}
-    start = FIRST
-    for name in names:
-        group = graph.groups[name]
-        for member in group.members:
-            size = graph.leaves[member.path].shape[member.axis]
-            values = known.setdefault((member.path, member.axis), np.ones(size, np.int32))
-            values[member.indices] = start + np.arange(group.width)[:, None]
-        start += group.width
-    return known
 
 
 def _arrays(gates: Mapping[str, Any]) -> list[Any]:
@@ -162,7 +147,11 @@ def _multiplier(
         which = next((i for i in (0, 1) if any(e is not None for e in found[i])), 0)
         array = arrays[which]
         for pair in pairs:
-            labels = node.inputs[which].axes[pair[which]].labels
+            axis, other = (node.inputs[i].axes[pair[i]] for i in (which, 1 - which))
+            # A fixed axis (an input) loses what the axis that it is summed with loses.
+            labels = (
+                other.labels if axis.labels is None and axis.size == other.size else axis.labels
+            )
             if labels is None or not slots[labels].any():
                 continue
             place = next((i for i, e in enumerate(found[which]) if e is not None), None)

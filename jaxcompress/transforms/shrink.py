@@ -18,9 +18,10 @@ from jaxcompress.graph import Graph, flatten_with_paths
 from jaxcompress.graph.apply import KEPT, REMOVED, Known, removals
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
+from jaxcompress.graph.outputs import tie_plain_state
 from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
-from jaxcompress.graph.state import tie_plain_state
+from jaxcompress.transforms.carried import carried_keep, known_inputs, original_inputs
 from jaxcompress.transforms.check import check_keep
 from jaxcompress.transforms.compression import Compression
 from jaxcompress.transforms.optimizer_state import map_optimizer_state
@@ -38,7 +39,9 @@ def shrink(graph: Graph, keep: Mapping[str, Any]) -> Compression:
 
     Returns:
         The compression. Its outputs equal those of the masked network; an output that carries
-        removed channels (new BatchNorm statistics) comes out smaller.
+        removed channels (new BatchNorm statistics) comes out smaller. An input that an output
+        replaces (a carry: `state=` of `trace`) must come in as small as it comes out, at the
+        place where it was traced; `shrink_inputs` makes the first one.
 
     Raises:
         ValueError: if a group is unknown, a width wrong or a group would lose every channel.
@@ -72,7 +75,9 @@ def shrink(graph: Graph, keep: Mapping[str, Any]) -> Compression:
             entry = {"shape": list(aval.shape), "dtype": str(aval.dtype), "keep": {}}
             leaf = leaves.setdefault(path, entry)
             leaf["keep"][str(axis)] = np.flatnonzero(mask).tolist()
-    return from_spec({"kind": "shrink", "leaves": leaves})
+    spec: dict[str, Any] = {"kind": "shrink", "leaves": leaves}
+    carried = carried_keep(graph, keep)
+    return from_spec(spec | ({"inputs": carried} if carried else {}))
 
 
 def from_spec(spec: Mapping[str, Any]) -> Compression:
@@ -82,7 +87,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
         >>> from_spec({"kind": "shrink", "leaves": {}}).variables({"a": 1.0})
         {'a': 1.0}
     """
-    leaves = spec["leaves"]
+    leaves, carried = spec["leaves"], spec.get("inputs", {})
     indices = {
         path: {int(axis): np.asarray(kept) for axis, kept in leaf["keep"].items()}
         for path, leaf in leaves.items()
@@ -109,10 +114,12 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
             own, treedef = flatten_with_paths(tree)
             _check_shapes(own, smaller, "the shrunk function's variables")
             original = [abstract(leaf, shapes.get(path)) for path, leaf in own.items()]
-            program = read(f, jax.tree.unflatten(treedef, original), inputs, keywords)
-            labelled = label_program(program, discover=False)
+            whole, names, small = original_inputs(carried, inputs, keywords)
+            program = read(f, jax.tree.unflatten(treedef, original), whole, names)
+            labelled = label_program(program, False, None if small else 0, small)
             tie_plain_state(labelled)
-            rewriting = Rewriting(removals(labelled, known), rule_of)
+            removed = removals(labelled, {**known, **known_inputs(carried, small)})
+            rewriting = Rewriting(removed, rule_of)
             arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
             outputs = rewriting(labelled.body, [*own.values(), *arrays])
             return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
