@@ -1,9 +1,14 @@
-"""Losses over logits: pure functions of arrays, one value per example where examples are apart."""
+"""Losses over logits: pure functions of arrays, one value per example where examples are apart.
+
+A logit of -inf excludes its class. A divergence runs over the classes that the teacher has, so that
+classes which both exclude add nothing; it is +inf where the student alone excludes one.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 __all__ = ["cross_entropy", "dist", "dkd", "kd", "kd_top_k"]
@@ -38,10 +43,13 @@ def kd(
     Args:
         student_logits: `[batch, classes]`.
         teacher_logits: `[batch, classes]`; no gradient is stopped.
-        temperature: T > 0.
+        temperature: T > 0, finite.
 
     Returns:
         `float32[batch]`, zero where the two agree up to a constant.
+
+    Raises:
+        ValueError: if the temperature is known and not finite and above 0.
 
     Source:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.
@@ -53,9 +61,36 @@ def kd(
         >>> kd(logits, logits + 5, 4.0).tolist()
         [0.0]
     """
+    _check_temperature(temperature)
     student = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
     teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
-    return temperature**2 * jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+    return temperature**2 * _divergence(teacher, student)
+
+
+def _divergence(teacher: jax.Array, student: jax.Array) -> jax.Array:
+    """``Σ p (log p - log q)`` of log-probabilities, over what the teacher gives any probability."""
+    has = jnp.exp(teacher) != 0  # NaN stays NaN
+    # Chosen before the arithmetic: the gradient of 0 * inf is NaN even where it is discarded.
+    teacher, student = jnp.where(has, teacher, 0.0), jnp.where(has, student, 0.0)
+    return jnp.sum(jnp.where(has, jnp.exp(teacher), 0.0) * (teacher - student), axis=-1)
+
+
+def _log_mass(logs: jax.Array) -> jax.Array:
+    """``logsumexp`` whose gradient is 0, not NaN, where everything is excluded."""
+    has = jnp.any(logs != -jnp.inf, axis=-1)
+    return jnp.where(has, jax.nn.logsumexp(jnp.where(has[..., None], logs, 0.0), axis=-1), -jnp.inf)
+
+
+def _check_temperature(temperature: float | jax.Array) -> None:
+    """Raise unless a temperature is finite and above 0; a traced one passes."""
+    if isinstance(temperature, jax.core.Tracer):
+        return
+    values = np.asarray(temperature, np.float64)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(
+            f"temperature must be finite and above 0, but is {temperature}; logits are divided by "
+            "it, and 1 leaves them as they are"
+        )
 
 
 def kd_top_k(
@@ -77,10 +112,13 @@ def kd_top_k(
         indices: `int[batch, k]`, their classes.
         rest: `[batch]`, ``T * logsumexp(z_c / T)`` over the classes c that are not stored, at the
             same T.
-        temperature: T > 0.
+        temperature: T > 0, finite.
 
     Returns:
         `float32[batch]`, at most `kd` of all classes, and equal to it for k = classes - 1.
+
+    Raises:
+        ValueError: if the temperature is known and not finite and above 0.
 
     Source:
         Anshumann et al., "Sparse Logit Sampling", 2025, on the bias of top-k knowledge and the one
@@ -92,14 +130,15 @@ def kd_top_k(
         >>> round(float(kd_top_k(logits, logits[:, :1], jnp.array([[0]]), rest, 1.0)[0]), 6)
         0.0
     """
+    _check_temperature(temperature)
     indices = indices.astype(jnp.int32)
     known = jnp.concatenate([values, rest[..., None]], axis=-1).astype(jnp.float32)
     teacher = jax.nn.log_softmax(known / temperature)
     logs = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
     others = jnp.put_along_axis(logs, indices, -jnp.inf, axis=-1, inplace=False)
-    mass = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+    mass = _log_mass(others)[..., None]
     student = jnp.concatenate([jnp.take_along_axis(logs, indices, axis=-1), mass], axis=-1)
-    return temperature**2 * jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+    return temperature**2 * _divergence(teacher, student)
 
 
 def dkd(
@@ -128,6 +167,9 @@ def dkd(
     Returns:
         `float32[batch]`.
 
+    Raises:
+        ValueError: if the temperature is known and not finite and above 0.
+
     Source:
         Zhao et al., "Decoupled Knowledge Distillation", 2022, equation 7; the factor T^2 as in
         their code.
@@ -137,22 +179,23 @@ def dkd(
         >>> dkd(logits, logits, labels, 4.0).tolist()
         [0.0]
     """
+    _check_temperature(temperature)
     student = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
     teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
     is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
     pair_s, others_s = _decouple(student, is_target)
     pair_t, others_t = _decouple(teacher, is_target)
-    weights = jnp.where(is_target, 0.0, jnp.exp(others_t))
-    tckd = jnp.sum(jnp.exp(pair_t) * (pair_t - pair_s), axis=-1)
-    nckd = jnp.sum(weights * (others_t - others_s), axis=-1)
+    tckd = _divergence(pair_t, pair_s)
+    nckd = _divergence(others_t, others_s)
     return temperature**2 * (target_weight * tckd + others_weight * nckd)
 
 
 def _decouple(logs: jax.Array, is_target: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Split log-probabilities into (target, others) and the others among themselves."""
     target = jnp.sum(jnp.where(is_target, logs, 0.0), axis=-1)
-    mass = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logs), axis=-1)
-    others = jnp.where(is_target, 0.0, logs - mass[..., None])
+    others = jnp.where(is_target, -jnp.inf, logs)
+    mass = _log_mass(others)
+    others = others - jnp.where(mass != -jnp.inf, mass, 0.0)[..., None]
     return jnp.stack([target, mass], axis=-1), others
 
 
@@ -172,12 +215,15 @@ def dist(
     Args:
         student_logits: `[batch, classes]`.
         teacher_logits: `[batch, classes]`.
-        temperature: T > 0. No factor T^2 is included (the authors' code has it).
+        temperature: T > 0, finite. No factor T^2 is included (the authors' code has it).
         inter_weight: β.
         intra_weight: γ.
 
     Returns:
         `float32[]`: the second term ties the examples of a batch together.
+
+    Raises:
+        ValueError: if the temperature is known and not finite and above 0.
 
     Source:
         Huang et al., "Knowledge Distillation from A Stronger Teacher", 2022, equations 6 to 9.
@@ -187,6 +233,7 @@ def dist(
         >>> abs(round(float(dist(logits, logits)), 5))
         0.0
     """
+    _check_temperature(temperature)
     student = jax.nn.softmax(student_logits.astype(jnp.float32) / temperature)
     teacher = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature)
     inter = jnp.mean(1 - _pearson(student, teacher, axis=-1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ __all__ = ["Mix", "Mixed", "mixed_views", "partners"]
 ONE = 1 << 16
 QUANTILES = 1024
 
+Kind: TypeAlias = Literal["mixup", "cutmix"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
@@ -34,7 +36,8 @@ class Mix:
         alpha: the share of the example itself is drawn from Beta(alpha, alpha).
 
     Raises:
-        ValueError: if there are no examples, or `alpha` is not positive.
+        ValueError: if there are no examples, `alpha` is not positive and finite, or the kind is
+            unknown.
 
     Source:
         Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, section 2. Yun et al.,
@@ -45,16 +48,18 @@ class Mix:
         1.0
     """
 
-    kind: Literal["mixup", "cutmix"]
+    kind: Kind
     examples: int
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse settings that draw nothing."""
-        if self.examples < 1 or self.alpha <= 0:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {get_args(Kind)}, but is {self.kind!r}")
+        if self.examples < 1 or not 0 < self.alpha < math.inf:
             raise ValueError(
-                "partners are drawn from at least one example with alpha > 0, but examples="
-                f"{self.examples} and alpha={self.alpha}; pass the size of the data set"
+                "partners are drawn from at least one example with a finite alpha > 0, but "
+                f"examples={self.examples} and alpha={self.alpha}; pass the size of the data set"
             )
 
 

@@ -44,7 +44,8 @@ def top_k(logits: np.ndarray, k: int, temperature: float) -> tuple[np.ndarray, .
     order = np.argsort(-logits, axis=-1)
     indices, others = order[:, :k], order[:, k:]
     left = np.take_along_axis(logits, others, -1) / temperature
-    rest = temperature * np.log(np.exp(left).sum(-1))
+    with np.errstate(divide="ignore"):  # nothing may be left
+        rest = temperature * np.log(np.exp(left).sum(-1))
     return np.take_along_axis(logits, indices, -1), indices, rest
 
 
@@ -104,3 +105,80 @@ def test_dist_is_one_minus_the_correlations() -> None:
         jnp.float32(STUDENT), jnp.float32(TEACHER), 2.0, inter_weight=2.0, intra_weight=3.0
     )
     np.testing.assert_allclose(found, 2 * inter + 3 * intra, rtol=1e-4)
+
+
+LOSSES = {
+    "kd": kd,
+    "dkd": lambda s, t, temperature: dkd(s, t, jnp.arange(6) % 5, temperature),
+    "kd_top_k": lambda s, t, temperature: kd_top_k(
+        s, *map(jnp.asarray, top_k(np.asarray(t), 3, 2.0)), temperature
+    ),
+    "dist": dist,
+}
+
+
+def excluded(which: str) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of student and teacher, where the latter, or both, exclude some classes of each row.
+
+    In row 0 three, so that of the three largest one is excluded and nothing but is left out; in
+    row 1 all but the label; in row 2 the label itself.
+    """
+    mask = np.eye(6, 5, k=1, dtype=bool)
+    mask[0, 1:4], mask[1], mask[2] = True, np.arange(5) != 1, np.arange(5) == 2
+    student, teacher = (np.where(mask, -np.inf, x) for x in (STUDENT, TEACHER))
+    return (student if which == "both" else STUDENT), teacher
+
+
+@pytest.mark.parametrize("which", ["teacher", "both"])
+def test_kd_runs_over_the_classes_that_the_teacher_has(which: str) -> None:
+    student, teacher = excluded(which)
+    desired = []
+    for s, t in zip(student / 2, teacher / 2, strict=True):
+        q, has = np.exp(log_softmax(s)), t > -np.inf
+        p = np.exp(log_softmax(t[has]))
+        desired.append(4 * (p * np.log(p / q[has])).sum())
+    found = kd(jnp.float32(student), jnp.float32(teacher), 2.0)
+    np.testing.assert_allclose(found, desired, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["teacher", "both"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_excluded_classes_are_the_limit_of_small_logits(name: str, which: str) -> None:
+    student, teacher = (jnp.float32(x) for x in excluded(which))
+    loss = LOSSES[name]
+    found = loss(student, teacher, 2.0)
+    limit = loss(jnp.maximum(student, -1e4), jnp.maximum(teacher, -1e4), 2.0)
+    # Where the teacher has nothing but the target, the others among themselves have no limit.
+    rows = slice(None) if name != "dkd" else np.array([0, 2, 3, 4, 5])
+    np.testing.assert_allclose(np.atleast_1d(found)[rows], np.atleast_1d(limit)[rows], rtol=1e-4)
+    for side in (0, 1) if name != "kd_top_k" else (0,):
+        slope = jax.grad(lambda *own: loss(*own, 2.0).sum(), argnums=side)(student, teacher)
+        assert np.isfinite(slope).all()
+
+
+def test_dkd_of_a_teacher_that_has_the_target_alone_is_kd() -> None:
+    student, teacher = (jnp.float32(x) for x in excluded("teacher"))
+    own = [LOSSES[name](student, teacher, 2.0)[1] for name in ("dkd", "kd")]
+    np.testing.assert_allclose(*own, rtol=1e-5)
+
+
+def test_a_class_that_the_student_alone_excludes_costs_infinity() -> None:
+    student = jnp.float32(STUDENT).at[:, 0].set(-jnp.inf)
+    for name in ("kd", "dkd"):
+        assert (LOSSES[name](student, jnp.float32(TEACHER), 2.0) == jnp.inf).all()
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd"])
+def test_nan_is_not_hidden(name: str) -> None:
+    for student, teacher in ((STUDENT * np.nan, TEACHER), (STUDENT, TEACHER * np.nan)):
+        assert np.isnan(LOSSES[name](jnp.float32(student), jnp.float32(teacher), 2.0)).all()
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), np.float32(0)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_wrong_temperatures_are_refused(name: str, temperature: float) -> None:
+    arguments = jnp.float32(STUDENT), jnp.float32(TEACHER)
+    with pytest.raises(ValueError, match="temperature must be finite and above 0, but is"):
+        LOSSES[name](*arguments, temperature)
+    traced = jax.jit(lambda own: LOSSES[name](*arguments, own))(jnp.float32(2.0))
+    np.testing.assert_allclose(traced, LOSSES[name](*arguments, 2.0), rtol=1e-4, atol=1e-6)

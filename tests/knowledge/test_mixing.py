@@ -71,6 +71,10 @@ def test_partners_are_spread_over_the_data_set() -> None:
 def test_wrong_settings_and_images_are_refused() -> None:
     with pytest.raises(ValueError, match="alpha=0"):
         Mix("mixup", examples=3, alpha=0)
+    with pytest.raises(ValueError, match="finite alpha"):
+        Mix("mixup", examples=3, alpha=float("nan"))
+    with pytest.raises(ValueError, match="kind must be one of .'mixup', 'cutmix'., but is 'cut'"):
+        Mix("cut", examples=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="uint8"):
         mix = Mix("mixup", examples=2)
         mixed_views(KEY, [0], 0, IMAGES[:1] / 255, IMAGES[:1], settings=SETTINGS, mix=mix)
