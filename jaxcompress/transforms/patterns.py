@@ -42,6 +42,18 @@ def keep_largest(scores: jax.Array, count: int | jax.Array) -> jax.Array:
     return kept.reshape(scores.shape)
 
 
+def _output_first(scores: jax.Array, apart: int) -> jax.Array:
+    """Put the best of each output, which is the last axis, before everything else.
+
+    What counts as removed, -inf or NaN, stays so.
+    """
+    flat = scores.reshape(*scores.shape[:apart], -1, scores.shape[-1])
+    flat = jnp.where(jnp.isnan(flat), -jnp.inf, flat)
+    best = jax.nn.one_hot(flat.argmax(-2), flat.shape[-2], axis=-2, dtype=bool)
+    others = jnp.minimum(flat, jnp.finfo(flat.dtype).max)
+    return jnp.where(best & (flat > -jnp.inf), jnp.inf, others).reshape(scores.shape)
+
+
 @dataclass(frozen=True)
 class Block:
     """Weights are kept or removed by blocks of `shape` over inputs and outputs.
@@ -79,9 +91,24 @@ class Block:
         """Return how many blocks remain at this sparsity, at least one."""
         return rounded(self.units(shape), sparsity)
 
-    def keep(self, scores: Sequence[jax.Array], count: Any) -> list[jax.Array]:
-        """Return one mask per leaf that together keep the `count` blocks of highest mean score."""
+    def outputs(self, shape: Shape, apart: int = 0) -> int:
+        """Return how many outputs, or blocks of outputs, a leaf has; see `Oriented.apart`."""
+        return math.prod(shape[:apart]) * (shape[-1] // self.shape[1])
+
+    def keep(
+        self, scores: Sequence[jax.Array], count: Any, apart: Sequence[int] | None = None
+    ) -> list[jax.Array]:
+        """Return one mask per leaf that together keep the `count` blocks of highest mean score.
+
+        Args:
+            scores: per leaf.
+            count: how many, at least `outputs` of all leaves where `apart` is given.
+            apart: per leaf, how many axes in front number kernels of their own; first the best
+                block of each output is kept.
+        """
         means = [self._means(score) for score in scores]
+        if apart is not None:
+            means = [_output_first(own, n) for own, n in zip(means, apart, strict=True)]
         flat = jnp.concatenate([mean.ravel() for mean in means])
         ends = np.cumsum([mean.size for mean in means])[:-1]
         parts = jnp.split(keep_largest(flat, count), ends)
@@ -164,8 +191,11 @@ class NofM:
         least = jnp.maximum if isinstance(of_each, jax.Array) else max
         return self.units(shape) // self.m * least(self.n, of_each)
 
-    def keep(self, scores: Sequence[jax.Array], count: Any) -> list[jax.Array]:
+    def keep(
+        self, scores: Sequence[jax.Array], count: Any, apart: Sequence[int] | None = None
+    ) -> list[jax.Array]:
         """Return the mask of one leaf that keeps the best `count / groups` of each group."""
+        del apart  # each group of each output keeps some
         (score,) = scores
         groups = self._groups(score)
         of_each = count // (score.size // self.m)

@@ -46,8 +46,12 @@ def test_uniform_and_global_counts_are_exact(params, sparsity) -> None:
     uniform = masks.make_masks(params, sparsity)
     assert kept(uniform) == {p: n - round(sparsity * n) for p, n in SIZES.items()}
     total = sum(SIZES.values())
-    shared = masks.make_masks(params, sparsity, scope="global")
-    assert sum(kept(shared).values()) == total - round(sparsity * total)
+    if sparsity < 0.99:
+        shared = masks.make_masks(params, sparsity, scope="global")
+        assert sum(kept(shared).values()) == total - round(sparsity * total)
+    else:
+        with pytest.raises(ValueError, match=r"64 in all \(params/a/kernel: 16, .*21 of 2112"):
+            masks.make_masks(params, sparsity, scope="global")
     erk = masks.make_masks(params, sparsity, scope="erk")
     assert sum(kept(erk).values()) == total - round(sparsity * total)
 
@@ -141,11 +145,29 @@ def test_scores_and_protection(params) -> None:
         ({"score": masks.movement}, "reads the gradient.*pass gradients="),
         ({"protect": ["*/d/*"]}, r"\['\*/d/\*'\] match none"),
         ({"protect": ["*"]}, "there is none"),
+        ({"scope": "layer"}, "scope must be one of .*'global'.*, but is 'layer'"),
     ],
 )
 def test_wrong_requests_are_refused(params, keywords, message) -> None:
     with pytest.raises(ValueError, match=message):
         masks.make_masks(params, **{"sparsity": 0.5, **keywords})
+
+
+def test_global_leaves_no_output_silent(params) -> None:
+    uneven = params | {KERNELS[1]: 1e-3 * params[KERNELS[1]]}
+    for pattern, share in ((Block(), 0.95), (Block((4, 4)), 0.85)):
+        made = masks.make_masks(uneven, share, scope="global", pattern=pattern)
+        total = sum(SIZES.values()) // pattern.shape[0] ** 2
+        units = sum(kept(made).values()) / pattern.shape[0] ** 2
+        assert units == total - round(share * total)
+        assert all(bool(mask.any(axis=tuple(range(mask.ndim - 1))).all()) for mask in made.values())
+    # The best of each output of the small leaf is kept, and of the others the largest of all.
+    made = masks.make_masks(uneven, 0.95, scope="global")
+    expected = np.zeros((16, 40), bool)
+    expected[np.abs(np.asarray(uneven[KERNELS[1]])).argmax(0), np.arange(40)] = True
+    np.testing.assert_array_equal(made[KERNELS[1]], expected)
+    traced = jax.jit(lambda s: masks.make_masks(uneven, s, scope="global"))
+    assert sum(kept(traced(0.999)).values()) == 64
 
 
 @pytest.mark.parametrize("make", [lambda: NofM(5, 4), lambda: Block((0, 1))])

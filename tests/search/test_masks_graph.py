@@ -123,6 +123,20 @@ def test_two_of_four_lie_along_the_inputs(case: Case) -> None:
     jax.tree.map(np.testing.assert_array_equal, masks.masks_of(state), dict(found))
 
 
+def test_a_global_scope_keeps_a_weight_of_every_output(case: Case) -> None:
+    leaves, treedef = flatten_with_paths(case.variables)
+    path = next(reversed(case.kernels))
+    leaves[path] = 1e-4 * leaves[path]
+    uneven = jax.tree.unflatten(treedef, leaves.values())
+    found = masks.make_masks(uneven, 0.8, graph=case.graph, scope="global")
+    total = sum(leaves[path].size for path in case.kernels)
+    assert sum(int(mask.sum()) for mask in found.values()) == total - round(0.8 * total)
+    for path, read in case.kernels.items():
+        own = np.asarray(read(found[path]))
+        axis = (0, 1) if path == "conv/weight" else 1  # a window is of one kernel, layers are not
+        assert own.any(axis).all(), path
+
+
 def test_blocks_lie_over_inputs_and_outputs(case: Case) -> None:
     pattern = Block((4, 2))
     found = masks.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)

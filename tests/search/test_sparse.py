@@ -158,6 +158,19 @@ def test_two_of_four_lands_and_is_checked() -> None:
         masks.masks_of(optax.sgd(0.1).init(fresh()))
 
 
+def test_a_global_schedule_keeps_every_output() -> None:
+    schedule = cubic(0.85, begin=0, end=8, every=2)
+    states, compilations = run(masks.sparse(OPTIMIZERS["momentum"], schedule, scope="global"), 10)
+    for state in states[1:]:
+        found = masks.masks_of(state.opt_state)
+        assert all(bool(mask.any(0).all()) for mask in found.values())
+    assert sum(counts(states[-1]).values()) == 144 - round(0.85 * 144) and compilations == 1
+    with pytest.raises(ValueError, match=r"16 in all.*sparsity 0.9 leaves 14 of 144"):
+        masks.sparse(OPTIMIZERS["adamw"], one_shot(0.9), scope="global").init(fresh())
+    with pytest.raises(ValueError, match="scope must be one of"):
+        masks.sparse(OPTIMIZERS["adamw"], one_shot(0.5), scope="all").init(fresh())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("score", [masks.magnitude, masks.movement])
 def test_exempt_and_protected_leaves_are_scalars_and_nothing_is_none(score: Any) -> None:
     tx = masks.sparse(OPTIMIZERS["decay"], one_shot(0.5), score=score, protect=["*second/*"])

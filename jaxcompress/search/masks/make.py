@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.graph import Graph, flatten_with_paths
-from jaxcompress.search.masks.counts import Scope, kept_counts, pools
+from jaxcompress.search.masks.counts import Scope, kept_counts, least_kept, pools
 from jaxcompress.search.masks.regrow import Regrow
 from jaxcompress.search.masks.scores import Evidence, Score, magnitude
 from jaxcompress.transforms.masks import prunable
@@ -58,7 +58,8 @@ def make_masks(
         `{path: bool[shape]}` of the pruned leaves, for `jaxcompress.sparsify`.
 
     Raises:
-        ValueError: if the sparsity is out of range, the pattern does not divide a leaf or
+        ValueError: if the sparsity is out of range, or too high for a weight per output where all
+            leaves compete, the scope is unknown, the pattern does not divide a leaf or
             cannot know its inputs, a path's pattern matches nothing, a leaf is not the graph's, or
             gradients are missing.
 
@@ -73,7 +74,8 @@ def make_masks(
     shapes = {path: tuple(np.shape(leaves[path])) for path in paths}
     turned = oriented(leaves, paths, pattern, graph)
     check_pattern(pattern, {path: one.turned for path, one in turned.items()})
-    counts = kept_counts(shapes, sparsity, scope, pattern)
+    least = least_kept(turned, scope, pattern)
+    counts = kept_counts(shapes, sparsity, scope, pattern, least)
     slopes = {} if gradients is None else flatten_with_paths(gradients)[0]
     missing = [path for path in paths if path not in slopes]
     if missing and score.needs_gradient:
@@ -88,8 +90,16 @@ def make_masks(
         slope = slopes.get(path, jnp.zeros(()))
         known[path] = Evidence(weight, slope, -slope * weight, jax.random.fold_in(key, number))
     whole = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
-    groups = pools(scope, paths)
-    return choose(known, whole, groups, counts, score=score, pattern=pattern, turned=turned)
+    return choose(
+        known,
+        whole,
+        pools(scope, paths),
+        counts,
+        score=score,
+        pattern=pattern,
+        turned=turned,
+        every_output=least is not None,
+    )
 
 
 def choose(
@@ -102,6 +112,7 @@ def choose(
     score: Score,
     pattern: Pattern,
     turned: Mapping[str, Oriented],
+    every_output: bool = False,
     regrow: Regrow | None = None,
 ) -> dict[str, jax.Array]:
     """Choose the next masks; without regrowth what is removed stays removed.
@@ -115,13 +126,15 @@ def choose(
         score: what a weight is worth.
         pattern: which weights go together.
         turned: the axes that the pattern takes for inputs and outputs, per leaf.
+        every_output: whether each output keeps its best unit, whatever others are worth.
         regrow: where to grow.
     """
     new: dict[str, jax.Array] = {}
     for number, paths in enumerate(groups):
         scores = [jnp.where(masks[p], score.of(known[p]), -jnp.inf) for p in paths]
         grown = 0 if dropped is None else dropped[number]
-        chosen = _kept(pattern, turned, paths, scores, kept[number] - grown)
+        apart = [turned[path].apart for path in paths] if every_output else None
+        chosen = _kept(pattern, turned, paths, scores, kept[number] - grown, apart)
         if regrow is not None:
             scores = [jnp.where(chosen[p], -jnp.inf, regrow.score(known[p])) for p in paths]
             more = _kept(pattern, turned, paths, scores, grown)
@@ -136,8 +149,9 @@ def _kept(
     paths: Sequence[str],
     scores: Sequence[jax.Array],
     count: Any,
+    apart: Sequence[int] | None = None,
 ) -> dict[str, jax.Array]:
     """Keep the best of these leaves, each in the order of its inputs and outputs."""
     pairs = zip(paths, scores, strict=True)
-    masks = pattern.keep([turned[path].forward(own) for path, own in pairs], count)
+    masks = pattern.keep([turned[path].forward(own) for path, own in pairs], count, apart)
     return {path: turned[path].back(mask) for path, mask in zip(paths, masks, strict=True)}

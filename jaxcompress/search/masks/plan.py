@@ -9,15 +9,15 @@ import jax
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.search.masks.counts import Scope, kept_counts
+from jaxcompress.search.masks.counts import Scope, kept_counts, least_kept
 from jaxcompress.search.masks.regrow import Regrow
 from jaxcompress.search.masks.scores import Score
 from jaxcompress.search.schedule import Schedule
 from jaxcompress.transforms.masks import prunable
-from jaxcompress.transforms.oriented import oriented
+from jaxcompress.transforms.oriented import Oriented, oriented
 from jaxcompress.transforms.patterns import Block, Pattern, check_pattern
 
-__all__ = ["Plan", "check_plan", "shapes_of", "tables"]
+__all__ = ["Plan", "check_plan", "tables", "turned_of"]
 
 
 class Plan(NamedTuple):
@@ -47,13 +47,13 @@ def check_plan(plan: Plan) -> None:
         )
 
 
-def shapes_of(leaves: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the leaves to prune, checked against the plan.
+def turned_of(leaves: Mapping[str, Any], plan: Plan) -> dict[str, Oriented]:
+    """Return the leaves to prune and how they lie, checked against the plan.
 
     Raises:
         ValueError: if the pattern does not divide a leaf or cannot know its inputs, the schedule
             does not end at the pattern's sparsity, a leaf is not the graph's, or a path's pattern
-            matches nothing.
+            matches nothing; or the scope keeps a weight per output, which the schedule has not.
     """
     paths = prunable(leaves, plan.protect, graph=plan.graph, include=plan.include)
     turned = oriented(leaves, paths, plan.pattern, plan.graph)
@@ -64,15 +64,17 @@ def shapes_of(leaves: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...
             f"{pattern} is a sparsity of {1 - pattern.n / pattern.m}, but the schedule ends at "
             f"{final}; let it end there"
         )
-    return {path: one.shape for path, one in turned.items()}
+    tables(plan, turned)
+    return turned
 
 
-def tables(
-    plan: Plan, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[np.ndarray, np.ndarray | None]:
+def tables(plan: Plan, turned: Mapping[str, Oriented]) -> tuple[np.ndarray, np.ndarray | None]:
     """Return units kept, and of these regrown, `int32[events, pools]`."""
-    levels = plan.schedule.levels
-    known = {s: kept_counts(shapes, s, plan.scope, plan.pattern) for s in set(levels)}
+    levels, shapes = plan.schedule.levels, {path: one.shape for path, one in turned.items()}
+    least = least_kept(turned, plan.scope, plan.pattern)
+    # The sparsest first, so that an error tells of it.
+    ordered = sorted(set(levels), reverse=True)
+    known = {s: kept_counts(shapes, s, plan.scope, plan.pattern, least) for s in ordered}
     kept = np.array([known[level] for level in levels], np.int32)
     if plan.regrow is None:
         return kept, None

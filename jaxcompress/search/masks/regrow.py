@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from jaxcompress.search.masks.scores import Evidence
 
 __all__ = ["Regrow", "rigl", "set_regrow"]
+
+
+By: TypeAlias = Literal["gradient", "random"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Regrow:
     """
 
     fraction: float
-    by: Literal["gradient", "random"]
+    by: By
     decays: bool
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
             raise ValueError(f"regrowth moves a fraction in (0, 1), but {self.fraction}")
+        if self.by not in get_args(By):
+            raise ValueError(f"regrowth goes by one of {get_args(By)}, but by is {self.by!r}")
 
     def dropped(self, kept: int, units: int, event: int, events: int) -> int:
         """Return how many units change places at an event.

@@ -17,7 +17,7 @@ import optax
 from jaxcompress.graph import Graph, flatten_with_paths
 from jaxcompress.search.masks.counts import Scope, pools
 from jaxcompress.search.masks.make import choose
-from jaxcompress.search.masks.plan import Plan, check_plan, shapes_of, tables
+from jaxcompress.search.masks.plan import Plan, check_plan, tables, turned_of
 from jaxcompress.search.masks.regrow import Regrow
 from jaxcompress.search.masks.scores import Evidence, Score, magnitude
 from jaxcompress.search.schedule import Schedule
@@ -102,7 +102,8 @@ def sparse(
     def init(params: Any) -> SparseState:
         leaves, treedef = flatten_with_paths(params)
         # optax maps states over an empty stand-in of the parameters, which has nothing to check.
-        shapes = shapes_of(leaves, plan) if leaves else {}
+        turned = turned_of(leaves, plan) if leaves else {}
+        shapes = {path: one.shape for path, one in turned.items()}
         full = [jnp.ones(shapes.get(path, ()), bool) for path in leaves]
         sums = [
             jnp.zeros(shapes.get(path, ()) if score.accumulates else (), jnp.float32)
@@ -158,7 +159,8 @@ def _next_masks(plan: Plan, state: SparseState, gradients: Any, params: Any, mov
     paths = tuple(path for path, mask in masks.items() if np.ndim(mask))
     event = plan.schedule.event(state.step)
     key = jax.random.fold_in(plan.key, state.step)
-    kept, dropped = tables(plan, {path: masks[path].shape for path in paths})
+    turned = oriented(weights, paths, plan.pattern, plan.graph)
+    kept, dropped = tables(plan, turned)
 
     def changed() -> dict[str, jax.Array]:
         known = {
@@ -173,7 +175,8 @@ def _next_masks(plan: Plan, state: SparseState, gradients: Any, params: Any, mov
             None if dropped is None else jnp.asarray(dropped)[event],
             score=plan.score,
             pattern=plan.pattern,
-            turned=oriented(weights, paths, plan.pattern, plan.graph),
+            turned=turned,
+            every_output=plan.scope == "global",
             regrow=plan.regrow,
         )
 
