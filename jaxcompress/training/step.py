@@ -6,6 +6,7 @@ a mesh (`jit_step`), or give it an axis name and wrap it in `jax.shard_map` or `
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -154,7 +155,8 @@ def _check_not_trainable(new_state: Any, params: Leaves) -> None:
 def jit_step(step: Step, mesh: Mesh) -> Step:
     """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
 
-    The state passed is donated: its buffers are reused and it must not be read again.
+    A state that this step returned is donated when it is passed on: its buffers are reused and it
+    must not be read again. Anything else may be somebody's variables, and is copied first.
 
     Example:
         >>> from jaxcompress.parallel import mesh
@@ -167,6 +169,21 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
         1
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(
+    compiled = jax.jit(
         step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
     )
+    own: dict[int, weakref.ref[Any]] = {}
+
+    def ours(leaf: Any) -> Any:
+        reference = own.get(id(leaf))
+        if reference is not None and reference() is leaf:
+            return leaf
+        return jax.device_put(jnp.copy(leaf), whole)
+
+    def run(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, dict[str, Any]]:
+        state, metrics = compiled(jax.tree.map(ours, state), batch, key)
+        own.clear()
+        own.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))
+        return state, metrics
+
+    return run

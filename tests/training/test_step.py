@@ -99,13 +99,29 @@ def test_jit_over_a_mesh(variables: Any, batch: Any, expected: Any, count: int) 
         traces.append(1)
         return make_loss()(*args)
 
-    step, state = jit_step(train_step(loss, TX), mesh), parallel.replicate(fresh(variables), mesh)
-    before = state
-    for _ in range(2):
-        state, metrics = step(state, parallel.shard_batch(batch, mesh), KEY)
-    assert_close((state, metrics), expected)
+    step, given = jit_step(train_step(loss, TX), mesh), parallel.replicate(variables, mesh)
+    first, _ = step(init_state(given, TX), parallel.shard_batch(batch, mesh), KEY)
+    second, metrics = step(first, parallel.shard_batch(batch, mesh), KEY)
+    assert_close((second, metrics), expected)
     assert len(traces) == 1
-    assert jax.tree.leaves(before.variables)[0].is_deleted()
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
+    assert_close(given, variables)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_only_states_that_the_step_made_are_donated(variables: Any, batch: Any, count: int) -> None:
+    mesh = parallel.mesh(jax.devices()[:count])
+    step, batch = jit_step(train_step(make_loss(), TX), mesh), parallel.shard_batch(batch, mesh)
+    held = [variables, parallel.replicate(variables, mesh)]
+    for own in held:
+        state = init_state(own, TX)
+        for _ in range(3):
+            before, (state, _) = state, step(state, batch, KEY)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    mixed = state._replace(variables=held[1])
+    step(mixed, batch, KEY)
+    assert state.step.is_deleted()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(held))
 
 
 def test_shard_map(variables: Any, batch: Any, expected: Any) -> None:
