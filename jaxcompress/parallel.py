@@ -48,7 +48,7 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Copy every leaf of `tree` to every device of `mesh`.
+    """Copy every leaf of `tree` to every device of `mesh`; what lies there already is shared.
 
     Example:
         >>> replicate({"scale": np.ones(2)}, mesh(jax.devices()[:1]))

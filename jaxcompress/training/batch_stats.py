@@ -7,15 +7,16 @@ it yields ``(1 - m) * batch``, from which the batch's own statistics are recover
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcompress.graph.trainable import Leaves, inexact, replace_leaves
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.training.compiled import jit_of
 
 __all__ = ["TrainApply", "reestimate"]
 
@@ -26,7 +27,6 @@ TrainApply: TypeAlias = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
 PROBE = 2.0**60
 
 
-@functools.partial(jax.jit, static_argnames="train_apply")
 def reestimate(train_apply: TrainApply, variables: Any, batches: Any, key: jax.Array) -> Any:
     """Replace running means and variances by the statistics of `batches`.
 
@@ -41,8 +41,8 @@ def reestimate(train_apply: TrainApply, variables: Any, batches: Any, key: jax.A
     Args:
         train_apply: `train_apply(variables, images, key) -> (logits, new_state)` in training mode,
             e.g. Linen's `apply(..., mutable=["batch_stats"])`; its running statistics are the
-            leaves of `new_state` named `mean` and `var`, as in Linen and NNX. Static under jit:
-            pass the same function object again and nothing is compiled twice.
+            leaves of `new_state` named `mean` and `var`, as in Linen and NNX. Pass the
+            same function object again and nothing is compiled twice.
         variables: the network's variables.
         batches: array (or tree) `[steps, batch, ...]`; sharded along `batch` or not.
         key: folded with the step number, for dropout.
@@ -51,7 +51,8 @@ def reestimate(train_apply: TrainApply, variables: Any, batches: Any, key: jax.A
         `variables` with those leaves replaced. A layer with momentum 1 keeps its statistics.
 
     Raises:
-        ValueError: if `new_state` has no such leaves, or a `var` without its `mean`.
+        ValueError: if `new_state` has no such leaves, or a `var` without its `mean`; if the
+            statistics of a batch are NaN or infinite (under `jax.jit` they pass on as such).
 
     Source:
         Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 (PreciseBN).
@@ -67,24 +68,50 @@ def reestimate(train_apply: TrainApply, variables: Any, batches: Any, key: jax.A
         (3.0, 5.0)
     """
 
-    def update(value: float, images: Any, key: jax.Array) -> Leaves:
-        """Run one training-mode step from running statistics that all equal `value`."""
-        given = replace_leaves(variables, {p: jnp.full_like(leaves[p], value) for p in paths})
-        return _statistics(train_apply(given, images, key)[1])
+    new, finite = jit_of(_reestimate, train_apply)(variables, batches, key)
+    if not any(isinstance(flags, jax.core.Tracer) for flags in finite.values()):
+        _check_finite(jax.device_get(finite))
+    return new
 
-    first = jax.tree.map(lambda leaf: leaf[0], batches)
-    leaves, _ = flatten_with_paths(variables)
-    # Traced with arguments of its own: NNX refuses to change a Variable of an outer trace.
-    paths = list(_statistics(jax.eval_shape(train_apply, variables, first, key)[1]))
-    momenta = {path: leaf / PROBE for path, leaf in update(PROBE, first, key).items()}
 
-    def body(index: jax.Array, images: Any) -> tuple[jax.Array, Leaves]:
-        return index + 1, update(0.0, images, jax.random.fold_in(key, index))
+def _reestimate(train_apply: TrainApply) -> Callable[..., tuple[Any, Leaves]]:
+    """Make the function that also says, by path, which batches' statistics are finite."""
 
-    _, updates = jax.lax.scan(body, jnp.int32(0), batches)
-    averages = _averages({path: _batch(updates[path], momenta[path]) for path in paths})
-    kept = {p: jnp.where(momenta[p] < 1, averages[p], leaves[p]) for p in paths}
-    return replace_leaves(variables, {p: kept[p].astype(leaves[p].dtype) for p in paths})
+    def renew(variables: Any, batches: Any, key: jax.Array) -> tuple[Any, Leaves]:
+        def update(value: float, images: Any, key: jax.Array) -> Leaves:
+            """Run one training-mode step from running statistics that all equal `value`."""
+            given = replace_leaves(variables, {p: jnp.full_like(leaves[p], value) for p in paths})
+            return _statistics(train_apply(given, images, key)[1])
+
+        first = jax.tree.map(lambda leaf: leaf[0], batches)
+        leaves, _ = flatten_with_paths(variables)
+        # Traced with arguments of its own: NNX refuses to change a Variable of an outer trace.
+        paths = list(_statistics(jax.eval_shape(train_apply, variables, first, key)[1]))
+        momenta = {path: leaf / PROBE for path, leaf in update(PROBE, first, key).items()}
+
+        def body(index: jax.Array, images: Any) -> tuple[jax.Array, Leaves]:
+            return index + 1, update(0.0, images, jax.random.fold_in(key, index))
+
+        _, updates = jax.lax.scan(body, jnp.int32(0), batches)
+        finite = {p: jnp.isfinite(x).all(range(1, x.ndim)) for p, x in updates.items()}
+        averages = _averages({path: _batch(updates[path], momenta[path]) for path in paths})
+        # A momentum of NaN, from a first batch with NaN, is not one that keeps its statistics.
+        kept = {p: jnp.where(momenta[p] >= 1, leaves[p], averages[p]) for p in paths}
+        new = replace_leaves(variables, {p: kept[p].astype(leaves[p].dtype) for p in paths})
+        return new, finite
+
+    return renew
+
+
+def _check_finite(finite: dict[str, np.ndarray]) -> None:
+    wrong = sorted({int(n) for flags in finite.values() for n in np.flatnonzero(~flags)})
+    if wrong:
+        paths = [path for path, flags in finite.items() if not flags.all()]
+        raise ValueError(
+            "running statistics are averages over finite batches, but those of the batches "
+            f"{wrong} are NaN or infinite in {paths}; leave these batches out, or look for NaN in "
+            "the images and the variables"
+        )
 
 
 def _statistics(new_state: Any) -> Leaves:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -13,12 +12,16 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.finite import non_finite
+from jaxcompress.training.compiled import jit_of
 from jaxcompress.training.convolutions import fast_convolutions
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
 
 Apply: TypeAlias = Callable[[Any, Any], jax.Array]
 """`apply(variables, images) -> logits`."""
+
+Preprocess: TypeAlias = Callable[[Any], Any]
 
 EvalStep: TypeAlias = Callable[[Any, Any], dict[str, jax.Array]]
 """`step(variables, batch) -> sums`."""
@@ -32,8 +35,9 @@ def eval_step(apply: Apply, *, axis_name: str | None = None) -> EvalStep:
         axis_name: sum over this axis of the surrounding `jax.shard_map` or `jax.pmap` too.
 
     Returns:
-        `step(variables, batch) -> {"correct", "loss", "count"}`, all scalars, for `batch` a dict
-        of `image [batch, ...]`, `label int[batch]` and `mask bool[batch]`.
+        `step(variables, batch) -> {"correct", "loss", "count", "not_finite"}`, all scalars, for
+        `batch` a dict of `image [batch, ...]`, `label int[batch]` and `mask bool[batch]`. The last
+        counts the examples whose loss is NaN or infinite, as where a label is no class.
 
     Example:
         >>> step = eval_step(lambda variables, images: images)
@@ -48,34 +52,35 @@ def eval_step(apply: Apply, *, axis_name: str | None = None) -> EvalStep:
     """
 
     def step(variables: Any, batch: Any) -> dict[str, jax.Array]:
-        logits = apply(variables, batch["image"]).astype(jnp.float32)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        correct = logits.argmax(-1) == batch["label"]
-        sums = {
-            "correct": jnp.sum(correct & batch["mask"], dtype=jnp.int32),
-            "loss": jnp.sum(jnp.where(batch["mask"], loss, 0)),
-            "count": jnp.sum(batch["mask"], dtype=jnp.int32),
-        }
+        sums = _count(apply(variables, batch["image"]), batch)
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
     return step
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "preprocess", "alone"))
-def _sums(
-    variables: Any,
-    batch: Any,
-    *,
-    apply: Apply,
-    preprocess: Callable[[Any], Any] | None,
-    alone: bool,
-) -> dict[str, jax.Array]:
-    def step(variables: Any, batch: Any) -> dict[str, jax.Array]:
-        if preprocess is not None:
-            batch = {**batch, "image": preprocess(batch["image"])}
-        return eval_step(apply)(variables, batch)
+def _count(logits: jax.Array, batch: Any) -> dict[str, jax.Array]:
+    """Sum over a masked batch; a label that is no class has a loss of NaN."""
+    logits, label, mask = logits.astype(jnp.float32), batch["label"], batch["mask"]
+    known = (label >= 0) & (label < logits.shape[-1])
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, label, 0))
+    loss = jnp.where(known, loss, jnp.nan)
+    return {
+        "correct": jnp.sum((logits.argmax(-1) == label) & mask, dtype=jnp.int32),
+        "loss": jnp.sum(jnp.where(mask, loss, 0)),
+        "count": jnp.sum(mask, dtype=jnp.int32),
+        "not_finite": jnp.sum(~jnp.isfinite(loss) & mask, dtype=jnp.int32),
+    }
 
-    return (fast_convolutions(step) if alone else step)(variables, batch)
+
+def _sums(apply: Apply, preprocess: Preprocess | None = None, *, alone: bool) -> Callable[..., Any]:
+    """Make the step whose sums come with the number of classes."""
+
+    def step(variables: Any, batch: Any) -> tuple[dict[str, jax.Array], jax.Array]:
+        image = batch["image"] if preprocess is None else preprocess(batch["image"])
+        logits = apply(variables, image)
+        return _count(logits, batch), jnp.int32(logits.shape[-1])
+
+    return fast_convolutions(step) if alone else step
 
 
 def evaluate(
@@ -86,13 +91,13 @@ def evaluate(
     *,
     batch_size: int,
     mesh: Mesh,
-    preprocess: Callable[[Any], Any] | None = None,
+    preprocess: Preprocess | None = None,
 ) -> dict[str, float]:
     """Measure accuracy and mean cross-entropy over a data set.
 
     All batches have one shape, the last one padded and masked: one compilation, which later calls
-    with the same `apply` and `preprocess` objects reuse. On one device that is a CPU, convolutions
-    run on oneDNN (`fast_convolutions`).
+    with the same `apply` and `preprocess` objects reuse, as long as these live. On one device that
+    is a CPU, convolutions run on oneDNN (`fast_convolutions`).
 
     Args:
         apply: `apply(variables, images) -> logits [batch, classes]`.
@@ -107,7 +112,8 @@ def evaluate(
         ``{"accuracy": fraction, "loss": nats, "count": n}``.
 
     Raises:
-        ValueError: if there are no images, or not one label for each.
+        ValueError: if there are no images, or not one label for each; if a label is no class, or
+            the loss of an example is NaN or infinite.
 
     Example:
         >>> mesh = parallel.mesh(jax.devices()[:1])
@@ -122,17 +128,43 @@ def evaluate(
             f"{len(images)} images and {len(labels)} labels; pass both of the same split"
         )
     variables = parallel.replicate(variables, mesh)
+    functions = (apply,) if preprocess is None else (apply, preprocess)
+    step = jit_of(_sums, *functions, alone=mesh.size == 1)
     totals = None
     for batch in _batches(images, labels, batch_size, mesh):
-        sums = _sums(variables, batch, apply=apply, preprocess=preprocess, alone=mesh.size == 1)
+        sums, classes = step(variables, batch)
+        if totals is None:
+            _check_labels(labels, int(classes))
         totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
     host = jax.device_get(totals)
     count = int(host["count"])
+    _check_losses(variables, int(host["not_finite"]), count)
     return {
         "accuracy": int(host["correct"]) / count,
         "loss": float(host["loss"]) / count,
         "count": count,
     }
+
+
+def _check_labels(labels: Any, classes: int) -> None:
+    labels = np.asarray(labels)
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise ValueError(
+            f"labels are class numbers from 0 to {classes - 1}, one for each logit, but "
+            f"{len(wrong)} of {len(labels)} are not: {np.unique(labels[wrong]).tolist()}, first of "
+            f"example {wrong[0]}; leave these examples out, or number the classes from 0"
+        )
+
+
+def _check_losses(variables: Any, wrong: int, count: int) -> None:
+    if wrong:
+        named = ", ".join(non_finite(variables)) or "none"
+        raise ValueError(
+            "a network is measured by finite losses, but those of "
+            f"{wrong} of {count} examples are NaN or infinite; variables with NaN or infinity: "
+            f"{named}; mend these, or look at the images and the logits"
+        )
 
 
 def _batches(images: Any, labels: Any, batch_size: int, mesh: Mesh) -> Iterator[Any]:

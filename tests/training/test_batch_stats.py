@@ -126,3 +126,23 @@ def test_state_without_statistics_is_refused(new_state: Any) -> None:
     variables = {"other": jnp.ones(()), "layer": {"var": jnp.ones(2)}}
     with pytest.raises(ValueError, match="side by side"):
         reestimate(lambda *_: (None, new_state), variables, jnp.ones((2, 3)), KEY)
+
+
+@pytest.mark.parametrize("wrong", [[0], [3], [0, 2, 4]])
+def test_batches_with_nan_are_refused_by_number(
+    variables: Any, batches: jax.Array, wrong: list[int]
+) -> None:
+    function, own = train_apply(0.9), batches.at[jnp.array(wrong), 0, 0, 0, 0].set(jnp.nan)
+    message = rf"the batches \{str(wrong)[:-1]}\] are NaN or infinite in .*BatchNorm_0/mean"
+    with pytest.raises(ValueError, match=message):
+        reestimate(function, variables, own, KEY)
+    new = jax.jit(lambda given: reestimate(function, variables, given, KEY))(own)
+    assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(new["batch_stats"]))
+
+
+def test_statistics_with_nan_are_renewed(variables: Any, batches: jax.Array) -> None:
+    stats = jax.tree.map(lambda leaf: leaf * jnp.nan, variables["batch_stats"])
+    function = train_apply(0.9)
+    new = reestimate(function, {**variables, "batch_stats": stats}, batches, KEY)
+    desired = reestimate(function, variables, batches, KEY)
+    jax.tree.map(np.testing.assert_array_equal, new, desired)

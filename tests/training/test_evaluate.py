@@ -86,3 +86,46 @@ def test_the_step_sums_over_an_axis(wrap: str) -> None:
 def test_labels_must_belong_to_images() -> None:
     with pytest.raises(ValueError, match="21 images and 20 labels"):
         evaluate(apply, VARIABLES, IMAGES, LABELS[:20], batch_size=8, mesh=parallel.mesh())
+
+
+@pytest.mark.parametrize("label", [-1, 3, 7])
+def test_labels_that_are_no_class_are_refused(label: int) -> None:
+    labels = LABELS.copy()
+    labels[[4, 20]] = label
+    message = rf"from 0 to 2.*2 of 21 are not: \[{label}\], first of example 4"
+    with pytest.raises(ValueError, match=message):
+        evaluate(apply, VARIABLES, IMAGES, labels, batch_size=8, mesh=parallel.mesh())
+    step = eval_step(apply)
+    batch = {"image": preprocess(jnp.array(IMAGES)), "label": labels, "mask": labels == label}
+    sums = step(VARIABLES, batch)
+    assert int(sums["not_finite"]) == 2 and int(sums["correct"]) == 0
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_with_nan_is_refused(devices: int, value: float) -> None:
+    kernel = VARIABLES["kernel"].copy()
+    kernel[0, 1] = value
+    mesh = parallel.mesh(jax.devices()[:devices])
+    with pytest.raises(ValueError, match=r"of 21 examples.*NaN or infinity: kernel;"):
+        evaluate(apply, {"kernel": kernel}, IMAGES, LABELS, batch_size=8, mesh=mesh)
+
+
+def test_one_image_with_nan_is_counted() -> None:
+    images = IMAGES.astype(np.float32)
+    images[20] = np.nan
+    with pytest.raises(ValueError, match=r"those of 1 of 21 examples.*infinity: none;"):
+        evaluate(apply, VARIABLES, images, LABELS, batch_size=8, mesh=parallel.mesh())
+
+
+def test_classes_excluded_by_minus_infinity_are_measured() -> None:
+    def masked(variables: Any, images: jax.Array) -> jax.Array:
+        return jnp.where(
+            jnp.arange(4) < 3, jnp.pad(apply(variables, images), ((0, 0), (0, 1))), -jnp.inf
+        )
+
+    mesh = parallel.mesh()
+    found = [
+        evaluate(f, VARIABLES, IMAGES, LABELS, batch_size=8, mesh=mesh) for f in (masked, apply)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)

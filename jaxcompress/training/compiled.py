@@ -1,0 +1,67 @@
+"""Compiled programs that live as long as the functions they were made of, and no longer.
+
+`jax.jit` keeps every function that it got as a static argument, with all that the function closes
+over and each program compiled for it. Here the program refers to its functions weakly.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+
+__all__ = ["jit_of"]
+
+_PROGRAMS: dict[Hashable, Callable[..., Any]] = {}
+
+
+def jit_of(make: Callable[..., Any], *functions: Any, **options: Hashable) -> Callable[..., Any]:
+    """Return ``jax.jit(make(*functions, **options))``, the same one for the same functions.
+
+    Args:
+        make: a function of a module; called while tracing.
+        functions: what a caller passed, compared as dictionaries compare their keys. What cannot
+            be referred to weakly, such as a callable NamedTuple, is kept among the last eight.
+        options: anything else that `make` depends on.
+
+    Example:
+        >>> def make(function):
+        ...     return lambda x: function(x) + 1
+        >>> def double(x):
+        ...     return 2 * x
+        >>> int(jit_of(make, double)(3)), jit_of(make, double) is jit_of(make, double)
+        (7, True)
+    """
+    try:
+        references = tuple(_reference(function) for function in functions)
+    except TypeError:
+        return _kept(make, functions, tuple(sorted(options.items())))
+    key = (make, references, tuple(sorted(options.items())))
+    if key not in _PROGRAMS:
+
+        def program(*args: Any) -> Any:
+            return make(*(reference() for reference in references), **options)(*args)
+
+        _PROGRAMS[key] = jax.jit(program)
+        for function in functions:
+            owner = function.__self__ if isinstance(function, types.MethodType) else function
+            weakref.finalize(owner, _PROGRAMS.pop, key, None).atexit = False
+    return _PROGRAMS[key]
+
+
+def _reference(function: Any) -> Callable[[], Any]:
+    """Refer to a function weakly; a bound method is made anew on each access, its object is not."""
+    if isinstance(function, types.MethodType):
+        return weakref.WeakMethod(function)
+    return weakref.ref(function)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept(
+    make: Callable[..., Any], functions: tuple[Any, ...], options: tuple[tuple[str, Any], ...]
+) -> Callable[..., Any]:
+    return jax.jit(lambda *args: make(*functions, **dict(options))(*args))
