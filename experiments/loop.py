@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,41 +16,21 @@ import optax
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from experiments.data import Dataset, Normalize, epoch_indices, preprocess
+from experiments.data import Dataset, preprocess
+from experiments.loop_steps import (
+    Epochs,
+    Images,
+    Keys,
+    ViewOf,
+    compile_steps,
+    current_epoch,
+    make_body,
+)
 from jaxcompress import parallel
 from jaxcompress.knowledge.views import Views
-from jaxcompress.knowledge.views import views as draw_views
-from jaxcompress.training import (
-    Loss,
-    Step,
-    Trainable,
-    TrainState,
-    fast_convolutions,
-    init_state,
-    train_step,
-)
+from jaxcompress.training import Loss, Trainable, TrainState, init_state, train_step
 
 __all__ = ["Trained", "ViewOf", "train"]
-
-STEPS_PER_CALL = 50
-
-ViewOf: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""`view_of(examples, epoch) -> int[batch]`."""
-
-
-class Keys(NamedTuple):
-    """Independent streams: what is drawn for one never changes another."""
-
-    shuffle: jax.Array
-    view: jax.Array
-    loss: jax.Array
-
-
-class Carry(NamedTuple):
-    """What one step hands to the next: the state, and the sums of the metrics so far."""
-
-    state: TrainState
-    totals: Any
 
 
 class Trained(NamedTuple):
@@ -114,15 +94,16 @@ def train(
     Raises:
         ValueError: if the batch size does not divide by the devices, or `extra` has not one row
             per training example or repeats a name of the batch.
+        FloatingPointError: if a metric is NaN or infinite, naming it and the first such step.
     """
     _check(dataset, batch_size, mesh, extra or {})
     # A copy, because the loop donates its state and the caller may still want the variables.
     state = jax.tree.map(jnp.copy, state or init_state(variables, tx, trainable=trainable))
     state = parallel.replicate(state, mesh)
-    images = _Images(preprocess(dataset), views, view_of or _epoch)
-    body = _body(train_step(loss, tx, trainable=trainable), images, mesh)
+    images = Images(preprocess(dataset), views, view_of or current_epoch)
+    body = make_body(train_step(loss, tx, trainable=trainable), images, mesh)
     data = _device_data(dataset, extra or {}, mesh)
-    run = _Epochs(body, _compile(body, mesh), data, batch_size)
+    run = Epochs(body, compile_steps(body, mesh), data, batch_size)
     keys = _keys(key, view_key)
 
     history: list[dict[str, float]] = []
@@ -167,107 +148,3 @@ def _device_data(dataset: Dataset, extra: dict[str, Any], mesh: Mesh) -> dict[st
     """Copy the training data to every device: a shuffled batch takes examples from anywhere."""
     data = {"image": dataset.train_images, "label": dataset.train_labels, **extra}
     return parallel.replicate(data, mesh)
-
-
-class _Images(NamedTuple):
-    """How stored images become the network's input."""
-
-    normalize: Normalize
-    settings: Views | None
-    view_of: ViewOf
-
-    def __call__(self, data: Any, examples: jax.Array, epoch: jax.Array, key: jax.Array) -> Any:
-        """Assemble the batch of these examples."""
-        batch = jax.tree.map(lambda array: array[examples], data)
-        view = self.view_of(examples, epoch)
-        if self.settings is not None:
-            batch["image"] = draw_views(key, examples, view, batch["image"], settings=self.settings)
-        batch["image"] = self.normalize(batch["image"])
-        return {**batch, "example": examples, "view": view}
-
-
-def _epoch(examples: jax.Array, epoch: jax.Array) -> jax.Array:
-    return jnp.full_like(examples, epoch)
-
-
-def _body(step: Step, images: _Images, mesh: Mesh) -> Callable[..., Carry]:
-    """One step, adding its metrics to their totals."""
-
-    def body(
-        index: Any, carry: Carry, data: Any, indices: jax.Array, epoch: Any, keys: Keys
-    ) -> Carry:
-        sharding = parallel.batch_sharding(mesh)
-        examples = jax.lax.with_sharding_constraint(indices[index], sharding)
-        batch = images(data, examples, epoch, keys.view)
-        state, metrics = step(carry.state, batch, jax.random.fold_in(keys.loss, carry.state.step))
-        # Without totals (None) this only tells, under jax.eval_shape, which metrics there are.
-        totals = metrics if carry.totals is None else jax.tree.map(jnp.add, carry.totals, metrics)
-        return Carry(state, totals)
-
-    return body
-
-
-def on_cpu(mesh: Mesh) -> bool:
-    """Whether the mesh is made of the CPU."""
-    return mesh.devices.flat[0].platform == "cpu"
-
-
-def _compile(body: Callable[..., Carry], mesh: Mesh) -> Callable[..., Carry]:
-    """Compile `run(start, stop, carry, *rest)`, the steps from start to stop.
-
-    Elsewhere than on the CPU they are one call, whose number of steps is traced, so that calls of
-    any length share a program. XLA's CPU compiler leaves the gradients of convolutions inside a
-    loop unoptimised (measured 70 times slower; https://github.com/jax-ml/jax/issues/12868), so
-    there each step is a call of its own, still without waiting for it. On one device, its
-    convolutions run on oneDNN.
-    """
-    whole = parallel.replicated(mesh)
-
-    if on_cpu(mesh):
-        own = fast_convolutions(body) if mesh.size == 1 else body
-        one = jax.jit(own, donate_argnums=1, out_shardings=whole)
-
-        def run(start: int, stop: int, carry: Carry, *rest: Any) -> Carry:
-            for index in range(start, stop):
-                carry = one(index, carry, *rest)
-            return carry
-
-        return run
-
-    def loop(start: Any, stop: Any, carry: Carry, *rest: Any) -> Carry:
-        return jax.lax.fori_loop(start, stop, lambda i, carry: body(i, carry, *rest), carry)
-
-    return jax.jit(loop, donate_argnums=2, out_shardings=whole)
-
-
-class _Epochs(NamedTuple):
-    """The compiled steps with the data they run on."""
-
-    body: Callable[..., Carry]
-    run: Callable[..., Carry]
-    data: dict[str, Any]
-    batch_size: int
-
-    @property
-    def steps(self) -> int:
-        """Steps per epoch."""
-        return len(self.data["label"]) // self.batch_size
-
-    def epoch(
-        self, state: TrainState, epoch: int, keys: Keys, report: Callable[..., Any]
-    ) -> tuple[TrainState, dict[str, float]]:
-        """Run one epoch, waiting for the device only to report; return the metrics' means."""
-        indices = _shuffle(keys.shuffle, epoch, len(self.data["label"]), self.batch_size)
-        rest = (self.data, indices, epoch, keys)
-        shapes = jax.eval_shape(self.body, 0, Carry(state, None), *rest).totals
-        carry = Carry(state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-        for start in range(0, self.steps, STEPS_PER_CALL):
-            stop = min(start + STEPS_PER_CALL, self.steps)
-            carry = self.run(start, stop, carry, *rest)
-            loss = float(carry.totals["loss"]) / stop
-            report(advance=stop - start, description=f"epoch {epoch + 1}, mean loss {loss:.3f}")
-        means = {f"train_{name}": float(x) / self.steps for name, x in carry.totals.items()}
-        return carry.state, means
-
-
-_shuffle = jax.jit(epoch_indices, static_argnames=("size", "batch_size"))

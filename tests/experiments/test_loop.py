@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import loop
+from experiments import loop, loop_steps
 from experiments.data import Dataset, load
 from jaxcompress import parallel
 from jaxcompress.knowledge import Views, cross_entropy, view
@@ -40,7 +40,7 @@ def run(dataset: Dataset, devices: int = 8, epochs: int = 3, **options: Any) -> 
     return loop.train(
         settings.pop("loss", loss),
         TX,
-        VARIABLES,
+        settings.pop("variables", VARIABLES),
         dataset,
         epochs=epochs,
         batch_size=16,
@@ -83,8 +83,8 @@ def test_steps_may_be_a_loop_on_the_device(
     dataset: Dataset, reference: loop.Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What runs where there is an accelerator; the platform is all that decides."""
-    monkeypatch.setattr(loop, "on_cpu", lambda mesh: False)
-    monkeypatch.setattr(loop, "STEPS_PER_CALL", 4)
+    monkeypatch.setattr(loop_steps, "on_cpu", lambda mesh: False)
+    monkeypatch.setattr(loop_steps, "STEPS_PER_CALL", 4)
     np.testing.assert_allclose(kernel(run(dataset)), kernel(reference), rtol=1e-5, atol=1e-7)
 
 
@@ -126,3 +126,34 @@ def test_wrong_arguments_are_refused(dataset: Dataset) -> None:
         run(dataset, extra={"view": np.ones(100)})
     with pytest.raises(ValueError, match="batch_size=16 does not divide by 6 devices"):
         run(dataset, devices=6)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_training_stops_at_the_first_step_that_is_not_finite(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, on_device: bool
+) -> None:
+    """Both kinds of loop; later steps are NaN as well, and the epoch's state is not kept."""
+    monkeypatch.setattr(loop_steps, "on_cpu", lambda mesh: not on_device)
+    monkeypatch.setattr(loop_steps, "STEPS_PER_CALL", 2)
+    variables = {**VARIABLES, "count": jnp.int32(0)}
+
+    def breaks(variables: Any, batch: Any, key: jax.Array) -> Any:
+        value, _ = loss(variables, batch, key)
+        count = variables["count"] + 1
+        metrics = {"late": jnp.where(count == 9, jnp.inf, 0.0), "fine": jnp.float32(1)}
+        value = jnp.where(count == 8, jnp.nan, 1) * value
+        return value, ({"count": count}, metrics)
+
+    kept = []
+    message = "in epoch 2 these .*: loss at step 8; "
+    with pytest.raises(FloatingPointError, match=message):
+        run(
+            dataset,
+            loss=breaks,
+            variables=variables,
+            on_epoch=lambda state: kept.append(int(state.step)) or {},
+        )
+    assert kept == [6]
+    monkeypatch.setattr(loop_steps, "STEPS_PER_CALL", 50)
+    with pytest.raises(FloatingPointError, match="loss at step 8, late at step 9; "):
+        run(dataset, loss=breaks, variables=variables)
