@@ -7,6 +7,7 @@ An encoded leaf is one to three byte strings, each compressed by xz: `mask`, one
 from __future__ import annotations
 
 import lzma
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,10 +15,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Encoded", "Encoding", "decode", "encode", "part_names"]
+__all__ = ["FLOATS", "Encoded", "Encoding", "decode", "encode", "lost", "part_names", "problem"]
 
 Values = Literal["exact", "bfloat16", "int8"]
 FLOATS = ("float32", "float64", "float16", "bfloat16")
+MOST_MEMORY = 66 * 2**20  # bytes to unpack with: xz's largest preset needs 65 MiB
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def encode(array: np.ndarray, encoding: Encoding) -> Encoded | None:
         >>> encode(np.ones(3, np.float32), Encoding()) is None
         True
     """
-    if array.ndim < 2 or array.size == 0 or array.dtype.name not in FLOATS:
+    if not _is_encodable(array):
         return None
     numbers, scales = _rounded(array, encoding.values)
     flat = np.ascontiguousarray(numbers).reshape(-1)
@@ -83,6 +85,44 @@ def encode(array: np.ndarray, encoding: Encoding) -> Encoded | None:
         parts["scales"] = scales
     stored = {"values": encoding.values, "sparse": bool(is_sparse)}
     return Encoded(stored, {name: _packed(part) for name, part in parts.items()})
+
+
+def _is_encodable(array: np.ndarray) -> bool:
+    return array.ndim >= 2 and array.size > 0 and array.dtype.name in FLOATS
+
+
+def lost(array: np.ndarray, encoding: Encoding) -> str | None:
+    """Say which numbers of a leaf an encoding would not round but lose; None where none.
+
+    Example:
+        >>> lost(np.full((2, 2), 3.4e38, np.float32), Encoding("bfloat16"))
+        'beyond the range of bfloat16'
+        >>> lost(np.full((2, 2), np.nan, np.float32), Encoding("int8"))
+        'NaN or infinity'
+    """
+    if encoding.values == "exact" or not _is_encodable(array):
+        return None
+    if not np.isfinite(array).all():
+        return "NaN or infinity"
+    narrow = ml_dtypes.bfloat16 if encoding.values == "bfloat16" else np.float32
+    with np.errstate(over="ignore"):
+        is_in_range = np.isfinite(array.astype(narrow)).all()
+    return None if is_in_range else f"beyond the range of {np.dtype(narrow).name}"
+
+
+def problem(stored: Any) -> str | None:
+    """Say why a value is no description of how a leaf is stored; None where it is one.
+
+    Example:
+        >>> problem({"values": "int8", "sparse": 1})
+        "'sparse' is not true or false"
+    """
+    if not isinstance(stored, dict) or set(stored) != {"values", "sparse"}:
+        return "it has 'values' and 'sparse', nothing else"
+    if type(stored["sparse"]) is not bool:
+        return "'sparse' is not true or false"
+    is_known = isinstance(stored["values"], str) and stored["values"] in get_args(Values)
+    return None if is_known else f"'values' is none of {get_args(Values)}"
 
 
 def part_names(stored: Mapping[str, Any]) -> list[str]:
@@ -111,21 +151,46 @@ def decode(
         True
     """
     kind = np.dtype({"int8": "int8", "bfloat16": ml_dtypes.bfloat16}.get(stored["values"], dtype))
-    try:
-        data = {name: lzma.decompress(bytes(part)) for name, part in parts.items()}
-        values = np.frombuffer(data["values"], kind)
-        if stored["sparse"]:
-            count = int(np.prod(shape))
-            flat = np.zeros(count, kind)
-            bits = np.unpackbits(np.frombuffer(data["mask"], np.uint8), count=count)
-            flat[bits.astype(bool)] = values
-            values = flat
-        values = values.reshape(shape)
+    kept = count = math.prod(shape)
+    if stored["sparse"]:
+        mask = np.frombuffer(_unpacked(parts, "mask", (count + 7) // 8), np.uint8)
+        is_kept = np.unpackbits(mask, count=count).view(bool)
+        kept = int(np.count_nonzero(is_kept))
+    values = np.frombuffer(_unpacked(parts, "values", kept * kind.itemsize), kind)
+    if stored["sparse"]:
+        flat = np.zeros(count, kind)
+        flat[is_kept] = values
+        values = flat
+    values = values.reshape(shape)
+    with np.errstate(over="ignore"):
         if stored["values"] == "int8":
-            values = values.astype(np.float32) * np.frombuffer(data["scales"], np.float32)
-    except (lzma.LZMAError, ValueError) as error:
-        raise ValueError(f"the parts of an encoded leaf do not fit: {error}") from error
-    return values.astype(np.dtype(dtype) if dtype != "bfloat16" else ml_dtypes.bfloat16)
+            values = values.astype(np.float32) * _scales(parts, shape[-1])
+        decoded = values.astype(np.dtype(dtype) if dtype != "bfloat16" else ml_dtypes.bfloat16)
+    if stored["values"] == "int8" and not np.isfinite(decoded).all():
+        raise ValueError("the parts of an encoded leaf do not fit: its scales are beyond its dtype")
+    return decoded
+
+
+def _scales(parts: Mapping[str, Any], outputs: int) -> np.ndarray:
+    scales = np.frombuffer(_unpacked(parts, "scales", 4 * outputs), np.float32)
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise ValueError("the parts of an encoded leaf do not fit: scales are finite and above 0")
+    return scales
+
+
+def _unpacked(parts: Mapping[str, Any], name: str, size: int) -> bytes:
+    """Decompress a part, but never more than the bytes that it must have."""
+    reader = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY)
+    try:
+        data = reader.decompress(bytes(parts[name]), max_length=size + 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"the parts of an encoded leaf do not fit: {name}: {error}") from error
+    if len(data) != size or not reader.eof or reader.unused_data:
+        raise ValueError(
+            f"the parts of an encoded leaf do not fit: {name} must have {size} bytes, but it has "
+            f"{'more' if len(data) > size else 'fewer, or others behind them'}"
+        )
+    return data
 
 
 def _rounded(array: np.ndarray, values: Values) -> tuple[np.ndarray, np.ndarray | None]:
@@ -135,10 +200,19 @@ def _rounded(array: np.ndarray, values: Values) -> tuple[np.ndarray, np.ndarray 
         return array.astype(ml_dtypes.bfloat16), None
     wide = array.astype(np.float32)
     largest = np.abs(wide).max(axis=tuple(range(array.ndim - 1)))
-    scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scales = np.where(largest > 0, largest / np.float32(127), 1).astype(np.float32)
+    # The tiniest floats are so far apart that 127 of them may not reach.
+    with np.errstate(over="ignore"):
+        up, down = largest > 127.25 * scales, np.isinf(127 * scales)
+    scales = np.where(up, np.nextafter(scales, np.float32(np.inf)), scales)
+    # 127 times the scale of the largest float must not round to infinity.
+    scales = np.where(down, np.nextafter(scales, np.float32(0)), scales)
     return np.rint(wide / scales).astype(np.int8), scales
 
 
 def _packed(part: np.ndarray) -> np.ndarray:
-    packed = lzma.compress(part.tobytes(), check=lzma.CHECK_NONE, preset=9)
+    # A dictionary as large as the part finds the same; whoever unpacks it reserves as much.
+    size = min(max(part.nbytes, 2**12), 2**26)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": size}]
+    packed = lzma.compress(part.tobytes(), check=lzma.CHECK_NONE, filters=filters)
     return np.frombuffer(packed, np.uint8)

@@ -18,15 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from jaxcompress.artifact.structure import (
-    DATA_NAME,
-    DTYPES,
-    NAME,
-    DataFile,
-    Structure,
-    parse,
-    text_of,
-)
+from jaxcompress.artifact.schema import DATA_NAME, DTYPES
+from jaxcompress.artifact.structure import NAME, DataFile, Structure, parse, text_of
 from jaxcompress.files import atomic_file, locked
 
 __all__ = ["Opened", "open_artifact", "write_artifact"]

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from jaxcompress.artifact.encoding import Encoding, decode, encode, part_names
-from jaxcompress.artifact.structure import DTYPES, DataFile, Leaf
+from jaxcompress.artifact.encoding import Encoding, decode, encode, lost, part_names
+from jaxcompress.artifact.schema import DTYPES
+from jaxcompress.artifact.structure import DataFile, Leaf
 from jaxcompress.graph.internals import is_key
 
 __all__ = ["describe", "encoded", "host_arrays", "read_leaves", "structs", "tensor_names"]
@@ -99,7 +100,13 @@ def read_leaves(
         ValueError: if it is truncated, was changed, holds other leaves than `expected`, or needs
             64-bit types that are switched off.
     """
-    tensors = dict(safetensors.deserialize(_checked_bytes(data, place, file)))
+    content = _checked_bytes(data, place, file)
+    try:
+        tensors = dict(safetensors.deserialize(content))
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{place} must be a safetensors file, but {error}; save the artifact again"
+        ) from error
     owners = {name: leaf for path, leaf in expected.items() for name in tensor_names(path, leaf)}
     problems = [f"{name}: missing" for name in owners if name not in tensors]
     problems += [f"{name}: unexpected" for name in tensors if name not in owners]
@@ -122,12 +129,16 @@ def encoded(
 ) -> tuple[dict[str, np.ndarray], dict[str, Leaf]]:
     """Return the tensors to write, and the leaves described with how they are stored.
 
+    Raises:
+        ValueError: if a rounding encoding would lose numbers; all such leaves are named.
+
     Example:
         >>> leaves = {"a": np.eye(8, dtype=np.float32)}
         >>> tensors, described = encoded(leaves, describe(leaves), Encoding())
         >>> sorted(tensors), described["a"].nonzero
         (['a:mask', 'a:values'], 8)
     """
+    _check_lossless(arrays, described, encoding)
     tensors: dict[str, np.ndarray] = {}
     full: dict[str, Leaf] = {}
     for path, array in arrays.items():
@@ -142,6 +153,21 @@ def encoded(
         back = decode(one.stored, one.parts, leaf.shape, leaf.dtype)
         full[path] = leaf._replace(nonzero=int(np.count_nonzero(back)), stored=one.stored)
     return tensors, full
+
+
+def _check_lossless(
+    arrays: Mapping[str, np.ndarray], described: Mapping[str, Leaf], encoding: Encoding | None
+) -> None:
+    if encoding is None:
+        return
+    plain = {path: array for path, array in arrays.items() if not described[path].key_impl}
+    found = {path: lost(array, encoding) for path, array in plain.items()}
+    wrong = [f"{path} holds numbers that are {what}" for path, what in found.items() if what]
+    if wrong:
+        raise ValueError(
+            f"{encoding.values} rounds finite numbers within its range, but {'; '.join(wrong)}; "
+            'mend these leaves, or save with Encoding("exact")'
+        )
 
 
 def tensor_names(path: str, leaf: Leaf) -> list[str]:
@@ -168,8 +194,18 @@ def _fits(leaf: Leaf, tensor: Mapping[str, Any]) -> bool:
     if leaf.stored is not None:
         return tensor["dtype"] == "U8" and len(shape) == 1
     if leaf.key_impl is not None:
-        return tensor["dtype"] == "U32" and shape[: len(leaf.shape)] == leaf.shape
+        return tensor["dtype"] == "U32" and shape == _key_data_shape(leaf)
     return tensor["dtype"] == DTYPES.get(leaf.dtype) and shape == leaf.shape
+
+
+def _key_data_shape(leaf: Leaf) -> tuple[int, ...] | None:
+    """Return the shape of the data of keys; None where there are no such keys."""
+    try:
+        key = jax.eval_shape(lambda: jax.random.key(0, impl=leaf.key_impl))
+    except (ValueError, TypeError):
+        return None
+    data = jax.eval_shape(jax.random.key_data, key)
+    return (*leaf.shape, *data.shape) if str(key.dtype) == leaf.dtype else None
 
 
 def _check_x64(expected: Mapping[str, Leaf]) -> None:
@@ -190,8 +226,20 @@ def _check_x64(expected: Mapping[str, Leaf]) -> None:
 def _array(path: str, leaf: Leaf, tensors: Mapping[str, Any]) -> jax.Array:
     if leaf.stored is not None:
         parts = {name: tensors[f"{path}:{name}"]["data"] for name in part_names(leaf.stored)}
-        return jnp.asarray(decode(leaf.stored, parts, leaf.shape, leaf.dtype))
-    tensor = tensors[path]
-    dtype = jnp.dtype("uint32" if leaf.key_impl else leaf.dtype)
-    array = jnp.asarray(np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"]))
-    return jax.random.wrap_key_data(array, impl=leaf.key_impl) if leaf.key_impl else array
+        try:
+            host = decode(leaf.stored, parts, leaf.shape, leaf.dtype)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; save the artifact again") from error
+    else:
+        tensor = tensors[path]
+        dtype = jnp.dtype("uint32" if leaf.key_impl else leaf.dtype)
+        host = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
+    if leaf.key_impl:
+        return jax.random.wrap_key_data(jnp.asarray(host), impl=leaf.key_impl)
+    count = int(np.count_nonzero(host))
+    if leaf.nonzero not in (None, count):
+        raise ValueError(
+            f"{path}: {count} values are not zero, but the structure says {leaf.nonzero}; save the "
+            "artifact again"
+        )
+    return jnp.asarray(host)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from jaxcompress.artifact.schema import problems
+
 __all__ = [
-    "DATA_NAME",
-    "DTYPES",
     "FORMAT",
     "NAME",
     "DataFile",
@@ -29,29 +29,6 @@ FORMAT = 1
 """The format version that this library writes, and the newest that it reads."""
 
 NAME = "structure.json"
-
-DATA_NAME = r"variables-[0-9a-f]{16}\.safetensors"
-"""What data files are called, as a regular expression."""
-
-DTYPES = {
-    "bool": "BOOL",
-    "int8": "I8",
-    "int16": "I16",
-    "int32": "I32",
-    "int64": "I64",
-    "uint8": "U8",
-    "uint16": "U16",
-    "uint32": "U32",
-    "uint64": "U64",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "bfloat16": "BF16",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
-}
-"""What safetensors calls each dtype that an artifact can hold."""
 
 
 class Leaf(NamedTuple):
@@ -137,7 +114,9 @@ def text_of(structure: Structure) -> str:
     """Write a structure as JSON, with its digest.
 
     Example:
-        >>> one = Structure({}, {"a": Leaf((2,), "int8")}, None, True, DataFile("f", 0, ""))
+        >>> file = DataFile(f"variables-{'0' * 16}.safetensors", 0, "0" * 64)
+        >>> spec = {"kind": "chain", "steps": []}
+        >>> one = Structure(spec, {"a": Leaf((2,), "int8")}, None, True, file)
         >>> parse(text_of(one), "structure.json") == one
         True
     """
@@ -154,26 +133,36 @@ def parse(text: str, name: str) -> Structure:
     """Read what `text_of` wrote; `name` is the file's, for errors.
 
     Raises:
-        ValueError: if the text is truncated, was changed, or is of a newer format.
+        ValueError: if the text is truncated, was changed, is of a newer format, or says what no
+            artifact can be; all such places are named.
     """
     try:
         content = json.loads(text)
-        version = int(content.pop("format"))
-        digest = content.pop("sha256", None)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        version = content.pop("format")
+        stated = content.pop("sha256", None)
+        digest = _digest({"format": version, **content})
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ValueError(
             f"{name} must be the JSON object that `save` wrote, but it is truncated or something "
-            f"else ({error!r}); copy the artifact again or save it again"
+            f"else ({error!r:.200}); copy the artifact again or save it again"
         ) from error
-    if version > FORMAT:
+    if type(version) is int and version > FORMAT:
         raise ValueError(
             f"{name} has format {version}, but this version of jaxcompress reads formats up to "
             f"{FORMAT}; update jaxcompress"
         )
-    if digest != _digest({"format": version, **content}):
+    if stated != digest:
         raise ValueError(
             f"{name} must be as `save` wrote it, but its sha256 does not match its content: it was "
             "changed; copy the artifact again or save it again"
+        )
+    found = problems(content)
+    if type(version) is not int or version < 1:
+        found.insert(0, f"format: {version!r:.40}")
+    if found:
+        raise ValueError(
+            f"{name} must describe an artifact, but {_shortened(found)}; save the artifact again, "
+            "and take it only from whom you trust"
         )
     leaves = {
         path: Leaf(**{**leaf, "shape": tuple(leaf["shape"])})
@@ -183,6 +172,11 @@ def parse(text: str, name: str) -> Structure:
     original = shapes and {path: tuple(shape) for path, shape in shapes.items()}
     file = DataFile(**content.pop("file"))
     return Structure(leaves=leaves, original_shapes=original, file=file, **content)
+
+
+def _shortened(found: list[str]) -> str:
+    more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
+    return "; ".join(found[:20]) + more
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -130,3 +131,45 @@ def test_parts_that_do_not_fit_are_one_clear_error() -> None:
     for parts, shape in ((broken, array.shape), (one.parts, (30, 20))):
         with pytest.raises(ValueError, match="parts of an encoded leaf do not fit"):
             decode(one.stored, parts, shape, "float32")
+
+
+BAD = {"nan": np.nan, "infinite": np.inf, "large": 3.4e38}
+
+
+@pytest.mark.parametrize("values", ["bfloat16", "int8"])
+def test_rounding_refuses_what_it_would_lose(tmp_path: Path, values: Any) -> None:
+    variables = {name: jnp.full((2, 2), value) for name, value in BAD.items()}
+    variables |= {"fine": jnp.ones((2, 2)), "bias": jnp.full(2, jnp.nan)}
+    with pytest.raises(ValueError, match=f"{values} rounds finite numbers") as caught:
+        jc.save(tmp_path / "new", jc.chain(), variables, encoding=Encoding(values))
+    for name in BAD:
+        is_lost = name != "large" or values == "bfloat16"
+        assert (f"{name} holds numbers that are" in str(caught.value)) == is_lost
+    assert "fine" not in str(caught.value) and "bias" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+    jc.save(tmp_path, jc.chain(), variables, encoding=Encoding())
+    assert np.isnan(jc.load(tmp_path, abs)[1]["nan"]).all()
+
+
+def test_rounding_refuses_a_cast_that_overflows(tmp_path: Path) -> None:
+    with jax.enable_x64(True):
+        wide = {"wide": jnp.full((2, 2), 1e300, jnp.float64)}
+        for values in ("bfloat16", "int8"):
+            with pytest.raises(ValueError, match="wide holds numbers that are beyond the range"):
+                jc.save(tmp_path, jc.chain(), wide, encoding=Encoding(values))  # type: ignore[arg-type]
+
+
+def test_the_tiniest_and_the_largest_floats_stay_within_the_bound() -> None:
+    tiny = np.finfo(np.float32).smallest_subnormal
+    for factor in (1, 3, 100, 189, 190, 1000):
+        array = (np.linspace(-factor, factor, 64).reshape(8, 8) * tiny).astype(np.float32)
+        one = encode(array, Encoding("int8"))
+        assert one is not None
+        back = decode(*one, array.shape, "float32")
+        assert (np.abs(back - array) <= max(factor / 127 / 2, 1) * tiny).all()
+    for dtype in (np.float32, np.float16):
+        array = np.full((2, 2), np.finfo(dtype).max)
+        one = encode(array, Encoding("int8"))
+        assert one is not None
+        back = decode(*one, array.shape, array.dtype.name)
+        assert np.isfinite(back).all() and np.allclose(back / array, 1, rtol=1e-3)

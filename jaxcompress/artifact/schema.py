@@ -1,0 +1,165 @@
+"""What `structure.json` may say: every field is checked before anything else looks at it.
+
+A digest tells damage from what `save` wrote, but whoever can write a file can sign it as well.
+Each check returns the problems that it found, by place, so that all are reported at once. Fields of
+specs and leaves that this version does not know are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from math import prod
+from typing import Any
+
+from jaxcompress.artifact.encoding import FLOATS, part_names
+from jaxcompress.artifact.encoding import problem as stored_problem
+from jaxcompress.artifact.spec_schema import is_shape, shapes_before
+
+__all__ = ["DATA_NAME", "DTYPES", "problems"]
+
+DATA_NAME = r"variables-[0-9a-f]{16}\.safetensors"
+"""What data files are called, as a regular expression."""
+
+DTYPES = {
+    "bool": "BOOL",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+}
+"""What safetensors calls each dtype that an artifact can hold."""
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "spec": (dict,),
+    "leaves": (dict,),
+    "original_shapes": (dict, type(None)),
+    "nested": (bool,),
+    "file": (dict,),
+    "network": (dict, type(None)),
+    "metadata": (dict,),
+    "library": (str,),
+}
+
+
+def problems(content: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the content of `structure.json`, each with its place.
+
+    Args:
+        content: as JSON gave it, without `format` and `sha256`.
+
+    Example:
+        >>> problems({"spec": []})[:2]
+        ['spec: a list', 'leaves: missing']
+    """
+    found = [
+        f"{key}: {'a ' + type(content[key]).__name__ if key in content else 'missing'}"
+        for key, kinds in KINDS.items()
+        if key not in content or type(content[key]) not in kinds
+    ]
+    found += [f"{key}: unknown" for key in content if key not in KINDS]
+    if found:
+        return found
+    found = [*_file(content["file"]), *_network(content["network"])]
+    found += [p for path, leaf in content["leaves"].items() for p in _leaf(path, leaf)]
+    return found or [*_names(content), *_shapes(content)]
+
+
+def _file(file: Mapping[str, Any]) -> Iterator[str]:
+    rules: Mapping[str, Callable[[Any], bool]] = {
+        "name": lambda name: isinstance(name, str) and bool(re.fullmatch(DATA_NAME, name)),
+        "size": lambda size: type(size) is int and size >= 0,
+        "sha256": lambda own: isinstance(own, str) and bool(re.fullmatch("[0-9a-f]{64}", own)),
+    }
+    yield from _broken("file", file, rules)
+
+
+def _network(network: Mapping[str, Any] | None) -> Iterator[str]:
+    rules = {
+        "name": lambda name: isinstance(name, str),
+        "config": lambda config: isinstance(config, dict),
+    }
+    if network is not None:
+        yield from _broken("network", network, rules)
+
+
+def _leaf(path: str, leaf: Any) -> Iterator[str]:
+    place = f"leaves: {path}"
+    if not isinstance(leaf, dict) or not is_shape(leaf.get("shape")):
+        yield f"{place}: no shape of at most 32 sizes below 2^31"
+        return
+    size, stored, key_impl = prod(leaf["shape"]), leaf.get("stored"), leaf.get("key_impl")
+    is_key = isinstance(key_impl, str)
+    rules: Mapping[str, Callable[[Any], bool]] = {
+        "dtype": lambda own: isinstance(own, str) and (own in DTYPES or is_key),
+        "key_impl": lambda own: own is None or is_key,
+        "nonzero": lambda own: own is None or (type(own) is int and 0 <= own <= size),
+    }
+    yield from _broken(place, {"key_impl": None, "nonzero": None, **leaf}, rules)
+    unknown = set(leaf) - {"shape", "stored", *rules}
+    if unknown:
+        yield f"{place}: unknown {sorted(unknown)}"
+    if stored is not None:
+        is_encodable = len(leaf["shape"]) >= 2 and size and leaf.get("dtype") in FLOATS
+        problem = stored_problem(stored) if is_encodable and not is_key else "no such leaf is"
+        if problem:
+            yield f"{place}: stored as {stored!r:.80}, but {problem}"
+
+
+def _broken(
+    place: str, value: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]]
+) -> Iterator[str]:
+    for key, holds in rules.items():
+        if key not in value:
+            yield f"{place}: {key} is missing"
+        elif not holds(value[key]):
+            yield f"{place}: {key} is {value[key]!r:.80}"
+
+
+def _names(content: Mapping[str, Any]) -> Iterator[str]:
+    """Say which leaves would take the place of each other, in the tree or in the data file."""
+    leaves: Mapping[str, Any] = content["leaves"]
+    tensors: set[str] = set()
+    for path, leaf in leaves.items():
+        stored = leaf.get("stored")
+        own = {path} if stored is None else {f"{path}:{part}" for part in part_names(stored)}
+        if own & tensors:
+            yield f"leaves: {path}: another leaf has tensors of the names {sorted(own & tensors)}"
+        tensors |= own
+        if content["nested"] and _parents(path, leaves):
+            yield f"leaves: {path}: lies inside the leaf {_parents(path, leaves)[0]}"
+
+
+def _parents(path: str, leaves: Collection[str]) -> list[str]:
+    keys = path.split("/")
+    return [own for n in range(1, len(keys)) if (own := "/".join(keys[:n])) in leaves]
+
+
+def _shapes(content: Mapping[str, Any]) -> Iterator[str]:
+    """Compare the spec with the leaves, and the shapes that follow with those that are stated."""
+    leaves = content["leaves"]
+    now = {path: tuple(leaf["shape"]) for path, leaf in leaves.items()}
+    nonzero = {path: leaf.get("nonzero") for path, leaf in leaves.items()}
+    found, before = shapes_before(content["spec"], now, nonzero)
+    yield from found
+    stated = content["original_shapes"]
+    if found or stated is None:
+        return
+    wrong = [path for path, shape in stated.items() if not is_shape(shape)]
+    yield from (f"original_shapes: {path}: {stated[path]!r:.80}" for path in wrong)
+    yield from (
+        f"original_shapes: {path}: {stated.get(path)}, but {before.get(path)} by the spec"
+        for path in {**stated, **before}
+        if not wrong and tuple(stated.get(path, [-1])) != before.get(path)
+    )

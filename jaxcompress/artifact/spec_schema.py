@@ -1,0 +1,205 @@
+"""What the spec of a compression may say: each step is compared with the shapes that it leaves.
+
+The steps are followed backwards, from the stored leaves to those of the original network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any
+
+from jaxcompress.transforms.site_factors import FACTORS
+
+__all__ = ["is_shape", "shapes_before"]
+
+Shapes = dict[str, tuple[int, ...]]
+Counts = Mapping[str, int | None]
+
+FREE_INDICES = 2**22
+"""Axes of this many indices together may be shrunk to anything; longer ones to 1 in 64."""
+
+
+def shapes_before(spec: Mapping[str, Any], shapes: Shapes, nonzero: Counts) -> Any:
+    """Follow a spec backwards.
+
+    Args:
+        spec: as JSON gave it.
+        shapes: of the leaves after the compression.
+        nonzero: how many values of each are not zero, None where unknown.
+
+    Returns:
+        `(problems, shapes)`: what is wrong, by place, and the shapes before the compression, as far
+        as nothing was wrong.
+
+    Example:
+        >>> leaf = {"shape": [4, 3], "keep": {"0": [1]}}
+        >>> spec = {"kind": "shrink", "leaves": {"a": leaf}}
+        >>> shapes_before(spec, {"a": (1, 3)}, {})
+        ([], {'a': (4, 3)})
+        >>> shapes_before(spec, {"a": (2, 3)}, {})[0]
+        ['spec: a: its kept indices leave (1, 3), but (2, 3) is stored']
+    """
+    is_chain = spec.get("kind") == "chain"
+    steps = spec.get("steps") if is_chain else [spec]
+    if not isinstance(steps, list):
+        return ["spec: a chain without a list of steps"], shapes
+    counts: Counts = nonzero
+    for step in reversed(steps):
+        kind = step.get("kind") if isinstance(step, dict) else None
+        check = _CHECKS.get(kind) if isinstance(kind, str) else None
+        named = None if check is None else step.get("sites" if kind == "factorize" else "leaves")
+        if check is None or not isinstance(named, dict):
+            return [f"spec: a step of kind {kind!r:.80} without what it changes"], shapes
+        # Later steps may fill what this one emptied.
+        counts = counts if kind == "sparsify" else {}
+        found, shapes = check(named, shapes, counts)
+        if found:
+            return [f"spec: {problem}" for problem in found], shapes
+    return [], shapes
+
+
+def _is_count(value: Any) -> bool:
+    """Tell whether a value is a whole number from 0 on, no bool, that an axis can have as size."""
+    return type(value) is int and 0 <= value < 2**31
+
+
+def is_shape(value: Any) -> bool:
+    """Tell whether a value is a list of sizes, of an array that could exist."""
+    is_list = isinstance(value, list) and len(value) <= 32 and all(map(_is_count, value))
+    return is_list and prod(size for size in value if size) < 2**48
+
+
+def _shrink(leaves: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
+    found, before = [], dict(shapes)
+    indices = kept_indices = 0
+    for path, leaf in leaves.items():
+        problem = _kept_problem(leaf)
+        if problem is not None:
+            found.append(f"{path}: {problem}")
+            continue
+        shape, keep = leaf["shape"], leaf["keep"]
+        left = tuple(len(keep.get(str(a), range(size))) for a, size in enumerate(shape))
+        if path not in shapes or left != shapes[path]:
+            now = shapes.get(path, "nothing")
+            found.append(f"{path}: its kept indices leave {left}, but {now} is stored")
+        before[path] = tuple(shape)
+        indices += sum(shape[int(axis)] for axis in keep)
+        kept_indices += sum(map(len, keep.values()))
+    if indices > FREE_INDICES + 64 * kept_indices:
+        found.append(f"{list(leaves)[:8]}: axes of {indices} indices keep only {kept_indices}")
+    return found, before
+
+
+def _kept_problem(leaf: Any) -> str | None:
+    if not isinstance(leaf, dict) or not is_shape(leaf.get("shape")):
+        return "no shape"
+    keep, shape = leaf.get("keep"), leaf["shape"]
+    if not isinstance(keep, dict):
+        return "no kept indices"
+    for axis, kept in keep.items():
+        if axis not in map(str, range(len(shape))):
+            return f"no axis {axis!r:.40}"
+        is_list = isinstance(kept, list) and all(type(index) is int for index in kept)
+        if not is_list or not kept or kept != sorted(set(kept)):
+            return f"the kept indices of axis {axis} are no rising whole numbers"
+        if kept[0] < 0 or kept[-1] >= shape[int(axis)]:
+            return f"the kept indices of axis {axis} go beyond its size {shape[int(axis)]}"
+    return None
+
+
+def _sparsify(
+    leaves: Mapping[str, Any], shapes: Shapes, nonzero: Counts
+) -> tuple[list[str], Shapes]:
+    found = []
+    for path, leaf in leaves.items():
+        if not isinstance(leaf, dict) or not is_shape(leaf.get("shape")):
+            found.append(f"{path}: no shape")
+            continue
+        shape, most = tuple(leaf["shape"]), leaf.get("nonzero")
+        if shape != shapes.get(path):
+            found.append(f"{path}: sparse of shape {shape}, but {shapes.get(path)} is stored")
+        if type(most) is not int or not 0 <= most <= prod(shape):
+            found.append(f"{path}: {most!r:.40} values of {shape} are not zero")
+        elif (nonzero.get(path) or 0) > most:
+            found.append(f"{path}: {nonzero[path]} values are not zero, {most} expected at most")
+    return found, shapes
+
+
+def _factorize(sites: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
+    found, before = [], dict(shapes)
+    for path, site in sites.items():
+        try:
+            expected = _factor_shapes(site)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            found.append(f"{path}: no form, rank, steps and layout that fit ({error!r:.100})")
+            continue
+        stored = tuple(before.pop(f"{path}/{name}", None) for name in FACTORS)
+        if stored != expected:
+            found.append(f"{path}: factors of {expected} by rank and form, but {stored} are stored")
+        if path in before:
+            found.append(f"{path}: stored whole beside its factors")
+        before[path] = tuple(site["shape"])
+    return found, before
+
+
+def _factor_shapes(site: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of a site's two factors, or raise one of the errors of wrong types."""
+    _require(is_shape(site["shape"]), "shape")
+    scanned, kernel = _rearranged(site["shape"], site["steps"])
+    layout, form, rank = site["layout"], site["form"], site["rank"]
+    _require(form in ("dense", "channel", "spatial"), "form")
+    rows, columns = (list(part) for part in _rows_and_columns(form, layout))
+    named = rows + columns
+    _require(all(type(i) is int for i in named), "layout")
+    _require(sorted(named) == list(range(len(kernel))), "layout")
+    groups = layout.get("groups", 1)
+    _require(type(groups) is int and groups >= 1, "groups")
+    height = prod(kernel[i] for i in rows)
+    width = prod(kernel[i] for i in columns)
+    _require(width % groups == 0, "groups")
+    _require(type(rank) is int and 1 <= rank <= min(height, width // groups), f"rank {rank!r:.40}")
+    if form == "dense":
+        first = [*(kernel[i] for i in rows), rank]
+        second = [rank, *(kernel[i] for i in columns)]
+    else:
+        first = [size if i in rows else 1 for i, size in enumerate(kernel)]
+        second = [size if i in columns else 1 for i, size in enumerate(kernel)]
+        first[layout["output"]], second[layout["input"]] = rank * groups, rank
+    return (*scanned, *first), (*scanned, *second)
+
+
+def _rows_and_columns(form: str, layout: Mapping[str, Any]) -> Iterator[list[int]]:
+    if form == "dense":
+        yield from (layout["contracted"], layout["free"])
+    elif form == "channel":
+        yield from ([*layout["window"], layout["input"]], [layout["output"]])
+    else:
+        first, second = layout["window"]
+        yield from ([first, layout["input"]], [second, layout["output"]])
+
+
+def _rearranged(shape: list[int], steps: Any) -> tuple[list[int], list[int]]:
+    """Return the scanned sizes and the shape of the kernel as it is contracted."""
+    scanned: list[int] = []
+    _require(isinstance(steps, list), "steps")
+    for name, numbers in steps:
+        _require(isinstance(numbers, list) and all(type(n) is int for n in numbers), "steps")
+        if name == "slice":
+            scanned, shape = [*scanned, shape[0]], shape[1:]
+        elif name == "transpose":
+            _require(sorted(numbers) == list(range(len(shape))), "transpose")
+            shape = [shape[i] for i in numbers]
+        else:
+            _require(name == "reshape" and is_shape(numbers), "reshape")
+            _require(prod(numbers) == prod(shape), "reshape")
+            shape = numbers
+    return scanned, shape
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+_CHECKS = {"shrink": _shrink, "sparsify": _sparsify, "factorize": _factorize}
