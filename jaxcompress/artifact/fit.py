@@ -15,7 +15,7 @@ from jaxcompress.transforms import Compression
 from jaxcompress.transforms.site_factors import FACTORS
 from jaxcompress.transforms.sparsify import check_sparse
 
-__all__ = ["check_result", "check_zeros", "fitted", "original_shapes"]
+__all__ = ["Shapes", "check_result", "check_zeros", "fitted", "original_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import jax
 from jaxcompress.artifact.fit import fitted
 from jaxcompress.artifact.folder import open_artifact
 from jaxcompress.artifact.leaves import read_leaves
+from jaxcompress.artifact.network import named_network
 from jaxcompress.artifact.structure import Structure
-from jaxcompress.models import build, evaluation
+from jaxcompress.models import evaluation
 from jaxcompress.transforms import from_spec
 
 __all__ = ["load"]
@@ -63,7 +64,8 @@ def load(
         place = folder / structure.file.name
         if like is None:
             _require_nested(structure, folder)
-            return function, _nested(read_leaves(data, place, structure.file, structure.leaves))
+            leaves = read_leaves(data, place, structure.file, structure.leaves)
+            return function, _nested(leaves, structure.empty)
         paths, treedef = fitted(structure, compression, like)
         leaves = read_leaves(data, place, structure.file, structure.leaves)
         return function, jax.tree.unflatten(treedef, [leaves[own] for own in paths])
@@ -75,7 +77,11 @@ def _shipped(structure: Structure, folder: Path) -> Callable[..., Any]:
             f"loading needs the function that was compressed, but {folder} names no shipped "
             "network; pass `apply`, or save with network=(name, config)"
         )
-    return evaluation(build(structure.network["name"], **structure.network["config"]))
+    name, config = structure.network["name"], structure.network["config"]
+    try:
+        return evaluation(named_network(name, config, structure.original_shapes))
+    except ValueError as error:
+        raise ValueError(f"{folder} names no network that can be built: {error}") from error
 
 
 def _require_nested(structure: Structure, folder: Path) -> None:
@@ -87,12 +93,12 @@ def _require_nested(structure: Structure, folder: Path) -> None:
         )
 
 
-def _nested(leaves: Mapping[str, Any]) -> Any:
+def _nested(leaves: Mapping[str, Any], empty: Collection[str]) -> Any:
     """Rebuild nested dicts from paths; a single leaf without a path is the tree itself."""
     if list(leaves) == [""]:
         return leaves[""]
     tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
+    for path, leaf in {**leaves, **{path: {} for path in empty if path}}.items():
         *parents, last = path.split("/")
         inner = tree
         for key in parents:

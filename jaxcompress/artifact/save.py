@@ -12,12 +12,13 @@ import jax
 from jax.tree_util import DictKey, GetAttrKey
 
 from jaxcompress.artifact.encoding import Encoding
-from jaxcompress.artifact.fit import check_result, check_zeros, original_shapes
+from jaxcompress.artifact.fit import Shapes, check_result, check_zeros, original_shapes
 from jaxcompress.artifact.folder import write_artifact
 from jaxcompress.artifact.leaves import describe, encoded, host_arrays
+from jaxcompress.artifact.network import named_network
 from jaxcompress.artifact.structure import DataFile, Structure, plain
 from jaxcompress.graph import flatten_with_paths
-from jaxcompress.models import build
+from jaxcompress.paths import path_string
 from jaxcompress.transforms import Compression, from_spec
 
 __all__ = ["save"]
@@ -71,35 +72,51 @@ def save(
     original = original_shapes(spec, {p: leaf.shape for p, leaf in described.items()})
     check_result(from_spec(spec), described, original)
     check_zeros(spec, leaves)
-    named = None if network is None else _network(*network)
+    named = None if network is None else _network(*network, original)
     notes = plain(dict(metadata or {}), "metadata")
 
     tensors, described = encoded(host_arrays(leaves), described, encoding)
+    is_nested = _is_nested(variables)
+    empty = _empty_paths(variables) if is_nested else ()
 
     def structure_for(file: DataFile) -> Structure:
         return Structure(
-            spec, described, original, _is_nested(variables), file, named, notes, _library()
+            spec, described, original, is_nested, file, named, notes, _library(), empty
         )
 
     write_artifact(Path(path), tensors, structure_for)
 
 
-def _network(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    build(name, **config)
-    return {"name": name, "config": plain(dict(config), f"the configuration of {name}")}
+def _network(name: str, config: Mapping[str, Any], original: Shapes | None) -> dict[str, Any]:
+    fields = plain(dict(config), f"the configuration of {name}")
+    named_network(name, fields, original)
+    return {"name": name, "config": fields}
 
 
 def _is_nested(variables: Any) -> bool:
-    """Tell whether leaf paths alone rebuild the tree, as nested dicts."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(variables)
+    """Tell whether the paths of leaves and of empty dicts rebuild the tree, as nested dicts."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=_is_empty)
     # Paths leave out the last key of NNX, so it does no harm.
     value = GetAttrKey("value")
     paths = [keys[:-1] if keys[1:] and keys[-1] == value else keys for keys, _ in pairs]
-    return all(
-        isinstance(key, DictKey) and isinstance(key.key, str) and "/" not in key.key
+    # A dict whose only key is the empty string has the path of a leaf alone.
+    is_named = all(
+        isinstance(key, DictKey) and isinstance(key.key, str) and key.key and "/" not in key.key
         for keys in paths
         for key in keys
     )
+    return is_named and all(isinstance(node, Mapping) for _, node in pairs if _is_empty(node))
+
+
+def _is_empty(node: Any) -> bool:
+    """Tell whether a node has nothing below it: an empty dict, list or tuple, or None."""
+    structure: Any = jax.tree.structure(node)
+    return structure.num_leaves == 0 and structure.num_nodes == 1
+
+
+def _empty_paths(variables: Any) -> tuple[str, ...]:
+    pairs, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=_is_empty)
+    return tuple(path_string(keys) for keys, node in pairs if _is_empty(node))
 
 
 def _library() -> str:

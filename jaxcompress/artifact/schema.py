@@ -50,6 +50,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "network": (dict, type(None)),
     "metadata": (dict,),
     "library": (str,),
+    "empty": (list,),
 }
 
 
@@ -63,6 +64,7 @@ def problems(content: Mapping[str, Any]) -> list[str]:
         >>> problems({"spec": []})[:2]
         ['spec: a list', 'leaves: missing']
     """
+    content = {"empty": [], **content}
     found = [
         f"{key}: {'a ' + type(content[key]).__name__ if key in content else 'missing'}"
         for key, kinds in KINDS.items()
@@ -73,7 +75,7 @@ def problems(content: Mapping[str, Any]) -> list[str]:
         return found
     found = [*_file(content["file"]), *_network(content["network"])]
     found += [p for path, leaf in content["leaves"].items() for p in _leaf(path, leaf)]
-    return found or [*_names(content), *_shapes(content)]
+    return found or [*_names(content), *_empty(content), *_shapes(content)]
 
 
 def _file(file: Mapping[str, Any]) -> Iterator[str]:
@@ -139,6 +141,21 @@ def _names(content: Mapping[str, Any]) -> Iterator[str]:
         tensors |= own
         if content["nested"] and _parents(path, leaves):
             yield f"leaves: {path}: lies inside the leaf {_parents(path, leaves)[0]}"
+
+
+def _empty(content: Mapping[str, Any]) -> Iterator[str]:
+    """Say which empty dicts are none: a leaf, or an empty dict, is there or lies in them."""
+    found, leaves = content["empty"], content["leaves"]
+    if found and not content["nested"]:
+        yield "empty: there are no dicts in a tree that is not nested"
+    seen: set[Any] = set(leaves)
+    for path in found:
+        if not isinstance(path, str) or path in seen or _parents(path, seen):
+            yield f"empty: {path!r:.80} is no path of an empty dict"
+        elif any(other.startswith(f"{path}/") or not path for other in seen):
+            yield f"empty: {path!r:.80} is not empty"
+        else:
+            seen.add(path)
 
 
 def _parents(path: str, leaves: Collection[str]) -> list[str]:

@@ -25,8 +25,8 @@ __all__ = [
     "text_of",
 ]
 
-FORMAT = 1
-"""The format version that this library writes, and the newest that it reads."""
+FORMAT = 2
+"""The newest format version that this library reads; it writes 2 where a tree has empty dicts."""
 
 NAME = "structure.json"
 
@@ -78,6 +78,7 @@ class Structure:
         network: `{"name": ..., "config": {...}}` of a shipped network, or None.
         metadata: the user's own notes.
         library: version of jaxcompress that wrote the artifact.
+        empty: paths of the empty dicts in nested dicts.
     """
 
     spec: Mapping[str, Any]
@@ -88,6 +89,7 @@ class Structure:
     network: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     library: str = "unknown"
+    empty: tuple[str, ...] = ()
 
 
 def plain(value: Any, what: str) -> Any:
@@ -123,7 +125,10 @@ def text_of(structure: Structure) -> str:
     content = asdict(structure)
     content["leaves"] = {path: leaf._asdict() for path, leaf in structure.leaves.items()}
     content["file"] = structure.file._asdict()
-    content = {"format": FORMAT, **content}
+    content = {"format": 2 if structure.empty else 1, **content}
+    if not structure.empty:
+        # Earlier versions read what holds nothing new.
+        del content["empty"]
     # One entry per line: indented lists of kept indices would take thousands.
     entries = {**content, "sha256": _digest(content)}.items()
     return "{\n" + ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in entries) + "\n}\n"
@@ -171,7 +176,8 @@ def parse(text: str, name: str) -> Structure:
     shapes = content.pop("original_shapes")
     original = shapes and {path: tuple(shape) for path, shape in shapes.items()}
     file = DataFile(**content.pop("file"))
-    return Structure(leaves=leaves, original_shapes=original, file=file, **content)
+    empty = tuple(content.pop("empty", ()))
+    return Structure(leaves=leaves, original_shapes=original, file=file, empty=empty, **content)
 
 
 def _shortened(found: list[str]) -> str:

@@ -234,6 +234,8 @@ SITE = (*FACTORIZE, "a/kernel")
         (set_at("original_shapes", "c", to=[8]), "original_shapes: c"),
         (set_at("nested", to=1), "nested: a int"),
         (set_at("more", to=1), "more: unknown"),
+        (set_at("empty", to=["a/kernel"]), "empty: 'a/kernel' is not empty"),
+        (set_at("empty", to=["c", "count/c", 3, "c"]), "count/c' is no.* 3 is no.* 'c' is no"),
         (set_at("format", to=True), "format: True"),
     ],
 )

@@ -157,6 +157,25 @@ def test_every_kind_of_leaf_comes_back(tmp_path: Path) -> None:
     assert_same(load(tmp_path, abs)[1], jnp.ones(3))
 
 
+def test_empty_dicts_come_back(tmp_path: Path) -> None:
+    one = jnp.ones(2)
+    trees: list[Any] = [
+        {"params": {"a": one, "norm": {}}, "batch_stats": {}, "state": {"deep": {"er": {}}}},
+        {"only": {}},
+        {},
+    ]
+    for tree in trees:
+        save(tmp_path, chain(), tree)
+        loaded = load(tmp_path, abs)[1]
+        assert jax.tree.structure(loaded) == jax.tree.structure(tree)
+        assert inspect(tmp_path)["leaves"] == len(jax.tree.leaves(tree))
+    for other in ({"a": one, "b": None}, {"a": one, "b": {"c": []}}, {"a": one, "": {}}, {"": one}):
+        save(tmp_path, chain(), other)
+        with pytest.raises(ValueError, match="pass like="):
+            load(tmp_path, abs)
+        assert jax.tree.structure(load(tmp_path, abs, other)[1]) == jax.tree.structure(other)
+
+
 class NnxNet(nnx.Module):
     def __init__(self) -> None:
         rngs = nnx.Rngs(0)
@@ -244,7 +263,7 @@ def replace_text(old: str, new: str) -> Callable[[Path], None]:
         (False, lambda file: file.write_bytes(b"\xff\x00"), ValueError, "truncated or something"),
         (False, lambda file: file.write_text("[]"), ValueError, "truncated or something"),
         (False, replace_text(r'"keep": \{"1": \[0', '"keep": {"1": [4'), ValueError, "changed"),
-        (False, replace_text('"format": 1', '"format": 2'), ValueError, "update jaxcompress"),
+        (False, replace_text('"format": 1', '"format": 3'), ValueError, "update jaxcompress"),
     ],
 )
 def test_damage_is_one_clear_error(
