@@ -162,7 +162,9 @@ def test_verify_finds_the_record_that_is_wrong(store: Store) -> None:
     good = verify(store, toy.teacher, toy.VARIABLES, toy.SOURCE, count=32)
     assert good.largest == {"logits": 0.0, "block/0": 0.0} and good.scale["logits"] > 100
     other = {"kernel": toy.VARIABLES["kernel"] + 1}
-    bad = verify(store, toy.teacher, other, toy.SOURCE, count=32)
+    with pytest.raises(ValueError, match="of 32 records of .* these differ: logits by [^;]*; pass"):
+        verify(store, toy.teacher, other, toy.SOURCE, count=32)
+    bad = verify(store, toy.teacher, other, toy.SOURCE, count=32, tolerance=np.inf)
     assert bad.largest["logits"] > 100 and bad.largest["block/0"] == 0
 
 

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxcompress.files import write_json
 from jaxcompress.knowledge.fingerprint import fingerprint_json
 
 __all__ = [
@@ -117,20 +118,14 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         OSError: if the disk is full.
     """
     file = Path(folder) / FILE
-    partial = file.with_suffix(f".{os.getpid()}")
     try:
-        with open(partial, "w") as stream:
-            stream.write(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_json(file, dataclasses.asdict(manifest))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(
             error.errno,
             f"a store begins with its manifest, but writing {file} failed ({error.strerror}); make "
             "room and call write again",
         ) from error
-    os.replace(partial, file)
 
 
 def differences(

@@ -10,17 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
-from jaxcompress.knowledge.source import Inputs, Source
+from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, blocks, open_arrays, unwritten
+from jaxcompress.knowledge.store.compare import check_alone, check_known
 from jaxcompress.knowledge.store.manifest import (
     Manifest,
     differences,
@@ -28,8 +28,10 @@ from jaxcompress.knowledge.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from jaxcompress.knowledge.store.plan import Recorder, Teacher, num_bytes, plan, recorder
+from jaxcompress.knowledge.store.plan import Teacher, num_bytes, plan, recorder
+from jaxcompress.knowledge.store.read import Store
 from jaxcompress.knowledge.store.storage import Storage
+from jaxcompress.knowledge.store.work import Work
 
 __all__ = ["Progress", "write"]
 
@@ -86,12 +88,15 @@ def write(
 
     Raises:
         ValueError: if the folder holds other knowledge (each difference is named), a batch does
-            not divide a block or by the devices, or an output has not one row per example.
+            not divide a block or by the devices, an output has not one row per example or depends
+            on the other examples of a batch (a teacher in training mode), or the teacher says
+            something else than what is stored.
         FloatingPointError: if an output is not finite in the dtype of the store.
-        OSError: if the disk is full; what is written stays.
+        OSError: if the disk is full, what is written stays; or a file to compare with is damaged.
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> teacher = lambda variables, images: {"logits": images.reshape(len(images), -1) * 1.0}
         >>> source = Source(np.zeros((6, 2, 2, 1), np.uint8), 6, "tiny", jax.random.key(0))
         >>> manifest = write(tempfile.mkdtemp(), teacher, {}, source, batch_size=8)
@@ -107,13 +112,12 @@ def write(
     number, count = part or (jax.process_index(), jax.process_count())
     own = blocks(manifest)[number::count]
     missing = sorted(set(unwritten(folder, manifest)) & set(own))
+    record = jax.jit(recorder(teacher, source, storage))
+    size = min(batch_size, storage.block)
+    work = Work(record, parallel.replicate(variables, mesh), source, size, mesh)
+    _check_teacher(work, Store(str(folder), manifest, arrays), missing)
     report = _reporter(folder, manifest, len(own), on_progress)
     report(len(own) - len(missing))
-
-    record = jax.jit(recorder(teacher, source, storage))
-    work = _Work(
-        record, parallel.replicate(variables, mesh), source, min(batch_size, storage.block), mesh
-    )
     _write_blocks(folder, arrays, work, missing, lambda left: report(len(own) - left))
     return manifest
 
@@ -143,6 +147,16 @@ def _claim(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         )
 
 
+def _check_teacher(work: Work, store: Store, missing: list[Block]) -> None:
+    """Refuse, before anything is written, what would not fit to itself or to what is stored."""
+    everything = blocks(store.manifest)
+    check_alone(work, (missing or everything)[0])
+    absent = set(unwritten(store.folder, store.manifest))
+    known = next((block for block in everything if block not in absent), None)
+    if known is not None:
+        check_known(work, store, known)
+
+
 def _reporter(
     folder: str | os.PathLike[str],
     manifest: Manifest,
@@ -158,58 +172,10 @@ def _reporter(
     return report
 
 
-class _Work(NamedTuple):
-    """How the records of a block are made."""
-
-    record: Recorder
-    variables: Any
-    source: Source
-    batch_size: int
-    mesh: Mesh
-
-    def batches(self, block: Block) -> Iterator[tuple[int, dict[str, jax.Array]]]:
-        """Start the teacher on the batches of a block: how many rows are real, and the records."""
-        size = min(self.batch_size, self.source.examples + -self.source.examples % self.mesh.size)
-        sharding = parallel.batch_sharding(self.mesh)
-        for start in range(block.start, block.stop, size):
-            examples = np.arange(start, min(start + size, block.stop), dtype=np.int32)
-            padded, mask = parallel.pad_batch(examples, size)
-            inputs: Inputs = self.source.inputs(padded, block.view)
-            inputs = jax.device_put(inputs, sharding)
-            yield int(mask.sum()), self.record(self.variables, self.source.key, inputs)
-
-    def block(self, block: Block) -> dict[str, np.ndarray]:
-        """Compute the records of a block: `{name: [examples of the block, ...]}`."""
-        parts = list(self.batches(block))
-        names = parts[0][1]
-        found = {
-            name: np.concatenate([np.asarray(records[name])[:count] for count, records in parts])
-            for name in names
-        }
-        _check_finite(found, block)
-        return found
-
-
-def _check_finite(records: Mapping[str, np.ndarray], block: Block) -> None:
-    offences = []
-    for name, array in records.items():
-        if name.endswith("indices"):
-            continue
-        rows = np.isfinite(array.astype(np.float32)).reshape(len(array), -1).all(axis=1)
-        wrong = (block.start + np.flatnonzero(~rows)).tolist()
-        if wrong:
-            offences.append(f"{name} of examples {wrong[:8]} (of {len(wrong)}), view {block.view}")
-    if offences:
-        raise FloatingPointError(
-            f"stored knowledge is finite, but these records are not: {'; '.join(offences)}; check "
-            "the teacher, or store a dtype of larger range (float16 ends at 65504)"
-        )
-
-
 def _write_blocks(
     folder: str | os.PathLike[str],
     arrays: Mapping[str, Any],
-    work: _Work,
+    work: Work,
     missing: list[Block],
     report: Callable[[int], None],
 ) -> None:
