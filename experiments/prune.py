@@ -31,6 +31,7 @@ from experiments.measure import Measure, augmented  # noqa: E402
 from experiments.score import Importance, score, source_of  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights  # noqa: E402
+from jaxcompress.files import locked  # noqa: E402
 from jaxcompress.knowledge.views import Views  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
@@ -94,8 +95,14 @@ class Task(NamedTuple):
 
 
 def main(config: Config) -> list[report.Row]:
-    """Run all stages and return the rows of the report."""
+    """Run all stages and return the rows of the report; a folder has one run at a time."""
     config.workdir.mkdir(parents=True, exist_ok=True)
+    with locked(config.workdir):
+        return run_all(config)
+
+
+def run_all(config: Config) -> list[report.Row]:
+    """Run all stages in a folder that is held."""
     task = prepare(config)
     keys = jax.random.split(jax.random.key(config.seed), 3)
     network = (config.model, {"num_classes": task.dataset.num_classes})

@@ -33,6 +33,7 @@ import jaxcompress as jc  # noqa: E402
 from experiments import data, loop, report  # noqa: E402
 from experiments.measure import Measure, augmented  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
+from jaxcompress.files import locked  # noqa: E402
 from jaxcompress.knowledge.losses import cross_entropy, kd  # noqa: E402
 from jaxcompress.knowledge.views import Views  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
@@ -70,8 +71,14 @@ CONSOLE = Console()
 
 
 def main(config: Config) -> list[report.Row]:
-    """Run all stages and return the rows of the report."""
+    """Run all stages and return the rows of the report; a folder has one run at a time."""
     config.workdir.mkdir(parents=True, exist_ok=True)
+    with locked(config.workdir):
+        return run_all(config)
+
+
+def run_all(config: Config) -> list[report.Row]:
+    """Run all stages in a folder that is held."""
     dataset, mesh = data.load("digits"), parallel.mesh()
     module = models.build(NETWORK[0], **NETWORK[1])
     apply, train_apply = models.evaluation(module), models.training(module)

@@ -41,10 +41,12 @@ from experiments import data, report, slimnets_table  # noqa: E402
 from experiments.measure import count_nonzero  # noqa: E402
 from experiments.slimnets_network import Made, Task, compressed, dense_params, start  # noqa: E402
 from experiments.slimnets_presets import PRESETS, Preset, recipes_of  # noqa: E402
-from experiments.slimnets_rows import Recipe, with_starts  # noqa: E402
+from experiments.slimnets_rows import Recipe, needed, with_starts  # noqa: E402
 from experiments.slimnets_training import trained  # noqa: E402
+from experiments.stage_files import differences, path_digest, read_object  # noqa: E402
 from jaxcompress import parallel, training  # noqa: E402
 from jaxcompress.artifact import Encoding, num_bytes  # noqa: E402
+from jaxcompress.files import locked, write_json  # noqa: E402
 
 __all__ = ["Config", "main"]
 
@@ -86,9 +88,7 @@ def main(config: Config) -> list[report.Row]:
         folder = config.workdir / config.preset / f"seed{seed}"
         task = Task(preset, recipes, dataset, mesh, folder, seed, config.weights_dir)
         for name in names:
-            row = finished(name, task)
-            if row is None and not config.only_finished:
-                row = make(name, task)
+            row = finished(name, task) if config.only_finished else finished_or_made(name, task)
             found[name] += [] if row is None else [row]
     rows = slimnets_table.averaged(found, recipes, dense_params(task))
     scale = {"train_images": len(dataset.train_labels), "test_images": len(dataset.test_labels)}
@@ -123,16 +123,65 @@ def load(preset: Preset, data_dir: Path | None) -> data.Dataset:
     )
 
 
+def finished_or_made(name: str, task: Task) -> dict[str, Any]:
+    """Return a row; while another process makes it, wait for that."""
+    # Not the row's own folder: that is an artifact's, which has its own ways.
+    folder = task.folder / "locks" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, wait=True):
+        return finished(name, task) or make(name, task)
+
+
 def finished(name: str, task: Task) -> dict[str, Any] | None:
-    """Return what an earlier run measured of a row, if it finished."""
+    """Return what an earlier run measured of a row, if it finished.
+
+    Raises:
+        ValueError: if the row's file is damaged, or it was made by other code or of other inputs.
+    """
     file = task.folder / name / "row.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    if not file.exists():
+        return None
+    remedy = f"delete {file.parent} to make the row again, or choose another workdir"
+    row = read_object(file, remedy)
+    inputs = row.get("inputs")
+    offences = ["it names no inputs"]
+    if isinstance(inputs, dict):
+        offences = differences(inputs, inputs_of(name, task))
+    offences += [f"it lacks {field}" for field in FIELDS if field not in row]
+    if offences:
+        raise ValueError(
+            "rows of one folder are made by one code of the same inputs, but of "
+            f"{file} {'; '.join(offences)}; {remedy}"
+        )
+    return row
+
+
+FIELDS = ("seed", "accuracy", "num_params", "num_nonzero", "flops", "bytes", "cpu_seconds")
+
+
+def inputs_of(name: str, task: Task) -> dict[str, Any]:
+    """Return everything that decides a row but its seed, as JSON has it; files by their digests."""
+    recipe = task.recipes[name]
+    weights = None
+    if recipe.published and task.weights is not None:
+        weights = path_digest(task.weights / f"{recipe.network}_cifar10.safetensors")
+    inputs = {
+        "code": environment.code_digest(),
+        "data": data.identity(task.dataset),
+        "preset": settings_of(task.preset),
+        "recipe": recipe._asdict(),
+        "rows": {other: path_digest(task.folder / other) for other in needed(recipe)},
+        "weights": weights,
+    }
+    return dict(json.loads(json.dumps(inputs, default=str)))
 
 
 def make(name: str, task: Task) -> dict[str, Any]:
     """Make one row: start, compress, train, prune, save, load, measure."""
     recipe = task.recipes[name]
     slimnets_table.CONSOLE.print(f"[bold]{name}[/bold], seed {task.seed}")
+    # Before the work: what changes while it runs is not what it was made of.
+    inputs = inputs_of(name, task)
     # Of the name, so that a row's randomness does not depend on which others there are.
     key = jax.random.fold_in(jax.random.key(task.seed), zlib.crc32(name.encode()))
     # Not the wall clock: rows run side by side, and other work beside them.
@@ -141,14 +190,16 @@ def make(name: str, task: Task) -> dict[str, Any]:
     if recipe.trains:
         made = trained(recipe, made, task, key)
     seconds = time.process_time() - started
-    row = {
+    row: dict[str, Any] = {
         "name": name,
         "seed": task.seed,
         **saved(recipe, made, task.folder / name, task),
         "cpu_seconds": seconds,
         "environment": environment.describe(),
+        "inputs": inputs,
     }
-    (task.folder / name / "row.json").write_text(json.dumps(row, default=float))
+    row = json.loads(json.dumps(row, default=float))
+    write_json(task.folder / name / "row.json", row)
     slimnets_table.CONSOLE.print(
         f"    {row['accuracy']:.2%}, {row['num_nonzero']:,} non-zero, {row['bytes']:,} B, "
         f"{row['cpu_seconds']:.0f} CPU s"

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from experiments.report import Row
 from experiments.slimnets_rows import RECIPES, Recipe
+from jaxcompress.files import atomic_file
 
 __all__ = ["CONSOLE", "GOAL", "averaged", "goal", "markdown", "show"]
 
@@ -129,7 +130,8 @@ def show(rows: Sequence[Row], file: Path) -> None:
         grid.add_row(*line)
     CONSOLE.print(grid, width=None if CONSOLE.is_terminal else 150)
     CONSOLE.print(goal(rows))
-    file.write_text(markdown(rows))
+    with atomic_file(file) as stream:
+        stream.write(markdown(rows).encode())
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import jax
+import pytest
 
 import jaxcompress as jc
-from experiments import quickstart, report
+from experiments import prune, quickstart, report
 from jaxcompress import parallel
+from jaxcompress.files import locked
 
 
 def test_quickstart_leaves_report_picture_and_artifacts(tmp_path, monkeypatch):
@@ -25,3 +27,12 @@ def test_quickstart_leaves_report_picture_and_artifacts(tmp_path, monkeypatch):
     assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
     _, variables = jc.load(tmp_path / "student")
     assert set(variables) == {"params", "batch_stats"}
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    with locked(tmp_path):
+        with pytest.raises(BlockingIOError, match="held by process"):
+            quickstart.main(quickstart.Config(workdir=tmp_path))
+        with pytest.raises(BlockingIOError, match="held by process"):
+            prune.main(prune.Config(weights, tmp_path, workdir=tmp_path))

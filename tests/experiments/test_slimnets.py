@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -124,11 +125,37 @@ def test_a_row_is_made_once_and_kept(tmp_path: Path) -> None:
         found[name] = [slimnets.make(name, task)]
         assert slimnets.finished(name, task) == found[name][0]
     (dense,), (row,), (small,) = found.values()
+    assert slimnets.finished_or_made("nin", task) == dense
+    check_refusals(task, tmp_path / "nin" / "row.json")
     assert row["num_params"] == dense["num_params"]
     assert row["num_nonzero"] < 0.35 * dense["num_nonzero"]
     assert small["num_nonzero"] <= dense_params(task) / 100
     summary = jc.artifact.inspect(tmp_path / "pruned")
     assert summary["bytes"] == row["bytes"] and summary["kinds"] == ["sparsify"]
+
+
+def check_refusals(task: Task, file: Path) -> None:
+    """A row that is damaged, of other inputs or of other code is refused, and named."""
+    smaller = task.dataset.train_labels[:32]
+    others = {
+        "data: ": task._replace(dataset=dataclasses.replace(task.dataset, train_labels=smaller)),
+        "preset: ": task._replace(preset=dataclasses.replace(task.preset, epochs=99)),
+        "recipe: ": task._replace(recipes={**task.recipes, "nin": Recipe("nin", rate=0.2)}),
+    }
+    for fact, other in others.items():
+        with pytest.raises(ValueError, match=f"row.json {fact}.*delete .*nin to make the row"):
+            slimnets.finished("nin", other)
+    whole = file.read_text()
+    assert slimnets.finished("pruned", task)
+    other_code = whole.replace(json.loads(whole)["inputs"]["code"], "other")
+    for text, fact in ((other_code, "code: other there"), ("", "damaged"), ("{}", "no inputs")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=f"row.json .*{fact}.*delete .*nin to make the row"):
+            slimnets.finished("nin", task)
+        # What started from the row was made of another one.
+        with pytest.raises(ValueError, match="pruned/row.json rows: "):
+            slimnets.finished("pruned", task)
+    file.write_text(whole)
 
 
 def test_a_row_continues_what_another_removed(tmp_path: Path) -> None:
