@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from jaxcompress.knowledge.store.manifest import Manifest, Record
 
-__all__ = ["Block", "block_file", "blocks", "open_arrays", "unwritten"]
+__all__ = ["Block", "block_file", "blocks", "lacks_most", "open_arrays", "unwritten"]
 
 ZSTD_LEVEL = 3
 
@@ -49,6 +49,22 @@ def block_file(folder: str | os.PathLike[str], manifest: Manifest, name: str, bl
     chunk = block.start // manifest.storage["block"]
     zeros = "/0" * len(manifest.records[name].shape)
     return array_folder(folder, name) / f"c/{block.view}/{chunk}{zeros}"
+
+
+def _count(manifest: Manifest) -> int:
+    return -(-manifest.examples // manifest.storage["block"]) * int(manifest.views["count"])
+
+
+def lacks_most(folder: str | os.PathLike[str], manifest: Manifest) -> bool:
+    """Whether a store claims many more blocks than it has files, too many to list.
+
+    Example:
+        >>> views, storage = {"count": 1}, {"block": 1}
+        >>> lacks_most("none", Manifest("", "", 1 << 40, views, storage, {}, {"a": Record((), "")}))
+        True
+    """
+    there = max(len(_present(folder, name)) for name in manifest.records)
+    return _count(manifest) > (1 << 20) + 2 * there
 
 
 def unwritten(folder: str | os.PathLike[str], manifest: Manifest) -> list[Block]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxcompress.files import write_json
 from jaxcompress.knowledge.fingerprint import fingerprint_json
+from jaxcompress.knowledge.store.schema import manifest_offences
 
 __all__ = [
     "FORMAT",
@@ -86,9 +87,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
             "call write with the teacher, data and views that it was made of"
         )
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_bytes())
         version = found["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(file, error) from error
     if version != FORMAT:
         raise ValueError(
@@ -96,14 +97,14 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
             f"{version} (written by {found.get('versions')}); read it with that version, or write "
             "a new store in another folder"
         )
-    try:
-        records = {n: Record(tuple(r["shape"]), r["dtype"]) for n, r in found["records"].items()}
-        return Manifest(**{**found, "records": records})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(file, error) from error
+    offences = manifest_offences(found)
+    if offences:
+        raise _damaged(file, "; ".join(offences))
+    records = {n: Record(tuple(r["shape"]), r["dtype"]) for n, r in found["records"].items()}
+    return Manifest(**{**found, "records": records})
 
 
-def _damaged(file: Path, error: Exception) -> ValueError:
+def _damaged(file: Path, error: Exception | str) -> ValueError:
     return ValueError(
         f"a manifest is a whole JSON object, but {file} is damaged ({error}); delete that file and "
         "call write with the same teacher, data and views: what is stored is kept, and only the "

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxcompress.knowledge.fingerprint import fingerprint
 from jaxcompress.knowledge.source import Source
-from jaxcompress.knowledge.store.arrays import Block, block_file, open_arrays, unwritten
+from jaxcompress.knowledge.store.arrays import Block, block_file, lacks_most, open_arrays, unwritten
 from jaxcompress.knowledge.store.manifest import Manifest, differences, facts, read_manifest
 
 __all__ = ["Request", "Store", "open_store"]
@@ -189,6 +189,11 @@ def open_store(
     """
     manifest = read_manifest(folder)
     _check_same(folder, manifest, variables, source, about)
+    if not partial and lacks_most(folder, manifest):
+        raise ValueError(
+            f"a store is read when all blocks are written, but {folder} lacks most of those that "
+            "its manifest claims; call write again, or pass partial=True"
+        )
     missing = [] if partial else unwritten(folder, manifest)
     if missing:
         raise ValueError(

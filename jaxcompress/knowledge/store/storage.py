@@ -9,9 +9,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-__all__ = ["LOGITS", "Storage", "encode"]
+__all__ = ["DTYPES", "LOGITS", "Storage", "encode"]
 
 LOGITS = "logits"
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Storage:
         chunk: examples that are read and decompressed together, a divisor of `block`.
 
     Raises:
-        ValueError: if `chunk` does not divide `block`, or a number is not positive.
+        ValueError: if `chunk` does not divide `block`, a number is not positive, or the dtype is
+            none of these.
 
     Example:
         >>> Storage(top_k=8).dtype
@@ -41,9 +43,11 @@ class Storage:
     chunk: int = 16
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not fit each other."""
+        """Refuse sizes that do not fit each other, and dtypes that NaN or infinity vanish in."""
+        if self.dtype not in DTYPES:
+            raise ValueError(f"outputs are stored as one of {DTYPES}, but dtype={self.dtype!r}")
         numbers = {n: getattr(self, n) for n in ("block", "chunk", "temperature", "top_k")}
-        wrong = {name: x for name, x in numbers.items() if x is not None and x <= 0}
+        wrong = {name: x for name, x in numbers.items() if x is not None and not x > 0}
         if wrong or self.block % self.chunk:
             raise ValueError(
                 "a block is a whole number of chunks, and all sizes are positive, but these are "
