@@ -129,12 +129,10 @@ def main(config: Config) -> list[report.Row]:
 
 def settings_of(config: Config) -> dict[str, Any]:
     """Return the settings that all stages of one folder share: of files, what they hold."""
-    settings = {k: _plain(v) for k, v in dataclasses.asdict(config).items()}
-    for name in ("workdir", "data_dir"):
-        del settings[name]
-    weights = None if config.weights is None else file_digest(config.weights)
     known = prune.data.load(config.dataset, config.data_dir)
-    return {**settings, "weights": weights, "data": prune.data.identity(known)}
+    own = {**dataclasses.asdict(config), "workdir": "", "data_dir": ""}
+    weights = None if config.weights is None else file_digest(config.weights)
+    return {**own, "weights": weights, "data": prune.data.identity(known)}
 
 
 def run_all(config: Config, stages: Stages) -> list[report.Row]:
@@ -166,10 +164,6 @@ def run_all(config: Config, stages: Stages) -> list[report.Row]:
 
 def _facts(work: Callable[[], list[report.Row]]) -> dict[str, Any]:
     return {"rows": [row.to_json() for row in work()]}
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 def prepare(config: Config, key: jax.Array) -> prune.Task:
