@@ -17,8 +17,8 @@ import numpy as np
 
 from experiments.environment import cache_folder
 from experiments.stage_files import read_arrays
-from jaxcompress.files import atomic_file
-from jaxcompress.knowledge import fingerprint
+from jaxcompress.files import atomic_file, file_digest
+from jaxcompress.knowledge.fingerprint import fingerprint, fingerprint_json
 
 __all__ = ["IMAGENET", "Dataset", "Normalize", "epoch_indices", "identity", "load", "preprocess"]
 
@@ -138,7 +138,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     if name == "digits":
         return _dataset(name, _digits(), num_classes=10)
     folder = _prepared_folder(name, data_dir)
-    cache = cache_folder() / "data" / f"{name}-{folder.name}.npz"
+    cache = cache_folder() / "data" / f"{name}-{folder.name}-{_prepared_digest(folder)}.npz"
     if cache.exists():
         found = read_arrays(cache)
         return _dataset(
@@ -201,6 +201,14 @@ def _prepared_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path
             "that has it"
         )
     return found[-1].parent
+
+
+def _prepared_digest(folder: Path) -> str:
+    """Tell prepared folders apart, which may hold other data under the same name and version."""
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
+    return fingerprint_json({"sizes": sizes, "info": file_digest(folder / "dataset_info.json")})[
+        :12
+    ]
 
 
 def _version(name: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import data
 from experiments.data import Normalize, epoch_indices, load, preprocess
 
 KEY = jax.random.key(0)
@@ -72,4 +74,28 @@ def test_cifar10_is_read_without_tensorflow_and_cached(
     decoded, cached, last = result.stdout.splitlines()
     assert decoded == cached and decoded.startswith("(50000, 32, 32, 3) (10000, 32, 32, 3)")
     assert last == "10 False"
-    assert (tmp_path / "jaxcompress/data/cifar10-3.0.2.npz").exists()
+    (cache,) = (tmp_path / "jaxcompress/data").iterdir()
+    assert re.fullmatch(r"cifar10-3\.0\.2-[0-9a-f]{12}\.npz", cache.name)
+
+
+def test_prepared_folders_of_one_version_have_caches_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = []
+    for value in (1, 2):
+        folder = tmp_path / str(value) / "toy" / "1.0.0"
+        folder.mkdir(parents=True)
+        (folder / "dataset_info.json").write_text(f'{{"description": "{value}"}}')
+        images, labels = np.full((3, 2, 2, 1), value, np.uint8), np.zeros(3, np.int32)
+        arrays = data.Arrays(images, labels, images, labels)
+        monkeypatch.setattr(data, "_decode", lambda _, own=arrays: (own, 1))
+        found.append(load("toy", tmp_path / str(value)))
+    assert [int(own.train_images[0, 0, 0, 0]) for own in found] == [1, 2]
+    monkeypatch.setattr(data, "_decode", lambda _: pytest.fail("this was decoded before"))
+    again = load("toy", tmp_path / "1")
+    assert data.identity(again) == data.identity(found[0]) != data.identity(found[1])
+    for cache in (tmp_path / "cache/jaxcompress/data").iterdir():
+        cache.write_bytes(cache.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="npz is damaged .*delete it to make it anew"):
+        load("toy", tmp_path / "1")
