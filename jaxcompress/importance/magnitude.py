@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.graph import Graph, flatten_with_paths
+from jaxcompress.transforms.precision import widened
 
 __all__ = ["magnitude", "uniform"]
 
@@ -19,7 +20,8 @@ def magnitude(
 
     s_c = (sum over producer kernels, sum over entries w of channel c, |w|^order)^(1/order)
 
-    Depthwise kernels, which pass channels on, are summed over too.
+    Depthwise kernels, which pass channels on, are summed over too; half precision is summed in
+    float32.
 
     Args:
         graph: of a function of the variables.
@@ -47,7 +49,8 @@ def magnitude(
         members = members or [m for m in group.members if m.role != "consumer"]
         total = jnp.zeros(group.width)
         for member in members or group.members:
-            leaf = jnp.abs(jnp.moveaxis(leaves[member.path], member.axis, 0)) ** order
+            leaf = jnp.moveaxis(widened(leaves[member.path]), member.axis, 0)
+            leaf = jnp.abs(leaf) ** order
             sums = leaf.reshape(leaf.shape[0], -1).sum(axis=1)
             total += sums[member.indices].sum(axis=1)
         scores[name] = total ** (1 / order)

@@ -80,7 +80,9 @@ def compensate(
         moments = {"own": own, "cross": cross}
         parts = covariances_of(moments, centred)
         covariances[path] = parts["own"]
-        moved = _moved(parts["own"], parts["cross"], np.asarray(matrices[path]), step, ridge)
+        moved = _moved(
+            parts["own"], parts["cross"], np.asarray(matrices[path], np.float64), step, ridge
+        )
         leaves[path] = to_kernel(jnp.asarray(moved), described[path], jnp.asarray(leaves[path]))
     return jax.tree.unflatten(treedef, list(leaves.values())), covariances
 

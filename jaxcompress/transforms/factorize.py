@@ -40,7 +40,8 @@ def factorize(
     """Replace the kernels of sites by two factors of the given ranks.
 
     W = U S V^T is cut to rank r and split into U sqrt(S) and sqrt(S) V^T. At full rank the function
-    is unchanged up to rounding.
+    is unchanged up to rounding. Factors have the kernel's dtype; half precision is decomposed in
+    float32.
 
     Args:
         graph: of a function of the variables.
@@ -117,7 +118,8 @@ def from_spec(
     def factors(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         parts = decompositions(leaves, sites, roots, output_roots)
         return {
-            path: to_leaves(*split(parts[path], site["rank"]), site) for path, site in sites.items()
+            path: to_leaves(*split(parts[path], site["rank"]), site, leaves[path])
+            for path, site in sites.items()
         }
 
     def variables(tree: Any) -> Any:

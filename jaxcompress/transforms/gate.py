@@ -30,6 +30,7 @@ from jaxcompress.graph.program import (
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.transforms.check import check_widths
 from jaxcompress.transforms.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
+from jaxcompress.transforms.precision import scaled
 
 __all__ = ["gate", "gated", "ones"]
 
@@ -145,7 +146,7 @@ def _multiplier(
     def multiply(node: Node, pairs: list[tuple[int, int]], arrays: Sequence[Any]) -> Sequence[Any]:
         found = [[examples_on(axis) for axis in value.axes] for value in node.inputs[:2]]
         which = next((i for i in (0, 1) if any(e is not None for e in found[i])), 0)
-        array = arrays[which]
+        value, array = node.inputs[which], arrays[which]
         for pair in pairs:
             axis, other = (node.inputs[i].axes[pair[i]] for i in (which, 1 - which))
             # A fixed axis (an input) loses what the axis that it is summed with loses.
@@ -157,8 +158,7 @@ def _multiplier(
             place = next((i for i, e in enumerate(found[which]) if e is not None), None)
             rows = None if place is None else found[which][place]
             flat, own = _flat(gates, slots[labels])
-            factor = _factor(node, node.inputs[which], pair[which], own, place, rows, flat)
-            array = array * factor.astype(array.dtype)
+            array = scaled(array, _factor(node, value, pair[which], own, place, rows, flat))
         return [array if i == which else other for i, other in enumerate(arrays)]
 
     return multiply

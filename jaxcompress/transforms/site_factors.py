@@ -21,6 +21,7 @@ from jaxcompress.transforms.factors import (
     to_factors,
     to_matrices,
 )
+from jaxcompress.transforms.precision import like, widened
 
 __all__ = ["FACTORS", "decompositions", "site_matrices", "to_halves", "to_kernel", "to_leaves"]
 
@@ -64,13 +65,13 @@ def decompositions(
         output_roots: see `factorize`.
 
     Returns:
-        Decompositions `[scanned..., groups, ...]` by path.
+        Decompositions `[scanned..., groups, ...]` by path, in float32 at least.
 
     Raises:
         ValueError: if kernels hold NaN or infinity, and are not traced; all are named.
     """
     roots, output_roots = roots or {}, output_roots or {}
-    matrices = site_matrices(leaves, sites)
+    matrices = {path: widened(own) for path, own in site_matrices(leaves, sites).items()}
     _check_finite(matrices)
     shapes = defaultdict(list)
     for path, matrix in matrices.items():
@@ -120,14 +121,19 @@ def to_kernel(matrix: jax.Array, site: Described, leaf: Any) -> jax.Array:
     return kernel
 
 
-def to_leaves(left: jax.Array, right: jax.Array, site: Described) -> dict[str, Any]:
+def to_leaves(
+    left: jax.Array, right: jax.Array, site: Described, leaf: Any = None
+) -> dict[str, Any]:
     """Shape two halves as the kernels of the two operations; scanned axes stay in front.
 
     Args:
         left: `[scanned..., groups, rows, rank]`.
         right: `[scanned..., groups, rank, columns]`.
         site: described.
+        leaf: the kernel whose dtype they take; they keep their own without one.
     """
+    if leaf is not None:
+        left, right = like(left, leaf), like(right, leaf)
     turned = jax.eval_shape(
         lambda leaf: rearrange(leaf, site["steps"]),
         jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype),

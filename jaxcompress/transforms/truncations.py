@@ -13,6 +13,7 @@ from jaxcompress.paths import flatten_with_paths
 from jaxcompress.transforms.compression import Compression
 from jaxcompress.transforms.factorize import factorize
 from jaxcompress.transforms.factors import Decomposition
+from jaxcompress.transforms.precision import widened
 from jaxcompress.transforms.site_factors import decompositions, to_halves, to_kernel
 
 __all__ = ["multiplied_out", "truncations"]
@@ -91,5 +92,5 @@ def multiplied_out(lowrank: Compression, small: Any) -> Any:
     for path, site in sites.items():
         left, right = to_halves(leaves[path], site)
         like = jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype)
-        leaves[path] = to_kernel(left @ right, site, like)
+        leaves[path] = to_kernel(widened(left) @ widened(right), site, like)
     return jax.tree.unflatten(treedef, list(leaves.values()))

@@ -1,0 +1,45 @@
+"""Half precision: stored in 16 bits, but summed and decomposed in 32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["like", "scaled", "widened"]
+
+
+def widened(array: Any) -> jax.Array:
+    """Return a float array in float32 at least; integers stay as they are.
+
+    Example:
+        >>> widened(jnp.ones(2, jnp.bfloat16)).dtype.name, widened(jnp.arange(2)).dtype.name
+        ('float32', 'int32')
+    """
+    array = jnp.asarray(array)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return array
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def like(array: jax.Array, leaf: Any) -> jax.Array:
+    """Return an array in the dtype of a float leaf; beside other leaves it stays as it is.
+
+    Example:
+        >>> like(jnp.ones(2), jnp.ones(3, jnp.float16)).dtype.name
+        'float16'
+    """
+    dtype = jnp.result_type(leaf)
+    return array.astype(dtype) if jnp.issubdtype(dtype, jnp.inexact) else array
+
+
+def scaled(array: jax.Array, factor: jax.Array) -> jax.Array:
+    """Return array * factor in the array's dtype, whose gradient by the factor is a float32 sum.
+
+    Example:
+        >>> scaled(jnp.ones(2, jnp.bfloat16), jnp.array([0.0, 2.0])).tolist()
+        [0.0, 2.0]
+    """
+    wide = widened(array)
+    return (wide * factor.astype(wide.dtype)).astype(array.dtype)
