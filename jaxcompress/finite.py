@@ -30,7 +30,9 @@ def _is_finite(leaf: Any) -> bool:
     if not jnp.issubdtype(dtype, jnp.inexact):
         return True
     # A sharded array is looked at where it lies; only the verdict comes to the host.
-    return bool((jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all())
+    # Known arrays inside jit are looked at now, not in the program.
+    with jax.ensure_compile_time_eval():
+        return bool((jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all())
 
 
 def require_finite(argument: str, tree: Any, remedy: str) -> None:

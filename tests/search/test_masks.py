@@ -170,6 +170,32 @@ def test_global_leaves_no_output_silent(params) -> None:
     assert sum(kept(traced(0.999)).values()) == 64
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_scored_as_in_float32(params, dtype) -> None:
+    half = jax.tree.map(lambda leaf: (1e-2 * leaf).astype(dtype), params)
+    slopes = jax.tree.map(lambda leaf: (1e-5 * jnp.cos(leaf)).astype(dtype), params)
+    wide, wide_slopes = (jax.tree.map(jnp.float32, tree) for tree in (half, slopes))
+    for keywords in (
+        {"score": masks.magnitude, "pattern": Block((4, 4))},
+        {"score": masks.gradient_times_weight},
+        {"score": masks.movement, "scope": "global"},
+    ):
+        found = masks.make_masks(half, 0.5, gradients=slopes, **keywords)
+        expected = masks.make_masks(wide, 0.5, gradients=wide_slopes, **keywords)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_nan_and_infinity_are_refused_by_name(params) -> None:
+    broken = dict(params)
+    broken[KERNELS[0]] = params[KERNELS[0]].at[0, 0, 0, 0].set(jnp.nan)
+    broken[KERNELS[2]] = params[KERNELS[2]].at[1, 1].set(jnp.inf)
+    with pytest.raises(ValueError, match="variables must be finite.*: params/a/kernel, params/c"):
+        masks.make_masks(broken, 0.5)
+    with pytest.raises(ValueError, match="gradients must be finite.*: params/a/kernel, params/c"):
+        masks.make_masks(params, 0.5, score=masks.movement, gradients=broken)
+    assert list(masks.make_masks(broken, 0.5, protect=["*/a/*", "*/c/*"])) == [KERNELS[1]]
+
+
 @pytest.mark.parametrize("make", [lambda: NofM(5, 4), lambda: Block((0, 1))])
 def test_wrong_patterns_are_refused(make) -> None:
     with pytest.raises(ValueError):

@@ -185,6 +185,9 @@ def test_exempt_and_protected_leaves_are_scalars_and_nothing_is_none(score: Any)
     assert ranks == {"first": {"kernel": 2, "bias": 0}, "second": {"kernel": 0, "bias": 0}}
     assert list(masks.masks_of(state)) == ["first/kernel"]
     assert jax.tree.leaves(state.masks["second"]) == [True, True]
+    with pytest.raises(ValueError, match="parameters must be finite.*: second/kernel; train"):
+        broken = params | {"second": {"kernel": params["second"]["kernel"] * jnp.nan}}
+        masks.sparse(optax.sgd(0.1), one_shot(0.5)).init(broken)
     with pytest.raises(ValueError, match="match none"):
         masks.sparse(optax.sgd(0.1), one_shot(0.5), protect=["*/third/*"]).init(params)
 

@@ -9,15 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph, flatten_with_paths
 from jaxcompress.search.masks.counts import Scope, kept_counts, least_kept, pools
 from jaxcompress.search.masks.regrow import Regrow
-from jaxcompress.search.masks.scores import Evidence, Score, magnitude
+from jaxcompress.search.masks.scores import Evidence, Score, magnitude, movement_step
 from jaxcompress.transforms.masks import prunable
 from jaxcompress.transforms.oriented import Oriented, oriented
 from jaxcompress.transforms.patterns import Block, Pattern, check_pattern
 
 __all__ = ["choose", "make_masks"]
+
+REMEDY = "what is removed goes by these; train or load them again, or protect these leaves"
 
 
 def make_masks(
@@ -60,8 +63,8 @@ def make_masks(
     Raises:
         ValueError: if the sparsity is out of range, or too high for a weight per output where all
             leaves compete, the scope is unknown, the pattern does not divide a leaf or
-            cannot know its inputs, a path's pattern matches nothing, a leaf is not the graph's, or
-            gradients are missing.
+            cannot know its inputs, a path's pattern matches nothing, a leaf is not the graph's,
+            gradients are missing, or a leaf or its gradient holds NaN or infinity.
 
     Example:
         >>> variables = {"a": jnp.array([[1.0, -2.0], [0.5, 4.0]]), "bias": jnp.ones(2)}
@@ -74,6 +77,7 @@ def make_masks(
     shapes = {path: tuple(np.shape(leaves[path])) for path in paths}
     turned = oriented(leaves, paths, pattern, graph)
     check_pattern(pattern, {path: one.turned for path, one in turned.items()})
+    require_finite("variables", {path: leaves[path] for path in paths}, REMEDY)
     least = least_kept(turned, scope, pattern)
     counts = kept_counts(shapes, sparsity, scope, pattern, least)
     slopes = {} if gradients is None else flatten_with_paths(gradients)[0]
@@ -83,12 +87,15 @@ def make_masks(
             f"this score reads the gradient of every pruned leaf, but {missing} have none; pass "
             "gradients=, a tree like the trainable leaves"
         )
+    if score.needs_gradient:
+        require_finite("gradients", {path: slopes[path] for path in paths}, REMEDY)
     key = jax.random.key(0) if key is None else key
     known = {}
     for number, path in enumerate(paths):
         weight = jnp.asarray(leaves[path])
-        slope = slopes.get(path, jnp.zeros(()))
-        known[path] = Evidence(weight, slope, -slope * weight, jax.random.fold_in(key, number))
+        slope = jnp.asarray(slopes.get(path, jnp.zeros(())))
+        own_key = jax.random.fold_in(key, number)
+        known[path] = Evidence(weight, slope, movement_step(slope, weight), own_key)
     whole = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
     return choose(
         known,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.search.masks.counts import Scope, kept_counts, least_kept
 from jaxcompress.search.masks.regrow import Regrow
@@ -53,11 +54,14 @@ def turned_of(leaves: Mapping[str, Any], plan: Plan) -> dict[str, Oriented]:
     Raises:
         ValueError: if the pattern does not divide a leaf or cannot know its inputs, the schedule
             does not end at the pattern's sparsity, a leaf is not the graph's, or a path's pattern
-            matches nothing; or the scope keeps a weight per output, which the schedule has not.
+            matches nothing; the schedule leaves fewer weights than outputs that keep one; or a
+            leaf holds NaN or infinity.
     """
     paths = prunable(leaves, plan.protect, graph=plan.graph, include=plan.include)
     turned = oriented(leaves, paths, plan.pattern, plan.graph)
     check_pattern(plan.pattern, {path: one.turned for path, one in turned.items()})
+    remedy = "train or load them again, or exempt these leaves by protect="
+    require_finite("the parameters", {path: leaves[path] for path in paths}, remedy)
     pattern, final = plan.pattern, plan.schedule.levels[-1]
     if not isinstance(pattern, Block) and round((1 - final) * pattern.m) != pattern.n:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""Scores of single weights: pure functions of what is known about one leaf; the lowest go first."""
+"""Scores of single weights: pure functions of what is known about one leaf; the lowest go first.
+
+They are float32 at least, whatever the weights are: products of half precision vanish or overflow.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Evidence", "Score", "gradient_times_weight", "magnitude", "movement", "random"]
+__all__ = [
+    "Evidence",
+    "Score",
+    "gradient_times_weight",
+    "magnitude",
+    "movement",
+    "movement_step",
+    "random",
+]
 
 
 class Evidence(NamedTuple):
@@ -42,12 +53,16 @@ class Score(NamedTuple):
     accumulates: bool = False
 
 
+def _wide(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
 def _magnitude(known: Evidence) -> jax.Array:
-    return jnp.abs(known.weight)
+    return jnp.abs(_wide(known.weight))
 
 
 def _gradient_times_weight(known: Evidence) -> jax.Array:
-    return jnp.abs(known.gradient * known.weight)
+    return jnp.abs(_wide(known.gradient) * _wide(known.weight))
 
 
 def _random(known: Evidence) -> jax.Array:
@@ -55,7 +70,12 @@ def _random(known: Evidence) -> jax.Array:
 
 
 def _movement(known: Evidence) -> jax.Array:
-    return known.movement
+    return _wide(known.movement)
+
+
+def movement_step(gradient: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return what one step adds to the movement of a leaf."""
+    return -_wide(gradient) * _wide(weight)
 
 
 magnitude = Score(_magnitude)

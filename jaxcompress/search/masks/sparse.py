@@ -19,7 +19,7 @@ from jaxcompress.search.masks.counts import Scope, pools
 from jaxcompress.search.masks.make import choose
 from jaxcompress.search.masks.plan import Plan, check_plan, tables, turned_of
 from jaxcompress.search.masks.regrow import Regrow
-from jaxcompress.search.masks.scores import Evidence, Score, magnitude
+from jaxcompress.search.masks.scores import Evidence, Score, magnitude, movement_step
 from jaxcompress.search.schedule import Schedule
 from jaxcompress.transforms.masks import masked
 from jaxcompress.transforms.oriented import oriented
@@ -80,7 +80,7 @@ def sparse(
     Returns:
         A transformation whose `init` raises ValueError if the pattern does not divide a leaf or
         cannot know its inputs, the schedule does not end at the pattern's sparsity, a leaf is not
-        the graph's, or a path's pattern matches nothing.
+        the graph's or holds NaN or infinity, or a path's pattern matches nothing.
 
     Raises:
         ValueError: if regrowth is asked for with a scope or pattern that it does not know.
@@ -189,7 +189,10 @@ def _moved(movement: Any, gradients: Any, params: Any, score: Score) -> Any:
     if not score.accumulates:
         return movement
     return jax.tree.map(
-        lambda total, g, w: total - g * w if np.ndim(total) else total, movement, gradients, params
+        lambda total, g, w: total + movement_step(g, w) if np.ndim(total) else total,
+        movement,
+        gradients,
+        params,
     )
 
 
