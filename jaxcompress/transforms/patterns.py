@@ -22,7 +22,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def keep_largest(scores: jax.Array, count: int | jax.Array) -> jax.Array:
-    """Mark the `count` largest scores, of equal ones those that come first.
+    """Mark the `count` largest scores, of equal ones some that are spread evenly.
 
     Args:
         scores: of any shape; NaN counts as -inf.
@@ -38,8 +38,17 @@ def keep_largest(scores: jax.Array, count: int | jax.Array) -> jax.Array:
     flat = jnp.where(jnp.isnan(scores), -jnp.inf, scores).ravel()
     threshold = jnp.sort(flat)[jnp.clip(flat.size - count, 0, flat.size - 1)]
     above, equal = flat > threshold, flat == threshold
-    kept = above | (equal & (jnp.cumsum(equal) <= count - above.sum()))
-    return kept.reshape(scores.shape)
+    return (above | _spread(equal, count - above.sum())).reshape(scores.shape)
+
+
+def _spread(equal: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Choose exactly `count` of those marked, evenly in their order, the first among them."""
+    rank = jnp.cumsum(equal)
+    # A little less than the share, so that rounding cannot choose too many; the rest comes after.
+    share = count / rank[-1].astype(jnp.float32) * (1 - 1e-6)
+    chosen = equal & (jnp.ceil((rank - 1) * share) < jnp.ceil(rank * share))
+    rest = equal & ~chosen
+    return chosen | (rest & (jnp.cumsum(rest) <= count - chosen.sum()))
 
 
 def _output_first(scores: jax.Array, apart: int) -> jax.Array:

@@ -31,14 +31,31 @@ def kept(found) -> dict[str, int]:
     return {path: int(mask.sum()) for path, mask in found.items()}
 
 
-def test_ties_go_by_index_and_counts_are_exact() -> None:
+def test_ties_are_spread_and_counts_are_exact() -> None:
     scores = jnp.asarray(np.random.default_rng(0).integers(0, 3, (5, 7)).astype(np.float32))
     scores = scores.at[0, 0].set(jnp.nan)
     select = jax.jit(keep_largest)
-    order = np.argsort(-np.nan_to_num(np.asarray(scores).ravel(), nan=-np.inf), kind="stable")
+    values = np.nan_to_num(np.asarray(scores).ravel(), nan=-np.inf)
     for count in range(36):
         mask = np.asarray(select(scores, jnp.int32(count))).ravel()
-        assert sorted(order[:count]) == np.flatnonzero(mask).tolist()
+        assert mask.sum() == count
+        if not 0 < count < 35:
+            continue
+        assert values[mask].min() >= values[~mask].max()
+        ties = mask[values == values[mask].min()]
+        even = ties.mean() * np.arange(1, len(ties) + 1)
+        assert np.abs(ties.cumsum() - even).max() <= 1
+
+
+def test_many_ties_are_spread_over_leaves_and_counted_exactly() -> None:
+    for count in (1, 999, 123_457, 999_999):
+        mask = np.asarray(keep_largest(jnp.zeros(1_000_001), count))
+        assert mask.sum() == count
+        even = count / mask.size * np.arange(1, mask.size + 1)
+        assert np.abs(mask.cumsum() - even).max() <= 3
+    equal = {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))}
+    found = kept(masks.make_masks(equal, 0.5, scope="global"))
+    assert found == {"a": 32, "b": 32}
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.75, 0.875, 0.99])

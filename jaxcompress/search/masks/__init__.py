@@ -1,7 +1,8 @@
 """Which weights to remove: scores, how many each leaf keeps, regrowth, and training under masks.
 
 A score says what each weight is worth, a scope how many each leaf keeps at a sparsity, a pattern
-(`jaxcompress.transforms.Block`, `NofM`) which may go apart. `make_masks` chooses once;
+(`jaxcompress.transforms.Block`, `NofM`) which may go apart. A graph says which leaves
+are kernels and along which axes they are contracted. `make_masks` chooses once;
 `sparse` is an optax transformation that chooses on a schedule and holds zeros at zero.
 """
 

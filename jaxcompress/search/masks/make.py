@@ -41,8 +41,9 @@ def make_masks(
     With a graph, which leaves are kernels and along which axes they are contracted is known. See
     `jaxcompress.transforms.masks.prunable` for what is exempt, with and without one.
 
-    Counts are exact: a leaf of n weights keeps n - round(sparsity * n), of equal scores those of
-    lower index. Works inside jit; the sparsity itself may be traced unless the scope is "erk".
+    Counts are exact: a leaf of n weights keeps n - round(sparsity * n), of equal scores some
+    that are spread evenly. Works inside jit; the sparsity itself may be traced unless the scope is
+    "erk".
 
     Args:
         variables: what to prune.
