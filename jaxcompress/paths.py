@@ -7,12 +7,12 @@ artifact of the library names leaves this way, for Linen, NNX and Equinox alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import jax
 
-__all__ = ["flatten_with_paths", "match_path", "natural_order", "path_string"]
+__all__ = ["flatten_with_paths", "match_path", "match_paths", "natural_order", "path_string"]
 
 
 def path_string(key_path: Sequence[Any]) -> str:
@@ -114,3 +114,31 @@ def match_path(path: str, candidates: Sequence[str]) -> str | None:
         return None
     longest = found[max(found)]
     return longest[0] if len(longest) == 1 else None
+
+
+def match_paths(paths: Iterable[str], candidates: Sequence[str]) -> dict[str, str]:
+    """Match all paths of a tree that holds copies of the variables; those without a match are out.
+
+    A copy begins where the first of its leaves matches. What lies deeper in it and ends alike,
+    ``0/mu/sub/kernel`` beside ``0/mu/kernel``, is another leaf.
+
+    Example:
+        >>> match_paths(["0/mu/kernel", "0/mu/sub/kernel"], ["params/kernel"])
+        {'0/mu/kernel': 'params/kernel'}
+    """
+    found = {path: match_path(path, candidates) for path in paths}
+    starts = {
+        path: path[: -len(own if path == own or path.endswith("/" + own) else own.split("/", 1)[1])]
+        for path, own in found.items()
+        if own is not None
+    }
+    known = set(starts.values())
+    return {
+        path: own
+        for path, own in found.items()
+        if own is not None and not any(_inside(starts[path], other) for other in known)
+    }
+
+
+def _inside(start: str, other: str) -> bool:
+    return start != other and start.startswith(other)

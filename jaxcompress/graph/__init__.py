@@ -14,7 +14,13 @@ from jaxcompress.graph.record import Frozen, Graph
 from jaxcompress.graph.sites import Form, Site
 from jaxcompress.graph.trace import Also, trace
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
-from jaxcompress.paths import flatten_with_paths, match_path, natural_order, path_string
+from jaxcompress.paths import (
+    flatten_with_paths,
+    match_path,
+    match_paths,
+    natural_order,
+    path_string,
+)
 
 __all__ = [
     "Also",
@@ -33,6 +39,7 @@ __all__ = [
     "in_params",
     "inexact",
     "match_path",
+    "match_paths",
     "natural_order",
     "path_string",
     "trace",

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import Graph, flatten_with_paths, match_path
+from jaxcompress.graph import Graph, flatten_with_paths, match_paths
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.program import label_program, read, split_static
@@ -216,8 +216,9 @@ def _restart(
 
     opt_state = jax.tree.map(flat, opt_state, is_leaf=lambda node: _is_flat(node, sites))
     leaves, treedef = flatten_with_paths(opt_state)
+    matched = match_paths(leaves, list(sites))
     for path, leaf in leaves.items():
-        own = match_path(path, list(sites))
+        own = matched.get(path)
         if own is not None and list(np.shape(leaf)) == list(sites[own]["shape"]):
             leaves[path] = zeros(own, leaf)
     return jax.tree.unflatten(treedef, list(leaves.values()))

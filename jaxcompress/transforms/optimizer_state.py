@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxcompress.graph import flatten_with_paths, match_path
+from jaxcompress.graph import flatten_with_paths, match_paths, path_string
 
 __all__ = ["map_optimizer_state"]
 
@@ -46,9 +46,10 @@ def map_optimizer_state(
     )
     leaves, treedef = flatten_with_paths(opt_state)
     is_mirror, _ = flatten_with_paths(mirrors)
-    owner = {
-        path: match_path(path, list(shapes)) if is_mirror.get(path) else None for path in leaves
-    }
+    # Masked places count: they show where a copy of the variables begins.
+    places = [path for path in leaves if is_mirror.get(path)] + _masked(opt_state)
+    matched = match_paths(places, list(shapes))
+    owner = {path: matched.get(path) for path in leaves}
     wrong = [
         f"{path} {np.shape(leaves[path])} for {own} {shapes[own]}"
         for path, own in owner.items()
@@ -64,3 +65,10 @@ def map_optimizer_state(
         if own is not None and np.shape(leaves[path]):
             new[path] = change({own: leaves[path]})[own]
     return jax.tree.unflatten(treedef, list(new.values()))
+
+
+def _masked(opt_state: Any) -> list[str]:
+    """Return the paths at which an optimizer holds no state for a parameter."""
+    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
+    pairs = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=is_masked)
+    return [path_string(path) for path, node in pairs if is_masked(node)]

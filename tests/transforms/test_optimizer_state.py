@@ -110,3 +110,27 @@ def test_a_state_of_other_variables_is_refused() -> None:
     state = tx.init(prune.variables(variables))
     with pytest.raises(ValueError, match=r"mu.*first.* \(4, 3\) for params/first \(4, 6\)"):
         prune.optimizer_state(tx, state)
+
+
+def nested(variables: Any, rows: jax.Array) -> jax.Array:
+    params = variables["params"]
+    hidden = jnp.tanh(rows @ params["kernel"]) @ params["last"]
+    return hidden + jnp.cumsum(rows @ params["sub"]["kernel"], axis=1)[:, :2]
+
+
+@pytest.mark.parametrize("collection", [False, True])
+@pytest.mark.parametrize("name", ["adam", "multi_transform", "masked", "only the deeper"])
+def test_a_leaf_deeper_in_the_tree_is_not_taken_for_one_of_the_same_name(
+    name: str, collection: bool
+) -> None:
+    shapes = {"kernel": (4, 6), "last": (6, 2)}
+    params: Any = {key: jnp.ones(shape) for key, shape in shapes.items()}
+    params["sub"] = {"kernel": jnp.ones((4, 6))}
+    deeper = lambda tree: jax.tree.map_with_path(lambda path, _: "sub" in str(path), tree)  # noqa: E731
+    tx = {**OPTIMIZERS, "only the deeper": optax.masked(optax.trace(0.5), deeper)}[name]
+    variables = {"params": params}
+    prune = shrink(trace(nested, variables, ROWS), {"params/kernel[1]": np.arange(6) < 2})
+    part = (lambda tree: tree) if collection else (lambda tree: tree["params"])
+    got = prune.optimizer_state(tx, tx.init(part(variables)))
+    expected = tx.init(part(prune.variables(variables)))
+    assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, expected)
