@@ -20,7 +20,9 @@ def show(graph: Graph) -> str:
         f"{graph.params:,} parameters, {graph.flops:,.0f} FLOPs per example "
         "(multiply-accumulates x 2)"
     )
-    return "\n".join([head, "", *_groups(graph), *_frozen(graph), *_unread(graph)])
+    return "\n".join(
+        [head, "", *_groups(graph), *_frozen(graph), *_unread(graph), *_carried(graph)]
+    )
 
 
 def _groups(graph: Graph) -> list[str]:
@@ -64,3 +66,12 @@ def _unread(graph: Graph) -> list[str]:
     listed = ", ".join(graph.unread[:8])
     more = f" and {len(graph.unread) - 8} more" if len(graph.unread) > 8 else ""
     return ["", f"read by no traced function (pass those that do as also=): {listed}{more}"]
+
+
+def _carried(graph: Graph) -> list[str]:
+    """Name the inputs that shrink with the groups."""
+    if not graph.carried:
+        return []
+    listed = ", ".join(f"input {c.path}[{c.axis}] with {c.group}" for c in graph.carried[:8])
+    more = f" and {len(graph.carried) - 8} more" if len(graph.carried) > 8 else ""
+    return ["", f"handed in and out (see shrink_inputs): {listed}{more}"]

@@ -92,6 +92,23 @@ def trace(
         {'a[1]': 8}
         >>> graph.flops
         80.0
+
+        State that comes in and goes out, and a leaf that only another function reads:
+
+        >>> def step(variables, carry, x):
+        ...     carry = jnp.tanh(carry @ variables["u"] + x @ variables["a"])
+        ...     return carry @ variables["b"], carry
+        >>> shapes = {"a": (3, 8), "u": (8, 8), "b": (8, 2), "start": (8,)}
+        >>> variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
+        >>> carry, x = jnp.ones((4, 8)), jnp.ones((4, 3))
+        >>> again = lambda result: {0: result[1]}
+        >>> begin = lambda variables, x: step(variables, variables["start"], x[0])[0]
+        >>> graph = trace(step, variables, carry, x, state=again)
+        >>> list(graph.groups), graph.unread
+        (['a[1]'], ('start',))
+        >>> graph = trace(step, variables, carry, x, state=again, also=[(begin, (x,))])
+        >>> [member.path for member in graph.groups["a[1]"].members], graph.unread
+        (['a', 'b', 'start', 'u', 'u'], ())
     """
     if split not in ("whole", "lanes"):
         raise ValueError(f"split must be 'whole' or 'lanes', but is {split!r}")

@@ -88,6 +88,7 @@ def test_the_widths_of_a_carry_are_offered(name: str) -> None:
     function, variables, inputs, _, groups = CASES[name]
     assert names(traced(name)[0]) == groups
     assert names(trace(function, variables, *inputs)) == {}
+    assert "handed in and out" in str(traced(name)[0])
 
 
 @pytest.mark.parametrize("name", CASES)
