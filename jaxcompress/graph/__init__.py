@@ -9,8 +9,9 @@ with the reason.
 from __future__ import annotations
 
 from jaxcompress.graph.cost import Cost, Term
+from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Consumer, Group, Member
-from jaxcompress.graph.record import Frozen, Graph
+from jaxcompress.graph.record import Graph
 from jaxcompress.graph.sites import Form, Site
 from jaxcompress.graph.trace import Also, trace
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact

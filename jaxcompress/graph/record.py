@@ -4,33 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxcompress.graph.carried import Carried
 from jaxcompress.graph.cost import Cost
+from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Group
 from jaxcompress.graph.show import show
 from jaxcompress.graph.sites import Site
 
-__all__ = ["Frozen", "Graph"]
-
-
-class Frozen(NamedTuple):
-    """Indices of a leaf axis that cannot be removed.
-
-    Attributes:
-        path: the leaf.
-        axis: its axis.
-        number: how many of its indices are frozen for this reason.
-        reason: why.
-        source: the line of code that froze them.
-    """
-
-    path: str
-    axis: int
-    number: int
-    reason: str
-    source: str
+__all__ = ["Graph"]
 
 
 @dataclass(frozen=True, eq=False)

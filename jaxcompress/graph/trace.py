@@ -10,12 +10,13 @@ import numpy as np
 from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
 from jaxcompress.graph.cost import Cost, CostBuilder
+from jaxcompress.graph.frozen import frozen_axes, pin_elsewhere, pin_inside_rules
 from jaxcompress.graph.groups import Group, find_groups
 from jaxcompress.graph.internals import is_key, source_line
-from jaxcompress.graph.labelling import Contraction, Kind, Labelling, Pin
+from jaxcompress.graph.labelling import Contraction, Kind
 from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
-from jaxcompress.graph.record import Frozen, Graph
+from jaxcompress.graph.record import Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
 from jaxcompress.graph.trainable import Trainable, default_trainable
@@ -174,10 +175,10 @@ def _graph(
     labelled = readings[0][0]
     labelling, leaves = labelled.labelling, labelled.program.leaves
     read_by = {path for reading, _ in readings for path in read_leaves(reading.program)}
-    _pin_inside_rules(labelled)
+    pin_inside_rules(labelled)
     components = labelling.components()
     summed = summed_over(first.contractions, components)
-    _pin_elsewhere(labelling, first, components, summed)
+    pin_elsewhere(labelling, len(first.contractions), components, summed)
     first_pin = frozen_components(labelling, components)
     counted = [axis for c in first.contractions for axis in c.counted]
     roles = kernel_roles(labelled)
@@ -190,37 +191,13 @@ def _graph(
         groups,
         first.sites,
         _cost(labelled, first, groups, components, group_of, trainable),
-        tuple(_frozen(labelled, components, first_pin)),
+        tuple(frozen_axes(labelled, components, first_pin)),
         leaves,
         first.uses,
         batch_axis,
         tuple(path for path in leaves if path not in read_by),
         carried,
     )
-
-
-def _pin_elsewhere(
-    labelling: Labelling, first: _First, components: np.ndarray, summed: np.ndarray
-) -> None:
-    """Freeze what only another function sums over: the first has no cost and no gate for it."""
-    for contraction in labelling.contractions[len(first.contractions) :]:
-        for pair in contraction.contracted:
-            for axis in pair:
-                if axis.labels is not None:
-                    own = axis.labels[~summed[components[axis.labels]]]
-                    reason = "only a function in also= sums over it; trace that one first"
-                    labelling.pins.append(Pin(own, reason, contraction.equation, hard=False))
-
-
-def _pin_inside_rules(labelled: LabelledProgram) -> None:
-    """Freeze what is contracted inside a custom derivative: a gate there would have none."""
-    for contraction in labelled.labelling.contractions:
-        if contraction.inside_rule:
-            for pair in contraction.contracted:
-                for axis in pair:
-                    labelled.labelling.pin(
-                        contraction.equation, axis, "it is contracted inside a custom derivative"
-                    )
 
 
 def _cost(
@@ -248,17 +225,3 @@ def _cost(
         sizes.append(builder.term(value.axes, itemsize, path))
     dense = [group.width for group in groups.values()]
     return builder.build(dense, flop_terms, parameters, sizes, first.examples)
-
-
-def _frozen(
-    labelled: LabelledProgram, components: np.ndarray, first_pin: np.ndarray
-) -> list[Frozen]:
-    """Return, for every leaf axis, what freezes how many of its indices."""
-    found = []
-    for owner in labelled.owners:
-        pins = first_pin[components[owner.start : owner.start + owner.size]]
-        for number, count in zip(*np.unique(pins[pins >= 0], return_counts=True), strict=True):
-            pin = labelled.labelling.pins[number]
-            source = "" if pin.equation is None else source_line(pin.equation)
-            found.append(Frozen(owner.path, owner.axis, int(count), pin.reason, source))
-    return found

@@ -1,0 +1,76 @@
+"""What cannot be removed, and why: the pins that `trace` adds, and the list that it reports."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxcompress.graph.internals import source_line
+from jaxcompress.graph.labelling import Labelling, Pin
+from jaxcompress.graph.program import LabelledProgram
+
+__all__ = ["Frozen", "frozen_axes", "pin_elsewhere", "pin_inside_rules"]
+
+
+class Frozen(NamedTuple):
+    """Indices of a leaf axis that cannot be removed.
+
+    Attributes:
+        path: the leaf.
+        axis: its axis.
+        number: how many of its indices are frozen for this reason.
+        reason: why.
+        source: the line of code that froze them.
+    """
+
+    path: str
+    axis: int
+    number: int
+    reason: str
+    source: str
+
+
+def pin_elsewhere(
+    labelling: Labelling, first: int, components: np.ndarray, summed: np.ndarray
+) -> None:
+    """Freeze what only another function sums over: the first has no cost and no gate for it.
+
+    Args:
+        labelling: of all functions.
+        first: how many of its contractions are the first function's.
+        components: `int[labels]`.
+        summed: `bool[components]`, what the first function sums over.
+    """
+    for contraction in labelling.contractions[first:]:
+        for pair in contraction.contracted:
+            for axis in pair:
+                if axis.labels is not None:
+                    own = axis.labels[~summed[components[axis.labels]]]
+                    reason = "only a function in also= sums over it; trace that one first"
+                    labelling.pins.append(Pin(own, reason, contraction.equation, hard=False))
+
+
+def pin_inside_rules(labelled: LabelledProgram) -> None:
+    """Freeze what is contracted inside a custom derivative: a gate there would have none."""
+    for contraction in labelled.labelling.contractions:
+        if contraction.inside_rule:
+            for pair in contraction.contracted:
+                for axis in pair:
+                    labelled.labelling.pin(
+                        contraction.equation, axis, "it is contracted inside a custom derivative"
+                    )
+
+
+def frozen_axes(
+    labelled: LabelledProgram, components: np.ndarray, first_pin: np.ndarray
+) -> list[Frozen]:
+    """Return, for every leaf axis, what freezes how many of its indices."""
+    found = []
+    for owner in labelled.owners:
+        pins = first_pin[components[owner.start : owner.start + owner.size]]
+        for number, count in zip(*np.unique(pins[pins >= 0], return_counts=True), strict=True):
+            pin = labelled.labelling.pins[number]
+            source = "" if pin.equation is None else source_line(pin.equation)
+            found.append(Frozen(owner.path, owner.axis, int(count), pin.reason, source))
+    return found
