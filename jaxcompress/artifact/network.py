@@ -47,7 +47,7 @@ no leaf has such an axis; give the configuration that the network was built with
     ]
     if not found:
         module = build(name, **config)
-        found = _unlike(module, shapes)
+        found = _unlike(module, config, shapes)
     if found:
         raise ValueError(
             f"the configuration of {name} must be that of the leaves, but {'; '.join(found)}; give "
@@ -78,7 +78,9 @@ def _is_dtype(value: Any) -> bool:
         return False
 
 
-def _unlike(module: nn.Module, shapes: Mapping[str, tuple[int, ...]] | None) -> list[str]:
+def _unlike(
+    module: nn.Module, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] | None
+) -> list[str]:
     """Compare what every shipped network has as an axis, and its depth, with the leaves."""
     if shapes is None:
         return []
@@ -88,7 +90,7 @@ def _unlike(module: nn.Module, shapes: Mapping[str, tuple[int, ...]] | None) -> 
         for key in ("num_classes", "width")
         if hasattr(module, key) and getattr(module, key) not in sizes
     ]
-    depth = getattr(module, "depth", 0)
+    depth = config.get("depth", 0)
     if depth > len(shapes):
         found.append(f"depth={depth}: there are {len(shapes)} leaves")
     return found

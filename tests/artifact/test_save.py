@@ -176,6 +176,24 @@ def test_empty_dicts_come_back(tmp_path: Path) -> None:
         assert jax.tree.structure(load(tmp_path, abs, other)[1]) == jax.tree.structure(other)
 
 
+def test_an_artifact_of_an_earlier_version_comes_back() -> None:
+    """Shrunk, factorized and stored as int8 by version 0.1.0."""
+    folder = Path(__file__).parent / "format_1"
+    function, variables = load(folder, mlp)
+    leaves, _ = flatten_with_paths(variables)
+    sums = {path: float(jnp.sum(leaf)) for path, leaf in leaves.items() if path != "k"}
+    expected = {
+        "a/kernel/first": -2.439506,
+        "a/kernel/second": 1.943405,
+        "b/kernel": 2.820621,
+        "e": 0.0,
+    }
+    assert sums == pytest.approx(expected, rel=1e-5)
+    assert leaves["k"] == jax.random.key(1)
+    assert function(variables, jnp.ones((2, 8))).shape == (2, 4)
+    assert inspect(folder)["kinds"] == ["shrink", "factorize"]
+
+
 class NnxNet(nnx.Module):
     def __init__(self) -> None:
         rngs = nnx.Rngs(0)
