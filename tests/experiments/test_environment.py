@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,13 @@ def test_an_accelerator_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(environment, "ACCELERATORS", (str(tmp_path),))
     assert not environment.will_use_cpu({})
     assert environment.will_use_cpu({"JAX_PLATFORMS": "cpu"})
+
+
+def test_everything_that_is_installed_is_pinned() -> None:
+    root = Path(__file__).parents[2]
+    lock = (root / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
+    pinned = [line for line in lock if line and not line.startswith("#")]
+    hashed = re.compile(r"[\w.-]+==[\w.+-]+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+ *")
+    assert len(pinned) > 50 and all(hashed.fullmatch(line) for line in pinned)
+    build = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert all(re.fullmatch(r"\w+==[\d.]+", requirement) for requirement in build)
