@@ -99,7 +99,9 @@ def _check_finite(bad: dict[str, jax.Array], epoch: int) -> None:
     """Stop at what no later step mends."""
     steps = {name: int(step) for name, step in jax.device_get(bad).items() if step}
     if steps:
-        named = ", ".join(f"{name} at step {steps[name]}" for name in sorted(steps, key=steps.__getitem__))
+        named = ", ".join(
+            f"{name} at step {steps[name]}" for name in sorted(steps, key=steps.__getitem__)
+        )
         raise FloatingPointError(
             f"training goes on while its metrics are finite, but in epoch {epoch + 1} these first "
             f"became NaN or infinite: {named}; look at the data and the variables, or lower the "
