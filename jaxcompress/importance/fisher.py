@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.importance.checks import check_batches, check_scalar
 from jaxcompress.importance.rounds import map_rounds
@@ -166,6 +167,7 @@ def fisher(
         >>> fisher(graph, loss, variables, jnp.ones((2, 5, 3)), jax.random.key(0))["a[1]"].shape
         (4,)
     """
+    require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], batches))
     ranges = _ranges(graph, keep, keep_of, groups)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph, flatten_with_paths
 from jaxcompress.transforms.precision import widened
 
@@ -33,6 +34,9 @@ def magnitude(
     Returns:
         `{group: float[width]}`.
 
+    Raises:
+        ValueError: if a leaf holds NaN or infinity; all are named.
+
     Example:
         >>> from jaxcompress.graph import trace
         >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
@@ -41,6 +45,7 @@ def magnitude(
         >>> magnitude(graph, variables)["a[1]"].tolist()
         [5.0, 1.0]
     """
+    require_finite("variables", variables, "train or load them again")
     leaves, _ = flatten_with_paths(variables)
     scores = {}
     for name, group in graph.groups.items():

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.importance.checks import check_batches, check_scalar
 from jaxcompress.transforms import gated, ones
@@ -50,6 +51,7 @@ def taylor(
         >>> taylor(graph, loss, variables, jnp.ones((2, 5, 3)))["a[1]"].shape
         (4,)
     """
+    require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(operator.itemgetter(0), batches))
     gradient = jax.jit(jax.grad(gated(graph, loss), argnums=1))

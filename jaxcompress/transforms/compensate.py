@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.paths import flatten_with_paths
@@ -71,6 +72,8 @@ def compensate(
         [[2.0, 0.0], [0.0, 2.0]]
     """
     check_sites(graph, forms)
+    require_finite("variables", variables, "train or load them again")
+    require_finite("changed", changed, "make them again of finite variables")
     products = _products(graph, apply, variables, changed, batches, forms)
     leaves, treedef = flatten_with_paths(variables)
     described = {path: graph.sites[path].described(form) for path, form in forms.items()}
@@ -123,6 +126,7 @@ def _products(
         count += 1
     if found is None:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
+    require_finite("input covariances", found, "look for NaN in the batches")
     result: Products = jax.tree.map(lambda a: a / count, found)
     return result
 

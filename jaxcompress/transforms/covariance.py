@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.transforms.check import check_sites
@@ -135,6 +136,7 @@ def input_moments(
         [[[5.0, 2.0], [2.0, 1.0]]]
     """
     check_sites(graph, forms)
+    require_finite("variables", variables, "train or load them again")
     means = jax.jit(lambda own, inputs: _batch_means(graph, apply, own, inputs, forms))
     total: dict[str, np.ndarray] = {}
     count = 0
@@ -144,6 +146,7 @@ def input_moments(
         count += 1
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
+    require_finite("input covariances", total, "look for NaN in the batches")
     return {path: own / count for path, own in total.items()}
 
 

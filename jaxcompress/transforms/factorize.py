@@ -83,9 +83,10 @@ def factorize(
             sites[path] = {
                 **site.described(forms.get(path, site.forms[0].name)),
                 "dtype": str(graph.leaves[path].dtype),
-                "rank": int(wanted[path]),
+                "rank": wanted[path],
             }
     _check_ranks(graph, sites)
+    sites = {path: {**site, "rank": int(site["rank"])} for path, site in sites.items()}
     return from_spec({"kind": "factorize", "sites": sites}, roots, output_roots)
 
 
@@ -95,6 +96,8 @@ def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
         known = {form.name: form for form in graph.sites[path].forms}
         if site["form"] not in known:
             wrong.append(f"{path}: no form {site['form']!r}, only {', '.join(known)}")
+        elif isinstance(site["rank"], bool) or not isinstance(site["rank"], int | np.integer):
+            wrong.append(f"{path}: rank {site['rank']!r} is no integer")
         elif not 1 <= site["rank"] <= known[site["form"]].full:
             wrong.append(f"{path}: rank {site['rank']} not in 1..{known[site['form']].full}")
     if wrong:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.finite import require_finite
 from jaxcompress.transforms.factors import (
     Decomposition,
     decompose,
@@ -29,6 +30,7 @@ FACTORS = ("first", "second")
 """The names of the two leaves that stand for a kernel."""
 
 Described = Mapping[str, Any]
+REMEDY = "look for NaN in the batches or the variables that they are of"
 
 
 def site_matrices(
@@ -68,11 +70,13 @@ def decompositions(
         Decompositions `[scanned..., groups, ...]` by path, in float32 at least.
 
     Raises:
-        ValueError: if kernels hold NaN or infinity, and are not traced; all are named.
+        ValueError: if kernels or roots hold NaN or infinity, and are not traced; all are named.
     """
     roots, output_roots = roots or {}, output_roots or {}
     matrices = {path: widened(own) for path, own in site_matrices(leaves, sites).items()}
     _check_finite(matrices)
+    require_finite("roots", {p: roots[p] for p in sites if p in roots}, REMEDY)
+    require_finite("output_roots", {p: output_roots[p] for p in sites if p in output_roots}, REMEDY)
     shapes = defaultdict(list)
     for path, matrix in matrices.items():
         shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)

@@ -1,0 +1,63 @@
+"""NaN, infinity and ranks that are no integers: refused by name, before long work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcompress import factorize, importance, trace
+from jaxcompress.transforms import compensate, input_roots
+from tests.toys.record import draw, rows
+
+X = rows(8, 6)
+VARIABLES = draw(0, {"a": (6, 5), "b": (5, 3)})
+BROKEN = {**VARIABLES, "a": VARIABLES["a"].at[0, 0].set(jnp.nan)}
+FORMS = {"a": "dense", "b": "dense"}
+
+
+def apply(variables: Any, x: jax.Array) -> jax.Array:
+    return jnp.tanh(x @ variables["a"]) @ variables["b"]
+
+
+def loss(variables: Any, x: jax.Array) -> jax.Array:
+    return jnp.square(apply(variables, x)).mean()
+
+
+GRAPH = trace(apply, VARIABLES, X)
+SCORES = {
+    "magnitude": lambda own: importance.magnitude(GRAPH, own),
+    "taylor": lambda own: importance.taylor(GRAPH, loss, own, X[None]),
+    "fisher": lambda own: importance.fisher(GRAPH, loss, own, X[None], jax.random.key(0)),
+}
+
+
+@pytest.mark.parametrize("method", SCORES)
+def test_a_weight_that_is_nan_is_not_scored(method: str) -> None:
+    with pytest.raises(ValueError, match="number of variables must be finite, but .*: a;"):
+        SCORES[method](BROKEN)
+
+
+def test_what_is_measured_on_data_must_be_finite() -> None:
+    with pytest.raises(ValueError, match="number of input covariances .*: a, b; .* the batches"):
+        input_roots(GRAPH, apply, VARIABLES, [X.at[0, 0].set(jnp.nan)], FORMS)
+    with pytest.raises(ValueError, match="number of variables must be finite, but .*: a;"):
+        input_roots(GRAPH, apply, BROKEN, [X], FORMS)
+    with pytest.raises(ValueError, match="number of changed must be finite, but .*: a;"):
+        compensate(GRAPH, apply, VARIABLES, BROKEN, [X], FORMS)
+
+
+def test_roots_must_be_finite() -> None:
+    roots = {"a": np.full((1, 6, 6), np.nan), "b": np.eye(5)[None]}
+    with pytest.raises(ValueError, match="number of roots must be finite, but .*: a;"):
+        factorize(GRAPH, {"a": 2, "b": 2}, FORMS, roots).variables(VARIABLES)
+
+
+@pytest.mark.parametrize("rank", [2.5, 2.0, True, np.float32(2)])
+def test_a_rank_is_an_integer(rank: Any) -> None:
+    with pytest.raises(ValueError, match="a: rank .* is no integer"):
+        factorize(GRAPH, {"a": rank, "b": 2})
+    assert factorize(GRAPH, {"a": np.int64(2)}).spec["sites"]["a"]["rank"] == 2
