@@ -11,6 +11,7 @@ import pytest
 
 from jaxcompress import factorize, importance, trace
 from jaxcompress.transforms import compensate, input_roots
+from jaxcompress.transforms.covariance import covariance_root
 from tests.toys.record import draw, rows
 
 X = rows(8, 6)
@@ -61,3 +62,21 @@ def test_a_rank_is_an_integer(rank: Any) -> None:
     with pytest.raises(ValueError, match="a: rank .* is no integer"):
         factorize(GRAPH, {"a": rank, "b": 2})
     assert factorize(GRAPH, {"a": np.int64(2)}).spec["sites"]["a"]["rank"] == 2
+
+
+@pytest.mark.parametrize("value", [3.0, 0.1, 1e4])
+def test_inputs_that_never_vary_have_centred_roots(value: float) -> None:
+    x = jnp.full((8, 6), value)
+    roots = input_roots(GRAPH, apply, VARIABLES, [x], FORMS, centred=True)
+    assert all(np.isfinite(root).all() for root in roots.values())
+    factors = factorize(GRAPH, {"a": 5, "b": 3}, FORMS, roots).variables(VARIABLES)
+    for name in FORMS:
+        back = factors[name]["first"] @ factors[name]["second"]
+        np.testing.assert_allclose(back, VARIABLES[name], atol=1e-4)
+
+
+def test_a_covariance_without_a_root_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="must be positive definite, but with ridge=0.0"):
+        covariance_root(np.zeros((2, 2)) - np.eye(2) + 1.0, ridge=0.0, whole=np.eye(2))
+    with pytest.raises(ValueError, match="a covariance must be finite"):
+        covariance_root(np.full((2, 2), np.nan))

@@ -49,8 +49,8 @@ def input_roots(
         variables: its variables.
         batches: inputs of one shape, for example images `[steps, batch, height, width, channels]`.
         forms: "spatial", "channel" or "dense" per site.
-        ridge: share of the mean variance that is added to every variance, so that rows that never
-            vary, or are fewer than the features, still have a root.
+        ridge: share of the mean square, centred or not, that is added to every variance, so that
+            rows that never vary, or are fewer than the features, still have a root.
         centred: see `input_covariances`.
 
     Raises:
@@ -66,22 +66,41 @@ def input_roots(
         >>> roots["a"].round(2).tolist()
         [[[2.12, 0.0], [0.0, 0.71]]]
     """
-    covariances = input_covariances(graph, apply, variables, batches, forms, centred)
-    return {path: covariance_root(own, ridge) for path, own in covariances.items()}
+    moments = input_moments(graph, apply, variables, batches, forms)
+    # Centring leaves rounding of the size of what it takes away: the ridge must be above that.
+    whole = covariances_of(moments)
+    centred_ones = covariances_of(moments, centred)
+    return {path: covariance_root(own, ridge, whole[path]) for path, own in centred_ones.items()}
 
 
-def covariance_root(covariance: Any, ridge: float = 1e-4) -> np.ndarray:
-    """Return the lower triangular R with R R^T = C + ridge * mean(diag C) * I.
+def covariance_root(covariance: Any, ridge: float = 1e-4, whole: Any = None) -> np.ndarray:
+    """Return the lower triangular R with R R^T = C + ridge * mean(diag W) * I.
+
+    Args:
+        covariance: C, `[..., rows, rows]`.
+        ridge: see `input_roots`.
+        whole: W, of which C is the centred part; C itself by default.
+
+    Raises:
+        ValueError: if C + ridge * mean(diag W) * I is not positive definite, or not finite.
 
     Example:
         >>> covariance_root(np.diag([4.0, 0.0]), ridge=0.5).tolist()
         [[2.23606797749979, 0.0], [0.0, 1.0]]
     """
     wide = np.asarray(covariance, np.float64)
-    mean = np.trace(wide, axis1=-2, axis2=-1)[..., None, None] / wide.shape[-1]
+    require_finite("a covariance", wide, "look for NaN in the batches")
+    scale = wide if whole is None else np.asarray(whole, np.float64)
+    mean = np.trace(scale, axis1=-2, axis2=-1)[..., None, None] / wide.shape[-1]
     # A site that only ever sees zeros keeps its plain decomposition.
     added = np.where(mean > 0, ridge * mean, 1.0)
-    return np.linalg.cholesky(wide + added * np.eye(wide.shape[-1]))
+    try:
+        return np.linalg.cholesky(wide + added * np.eye(wide.shape[-1]))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            f"a covariance with its ridge must be positive definite, but with ridge={ridge} it is "
+            "not; raise the ridge, or give more data"
+        ) from None
 
 
 def input_covariances(
