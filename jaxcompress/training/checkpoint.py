@@ -82,9 +82,14 @@ def save(
         if writer:
             _empty(folder / UNFINISHED)
         _together("begun")
-        _write(folder / UNFINISHED / str(number), state)
-        if writer:
-            _finish(folder, number, keep, score)
+        try:
+            _write(folder / UNFINISHED / str(number), state)
+            if writer:
+                _finish(folder, number, keep, score)
+        finally:
+            # On a full disk what is left would hinder others as well.
+            if writer:
+                shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         _together("finished")
 
 
@@ -137,7 +142,6 @@ def _finish(folder: Path, step: int, keep: int, score: float | None) -> None:
     best = sorted(known, key=lambda number: (known[number], number))[-1:]
     for number in scores.keys() - {*list(scores)[-keep:], *best}:
         os.rename(folder / str(number), aside / str(number))
-    shutil.rmtree(aside)
 
 
 def _together(reached: str) -> None:

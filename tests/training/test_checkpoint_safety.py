@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.files import locked
-from jaxcompress.training import checkpoint_steps, restore, save
+from jaxcompress.training import checkpoint_steps, digests, restore, save
 
 LIKE = {"step": np.int32(0), "w": np.zeros((32, 8), np.float32)}
 
@@ -144,6 +145,20 @@ def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
         save(tmp_path / "run", state(4), step=4)
     with pytest.raises(ValueError, match="score=nan"):
         save(tmp_path / "run", state(5), step=5, score=float("nan"))
+
+
+def test_a_full_disk_leaves_the_old_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **given: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    save(tmp_path / "run", state(1))
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space left"):
+        patched.setattr(digests, "write_digests", full)
+        save(tmp_path / "run", state(2), overwrite=True)
+    assert sorted(os.listdir(tmp_path / "run")) == [".lock", "0"]
+    assert int(restore(tmp_path / "run", LIKE)["step"]) == 1
 
 
 def test_two_writers_are_told_of_each_other(tmp_path: Path) -> None:
