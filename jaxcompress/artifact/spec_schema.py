@@ -54,6 +54,7 @@ def shapes_before(spec: Mapping[str, Any], shapes: Shapes, nonzero: Counts) -> A
         # Later steps may fill what this one emptied.
         counts = counts if kind == "sparsify" else {}
         found, shapes = check(named, shapes, counts)
+        found += _carried_problems(step.get("inputs", {}))
         if found:
             return [f"spec: {problem}" for problem in found], shapes
     return [], shapes
@@ -89,6 +90,14 @@ def _shrink(leaves: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[list[
     if indices > FREE_INDICES + 64 * kept_indices:
         found.append(f"{list(leaves)[:8]}: axes of {indices} indices keep only {kept_indices}")
     return found, before
+
+
+def _carried_problems(inputs: Any) -> list[str]:
+    """Say what is wrong with the inputs that shrink with the variables."""
+    if not isinstance(inputs, dict):
+        return ["its inputs are no object"]
+    found = {path: _kept_problem(entry) for path, entry in inputs.items()}
+    return [f"input {path}: {problem}" for path, problem in found.items() if problem]
 
 
 def _kept_problem(leaf: Any) -> str | None:
