@@ -14,6 +14,7 @@ PARTS = (
     "paths",
     "files",
     "finite",
+    "compiled",
     "parallel",
     "graph",
     "transforms",

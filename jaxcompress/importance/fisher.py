@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.compiled import jit_of
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.importance.checks import check_batches, check_scalar
@@ -171,26 +172,27 @@ def fisher(
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], batches))
     ranges = _ranges(graph, keep, keep_of, groups)
-    step = partial(_squares, graph, loss, variables, key, ranges, dict(gates or {}))
+    step = partial(jit_of(_squares, graph, loss), variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     return jax.tree.map(lambda own: own.mean(0), map_rounds(step, (numbers, batches)))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _squares(
-    graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
-    key: jax.Array,
-    ranges: dict[str, tuple[Any, Any]],
-    gates: dict[str, Any],
-    inputs: tuple[Any, Any],
-) -> dict[str, jax.Array]:
-    """Return the mean squared gate gradients of one batch at the mask of its number."""
-    number, batch = inputs
-    examples = len(jax.tree.leaves(batch)[0])
-    masks = _draw(graph, jax.random.fold_in(key, number), ranges)
-    at = {**gates, **{name: mask * gates.get(name, 1.0) for name, mask in masks.items()}}
-    at = {name: jnp.broadcast_to(gate, (examples, len(gate))) for name, gate in at.items()}
-    gradient = jax.grad(gated(graph, loss), argnums=1)(variables, at, batch)
-    return {name: jnp.square(examples * gradient[name]).mean(0) for name in masks}
+def _squares(graph: Graph, loss: Callable[[Any, Any], jax.Array]) -> Callable[..., Any]:
+    """Make the mean squared gate gradients of one batch at the mask of its number."""
+
+    def squares(
+        variables: Any,
+        key: jax.Array,
+        ranges: dict[str, tuple[Any, Any]],
+        gates: dict[str, Any],
+        inputs: tuple[Any, Any],
+    ) -> dict[str, jax.Array]:
+        number, batch = inputs
+        examples = len(jax.tree.leaves(batch)[0])
+        masks = _draw(graph, jax.random.fold_in(key, number), ranges)
+        at = {**gates, **{name: mask * gates.get(name, 1.0) for name, mask in masks.items()}}
+        at = {name: jnp.broadcast_to(gate, (examples, len(gate))) for name, gate in at.items()}
+        gradient = jax.grad(gated(graph, loss), argnums=1)(variables, at, batch)
+        return {name: jnp.square(examples * gradient[name]).mean(0) for name in masks}
+
+    return squares

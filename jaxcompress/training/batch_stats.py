@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.compiled import jit_of
 from jaxcompress.graph.trainable import Leaves, inexact, replace_leaves
 from jaxcompress.paths import flatten_with_paths
-from jaxcompress.training.compiled import jit_of
 
 __all__ = ["TrainApply", "reestimate"]
 

@@ -12,8 +12,8 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
-from jaxcompress.training.compiled import jit_of
 from jaxcompress.training.convolutions import fast_convolutions
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]

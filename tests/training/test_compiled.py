@@ -14,6 +14,9 @@ import optax
 import pytest
 
 from jaxcompress import parallel
+from jaxcompress.compiled import jit_of
+from jaxcompress.graph import trace
+from jaxcompress.importance import fisher
 from jaxcompress.training import (
     eval_step,
     evaluate,
@@ -23,13 +26,14 @@ from jaxcompress.training import (
     reestimate,
     train_step,
 )
-from jaxcompress.training.compiled import jit_of
 
 KEY, MESH = jax.random.key(0), parallel.mesh(jax.devices()[:1])
 IMAGES, LABELS = np.eye(3, dtype=np.float32), np.arange(3)
 BATCH = {"image": IMAGES, "label": LABELS, "mask": np.ones(3, bool)}
 VARIABLES = {"mean": jnp.ones(3), "w": jnp.ones(3)}
 TX = optax.sgd(0.1)
+KERNELS = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+GRAPH = trace(lambda v, x: jnp.tanh(x @ v["a"]) @ v["b"], KERNELS, jnp.ones((2, 3)))
 
 
 def call_evaluate(seen: Callable[[Any], None]) -> None:
@@ -71,7 +75,18 @@ def call_fast(seen: Callable[[Any], None]) -> None:
     jax.jit(fast_convolutions(eval_step(apply)))(VARIABLES, BATCH)
 
 
-@pytest.mark.parametrize("call", [call_evaluate, call_reestimate, call_steps, call_fast])
+def call_fisher(seen: Callable[[Any], None]) -> None:
+    def loss(variables: Any, batch: jax.Array) -> jax.Array:
+        return jnp.square(jnp.tanh(batch @ variables["a"]) @ variables["b"]).mean()
+
+    seen(loss)
+    fisher(GRAPH, loss, KERNELS, jnp.ones((1, 2, 3)), KEY)
+
+
+CALLS = [call_evaluate, call_reestimate, call_steps, call_fast, call_fisher]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_repeated_calls_leave_no_function_alive(call: Callable[..., None]) -> None:
     functions: list[weakref.ref[Any]] = []
     for _ in range(12):
