@@ -20,19 +20,23 @@ def non_finite(tree: Any) -> list[str]:
         >>> non_finite({"a": np.ones(2), "b": np.array([1.0, np.nan]), "c": np.arange(3)})
         ['b']
     """
-    return [path for path, leaf in flatten_with_paths(tree)[0].items() if not _is_finite(leaf)]
-
-
-def _is_finite(leaf: Any) -> bool:
-    if isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
-        return True
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        return True
-    # A sharded array is looked at where it lies; only the verdict comes to the host.
+    leaves = {p: leaf for p, leaf in flatten_with_paths(tree)[0].items() if _is_known_float(leaf)}
+    # A sharded array is looked at where it lies; only the verdicts come to the host, together.
     # Known arrays inside jit are looked at now, not in the program.
     with jax.ensure_compile_time_eval():
-        return bool((jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all())
+        verdicts = jax.device_get({path: _is_finite(leaf) for path, leaf in leaves.items()})
+    return [path for path in leaves if not verdicts[path]]
+
+
+def _is_known_float(leaf: Any) -> bool:
+    if isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
+        return False
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def _is_finite(leaf: Any) -> Any:
+    return (jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all()
 
 
 def require_finite(argument: str, tree: Any, remedy: str) -> None:

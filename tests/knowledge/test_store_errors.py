@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,19 +16,6 @@ import pytest
 from jaxcompress.knowledge import Source, Views
 from jaxcompress.knowledge.store import Storage, open_store, write
 from tests.knowledge import toy
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "toy"
-    toy.write_toy(path)
-    return path
-
-
-@pytest.fixture
-def folder(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "toy"))
-
 
 OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"variables": {"kernel": toy.VARIABLES["kernel"] + 1}}, "teacher: stored"),

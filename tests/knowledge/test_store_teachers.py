@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,6 @@ import pytest
 from jaxcompress.knowledge import Source
 from jaxcompress.knowledge.store import Storage, open_store, verify, write
 from tests.knowledge import toy
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "toy"
-    toy.write_toy(path)
-    return path
-
-
-@pytest.fixture
-def folder(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "toy"))
-
 
 Teacher = Callable[[Any, jax.Array], dict[str, jax.Array]]
 
