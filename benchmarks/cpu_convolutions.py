@@ -33,12 +33,8 @@ import optax  # noqa: E402
 
 from experiments.environment import describe  # noqa: E402
 from jaxcompress import models  # noqa: E402
-from jaxcompress.training import (  # noqa: E402
-    fast_convolutions,
-    init_state,
-    onednn,  # noqa: E402
-    train_step,
-)
+from jaxcompress.backend import (fast_convolutions, onednn)  # noqa: E402
+from jaxcompress.training import (init_state, train_step)  # noqa: E402
 
 __all__ = ["TRIES", "main", "profile", "rates"]
 

@@ -17,15 +17,15 @@ import optax
 import jaxcompress as jc
 from benchmarks.importance_task import Task
 from experiments import score
-from jaxcompress import importance
-from jaxcompress.importance.fisher import fisher, streams
-from jaxcompress.importance.meta import meta
-from jaxcompress.search import per_cost, per_group
-from jaxcompress.search.gate_optimizer import gate_optimizer
-from jaxcompress.search.iterative import iterative
-from jaxcompress.search.learn_gates import learn_gates
-from jaxcompress.search.local_search import local_search
-from jaxcompress.training import fast_convolutions
+from jaxcompress.prune import (importance)
+from jaxcompress.prune.importance.masked_fisher import (fisher, streams)
+from jaxcompress.prune.importance.meta_gradients import (meta)
+from jaxcompress.prune import (per_cost, per_group)
+from jaxcompress.prune.learned.optimizer import (gate_optimizer)
+from jaxcompress.prune.iteration import (iterative)
+from jaxcompress.prune.learned.loop import (learn_gates)
+from jaxcompress.prune.candidates.local import (local_search)
+from jaxcompress.backend import (fast_convolutions)
 
 __all__ = ["METHODS", "Keep", "Method"]
 

@@ -16,8 +16,8 @@ import jaxcompress as jc
 from experiments import data
 from jaxcompress import models, training
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
-from jaxcompress.importance.fisher import streams
-from jaxcompress.knowledge.views import Views, views
+from jaxcompress.prune.importance.masked_fisher import (streams)
+from jaxcompress.knowledge.drawing import (Views, views)
 
 __all__ = ["Form", "Measure", "Task", "load_task"]
 

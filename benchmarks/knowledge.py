@@ -32,7 +32,8 @@ import tyro  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
 from experiments.distill import Teaching, featured_training, teaching_loss, trainable  # noqa: E402
-from jaxcompress import importance, knowledge, models, parallel, training  # noqa: E402
+from jaxcompress import (knowledge, models, parallel, training)  # noqa: E402
+from jaxcompress.prune import (importance)  # noqa: E402
 from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write  # noqa: E402
 
 __all__ = ["Config", "main"]

@@ -24,8 +24,8 @@ import optax
 from experiments.environment import describe
 from jaxcompress import models
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress.search import masks
-from jaxcompress.search.schedule import one_shot, periodic
+from jaxcompress import (sparse as masks)
+from jaxcompress.sparse.schedule import (one_shot, periodic)
 from jaxcompress.training import TrainState, init_state, train_step
 
 __all__ = ["main", "masked_step_ratios"]

@@ -22,7 +22,7 @@ import tyro
 import jaxcompress as jc
 from experiments.environment import describe
 from jaxcompress import models
-from jaxcompress.importance import adapt
+from jaxcompress.prune.importance import (adapt)
 
 __all__ = ["Config", "main"]
 
@@ -61,7 +61,7 @@ class Config:
 def main(config: Config) -> None:
     """Compile all programs and write what they take."""
     graph, variables, loss = _network(config.network)
-    gated, gates = jc.gated(graph, loss), jc.transforms.ones(graph)
+    gated, gates = jc.gated(graph, loss), jc.prune.ones(graph)
     plain = _temporary(jax.value_and_grad(loss), variables, _batch(config))
     rows: list[dict[str, Any]] = []
     for policy in config.policies:

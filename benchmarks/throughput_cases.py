@@ -20,7 +20,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import jaxcompress as jc
-from jaxcompress import importance, models
+from jaxcompress import (models)
+from jaxcompress.prune import (importance)
 from jaxcompress.artifact.torch_weights import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 import jaxcompress
-from jaxcompress.training import onednn
+from jaxcompress.backend import (onednn)
 
 __all__ = ["cache_folder", "code_digest", "describe", "prepare", "will_use_cpu"]
 

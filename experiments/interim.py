@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxcompress as jc
 from experiments import data
-from jaxcompress import importance
+from jaxcompress.prune import (importance)
 from jaxcompress.knowledge import cross_entropy, interim_networks
 
 __all__ = ["bank_logits"]

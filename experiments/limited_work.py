@@ -139,7 +139,7 @@ def choose(
     def train_apply(own: Any, images: Any) -> tuple[jax.Array, Any]:
         return task.train(own, images, key)
 
-    groups = list(graph.groups) if config.streams else jc.search.internal_groups(graph)
+    groups = list(graph.groups) if config.streams else jc.prune.internal_groups(graph)
     budget = jc.Budget(flops=config.flops)
     functions = task.apply, train_apply
     source = source_of(graph, groups, functions, variables, task.dataset, config.views)

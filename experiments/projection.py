@@ -14,7 +14,8 @@ from rich.console import Console
 import jaxcompress as jc
 from experiments import report, score
 from experiments.distill import Teaching, featured_training, teaching_loss, trainable
-from jaxcompress import importance, knowledge, models, parallel, training
+from jaxcompress import (knowledge, models, parallel, training)
+from jaxcompress.prune import (importance)
 
 __all__ = ["project"]
 

@@ -35,7 +35,7 @@ from experiments.measure import Measure, augmented  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.files import locked  # noqa: E402
 from jaxcompress.knowledge.losses import cross_entropy, kd  # noqa: E402
-from jaxcompress.knowledge.views import Views  # noqa: E402
+from jaxcompress.knowledge.drawing import (Views)  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
 __all__ = ["Config", "main"]
@@ -150,7 +150,7 @@ def choose(
         "label": dataset.train_labels[: count * config.batch_size].reshape(count, -1),
     }
     scores = jc.importance.taylor(graph, loss, variables, batches)
-    scores = jc.search.per_cost(graph, scores)
+    scores = jc.prune.per_cost(graph, scores)
     return jc.select(graph, scores, jc.Budget(flops=config.flops))
 
 

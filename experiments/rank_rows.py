@@ -20,8 +20,8 @@ from experiments.measure import Measure, augmented
 from experiments.rank_study import Known
 from experiments.tuning import Tuner
 from jaxcompress import training, transforms
-from jaxcompress.search import ranks
-from jaxcompress.search.ranks import arrays
+from jaxcompress.low_rank import (ranks)
+from jaxcompress.low_rank.ranks import (arrays)
 
 __all__ = ["Judge", "compare", "final", "lossless"]
 
@@ -78,7 +78,7 @@ class Judge:
         known, dataset, count = self.known, self.task.dataset, self.choice_images
         images, labels = dataset.train_images[:count], dataset.train_labels[:count]
         at = functools.cache(
-            lambda: transforms.truncations(known.graph, self.task.variables, known.forms)
+            lambda: low_rank.truncations(known.graph, self.task.variables, known.forms)
         )
         return lambda chosen: self.accuracy(at()(chosen), images, labels)
 
@@ -134,14 +134,14 @@ def compare(
 
     for factors in kinds:
         lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
-        whole = transforms.multiplied_out(lowrank, small)
+        whole = low_rank.multiplied_out(lowrank, small)
         judged(whole, factors, "")
         whole = judge.renewed(task.train_apply, whole)
         judged(whole, factors, "re-estimated")
         if tuner is not None and factors in tuned:
             statistics = {**small, "batch_stats": whole["batch_stats"]}
             own = tuner(lowrank.function(task.train_apply), statistics)
-            judged(transforms.multiplied_out(lowrank, own), factors, "fine-tuned")
+            judged(low_rank.multiplied_out(lowrank, own), factors, "fine-tuned")
     return rows
 
 
@@ -185,7 +185,7 @@ def compensated(judge: Judge, lowrank: jc.Compression, sweeps: int, small: Any) 
     """Fit all factors anew, some times, to the inputs that the factorized network has."""
     task = judge.task
     for sweep in range(sweeps):
-        whole = judge.renewed(task.train_apply, transforms.multiplied_out(lowrank, small))
+        whole = judge.renewed(task.train_apply, low_rank.multiplied_out(lowrank, small))
         # Small batches: the patches of all sites are held at once.
         images = augmented(
             task.dataset,
@@ -212,7 +212,7 @@ def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
 
     def evaluate(chosen: rank_study.Chosen) -> float:
         made = rank_study.factorized(known, task.variables, chosen, factors)
-        whole = transforms.multiplied_out(*made)
+        whole = low_rank.multiplied_out(*made)
         return judge.test_accuracy(judge.renewed(task.train_apply, whole))
 
     baseline, started = judge.test_accuracy(task.variables), time.perf_counter()

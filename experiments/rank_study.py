@@ -17,8 +17,8 @@ from experiments.measure import augmented
 from experiments.stage_files import read_arrays
 from jaxcompress import transforms
 from jaxcompress.files import atomic_file
-from jaxcompress.search import ranks
-from jaxcompress.search.ranks import arrays
+from jaxcompress.low_rank import (ranks)
+from jaxcompress.low_rank.ranks import (arrays)
 
 __all__ = ["FACTORS", "SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
@@ -104,14 +104,14 @@ def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder
         seconds[name] = time.perf_counter() - started
         return made
 
-    moments = functools.partial(transforms.input_moments, graph, apply, variables, seen)
+    moments = functools.partial(low_rank.statistics.input_moments, graph, apply, variables, seen)
     full = {path: "channel" for path in forms}
     rows = timed("covariances of rows", lambda: moments(forms), folder / "rows.npz")
     patches = timed("covariances of patches", lambda: moments(full), folder / "patches.npz")
-    gradients = functools.partial(transforms.output_covariances, graph, _centred(apply), variables)
+    gradients = functools.partial(low_rank.statistics.output_covariances, graph, _centred(apply), variables)
     outputs = timed("gradients", lambda: gradients(seen, list(forms), key), folder / "outputs.npz")
     inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
-    weights = transforms.output_roots(graph, outputs, forms, RIDGE)
+    weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)
     table = functools.partial(ranks.network_table, graph, variables, forms)
     return Known(
         graph,
@@ -127,13 +127,13 @@ def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder
 
 
 def _inputs(rows: Mapping[str, Any], patches: Mapping[str, Any], is_centred: bool) -> Inputs:
-    own = transforms.covariances_of(rows, is_centred)
-    roots = {path: transforms.covariance_root(covariance) for path, covariance in own.items()}
-    return Inputs(roots, transforms.covariances_of(patches, is_centred))
+    own = low_rank.statistics.covariances_of(rows, is_centred)
+    roots = {path: low_rank.statistics.covariance_root(covariance) for path, covariance in own.items()}
+    return Inputs(roots, low_rank.statistics.covariances_of(patches, is_centred))
 
 
 def _with_ridge(covariance: Any) -> np.ndarray:
-    root = transforms.covariance_root(covariance, RIDGE)
+    root = low_rank.statistics.covariance_root(covariance, RIDGE)
     return root @ root.swapaxes(-1, -2)
 
 
@@ -189,7 +189,7 @@ def factorized(
     small = lowrank.variables(variables)
     if factors in ("refined", "weighted"):
         outputs = known.outputs if factors == "weighted" else None
-        small = transforms.refine(lowrank, variables, small, inputs.patches, outputs, rounds=3)
+        small = low_rank.refine(lowrank, variables, small, inputs.patches, outputs, rounds=3)
     return lowrank, small
 
 
@@ -207,10 +207,10 @@ def compensated(
         images: training images `[steps, batch, ...]`.
     """
     full = {path: "channel" for path in lowrank.spec["sites"]}
-    targets, patches = transforms.compensate(
+    targets, patches = low_rank.compensate(
         known.graph, task.apply, task.variables, whole, images, full, centred=True
     )
-    return transforms.refine(lowrank, targets, small, patches, known.outputs, rounds=3)
+    return low_rank.refine(lowrank, targets, small, patches, known.outputs, rounds=3)
 
 
 def costs(known: Known, chosen: Chosen) -> dict[str, Any]:

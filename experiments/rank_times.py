@@ -31,8 +31,8 @@ from rich.table import Table  # noqa: E402
 import jaxcompress as jc  # noqa: E402
 from experiments import report  # noqa: E402
 from jaxcompress import models, transforms  # noqa: E402
-from jaxcompress.search import ranks  # noqa: E402
-from jaxcompress.search.ranks import arrays  # noqa: E402
+from jaxcompress.low_rank import (ranks)  # noqa: E402
+from jaxcompress.low_rank.ranks import (arrays)  # noqa: E402
 
 __all__ = ["Config", "main"]
 
@@ -121,7 +121,7 @@ def infer(
     labels = jax.jit(apply)(variables, images).argmax(-1)
     agreement = jax.jit(lambda own: (apply(own, images).argmax(-1) == labels).mean())
     _, compiled = timed(lambda: jax.block_until_ready(agreement(variables)))
-    at, decomposed = timed(lambda: transforms.truncations(graph, variables, forms))
+    at, decomposed = timed(lambda: low_rank.truncations(graph, variables, forms))
     classified = 0.0
 
     def evaluate(chosen: dict[str, int | None]) -> float:

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import jaxcompress as jc
 from experiments import data
 from experiments.measure import augmented
-from jaxcompress import importance
+from jaxcompress.prune import (importance)
 from jaxcompress.knowledge.losses import cross_entropy, kd
-from jaxcompress.knowledge.views import Views
-from jaxcompress.training import fast_convolutions
+from jaxcompress.knowledge.drawing import (Views)
+from jaxcompress.backend import (fast_convolutions)
 
 __all__ = ["Importance", "Source", "distillation", "score", "source_of"]
 
@@ -92,8 +92,8 @@ def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -
     scores = _scores(name, source, key)
     scores = {group: scores[group] for group in source.groups}
     if name == "magnitude":
-        return jc.search.per_group(scores)
-    return jc.search.per_cost(source.graph, scores, power=COST_POWER.get(name, 0.0))
+        return jc.prune.per_group(scores)
+    return jc.prune.per_cost(source.graph, scores, power=COST_POWER.get(name, 0.0))
 
 
 def _scores(name: Importance, source: Source, key: jax.Array) -> Mapping[str, Any]:
@@ -139,7 +139,7 @@ def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax
         batches = {**batches, "logits": _answers(source, batches["image"])}
         loss = distillation(source.train_apply, LEARN_TEMPERATURE)
     compiled = lambda step: jax.jit(fast_convolutions(step))  # noqa: E731
-    return jc.search.learn_gates(
+    return jc.prune.learned.learn_gates(
         source.graph, loss, source.variables, start, budget, batches, compiled=compiled
     )
 

@@ -18,9 +18,9 @@ from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
 from jaxcompress import models
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
-from jaxcompress.importance.meta import meta
+from jaxcompress.prune.importance.meta_gradients import (meta)
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress.knowledge.views import Views
+from jaxcompress.knowledge.drawing import (Views)
 
 __all__ = ["Made", "Task", "compressed", "dense_params", "folded", "start", "views_of"]
 
@@ -65,7 +65,7 @@ def start(recipe: Recipe, task: Task, key: jax.Array) -> Made:
     apply, variables = jc.load(folder)
     if recipe.folds:
         return made._replace(variables=folded(variables))
-    change = jc.transforms.from_spec(jc.artifact.inspect(folder)["spec"])
+    change = jc.from_spec(jc.artifact.inspect(folder)["spec"])
     return Made(network, apply, change.function(made.train_apply), variables, change)
 
 
@@ -145,14 +145,14 @@ def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict
     def loss(variables: Any, batch: Any) -> jax.Array:
         return cross_entropy(made.apply(variables, batch["image"]), batch["label"]).mean()
 
-    return jc.search.per_cost(graph, meta(graph, loss, made.variables, support, query))
+    return jc.prune.per_cost(graph, meta(graph, loss, made.variables, support, query))
 
 
 def learned_scores(
     graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
 ) -> dict[str, Any]:
     """Score channels by gates that learn to keep a trained network's own answers."""
-    groups, functions = jc.search.internal_groups(graph), (made.apply, made.train_apply)
+    groups, functions = jc.prune.internal_groups(graph), (made.apply, made.train_apply)
     source = source_of(graph, groups, functions, made.variables, task.dataset, views_of(task))
     return score("learned", source, budget, key)
 

@@ -13,13 +13,14 @@ from experiments import data, loop
 from experiments.slimnets_network import Made, Task, dense_params, start, views_of
 from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
-from jaxcompress.graph import default_trainable, flatten_with_paths
+from jaxcompress.graph import (default_trainable)
+from jaxcompress.paths import (flatten_with_paths)
 from jaxcompress.knowledge.losses import cross_entropy, kd
-from jaxcompress.search import masks
-from jaxcompress.search.schedule import Schedule, cubic, one_shot
-from jaxcompress.training import fast_convolutions
-from jaxcompress.transforms import sparsify
-from jaxcompress.transforms.masks import prunable
+from jaxcompress import (sparse as masks)
+from jaxcompress.sparse.schedule import (Schedule, cubic, one_shot)
+from jaxcompress.backend import (fast_convolutions)
+from jaxcompress.sparse import (sparsify)
+from jaxcompress.sparse.masks import (prunable)
 
 __all__ = ["objective", "optimizer", "schedule_of", "sparsity_for", "trained"]
 

@@ -14,20 +14,21 @@ model's code alone.
 
 from __future__ import annotations
 
-from jaxcompress import importance, search
+from jaxcompress import (search)
+from jaxcompress.prune import (importance)
 from jaxcompress.artifact import load, save
 from jaxcompress.graph import Graph, Group, trace
-from jaxcompress.search import Budget, masks, ranks, schedule, select, threshold
-from jaxcompress.transforms import (
-    Compression,
-    chain,
-    factorize,
-    from_spec,
-    gate,
-    gated,
-    shrink,
-    sparsify,
-)
+from jaxcompress import (sparse as masks)
+from jaxcompress.graph.budget import (Budget)
+from jaxcompress.low_rank import (ranks)
+from jaxcompress.prune.selecting import (select, threshold)
+from jaxcompress.sparse import (schedule)
+from jaxcompress.artifact.spec import (from_spec)
+from jaxcompress.compression.record import (Compression, chain)
+from jaxcompress.low_rank.factorizing import (factorize)
+from jaxcompress.prune.gating import (gate, gated)
+from jaxcompress.prune.shrinking import (shrink)
+from jaxcompress.sparse.sparsifying import (sparsify)
 
 __all__ = [
     "Budget",

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import Graph, flatten_with_paths, trace
-from jaxcompress.transforms import Compression, gated, ones, shrink
+from jaxcompress.graph import (Graph, trace)
+from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.compression import (Compression)
+from jaxcompress.prune import (gated, ones, shrink)
 from tests.toys import convolution, leaves, tokens
 from tests.toys.record import Toy
 

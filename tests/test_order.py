@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxcompress import Budget, Graph, factorize, importance, masks, ranks, select, shrink, trace
-from jaxcompress.graph import flatten_with_paths
-from jaxcompress.search.learn import learn
-from jaxcompress.search.ranks import arrays
-from jaxcompress.search.straight import straight_through
-from jaxcompress.transforms import input_roots, output_covariances
+from jaxcompress import (Budget, Graph, factorize, select, shrink, sparse as masks, trace)
+from jaxcompress.low_rank import (ranks)
+from jaxcompress.prune import (importance)
+from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.prune.learned.learner import (learn)
+from jaxcompress.low_rank.ranks import (arrays)
+from jaxcompress.prune.learned.hard_masks import (straight_through)
+from jaxcompress.low_rank.statistics import (input_roots, output_covariances)
 from tests.laws import close
 from tests.toys.record import initial, rows
 

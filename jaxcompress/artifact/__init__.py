@@ -7,8 +7,8 @@ variables back in a fresh process; `inspect` tells what a folder holds.
 from __future__ import annotations
 
 from jaxcompress.artifact.encoding import Encoding
-from jaxcompress.artifact.load import load
-from jaxcompress.artifact.save import save
+from jaxcompress.artifact.loading import (load)
+from jaxcompress.artifact.saving import (save)
 from jaxcompress.artifact.summary import inspect, num_bytes
 from jaxcompress.artifact.torch_weights import (
     akamaster_resnet_name,

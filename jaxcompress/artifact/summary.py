@@ -27,7 +27,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         the compression does not tell; `nonzero`: how many of `params` are not zero; `bytes`: on
         disk; `dense_bytes`: 4 per value of all original leaves, what they take as float32, and
         `ratio`: `dense_bytes / bytes`, both None where `original_params` is; `leaves`: how many;
-        `spec` of the compression, for `jaxcompress.transforms.from_spec`; `network`, `metadata` and
+        `spec` of the compression, for `jaxcompress.from_spec`; `network`, `metadata` and
         the `library` version, as saved.
 
     Raises:
@@ -37,7 +37,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     Example:
         >>> import tempfile
         >>> from jaxcompress.artifact import save
-        >>> from jaxcompress.transforms import chain
+        >>> from jaxcompress.compression import chain
         >>> folder = tempfile.mkdtemp()
         >>> save(folder, chain(), {"a": jnp.ones((2, 3))})
         >>> summary = inspect(folder)
@@ -74,7 +74,7 @@ def num_bytes(path: str | os.PathLike[str]) -> int:
     Example:
         >>> import tempfile
         >>> from jaxcompress.artifact import save
-        >>> from jaxcompress.transforms import chain
+        >>> from jaxcompress.compression import chain
         >>> folder = tempfile.mkdtemp()
         >>> save(folder, chain(), {"a": jnp.ones(1000)})
         >>> 4000 < num_bytes(folder) < 6000

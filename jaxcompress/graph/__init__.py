@@ -13,7 +13,7 @@ from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Consumer, Group, Member
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.sites import Form, Site
-from jaxcompress.graph.trace import Also, trace
+from jaxcompress.graph.tracing import (Also, trace)
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
 from jaxcompress.paths import (
     flatten_with_paths,

@@ -7,11 +7,11 @@ training steps (`adapt`); `uniform` is the random baseline.
 
 from __future__ import annotations
 
-from jaxcompress.importance.fisher import fisher, random_masks, streams
-from jaxcompress.importance.inner import adapt
-from jaxcompress.importance.magnitude import magnitude, uniform
-from jaxcompress.importance.meta import meta
-from jaxcompress.importance.taylor import taylor
+from jaxcompress.prune.importance.masked_fisher import (fisher, random_masks, streams)
+from jaxcompress.prune.importance.inner_steps import (adapt)
+from jaxcompress.prune.importance.norms import (magnitude, uniform)
+from jaxcompress.prune.importance.meta_gradients import (meta)
+from jaxcompress.prune.importance.gate_gradients import (taylor)
 
 __all__ = [
     "adapt",

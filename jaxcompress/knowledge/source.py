@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxcompress.knowledge.mixing import Mix, mixed_views, partners
-from jaxcompress.knowledge.views import Views, views
+from jaxcompress.knowledge.drawing import (Views, views)
 
 __all__ = ["Inputs", "Source", "draw"]
 

@@ -7,20 +7,22 @@ hard masks, `iterative` scores again as channels go, `local_search` compares can
 
 from __future__ import annotations
 
-from jaxcompress.search import masks, ranks, schedule
-from jaxcompress.search.budget import Budget
-from jaxcompress.search.candidates import candidate_losses
-from jaxcompress.search.chunks import chunk_size
-from jaxcompress.search.gate_optimizer import gate_optimizer, scale_by_shared_rms
-from jaxcompress.search.gate_scores import Learned
-from jaxcompress.search.internal import internal_groups
-from jaxcompress.search.iterative import iterative, iterative_scores
-from jaxcompress.search.learn import Learn, LearnState, learn
-from jaxcompress.search.learn_gates import learn_gates
-from jaxcompress.search.local_search import Found, local_search
-from jaxcompress.search.normalise import channel_costs, per_cost, per_group
-from jaxcompress.search.select import select, threshold
-from jaxcompress.search.straight import straight_through
+from jaxcompress import (sparse as masks)
+from jaxcompress.low_rank import (ranks)
+from jaxcompress.sparse import (schedule)
+from jaxcompress.graph.budget import (Budget)
+from jaxcompress.prune.candidates.losses import (candidate_losses)
+from jaxcompress.prune.candidates.chunks import (chunk_size)
+from jaxcompress.prune.learned.optimizer import (gate_optimizer, scale_by_shared_rms)
+from jaxcompress.prune.learned.scores import (Learned)
+from jaxcompress.prune.internal import (internal_groups)
+from jaxcompress.prune.iteration import (iterative, iterative_scores)
+from jaxcompress.prune.learned.learner import (Learn, LearnState, learn)
+from jaxcompress.prune.learned.loop import (learn_gates)
+from jaxcompress.prune.candidates.local import (Found, local_search)
+from jaxcompress.prune.comparable import (channel_costs, per_cost, per_group)
+from jaxcompress.prune.selecting import (select, threshold)
+from jaxcompress.prune.learned.hard_masks import (straight_through)
 
 __all__ = [
     "Budget",

@@ -8,30 +8,20 @@ and `refine` make factors that know the data; `output_covariances` tells which e
 
 from __future__ import annotations
 
-from jaxcompress.transforms.carried import shrink_inputs
-from jaxcompress.transforms.compensate import compensate
-from jaxcompress.transforms.compression import Compression, chain
-from jaxcompress.transforms.covariance import (
-    covariance_root,
-    covariances_of,
-    input_covariances,
-    input_moments,
-    input_roots,
-)
-from jaxcompress.transforms.factorize import factorize
-from jaxcompress.transforms.gate import gate, gated, ones
-from jaxcompress.transforms.gradients import (
-    output_covariances,
-    output_roots,
-    output_sensitivities,
-)
-from jaxcompress.transforms.masks import masked, nonzero_masks
-from jaxcompress.transforms.patterns import Block, NofM
-from jaxcompress.transforms.refine import refine
-from jaxcompress.transforms.shrink import shrink
-from jaxcompress.transforms.sparsify import sparsify
-from jaxcompress.transforms.spec import from_spec
-from jaxcompress.transforms.truncations import multiplied_out, truncations
+from jaxcompress.prune.carried import (shrink_inputs)
+from jaxcompress.low_rank.compensating import (compensate)
+from jaxcompress.compression.record import (Compression, chain)
+from jaxcompress.low_rank.statistics.covariance import (covariance_root, covariances_of, input_covariances, input_moments, input_roots)
+from jaxcompress.low_rank.factorizing import (factorize)
+from jaxcompress.prune.gating import (gate, gated, ones)
+from jaxcompress.low_rank.statistics.gradients import (output_covariances, output_roots, output_sensitivities)
+from jaxcompress.sparse.masks import (masked, nonzero_masks)
+from jaxcompress.sparse.patterns import (Block, NofM)
+from jaxcompress.low_rank.refining import (refine)
+from jaxcompress.prune.shrinking import (shrink)
+from jaxcompress.sparse.sparsifying import (sparsify)
+from jaxcompress.artifact.spec import (from_spec)
+from jaxcompress.low_rank.truncating import (multiplied_out, truncations)
 
 __all__ = [
     "Block",

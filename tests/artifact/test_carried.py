@@ -14,7 +14,8 @@ import pytest
 from jaxcompress.artifact import load, save
 from jaxcompress.artifact.structure import _digest
 from jaxcompress.graph import trace
-from jaxcompress.transforms import Compression, shrink, shrink_inputs
+from jaxcompress.compression import (Compression)
+from jaxcompress.prune import (shrink, shrink_inputs)
 from tests.laws import same
 from tests.toys.record import draw, rows
 

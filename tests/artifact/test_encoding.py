@@ -16,8 +16,8 @@ import pytest
 import jaxcompress as jc
 from jaxcompress.artifact import Encoding, inspect, num_bytes
 from jaxcompress.artifact.encoding import decode, encode
-from jaxcompress.search import masks
-from jaxcompress.transforms import sparsify
+from jaxcompress import (sparse as masks)
+from jaxcompress.sparse import (sparsify)
 
 RANDOM = np.random.default_rng(0)
 

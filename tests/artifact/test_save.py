@@ -24,9 +24,11 @@ from flax import nnx
 
 from jaxcompress.adapters import from_equinox, from_nnx
 from jaxcompress.artifact import inspect, load, num_bytes, save
-from jaxcompress.graph import flatten_with_paths, trace
+from jaxcompress.graph import (trace)
+from jaxcompress.paths import (flatten_with_paths)
 from jaxcompress.models import build, evaluation, initialize, training
-from jaxcompress.transforms import Compression, chain, shrink
+from jaxcompress.compression import (Compression, chain)
+from jaxcompress.prune import (shrink)
 
 CONFIG = {"width": 4}
 

@@ -20,7 +20,7 @@ from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe, needed, with_s
 from experiments.slimnets_training import objective, schedule_of, sparsity_for
 from jaxcompress import models, parallel
 from jaxcompress.artifact import Encoding
-from jaxcompress.search import masks
+from jaxcompress import (sparse as masks)
 
 
 def test_every_row_of_the_paper_is_there_and_can_be_made() -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import Graph, trace
-from jaxcompress.transforms import chain, from_spec, gated, shrink, shrink_inputs
+from jaxcompress.artifact import (from_spec)
+from jaxcompress.compression import (chain)
+from jaxcompress.prune import (gated, shrink, shrink_inputs)
 from tests.laws import close, difference, gates_of, random_keep
 from tests.toys.record import draw, rows
 

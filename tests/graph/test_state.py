@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import Graph, trace
-from jaxcompress.transforms import Compression, shrink
+from jaxcompress.compression import (Compression)
+from jaxcompress.prune import (shrink)
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
 VARIABLES = {

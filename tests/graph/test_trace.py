@@ -13,10 +13,10 @@ from flax import linen as nn
 from jax import lax
 
 from jaxcompress.graph import Graph, trace
-from jaxcompress.importance import streams
+from jaxcompress.prune.importance import (streams)
 from jaxcompress.models import build, evaluation, initialize, training
-from jaxcompress.search import internal_groups
-from jaxcompress.transforms import shrink
+from jaxcompress.prune import (internal_groups)
+from jaxcompress.prune import (shrink)
 from tests.laws import graph_of
 
 ROWS = jnp.ones((3, 4))

@@ -51,14 +51,14 @@ def test_published_multiply_accumulates(name, config, shape, macs, digit):
 
 def test_resnet56_has_three_streams_and_27_blocks():
     _, _, graph = traced("resnet56", {}, CIFAR)
-    internal = jc.search.internal_groups(graph)
+    internal = jc.prune.internal_groups(graph)
     assert (len(graph.groups), len(internal)) == (30, 27)
 
 
 def test_mobilenet_v2_has_five_streams_and_20_widths_of_one_kernel():
     """A depthwise kernel passes the channels of the kernel before it on; it makes none."""
     _, _, graph = traced("mobilenet_v2", {}, CIFAR)
-    internal, streams = jc.search.internal_groups(graph), jc.importance.streams(graph)
+    internal, streams = jc.prune.internal_groups(graph), jc.importance.streams(graph)
     assert sorted([*internal, *streams]) == sorted(graph.groups)
     assert streams == [f"params/stage{s}_block0/project_conv/kernel[3]" for s in range(2, 7)]
     expanded = [name for name in internal if "depthwise" in name]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcompress.knowledge.fingerprint import fingerprint
+from jaxcompress.knowledge.fingerprints import (fingerprint)
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, block_file, lacks_most, open_arrays, unwritten
 from jaxcompress.knowledge.store.manifest import Manifest, differences, facts, read_manifest
@@ -178,7 +178,7 @@ def open_store(
     Example:
         >>> import tempfile
         >>> import jax
-        >>> from jaxcompress.knowledge.store.write import write
+        >>> from jaxcompress.knowledge.store.writing import write
         >>> teacher = lambda variables, images: {"logits": images.reshape(len(images), -1) * 1.0}
         >>> images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1)
         >>> source = Source(images, 6, "tiny", jax.random.key(0))

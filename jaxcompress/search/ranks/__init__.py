@@ -4,26 +4,18 @@
     lowrank = jc.factorize(graph, ranks)
 
 The searches take a graph and its variables; the functions on arrays behind them, from costs,
-spectra and metric values to ranks, are in `jaxcompress.search.ranks.arrays`.
+spectra and metric values to ranks, are in `jaxcompress.low_rank.ranks.arrays`.
 """
 
 from __future__ import annotations
 
-from jaxcompress.search.ranks.lossless import Lossless, Trial, lossless
-from jaxcompress.search.ranks.measured import measure
-from jaxcompress.search.ranks.metrics import Metric, energy_metric
-from jaxcompress.search.ranks.network import convolution_sites, enc_ratio, network_table, spectra
-from jaxcompress.search.ranks.searches import (
-    enc_inf,
-    enc_map,
-    enc_model,
-    energy_threshold,
-    evbmf_scaled,
-    optimum,
-    uniform,
-)
-from jaxcompress.search.ranks.sensitivity import error_metric, sensitivity
-from jaxcompress.search.ranks.table import SiteTable
+from jaxcompress.low_rank.ranks.without_loss import (Lossless, Trial, lossless)
+from jaxcompress.low_rank.ranks.measured import (measure)
+from jaxcompress.low_rank.ranks.metrics import (Metric, energy_metric)
+from jaxcompress.low_rank.ranks.network import (convolution_sites, enc_ratio, network_table, spectra)
+from jaxcompress.low_rank.ranks.searches import (enc_inf, enc_map, enc_model, energy_threshold, evbmf_scaled, optimum, uniform)
+from jaxcompress.low_rank.ranks.sensitivities import (error_metric, sensitivity)
+from jaxcompress.low_rank.ranks.table import (SiteTable)
 
 __all__ = [
     "Lossless",

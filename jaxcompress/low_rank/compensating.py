@@ -1,0 +1,150 @@
+"""Kernels that make up for what the changed network before them has lost.
+
+Factors fitted to the original's inputs reproduce a site's outputs only as long as earlier sites are
+whole. Given the inputs that the changed network really has, y, the best kernel for the original's
+outputs x^T M is M' = E[y y^T]^-1 E[y x^T] M (Zhang et al. 2016, arXiv:1505.06798, section 3.3, who
+go from site to site; here all sites change at once, a step at a time, because what one makes up for
+its successors need not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.finite import require_finite
+from jaxcompress.graph import Graph
+from jaxcompress.graph.interpret import Node
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.compression.checks import (check_sites)
+from jaxcompress.low_rank.statistics.covariance import (covariances_of)
+from jaxcompress.compression.observing import (observe)
+from jaxcompress.low_rank.site_factors import (site_matrices, to_kernel)
+from jaxcompress.low_rank.statistics.site_inputs import (extended_rows, over_uses)
+
+__all__ = ["compensate"]
+
+Products = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def compensate(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    changed: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+    step: float = 0.5,
+    ridge: float = 1e-3,
+    centred: bool = False,
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Return variables with the kernels M + step (M' - M), and E[y y^T] by path.
+
+    They are targets: give them to `factorize(...).variables` or `refine` in place of the original
+    variables, and the covariances too. Repeat with what comes out of that as `changed`.
+
+    Args:
+        graph: of `apply`.
+        apply: evaluation function `(variables, inputs) -> outputs`.
+        variables: the original's.
+        changed: of the same shapes, for example of `multiplied_out`, with BatchNorm re-estimated.
+        batches: inputs of one shape; both networks' rows of all sites are held at once.
+        forms: by site; "channel" for convolutions, whose rows are full patches.
+        step: 1 would be right for a site whose predecessors stay as they are.
+        ridge: share of the mean variance by which M' is drawn to M.
+        centred: see `input_covariances`.
+
+    Raises:
+        ValueError: if a site or form does not exist, or there is no batch.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: (x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.eye(2), "b": jnp.eye(2)}
+        >>> graph, x = trace(apply, variables, jnp.ones((1, 2))), jnp.eye(2)
+        >>> halved = {**variables, "a": 0.5 * jnp.eye(2)}
+        >>> targets, _ = compensate(graph, apply, variables, halved, [x], {"b": "dense"}, 1.0, 0.0)
+        >>> targets["b"].round(3).tolist()
+        [[2.0, 0.0], [0.0, 2.0]]
+    """
+    check_sites(graph, forms)
+    require_finite("variables", variables, "train or load them again")
+    require_finite("changed", changed, "make them again of finite variables")
+    products = _products(graph, apply, variables, changed, batches, forms)
+    leaves, treedef = flatten_with_paths(variables)
+    described = {path: graph.sites[path].described(form) for path, form in forms.items()}
+    matrices = site_matrices({path: leaves[path] for path in forms}, described)
+    covariances = {}
+    for path, (own, cross) in products.items():
+        moments = {"own": own, "cross": cross}
+        parts = covariances_of(moments, centred)
+        covariances[path] = parts["own"]
+        moved = _moved(
+            parts["own"], parts["cross"], np.asarray(matrices[path], np.float64), step, ridge
+        )
+        leaves[path] = to_kernel(jnp.asarray(moved), described[path], jnp.asarray(leaves[path]))
+    return jax.tree.unflatten(treedef, list(leaves.values())), covariances
+
+
+def _moved(
+    own: np.ndarray, cross: np.ndarray, matrix: np.ndarray, step: float, ridge: float
+) -> np.ndarray:
+    """Return M + step (M' - M), M' = (E[y y^T] + a I)^-1 (E[y x^T] + a I) M."""
+    mean = np.trace(own, axis1=-2, axis2=-1)[..., None, None] / own.shape[-1]
+    added = np.where(mean > 0, ridge * mean, 1.0) * np.eye(own.shape[-1])
+    best = np.linalg.solve(own + added, (cross + added) @ matrix)
+    return np.asarray(matrix + step * (best - matrix))
+
+
+def _products(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    changed: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+) -> Products:
+    """Return the means of (y, 1) (y, 1)^T and (y, 1) (x, 1)^T of each site."""
+
+    def means(original: Any, other: Any, inputs: Any) -> dict[str, tuple[Any, Any]]:
+        x, y = (_rows(graph, apply, own, inputs, forms) for own in (original, other))
+        return {
+            path: (_mean(graph, path, y[path], y[path]), _mean(graph, path, y[path], x[path]))
+            for path in forms
+        }
+
+    compiled, found, count = jax.jit(means), None, 0
+    for inputs in batches:
+        own = jax.tree.map(
+            lambda a: np.asarray(a, np.float64), compiled(variables, changed, inputs)
+        )
+        found = own if found is None else jax.tree.map(np.add, found, own)
+        count += 1
+    if found is None:
+        raise ValueError("a covariance needs data, but there is no batch; pass at least one")
+    require_finite("input covariances", found, "look for NaN in the batches")
+    result: Products = jax.tree.map(lambda a: a / count, found)
+    return result
+
+
+def _rows(
+    graph: Graph, apply: Callable[..., Any], variables: Any, inputs: Any, forms: Mapping[str, str]
+) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {path: [] for path in forms}
+
+    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
+        found[path].append(extended_rows(graph, node, arrays, position, path, forms[path]))
+
+    observe(apply, variables, inputs, forms, look)
+    return found
+
+
+def _mean(graph: Graph, path: str, left: Sequence[Any], right: Sequence[Any]) -> Any:
+    """Return the mean of l r^T over examples, positions and uses."""
+    pairs = zip(left, right, strict=True)
+    means = [jnp.einsum("ngr,ngs->grs", a, b, precision="highest") / len(a) for a, b in pairs]
+    return over_uses(graph, path, means).mean(0)

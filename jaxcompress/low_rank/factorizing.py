@@ -1,0 +1,233 @@
+"""`factorize`: replace kernels by two factors of low rank, in variables and functions.
+
+The leaf `kernel` becomes the subtree `kernel/first`, `kernel/second`; the function's one conv or
+dot becomes two, with bias, BatchNorm and nonlinearity after the second as they were after the one.
+The middle axis of the two is an ordinary group of channels for `trace`: ranks can be gated, scored
+and shrunk like widths.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph import (Graph)
+from jaxcompress.paths import (flatten_with_paths, match_paths)
+from jaxcompress.graph.internals import abstract
+from jaxcompress.graph.interpret import Rewriting
+from jaxcompress.graph.program import label_program, read, split_static
+from jaxcompress.graph.rules import rule_of
+from jaxcompress.compression.checks import (check_sites)
+from jaxcompress.compression.record import (Compression)
+from jaxcompress.low_rank.factors import (split)
+from jaxcompress.low_rank.site_factors import (FACTORS, decompositions, to_leaves)
+from jaxcompress.low_rank.two_ops import (Factored, two_ops)
+
+__all__ = ["factorize", "from_spec"]
+
+
+def factorize(
+    graph: Graph,
+    ranks: Mapping[str, int | None],
+    forms: Mapping[str, str] | None = None,
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> Compression:
+    """Replace the kernels of sites by two factors of the given ranks.
+
+    W = U S V^T is cut to rank r and split into U sqrt(S) and sqrt(S) V^T. At full rank the function
+    is unchanged up to rounding. Factors have the kernel's dtype; half precision is decomposed in
+    float32.
+
+    Args:
+        graph: of a function of the variables.
+        ranks: rank per site, 1 to the form's `full`; sites with None, or not named, stay as they
+            are. The rank of a grouped convolution is that of each group.
+        forms: "spatial", "channel" or "dense" per site; the site's first form by default.
+        roots: `R` with R R^T the covariance of the site's input rows, `[groups, rows, rows]` per
+            site (see `input_roots`): the factors then minimise the error of the site's output
+            instead of that of its kernel.
+        output_roots: `S` by site (see `output_roots` of this package): with them they minimise the
+            expected error of the function's outputs.
+
+    Returns:
+        The compression. Optimizer state of replaced kernels starts again from zero.
+
+    Raises:
+        ValueError: if a site or form does not exist, a rank is out of range, or a kernel is used
+            in other ways too; all offenders are named.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((8, 6)), "b": jnp.ones((6, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((5, 8)))
+        >>> lowrank = factorize(graph, {"a": 2})
+        >>> small = lowrank.variables(variables)
+        >>> small["a"]["first"].shape, small["a"]["second"].shape
+        ((8, 2), (2, 6))
+        >>> lowrank.function(apply)(small, jnp.ones((5, 8))).shape
+        (5, 2)
+    """
+    wanted = {path: rank for path, rank in ranks.items() if rank is not None}
+    forms = dict(forms or {})
+    check_sites(graph, {**wanted, **forms})
+    sites: dict[str, Any] = {}
+    for path in graph.sites:
+        if path in wanted:
+            site = graph.sites[path]
+            sites[path] = {
+                **site.described(forms.get(path, site.forms[0].name)),
+                "dtype": str(graph.leaves[path].dtype),
+                "rank": wanted[path],
+            }
+    _check_ranks(graph, sites)
+    sites = {path: {**site, "rank": int(site["rank"])} for path, site in sites.items()}
+    return from_spec({"kind": "factorize", "sites": sites}, roots, output_roots)
+
+
+def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
+    wrong = []
+    for path, site in sites.items():
+        known = {form.name: form for form in graph.sites[path].forms}
+        if site["form"] not in known:
+            wrong.append(f"{path}: no form {site['form']!r}, only {', '.join(known)}")
+        elif isinstance(site["rank"], bool) or not isinstance(site["rank"], int | np.integer):
+            wrong.append(f"{path}: rank {site['rank']!r} is no integer")
+        elif not 1 <= site["rank"] <= known[site["form"]].full:
+            wrong.append(f"{path}: rank {site['rank']} not in 1..{known[site['form']].full}")
+    if wrong:
+        raise ValueError(f"ranks go from 1 to min(rows, columns), but {'; '.join(wrong)}")
+
+
+def from_spec(
+    spec: Mapping[str, Any],
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> Compression:
+    """Make a factorizing compression from what `Compression.spec` said of it.
+
+    Example:
+        >>> from_spec({"kind": "factorize", "sites": {}}).variables({"a": 1.0})
+        {'a': 1.0}
+    """
+    sites = spec["sites"]
+    forms = {path: site["form"] for path, site in sites.items()}
+
+    def factors(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        parts = decompositions(leaves, sites, roots, output_roots)
+        return {
+            path: to_leaves(*split(parts[path], site["rank"]), site, leaves[path])
+            for path, site in sites.items()
+        }
+
+    def variables(tree: Any) -> Any:
+        leaves, treedef = flatten_with_paths(tree)
+        _check_kernels(leaves, sites)
+        own = {path: leaves[path] for path in sites}
+        is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in own.values())
+        made = jax.eval_shape(factors, own) if is_abstract else factors(own)
+        return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
+
+    def function(f: Callable[..., Any]) -> Callable[..., Any]:
+        if not sites:
+            return f
+
+        @functools.wraps(f)
+        def factorized(tree: Any, *inputs: Any, **keywords: Any) -> Any:
+            leaves, treedef = flatten_with_paths(tree, whole=sites)
+            _check_factors(leaves, sites)
+            original = [
+                abstract(leaf["first"], sites[path]["shape"]) if path in sites else abstract(leaf)
+                for path, leaf in leaves.items()
+            ]
+            program = read(f, jax.tree.unflatten(treedef, original), inputs, keywords)
+            labelled = label_program(program, discover=False)
+            none = np.zeros(labelled.labelling.count, bool)
+            rewriting = Rewriting(none, rule_of, substitute=two_ops(forms))
+            own = [
+                Factored(leaf["first"], leaf["second"]) if path in sites else leaf
+                for path, leaf in leaves.items()
+            ]
+            arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
+            outputs = rewriting(labelled.body, [*own, *arrays])
+            return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
+
+        return factorized
+
+    def optimizer_state(tx: Any, opt_state: Any) -> Any:
+        del tx
+        return _restart(opt_state, sites, factors)
+
+    return Compression(dict(spec), variables, function, optimizer_state)
+
+
+def _check_kernels(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+    wrong = [
+        f"{path}: {'missing' if path not in leaves else np.shape(leaves[path])}, "
+        f"expected {tuple(site['shape'])}"
+        for path, site in sites.items()
+        if path not in leaves or list(np.shape(leaves[path])) != list(site["shape"])
+    ]
+    if wrong:
+        raise ValueError(
+            "the variables to factorize have the kernels that the compression was made for, but "
+            f"{'; '.join(wrong)}"
+        )
+
+
+def _check_factors(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+    wrong = [
+        path
+        for path in sites
+        if not isinstance(leaves.get(path), Mapping) or set(leaves[path]) != set(FACTORS)
+    ]
+    if wrong:
+        raise ValueError(
+            "the factorized function takes variables in which each kernel is "
+            f"{{'first', 'second'}}, but these are not: {wrong}; pass the result of `variables`"
+        )
+
+
+def _restart(
+    opt_state: Any,
+    sites: Mapping[str, Any],
+    factors: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]],
+) -> Any:
+    """Replace what mirrors a replaced kernel by zeros for its factors; keep everything else."""
+
+    def zeros(path: str, leaf: Any) -> dict[str, Any]:
+        own = jax.ShapeDtypeStruct(tuple(sites[path]["shape"]), jnp.result_type(leaf))
+        one = {path: sites[path]}
+        made = jax.eval_shape(from_spec({"kind": "factorize", "sites": one}).variables, {path: own})
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), made[path])
+
+    def flat(node: Any) -> Any:
+        if not _is_flat(node, sites):
+            return node
+        new: dict[str, Any] = {}
+        for key, leaf in node.items():
+            if key in sites and np.shape(leaf):
+                new |= {f"{key}/{name}": factor for name, factor in zeros(key, leaf).items()}
+            else:
+                new[key] = leaf
+        return new
+
+    opt_state = jax.tree.map(flat, opt_state, is_leaf=lambda node: _is_flat(node, sites))
+    leaves, treedef = flatten_with_paths(opt_state)
+    matched = match_paths(leaves, list(sites))
+    for path, leaf in leaves.items():
+        own = matched.get(path)
+        if own is not None and list(np.shape(leaf)) == list(sites[own]["shape"]):
+            leaves[path] = zeros(own, leaf)
+    return jax.tree.unflatten(treedef, list(leaves.values()))
+
+
+def _is_flat(node: Any, sites: Mapping[str, Any]) -> bool:
+    """Tell whether a node of an optimizer state is a `{path: leaf}` dict that names a site."""
+    return isinstance(node, dict) and any("/" in str(key) and key in sites for key in node)

@@ -1,0 +1,215 @@
+"""The sites of a graph as a `SiteTable`, so that the array-level searches run on real networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcompress.graph import (Graph, Site)
+from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.low_rank.ranks.forms import (FactorCost)
+from jaxcompress.low_rank.ranks.spectrum import (singular_values)
+from jaxcompress.low_rank.ranks.table import (SiteTable, site_table)
+from jaxcompress.compression.checks import (check_sites)
+from jaxcompress.low_rank.site_factors import (site_matrices)
+
+__all__ = ["convolution_sites", "enc_ratio", "network_table", "spectra"]
+
+
+def convolution_sites(graph: Graph, first: bool = False) -> dict[str, str]:
+    """Return `{site: form}`: every convolution that can be factorized, in its preferred form.
+
+    That is what ENC searches: no dense layer, and not the first convolution, whose three input
+    channels leave nothing to save.
+
+    Args:
+        graph: of the network.
+        first: take the first convolution too.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((4, 4))}, jnp.ones((1, 4)))
+        >>> convolution_sites(graph)
+        {}
+    """
+    found = [site for site in graph.sites.values() if site.primitive == "conv_general_dilated"]
+    if not first:
+        found = found[1:]
+    return {site.path: site.forms[0].name for site in found if _is_replaceable(site)}
+
+
+def _is_replaceable(site: Site) -> bool:
+    return bool(site.forms) and not site.other_uses and _saves(site)
+
+
+def _saves(site: Site) -> bool:
+    """Tell whether rank 1 costs less than the whole kernel, which depthwise ones do not."""
+    form = site.forms[0]
+    return form.flops < site.flops and form.params < site.params
+
+
+def spectra(
+    graph: Graph,
+    variables: Any,
+    forms: Mapping[str, str] | None = None,
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the singular values of every site, falling, `float64[full]` by path.
+
+    Those of groups and of scanned kernels are averaged, as ENC does for groups.
+
+    Args:
+        graph: of a function of the variables.
+        variables: its variables.
+        forms: "spatial", "channel" or "dense" by site; `convolution_sites(graph)` by default.
+        roots: R by site, see `input_roots`: the values are then those of R^T M, whose squares are
+            the squared errors of the output that cutting them causes.
+        output_roots: S by site, see `low_rank.statistics.output_roots`: of R^T M S, whose squares are the
+            expected squared errors of the function's outputs.
+
+    Raises:
+        ValueError: if a site or form does not exist, or a kernel is not finite; all are named.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.diag(jnp.array([3.0, 1.0]))}
+        >>> graph = trace(lambda v, x: x @ v["a"], variables, jnp.ones((1, 2)))
+        >>> spectra(graph, variables, {"a": "dense"})["a"].round(3).tolist()
+        [3.0, 1.0]
+    """
+    forms = convolution_sites(graph) if forms is None else forms
+    check_sites(graph, forms)
+    leaves, _ = flatten_with_paths(variables)
+    layouts = {path: graph.sites[path].described(form) for path, form in forms.items()}
+    own = {path: leaves[path] for path in forms}
+    # By path: what comes out of a jitted function has its keys sorted.
+    matrices = jax.jit(lambda kernels: site_matrices(kernels, layouts))(own)
+    roots, output_roots = roots or {}, output_roots or {}
+    arrays = {
+        path: _weighted(matrices[path], roots.get(path), output_roots.get(path)) for path in forms
+    }
+    _check_finite(arrays)
+    return _same_shaped(arrays)
+
+
+def _weighted(matrix: Any, root: Any, output_root: Any) -> np.ndarray:
+    wide = np.asarray(matrix, np.float64)
+    wide = wide if root is None else np.asarray(root, np.float64).swapaxes(-1, -2) @ wide
+    return wide if output_root is None else wide @ np.asarray(output_root, np.float64)
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    wrong = [path for path, matrix in arrays.items() if not np.isfinite(matrix).all()]
+    if wrong:
+        raise ValueError(
+            f"a kernel must be finite to be factorized, but {', '.join(wrong)} hold NaN or "
+            "infinity; train or load them again, or leave these sites out of `forms`"
+        )
+
+
+def _same_shaped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the mean singular values of each site; those of one shape are found together."""
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for path, matrix in arrays.items():
+        shapes.setdefault(matrix.shape, []).append(path)
+    found: dict[str, np.ndarray] = {}
+    for paths in shapes.values():
+        values = singular_values(np.stack([arrays[path] for path in paths]))
+        for path, own in zip(paths, values, strict=True):
+            found[path] = own.reshape(-1, own.shape[-1]).mean(0)
+    return {path: found[path] for path in arrays}
+
+
+def network_table(
+    graph: Graph,
+    variables: Any,
+    forms: Mapping[str, str] | None = None,
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> SiteTable:
+    """Return the sites of a graph as a table: costs (flops, params, bytes), spectra, knots.
+
+    The sites are in the order of their first use, in whatever order `forms` names them. Totals are
+    those of the graph, so that fractions of a `Budget` are of the whole network. The arguments are
+    those of `spectra`.
+
+    Raises:
+        ValueError: if a site or form does not exist, or a kernel is not finite; all are named.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.eye(8), "b": jnp.eye(8)}
+        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 8)))
+        >>> table = network_table(graph, variables, {"a": "dense"})
+        >>> table.r_max.tolist(), table.total["flops"] == graph.flops
+        ([4], True)
+    """
+    forms = convolution_sites(graph) if forms is None else forms
+    values = spectra(graph, variables, forms, roots, output_roots)
+    # The searches break ties by place, which must not depend on the order of `forms`.
+    forms = {path: forms[path] for path in graph.sites if path in forms}
+    costs = [_cost(graph, path, form) for path, form in forms.items()]
+    chosen = [graph.sites[path].form(form) for path, form in forms.items()]
+    return site_table(
+        list(forms),
+        costs,
+        [values[path] for path in forms],
+        [(form.rows, form.columns) for form in chosen],
+        rest=_rest(graph, costs),
+    )
+
+
+def _cost(graph: Graph, path: str, name: str) -> FactorCost:
+    site = graph.sites[path]
+    form = site.form(name)
+    itemsize = np.dtype(graph.leaves[path].dtype).itemsize
+    return FactorCost(
+        r_max=max(1, min(round(site.params / form.params), form.full)),
+        slope={
+            "flops": form.flops,
+            "params": float(form.params),
+            "bytes": float(form.params * itemsize),
+        },
+        dense={
+            "flops": site.flops,
+            "params": float(site.params),
+            "bytes": float(site.params * itemsize),
+        },
+    )
+
+
+def _rest(graph: Graph, costs: Sequence[FactorCost]) -> dict[str, float]:
+    total = {kind: float(getattr(graph.cost, kind)(graph.cost.dense)) for kind in KINDS}
+    return {kind: total[kind] - sum(cost.dense[kind] for cost in costs) for kind in KINDS}
+
+
+KINDS = ("flops", "params", "bytes")
+
+
+def enc_ratio(graph: Graph, ranks: Mapping[str, int | None], forms: Mapping[str, str]) -> float:
+    """Return sum(c_l r_l) over the convolutions that are searched, as a share of their own cost.
+
+    ENC's complexity: it leaves out everything else, while a graph's FLOPs count it.
+
+    Args:
+        graph: of the network.
+        ranks: of its sites; None counts as whole.
+        forms: the sites that were searched.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((8, 8))}, jnp.ones((1, 8)))
+        >>> enc_ratio(graph, {"a": 2}, {"a": "dense"})
+        0.5
+    """
+    sites = [(graph.sites[path], name, ranks.get(path)) for path, name in forms.items()]
+    kept = [s.flops if rank is None else s.form(name).flops * rank for s, name, rank in sites]
+    return sum(kept) / sum(site.flops for site, _, _ in sites)

@@ -1,0 +1,91 @@
+"""Expected error of the network's outputs as a metric: not in the paper, and the best found here.
+
+A truncated site errs by e_l(r), the sum of its squared singular values from r on: with data-aware
+roots the squared error of its output. `output_covariances` tells how far that moves the network's
+outputs: d_l for each unit of it, or, where output roots weigh the spectrum, 1. Small errors of
+several sites add up, so that `optimum` of this metric minimises the expected squared error of the
+outputs, sum_l d_l e_l(r_l), under the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcompress.graph import Graph
+from jaxcompress.low_rank.ranks.metrics import (Metric, curve_metric)
+from jaxcompress.low_rank.ranks.network import (convolution_sites, network_table)
+from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.low_rank.statistics.gradients import (output_covariances, output_sensitivities)
+
+__all__ = ["error_metric", "sensitivity"]
+
+# Metrics below 1e-12 count as equal; the worst site at rank 0 stays above.
+LARGEST = 20.0
+
+
+def sensitivity(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    key: jax.Array,
+    forms: Mapping[str, str] | None = None,
+    roots: Mapping[str, Any] | None = None,
+) -> Metric:
+    """Return the metric `y_l(r) = exp(-c d_l e_l(r))`, c one constant for all sites.
+
+    Args:
+        graph: of the network.
+        apply: `(variables, inputs) -> outputs [examples, ...]`; logits are best centred, because
+            adding one number to all of an example's changes nothing.
+        variables: its variables.
+        batches: inputs, training images without labels; see `output_covariances`.
+        key: of random signs.
+        forms: "spatial", "channel" or "dense" by site; `convolution_sites(graph)` by default.
+        roots: R by site, see `input_roots`; without them all inputs count as independent and of
+            one variance.
+
+    Raises:
+        ValueError: if a site or form does not exist, or a kernel is not finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.diag(jnp.array([2.0, 1.0, 1.0, 1.0])), "b": jnp.eye(4)}
+        >>> apply = lambda v, x: x @ v["a"] + 3 * (x @ v["b"])
+        >>> graph, x = trace(apply, variables, jnp.ones((8, 4))), jnp.ones((8, 4))
+        >>> forms = {"a": "dense", "b": "dense"}
+        >>> metric = sensitivity(graph, apply, variables, [x], jax.random.key(0), forms)
+        >>> [(-np.log(curve)).round(2).tolist() for curve in metric.curves]
+        [[3.89, 1.67, 1.11], [20.0, 15.0, 10.0]]
+    """
+    forms = convolution_sites(graph) if forms is None else forms
+    covariances = output_covariances(graph, apply, variables, batches, list(forms), key)
+    table = network_table(graph, variables, forms, roots)
+    return error_metric(table, output_sensitivities(covariances))
+
+
+def error_metric(table: SiteTable, weights: Mapping[str, float] | None = None) -> Metric:
+    """Return `y_l(r) = exp(-c d_l e_l(r))` from spectra and the weights d_l by site.
+
+    Args:
+        table: the sites.
+        weights: d_l; 1 by default, for a table whose spectra have input and output roots.
+
+    Example:
+        >>> from jaxcompress.low_rank.ranks.arrays import dense_cost, site_table
+        >>> cost = dense_cost(inputs=4, outputs=4)
+        >>> table = site_table(["a"], [cost], [np.array([2.0, 1.0, 1.0, 1.0])], [(4, 4)])
+        >>> (-np.log(error_metric(table, {"a": 1.0}).curves[0])).round(2).tolist()
+        [20.0, 8.57, 5.71]
+    """
+    errors = []
+    for name, values, r_max in zip(table.names, table.spectra, table.r_max, strict=True):
+        tail = np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)
+        errors.append((1.0 if weights is None else weights[name]) * tail[: r_max + 1])
+    largest = max((float(own[0]) for own in errors), default=1.0) or 1.0
+    return curve_metric(table, [np.exp(-own * (LARGEST / largest)) for own in errors])

@@ -1,0 +1,158 @@
+"""The kernels of sites, named by path, as matrices and back: `factors` beside the tree's plumbing.
+
+A site is described by its `shape`, `steps`, `layout` and `form`, see `Site.described`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.finite import require_finite
+from jaxcompress.low_rank.factors import (Decomposition, decompose, rearrange, to_factors, to_matrices)
+from jaxcompress.compression.precision import (like, widened)
+
+__all__ = ["FACTORS", "decompositions", "site_matrices", "to_halves", "to_kernel", "to_leaves"]
+
+FACTORS = ("first", "second")
+"""The names of the two leaves that stand for a kernel."""
+
+Described = Mapping[str, Any]
+REMEDY = "look for NaN in the batches or the variables that they are of"
+
+
+def site_matrices(
+    leaves: Mapping[str, Any], sites: Mapping[str, Described]
+) -> dict[str, jax.Array]:
+    """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
+
+    Args:
+        leaves: arrays by path.
+        sites: described, by path.
+    """
+    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
+
+
+def _site_matrix(leaf: Any, site: Described) -> jax.Array:
+    function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
+    for name, _ in site["steps"]:
+        function = jax.vmap(function) if name == "slice" else function
+    return function(rearrange(leaf, site["steps"]))
+
+
+def decompositions(
+    leaves: Mapping[str, Any],
+    sites: Mapping[str, Any],
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> dict[str, Decomposition]:
+    """Decompose the kernels of all sites, those of one shape in one batched SVD.
+
+    Args:
+        leaves: arrays by path.
+        sites: described, by path.
+        roots: see `factorize`.
+        output_roots: see `factorize`.
+
+    Returns:
+        Decompositions `[scanned..., groups, ...]` by path, in float32 at least.
+
+    Raises:
+        ValueError: if kernels or roots hold NaN or infinity, and are not traced; all are named.
+    """
+    roots, output_roots = roots or {}, output_roots or {}
+    matrices = {path: widened(own) for path, own in site_matrices(leaves, sites).items()}
+    _check_finite(matrices)
+    require_finite("roots", {p: roots[p] for p in sites if p in roots}, REMEDY)
+    require_finite("output_roots", {p: output_roots[p] for p in sites if p in output_roots}, REMEDY)
+    shapes = defaultdict(list)
+    for path, matrix in matrices.items():
+        shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
+    found: dict[str, Decomposition] = {}
+    for paths in shapes.values():
+        own = jnp.stack([matrices[path] for path in paths])
+        parts = _decompose_alone(own, _stacked(roots, paths), _stacked(output_roots, paths))
+        for number, path in enumerate(paths):
+            found[path] = Decomposition(*(part[number] for part in parts))
+    return found
+
+
+def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
+    known = {p: own for p, own in matrices.items() if not isinstance(own, jax.core.Tracer)}
+    wrong = [path for path, own in known.items() if not np.isfinite(np.asarray(own)).all()]
+    if wrong:
+        raise ValueError(
+            f"a kernel must be finite to be factorized, but {', '.join(wrong)} hold NaN or "
+            "infinity; train or load them again, or leave these sites alone (rank None)"
+        )
+
+
+def _stacked(roots: Mapping[str, Any], paths: Sequence[str]) -> jax.Array | None:
+    return jnp.stack([jnp.asarray(roots[path]) for path in paths]) if paths[0] in roots else None
+
+
+def _decompose_alone(
+    matrices: jax.Array, root: jax.Array | None, output_root: jax.Array | None
+) -> Decomposition:
+    """Run one batched SVD as a program of its own.
+
+    XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
+    of the pool that the others hold; on few cores that can wait for ever.
+    """
+    parts = jax.jit(decompose)(matrices, root, output_root)
+    is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
+    return parts if is_traced else jax.block_until_ready(parts)
+
+
+def to_kernel(matrix: jax.Array, site: Described, leaf: Any) -> jax.Array:
+    """Turn matrices `[scanned..., groups, rows, columns]` back into a kernel like `leaf`."""
+    # The way there only moves entries, so that its transpose is its inverse.
+    (kernel,) = jax.linear_transpose(lambda own: _site_matrix(own, site), leaf)(
+        matrix.astype(leaf.dtype)
+    )
+    return kernel
+
+
+def to_leaves(
+    left: jax.Array, right: jax.Array, site: Described, leaf: Any = None
+) -> dict[str, Any]:
+    """Shape two halves as the kernels of the two operations; scanned axes stay in front.
+
+    Args:
+        left: `[scanned..., groups, rows, rank]`.
+        right: `[scanned..., groups, rank, columns]`.
+        site: described.
+        leaf: the kernel whose dtype they take; they keep their own without one.
+    """
+    if leaf is not None:
+        left, right = like(left, leaf), like(right, leaf)
+    turned = jax.eval_shape(
+        lambda leaf: rearrange(leaf, site["steps"]),
+        jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype),
+    )
+    scanned = sum(name == "slice" for name, _ in site["steps"])
+    function = functools.partial(
+        to_factors, kernel=turned.shape[scanned:], form=site["form"], layout=site["layout"]
+    )
+    for _ in range(scanned):
+        function = jax.vmap(function)
+    return dict(zip(FACTORS, function(left, right), strict=True))
+
+
+def to_halves(factors: Mapping[str, Any], site: Described) -> tuple[jax.Array, jax.Array]:
+    """Undo `to_leaves`."""
+    dtype = factors[FACTORS[0]].dtype
+    whole = jax.eval_shape(
+        lambda leaf: _site_matrix(leaf, site), jax.ShapeDtypeStruct(tuple(site["shape"]), dtype)
+    ).shape
+    rank = site["rank"]
+    halves = ((*whole[:-1], rank), (*whole[:-2], rank, whole[-1]))
+    avals = [jax.ShapeDtypeStruct(shape, dtype) for shape in halves]
+    left, right = jax.linear_transpose(lambda a, b: to_leaves(a, b, site), *avals)(dict(factors))
+    return left, right

@@ -1,0 +1,202 @@
+"""What each site's rows are multiplied with, as a covariance: for factors that know the data.
+
+A site computes x^T M for many x: the contracted features of a dot, the vertical (`spatial`) or full
+(`channel`) patches of an image. With C = E[x x^T] = R R^T, cutting R^T M instead of M minimises the
+error of the output, E |x^T (M - M_r)|^2 (Chen et al. 2021, "DRONE: Data-aware low-rank compression
+for large NLP models"). For `spatial` this counts the error of each horizontal tap apart. Centred
+covariances do not count the mean error, which a BatchNorm takes away once it is re-estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.finite import require_finite
+from jaxcompress.graph import Graph
+from jaxcompress.graph.interpret import Node
+from jaxcompress.compression.checks import (check_sites)
+from jaxcompress.compression.observing import (observe)
+from jaxcompress.low_rank.statistics.site_inputs import (extended_rows, over_uses)
+
+__all__ = [
+    "covariance_root",
+    "covariances_of",
+    "input_covariances",
+    "input_moments",
+    "input_roots",
+]
+
+
+def input_roots(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+    ridge: float = 1e-4,
+    centred: bool = False,
+) -> dict[str, np.ndarray]:
+    """Return R with R R^T the covariance of each site's rows, `[scanned..., groups, rows, rows]`.
+
+    Args:
+        graph: of `apply`.
+        apply: evaluation function `(variables, inputs) -> outputs`.
+        variables: its variables.
+        batches: inputs of one shape, for example images `[steps, batch, height, width, channels]`.
+        forms: "spatial", "channel" or "dense" per site.
+        ridge: share of the mean square, centred or not, that is added to every variance, so that
+            rows that never vary, or are fewer than the features, still have a root.
+        centred: see `input_covariances`.
+
+    Raises:
+        ValueError: if a site or form does not exist, there is no batch, or a loop or branch that is
+            no scan holds a site.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.ones((2, 3))}, jnp.array([[3.0, 0.0], [0.0, 1.0]])
+        >>> graph = trace(apply, variables, x)
+        >>> roots = input_roots(graph, apply, variables, [x], {"a": "dense"})
+        >>> roots["a"].round(2).tolist()
+        [[[2.12, 0.0], [0.0, 0.71]]]
+    """
+    moments = input_moments(graph, apply, variables, batches, forms)
+    # Centring leaves rounding of the size of what it takes away: the ridge must be above that.
+    whole = covariances_of(moments)
+    centred_ones = covariances_of(moments, centred)
+    return {path: covariance_root(own, ridge, whole[path]) for path, own in centred_ones.items()}
+
+
+def covariance_root(covariance: Any, ridge: float = 1e-4, whole: Any = None) -> np.ndarray:
+    """Return the lower triangular R with R R^T = C + ridge * mean(diag W) * I.
+
+    Args:
+        covariance: C, `[..., rows, rows]`.
+        ridge: see `input_roots`.
+        whole: W, of which C is the centred part; C itself by default.
+
+    Raises:
+        ValueError: if C + ridge * mean(diag W) * I is not positive definite, or not finite.
+
+    Example:
+        >>> covariance_root(np.diag([4.0, 0.0]), ridge=0.5).tolist()
+        [[2.23606797749979, 0.0], [0.0, 1.0]]
+    """
+    wide = np.asarray(covariance, np.float64)
+    require_finite("a covariance", wide, "look for NaN in the batches")
+    scale = wide if whole is None else np.asarray(whole, np.float64)
+    mean = np.trace(scale, axis1=-2, axis2=-1)[..., None, None] / wide.shape[-1]
+    # A site that only ever sees zeros keeps its plain decomposition.
+    added = np.where(mean > 0, ridge * mean, 1.0)
+    try:
+        return np.linalg.cholesky(wide + added * np.eye(wide.shape[-1]))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            f"a covariance with its ridge must be positive definite, but with ridge={ridge} it is "
+            "not; raise the ridge, or give more data"
+        ) from None
+
+
+def input_covariances(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+    centred: bool = False,
+) -> dict[str, np.ndarray]:
+    """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
+
+    The mean is over examples and positions. The other arguments are those of `input_roots`.
+
+    Args:
+        graph: see `input_roots`.
+        apply: see `input_roots`.
+        variables: see `input_roots`.
+        batches: see `input_roots`.
+        forms: see `input_roots`.
+        centred: subtract E[x] E[x]^T: for networks whose every site feeds a BatchNorm that will be
+            re-estimated; elsewhere the outputs' means would shift.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.ones((2, 3))}, jnp.array([[3.0, 0.0], [0.0, 1.0]])
+        >>> graph = trace(apply, variables, x)
+        >>> input_covariances(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
+        [[[4.5, 0.0], [0.0, 0.5]]]
+    """
+    return covariances_of(input_moments(graph, apply, variables, batches, forms), centred)
+
+
+def input_moments(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    forms: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """Return E[(x, 1) (x, 1)^T], `float64[scanned..., groups, rows + 1, rows + 1]`.
+
+    What covariances, centred or not, are made of. The arguments are those of `input_roots`.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.ones((1, 3))}, jnp.array([[3.0], [1.0]])
+        >>> graph = trace(apply, variables, x)
+        >>> input_moments(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
+        [[[5.0, 2.0], [2.0, 1.0]]]
+    """
+    check_sites(graph, forms)
+    require_finite("variables", variables, "train or load them again")
+    means = jax.jit(lambda own, inputs: _batch_means(graph, apply, own, inputs, forms))
+    total: dict[str, np.ndarray] = {}
+    count = 0
+    for inputs in batches:
+        for path, mean in means(variables, inputs).items():
+            total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
+        count += 1
+    if not count:
+        raise ValueError("a covariance needs data, but there is no batch; pass at least one")
+    require_finite("input covariances", total, "look for NaN in the batches")
+    return {path: own / count for path, own in total.items()}
+
+
+def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[str, np.ndarray]:
+    """Return E[x x^T] by path, or, centred, that less E[x] E[x]^T.
+
+    Args:
+        moments: of `input_moments`.
+        centred: see `input_covariances`.
+
+    Example:
+        >>> moments = {"a": np.array([[[5.0, 2.0], [2.0, 1.0]]])}
+        >>> covariances_of(moments, centred=True)["a"].tolist()
+        [[[1.0]]]
+    """
+    found = {}
+    for path, own in moments.items():
+        lost = own[..., :-1, -1:] @ own[..., -1:, :-1] if centred else 0.0
+        found[path] = own[..., :-1, :-1] - lost
+    return found
+
+
+def _batch_means(
+    graph: Graph, apply: Callable[..., Any], variables: Any, inputs: Any, forms: Mapping[str, str]
+) -> dict[str, Any]:
+    found: dict[str, list[Any]] = {path: [] for path in forms}
+
+    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
+        rows = extended_rows(graph, node, arrays, position, path, forms[path])
+        product = jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest")
+        found[path].append(product / len(rows))
+
+    observe(apply, variables, inputs, forms, look)
+    return {path: over_uses(graph, path, means).mean(0) for path, means in found.items()}

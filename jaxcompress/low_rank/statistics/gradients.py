@@ -1,0 +1,201 @@
+"""How far a function's outputs move for an error at each of its sites, by one gradient.
+
+To first order an error dy of a site's output moves the outputs z by (dz/dy) dy. If positions err
+independently of each other and of the gradients, E|dz|^2 = tr(E[dy dy^T] G), with G the sum over
+positions of the mean of g g^T, g the gradient of a random projection u^T z: for a vector of random
+signs, E[u u^T] = I, this turns the Jacobian into one gradient per example. It is the second factor
+of K-FAC (Martens and Grosse 2015, arXiv:1503.05671); `input_covariances` has the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph import Graph
+from jaxcompress.graph.internals import bind
+from jaxcompress.graph.interpret import Node
+from jaxcompress.compression.checks import (check_sites)
+from jaxcompress.low_rank.statistics.covariance import (covariance_root)
+from jaxcompress.compression.observing import (observe)
+from jaxcompress.low_rank.statistics.site_inputs import (over_uses)
+
+__all__ = ["output_covariances", "output_roots", "output_sensitivities"]
+
+
+def output_covariances(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    paths: Collection[str],
+    key: jax.Array,
+) -> dict[str, np.ndarray]:
+    """Return G of each site: E|dz|^2 = tr(E[dy dy^T] G), a mean over examples.
+
+    Uses of a shared kernel add up. BatchNorm in evaluation mode.
+
+    Args:
+        graph: of the network, for the sites.
+        apply: `(variables, inputs) -> z [examples, ...]`, the network or a function of its outputs;
+            logits are best centred, because adding one number to all of an example's changes
+            nothing.
+        variables: its variables.
+        batches: inputs of one shape, with the examples in front; no labels.
+        paths: of the kernels of the sites.
+        key: of the random signs.
+
+    Returns:
+        `float64[scanned..., groups, channels, channels]` by path, channels those of one group.
+
+    Raises:
+        ValueError: if a site does not exist, there is no batch, or a branch, a `while` loop or a
+            reversed scan holds a site, or a scanned kernel has several uses.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: (x @ variables["a"]) * jnp.array([3.0, 1.0])
+        >>> variables, x = {"a": jnp.ones((2, 2))}, jnp.ones((64, 2))
+        >>> graph = trace(apply, variables, x)
+        >>> found = output_covariances(graph, apply, variables, [x], ["a"], jax.random.key(0))
+        >>> np.diagonal(found["a"][0]).tolist()
+        [9.0, 1.0]
+    """
+    check_sites(graph, dict.fromkeys(paths))
+    means = jax.jit(lambda own, inputs, key: _batch_means(graph, apply, own, inputs, paths, key))
+    total: dict[str, np.ndarray] = {}
+    count = 0
+    for number, inputs in enumerate(batches):
+        found = means(variables, inputs, jax.random.fold_in(key, number))
+        for path, mean in found.items():
+            total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
+        count += 1
+    if not count:
+        raise ValueError("a sensitivity needs data, but there is no batch; pass at least one")
+    return {path: own / count for path, own in total.items()}
+
+
+def output_sensitivities(covariances: Mapping[str, Any]) -> dict[str, float]:
+    """Return d of each site: E|dz|^2 = d E|dy|^2 if all its channels err alike, d = tr(G) / n.
+
+    Args:
+        covariances: of `output_covariances`.
+
+    Example:
+        >>> output_sensitivities({"a": np.array([[[9.0, 0.0], [0.0, 1.0]]])})
+        {'a': 5.0}
+    """
+    traces = {path: np.trace(own, axis1=-2, axis2=-1) for path, own in covariances.items()}
+    return {path: float(own.mean()) / covariances[path].shape[-1] for path, own in traces.items()}
+
+
+def output_roots(
+    graph: Graph, covariances: Mapping[str, Any], forms: Mapping[str, str], ridge: float = 0.1
+) -> dict[str, np.ndarray]:
+    """Return S with S S^T = G, for the columns of each site's matrix.
+
+    Cutting R^T M S instead of R^T M minimises the expected error of the function's outputs instead
+    of that of the site's, tr(D^T C D G). The columns of a `spatial` matrix are the outputs of every
+    horizontal tap, whose errors count apart: S is the same for each.
+
+    Args:
+        graph: of the network.
+        covariances: of `output_covariances`.
+        forms: "spatial", "channel" or "dense" by site.
+        ridge: share of G's mean variance that is added to every variance: G knows only errors that
+            are small, of positions that are independent, on a few images.
+
+    Returns:
+        Lower triangular `[scanned..., groups, columns, columns]` by path.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((2, 2))}, jnp.ones((1, 2)))
+        >>> output_roots(graph, {"a": np.diag([9.0, 1.0])[None]}, {"a": "dense"}, ridge=0.0)
+        {'a': array([[[3., 0.],
+                [0., 1.]]])}
+    """
+    check_sites(graph, forms)
+    found = {}
+    for path, name in forms.items():
+        root = covariance_root(covariances[path], ridge)
+        taps = graph.sites[path].form(name).columns // root.shape[-1]
+        found[path] = np.kron(np.eye(taps), root)
+    return found
+
+
+def _batch_means(
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    inputs: Any,
+    paths: Collection[str],
+    key: jax.Array,
+) -> dict[str, Any]:
+    """Return G of one batch."""
+    errors = _gradients(apply, variables, inputs, paths, key)
+    examples = jax.tree.leaves(inputs)[0].shape[0]
+    return {
+        path: over_uses(graph, path, [_products(graph, path, *own) for own in gradients]).sum(0)
+        / examples
+        for path, gradients in errors.items()
+    }
+
+
+def _gradients(
+    apply: Callable[..., Any], variables: Any, inputs: Any, paths: Collection[str], key: jax.Array
+) -> dict[str, list[tuple[Node, int, Any]]]:
+    """Return for every use of a kernel its node, the kernel's position, and the gradient."""
+    uses: dict[str, list[tuple[Node, int]]] = {}
+
+    def outputs() -> Any:
+        _, seen, found = _run(apply, variables, inputs, paths, None)
+        uses.update(found)
+        return seen
+
+    zeros = jax.tree.map(lambda own: jnp.zeros(own.shape, own.dtype), jax.eval_shape(outputs))
+
+    def projected(errors: Any) -> jax.Array:
+        (z,), _, _ = _run(apply, variables, inputs, paths, errors)
+        return (jax.random.rademacher(key, z.shape, z.dtype) * z).sum()
+
+    gradients = jax.grad(projected)(zeros)
+    return {
+        path: [(*use, own) for use, own in zip(uses[path], gradients[path], strict=True)]
+        for path in paths
+    }
+
+
+def _run(
+    apply: Callable[..., Any], variables: Any, inputs: Any, paths: Collection[str], errors: Any
+) -> tuple[list[Any], dict[str, list[Any]], dict[str, list[tuple[Node, int]]]]:
+    """Run the function with errors added to the sites' outputs; return these outputs too."""
+    seen: dict[str, list[Any]] = {path: [] for path in paths}
+    uses: dict[str, list[tuple[Node, int]]] = {path: [] for path in paths}
+
+    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> Any:
+        (output,) = bind(node.equation, arrays)
+        number = len(seen[path])
+        seen[path].append(output)
+        uses[path].append((node, position))
+        return output if errors is None else output + errors[path][number]
+
+    return observe(apply, variables, inputs, paths, look), seen, uses
+
+
+def _products(graph: Graph, path: str, node: Node, position: int, gradient: Any) -> Any:
+    """Return the sum over positions and examples of g g^T, `[groups, channels, channels]`."""
+    site = graph.sites[path]
+    if site.primitive == "dot_general":
+        columns = site.forms[0].columns
+        own = gradient.reshape(-1, columns) if position else gradient.reshape(columns, -1).T
+    else:
+        features = node.equation.params["dimension_numbers"].out_spec[1]
+        own = jnp.moveaxis(gradient, features, -1)
+    groups = site.forms[0].groups
+    rows = own.reshape(-1, groups, own.shape[-1] // groups).astype(jnp.float32)
+    return jnp.einsum("ngc,ngd->gcd", rows, rows, precision="highest")

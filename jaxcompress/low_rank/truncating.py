@@ -1,0 +1,96 @@
+"""Truncated kernels at their original shapes: many ranks through one compiled function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcompress.graph import Graph
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.compression.record import (Compression)
+from jaxcompress.low_rank.factorizing import (factorize)
+from jaxcompress.low_rank.factors import (Decomposition)
+from jaxcompress.compression.precision import (widened)
+from jaxcompress.low_rank.site_factors import (decompositions, to_halves, to_kernel)
+
+__all__ = ["multiplied_out", "truncations"]
+
+
+def truncations(
+    graph: Graph,
+    variables: Any,
+    forms: Mapping[str, str],
+    roots: Mapping[str, Any] | None = None,
+    output_roots: Mapping[str, Any] | None = None,
+) -> Callable[[Mapping[str, Any]], Any]:
+    """Decompose sites once; return `at(ranks) -> variables` of the original shapes.
+
+    The original function on them equals what `factorize` makes of it, at the original's cost: many
+    ranks are compared by one compiled function. Ranks may be traced; sites with None, or not named,
+    keep their kernels.
+
+    Args:
+        graph: of a function of the variables.
+        variables: its variables.
+        forms: "spatial", "channel" or "dense" per site.
+        roots: see `factorize`.
+        output_roots: see `factorize`.
+
+    Raises:
+        ValueError: if a site or form does not exist, or its kernel is used in other ways too.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.diag(jnp.array([3.0, 1.0]))}
+        >>> graph = trace(lambda v, x: x @ v["a"], variables, jnp.ones((1, 2)))
+        >>> truncations(graph, variables, {"a": "dense"})({"a": 1})["a"].round(5).tolist()
+        [[3.0, 0.0], [0.0, 0.0]]
+    """
+    sites = factorize(graph, dict.fromkeys(forms, 1), forms).spec["sites"]
+    leaves, treedef = flatten_with_paths(variables)
+    own = {path: leaves[path] for path in sites}
+    parts = decompositions(own, sites, roots, output_roots)
+
+    def at(ranks: Mapping[str, Any]) -> Any:
+        chosen = {path: rank for path, rank in ranks.items() if rank is not None}
+        made = {
+            path: _truncated(parts[path], rank, sites[path], leaves[path])
+            for path, rank in chosen.items()
+        }
+        return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
+
+    return at
+
+
+def _truncated(parts: Decomposition, rank: Any, site: Mapping[str, Any], leaf: Any) -> jax.Array:
+    """Multiply the largest `rank` values out to a kernel of the leaf's shape."""
+    kept = jnp.arange(parts.values.shape[-1]) < rank
+    matrix = (parts.left * (parts.values * kept)[..., None, :]) @ parts.right
+    return to_kernel(matrix, site, leaf)
+
+
+def multiplied_out(lowrank: Compression, small: Any) -> Any:
+    """Return variables of the original shapes whose kernels are the products of the factors.
+
+    Args:
+        lowrank: of `factorize`.
+        small: variables as `lowrank.variables` makes them, trained or refined since or not.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.diag(jnp.array([3.0, 1.0]))}
+        >>> graph = trace(lambda v, x: x @ v["a"], variables, jnp.ones((1, 2)))
+        >>> lowrank = factorize(graph, {"a": 1})
+        >>> multiplied_out(lowrank, lowrank.variables(variables))["a"].round(5).tolist()
+        [[3.0, 0.0], [0.0, 0.0]]
+    """
+    sites = lowrank.spec["sites"]
+    leaves, treedef = flatten_with_paths(small, whole=sites)
+    for path, site in sites.items():
+        left, right = to_halves(leaves[path], site)
+        like = jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype)
+        leaves[path] = to_kernel(widened(left) @ widened(right), site, like)
+    return jax.tree.unflatten(treedef, list(leaves.values()))

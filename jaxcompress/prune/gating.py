@@ -1,0 +1,241 @@
+"""Gates: real multipliers per channel, applied where a group is consumed.
+
+1 leaves a channel untouched and 0 removes it, exactly, through BatchNorm and any nonlinearity: a
+gate on the producer would be wrong before BatchNorm. Gates may be traced, differentiated and
+vmapped, so candidates are compared without a recompile.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.graph import (Graph)
+from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.graph.apply import carry
+from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.internals import source_line
+from jaxcompress.graph.interpret import Node, Rewriting
+from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.program import (
+    example_labels,
+    label_program,
+    read,
+    split_static,
+)
+from jaxcompress.graph.rules import rule_of
+from jaxcompress.compression.checks import (check_widths)
+from jaxcompress.prune.gate_numbers import (FIRST, carried_inputs, gate_names, gate_numbers)
+from jaxcompress.compression.precision import (scaled)
+
+__all__ = ["gate", "gated", "ones"]
+
+
+def ones(graph: Graph) -> dict[str, jax.Array]:
+    """Return gates that change nothing, `{group: float[width]}`.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> ones(trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3))))
+        {'a[1]': Array([1., 1., 1., 1.], dtype=float32)}
+    """
+    return {name: jnp.ones(group.width) for name, group in graph.groups.items()}
+
+
+def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `g(variables, gates, *inputs)`, the function with its groups' channels multiplied.
+
+    In every contraction over a group, exactly one operand is multiplied by the group's gates: the
+    one that carries the examples, else the left one. A vmap over candidate gates therefore keeps
+    one shared kernel.
+
+    Under batch-statistics BatchNorm the examples of a batch interact: the gradient of the summed
+    loss with respect to the gates of example b is then not that of its own loss alone.
+
+    Args:
+        graph: of a function of the same variables.
+        function: evaluation, training or loss function `(variables, *inputs)`.
+
+    Returns:
+        `g`; its gates are `{group: float[width]}`, or `[examples, width]` for gates of each
+        example. Groups that they do not name are left alone.
+
+    Raises:
+        ValueError: by `g`, if a group is unknown or a width wrong, or if gates per example meet a
+            contraction without examples; the operation is named.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((5, 3)))
+        >>> gated(graph, apply)(variables, {"a[1]": jnp.zeros(4)}, jnp.ones((5, 3))).sum().item()
+        0.0
+    """
+
+    @functools.wraps(function)
+    def with_gates(variables: Any, gates: Mapping[str, Any], *inputs: Any, **keywords: Any) -> Any:
+        check_widths(graph, gates, "gates", per_example=True)
+        program = read(function, variables, inputs, keywords)
+        labelled = label_program(program, False, graph.batch_axis, carried_inputs(graph, program))
+        known = gate_numbers(graph, list(gates))
+        names = gate_names(graph, list(gates))
+        numbers = carry(labelled, known, lambda v: names[v - FIRST] if v >= FIRST else "ungated")
+        slots = np.maximum(numbers - (FIRST - 1), 0)
+        rewriting = Rewriting(
+            np.zeros(len(slots), bool),
+            rule_of,
+            _multiplier(labelled.labelling, slots, _arrays(gates)),
+            slots > 0,
+        )
+        leaves, _ = flatten_with_paths(variables)
+        arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
+        outputs = rewriting(labelled.body, [*leaves.values(), *arrays])
+        return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
+
+    return with_gates
+
+
+def _arrays(gates: Mapping[str, Any]) -> list[Any]:
+    """Return the gates, all `[width]` or all `[examples, width]`."""
+    arrays = [jnp.asarray(value) for value in gates.values()]
+    examples = {len(array) for array in arrays if array.ndim == 2}
+    if len(examples) > 1:
+        raise ValueError(f"gates of each example must agree on their number, but {examples}")
+    if not examples:
+        return arrays
+    count = examples.pop()
+    return [jnp.broadcast_to(array, (count, array.shape[-1])) for array in arrays]
+
+
+def _flat(arrays: Sequence[Any], slots: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return the gates that slots point to, after a 1, and the slots among these.
+
+    Only groups that occur: what a gate does not reach does not depend on it.
+    """
+    starts = np.cumsum([1, *(array.shape[-1] for array in arrays)])
+    owner = np.searchsorted(starts, slots, side="right") - 1
+    found, renumbered = [jnp.ones((*arrays[0].shape[:-1], 1))], np.zeros_like(slots)
+    for number in np.unique(owner[owner >= 0]):
+        inside = owner == number
+        place = sum(array.shape[-1] for array in found)
+        renumbered[inside] = slots[inside] - starts[number] + place
+        found.append(arrays[number])
+    return jnp.concatenate(found, axis=-1), renumbered
+
+
+def _multiplier(
+    labelling: Labelling, slots: np.ndarray, gates: Sequence[Any]
+) -> Callable[..., Any]:
+    components = labelling.components()
+    example = np.full(components.max(initial=-1) + 1, -1)
+    examples = example_labels(labelling)
+    example[components[examples]] = np.arange(len(examples))
+
+    def examples_on(axis: Axis) -> np.ndarray | None:
+        if axis.labels is None:
+            return None
+        found = example[components[axis.labels]]
+        return found if (found >= 0).all() else None
+
+    def multiply(node: Node, pairs: list[tuple[int, int]], arrays: Sequence[Any]) -> Sequence[Any]:
+        found = [[examples_on(axis) for axis in value.axes] for value in node.inputs[:2]]
+        which = next((i for i in (0, 1) if any(e is not None for e in found[i])), 0)
+        value, array = node.inputs[which], arrays[which]
+        for pair in pairs:
+            axis, other = (node.inputs[i].axes[pair[i]] for i in (which, 1 - which))
+            # A fixed axis (an input) loses what the axis that it is summed with loses.
+            labels = (
+                other.labels if axis.labels is None and axis.size == other.size else axis.labels
+            )
+            if labels is None or not slots[labels].any():
+                continue
+            place = next((i for i, e in enumerate(found[which]) if e is not None), None)
+            rows = None if place is None else found[which][place]
+            flat, own = _flat(gates, slots[labels])
+            array = scaled(array, _factor(node, value, pair[which], own, place, rows, flat))
+        return [array if i == which else other for i, other in enumerate(arrays)]
+
+    return multiply
+
+
+def _factor(
+    node: Node,
+    value: Value,
+    dimension: int,
+    slots: np.ndarray,
+    place: int | None,
+    rows: np.ndarray | None,
+    flat: Any,
+) -> Any:
+    """Return the gates of one operand's axis, shaped to multiply it."""
+    shape = [1] * len(value.axes)
+    shape[dimension] = len(slots)
+    if flat.ndim == 1:
+        return flat[slots].reshape(shape)
+    if place is None or rows is None:
+        raise ValueError(
+            "gates of each example need an operand with an example axis, but "
+            f"{node.equation.primitive.name} at {source_line(node.equation)} has none; "
+            "use gates [width]"
+        )
+    shape[place] = len(rows)
+    own = flat[rows][:, slots]
+    return (own if place < dimension else own.T).reshape(shape)
+
+
+def gate(graph: Graph, variables: Any, gates: Mapping[str, Any]) -> Any:
+    """Multiply kernel slices by gates, without rewriting the function.
+
+    Equal to `gated` for groups whose every consumer is a leaf kernel that is used nowhere else.
+
+    Args:
+        graph: of a function of the variables.
+        variables: pytree of arrays.
+        gates: `{group: float[width]}`; may be traced.
+
+    Raises:
+        ValueError: if a group is unknown, a width wrong, or a group is consumed elsewhere.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"a": jnp.ones((3, 2)), "b": jnp.ones((2, 2))}
+        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
+        >>> gate(graph, variables, {"a[1]": jnp.array([1.0, 0.0])})["b"].tolist()
+        [[1.0, 1.0], [0.0, 0.0]]
+    """
+    check_widths(graph, gates, "gates", per_example=False)
+    _check_kernels(graph, gates)
+    leaves, treedef = flatten_with_paths(variables)
+    for name, value in gates.items():
+        group = graph.groups[name]
+        for path, axis in {(c.path, c.axis) for c in group.consumers}:
+            assert path is not None and axis is not None
+            leaf, indices = leaves[path], group.member(path, axis).indices
+            factor = jnp.ones(leaf.shape[axis], leaf.dtype)
+            factor = factor.at[indices].set(jnp.asarray(value, leaf.dtype)[:, None])
+            shape = [1] * leaf.ndim
+            shape[axis] = -1
+            leaves[path] = leaf * factor.reshape(shape)
+    return jax.tree.unflatten(treedef, list(leaves.values()))
+
+
+def _check_kernels(graph: Graph, gates: Mapping[str, Any]) -> None:
+    wrong = [
+        f"{name}: consumed at {consumer.source} "
+        + ("without a leaf kernel" if consumer.path is None else f"by {consumer.path}, used twice")
+        for name in gates
+        for consumer in graph.groups[name].consumers
+        if consumer.path is None or graph.uses.get(consumer.path, 0) != 1
+    ]
+    if wrong:
+        raise ValueError(
+            "gates on variables need every consumer of a group to be a leaf kernel used once, "
+            f"but {'; '.join(wrong)}; use gated(graph, apply)"
+        )

@@ -1,0 +1,101 @@
+"""Checks of losses and batches before long work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcompress.paths import (flatten_with_paths)
+
+__all__ = ["check_batches", "check_classes", "check_scalar"]
+
+
+def check_batches(batches: Mapping[str, Any], leading: int) -> None:
+    """Raise unless no leaf is empty and the leaves of each tree agree on their leading axes.
+
+    Args:
+        batches: trees of arrays, by the name of the argument.
+        leading: how many axes come before those of an example.
+
+    Raises:
+        ValueError: naming all offenders.
+
+    Example:
+        >>> check_batches({"query": np.ones((2, 0, 3))}, leading=2)
+        Traceback (most recent call last):
+            ...
+        ValueError: a batch needs at least one example, but query has shape (2, 0, 3); pass more
+    """
+    for argument, tree in batches.items():
+        leaves, _ = flatten_with_paths(tree)
+        shapes = {f"{argument}/{path}".strip("/"): np.shape(leaf) for path, leaf in leaves.items()}
+        empty = [
+            f"{path} has shape {shape}"
+            for path, shape in shapes.items()
+            if len(shape) < leading or 0 in shape[:leading]
+        ]
+        if empty or not shapes:
+            facts = ", ".join(empty) or f"{argument} has no arrays"
+            raise ValueError(f"a batch needs at least one example, but {facts}; pass more")
+        if len({shape[:leading] for shape in shapes.values()}) > 1:
+            raise ValueError(
+                f"arrays of one batch agree on their first {leading} axes, but these do not: "
+                f"{shapes}; index all of them with the same examples"
+            )
+
+
+def check_scalar(loss: Callable[..., Any], variables: Any, batch: Any) -> None:
+    """Raise unless the loss of one batch is a real scalar; nothing is computed.
+
+    Raises:
+        ValueError: if it is not.
+
+    Example:
+        >>> check_scalar(lambda variables, x: x * variables, 2.0, np.ones(3))
+        Traceback (most recent call last):
+            ...
+        ValueError: a loss is one real number, but this one returns float32[3]; take its mean
+    """
+    found = jax.eval_shape(loss, variables, batch)
+    leaves = jax.tree.leaves(found)
+    if len(leaves) == 1 and leaves[0] is found and found.shape == ():
+        if np.issubdtype(found.dtype, np.floating) or found.dtype.name == "bfloat16":
+            return
+    shown = (
+        ", ".join(f"{leaf.dtype}{list(leaf.shape)}".replace(", ", ",") for leaf in leaves)
+        or "nothing"
+    )
+    raise ValueError(f"a loss is one real number, but this one returns {shown}; take its mean")
+
+
+def check_classes(query: Any) -> None:
+    """Raise if a query batch holds examples of one class only.
+
+    Labels are the integer leaves called `label`, `[episodes, batch]`; without any, and for traced
+    ones, nothing is checked.
+
+    Raises:
+        ValueError: naming the episodes.
+
+    Example:
+        >>> check_classes({"label": np.array([[0, 1], [3, 3]])})
+        Traceback (most recent call last):
+            ...
+        ValueError: a query batch needs two classes or more to tell channels apart, but those of \
+episodes [1] hold one; draw larger batches, or classes in proportion
+    """
+    for path, leaf in flatten_with_paths(query)[0].items():
+        if path.split("/")[-1] != "label" or isinstance(leaf, jax.core.Tracer):
+            continue
+        labels = np.asarray(leaf)
+        if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 2:
+            continue
+        single = np.flatnonzero((labels == labels[:, :1]).all(axis=1)).tolist()
+        if single:
+            raise ValueError(
+                "a query batch needs two classes or more to tell channels apart, but those of "
+                f"episodes {single} hold one; draw larger batches, or classes in proportion"
+            )

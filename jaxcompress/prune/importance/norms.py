@@ -1,0 +1,79 @@
+"""Scores from weights alone: norms of a channel's kernel slices, and a random baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcompress.finite import require_finite
+from jaxcompress.graph import (Graph)
+from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.compression.precision import (widened)
+
+__all__ = ["magnitude", "uniform"]
+
+
+def magnitude(
+    graph: Graph, variables: Any, *, order: int = 2, coupled: bool = False
+) -> dict[str, jax.Array]:
+    """Score a channel by the norm of the kernel slices that produce it.
+
+    s_c = (sum over producer kernels, sum over entries w of channel c, |w|^order)^(1/order)
+
+    Depthwise kernels, which pass channels on, are summed over too; half precision is summed in
+    float32.
+
+    Args:
+        graph: of a function of the variables.
+        variables: pytree of arrays.
+        order: 1 for L1, 2 for L2.
+        coupled: also sum over the kernels that consume the channel, as DepGraph does (Fang et
+            al. 2023, "DepGraph: Towards Any Structural Pruning", eq. 5, there for order 2).
+
+    Returns:
+        `{group: float[width]}`.
+
+    Raises:
+        ValueError: if a leaf holds NaN or infinity; all are named.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.array([[3.0, 0.0], [4.0, 1.0]]), "b": jnp.ones((2, 5))}
+        >>> graph = trace(apply, variables, jnp.ones((1, 2)))
+        >>> magnitude(graph, variables)["a[1]"].tolist()
+        [5.0, 1.0]
+    """
+    require_finite("variables", variables, "train or load them again")
+    leaves, _ = flatten_with_paths(variables)
+    scores = {}
+    for name, group in graph.groups.items():
+        roles = ("producer", "passing", *(("consumer",) if coupled else ()))
+        members = [member for member in group.members if member.role in roles]
+        members = members or [m for m in group.members if m.role != "consumer"]
+        total = jnp.zeros(group.width)
+        for member in members or group.members:
+            leaf = jnp.moveaxis(widened(leaves[member.path]), member.axis, 0)
+            leaf = jnp.abs(leaf) ** order
+            sums = leaf.reshape(leaf.shape[0], -1).sum(axis=1)
+            total += sums[member.indices].sum(axis=1)
+        scores[name] = total ** (1 / order)
+    return scores
+
+
+def uniform(graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
+    """Score channels at random, uniformly in [0, 1): the baseline of every comparison.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> graph = trace(lambda v, x: x * v["a"], {"a": jnp.ones(3)}, jnp.ones((2, 3)))
+        >>> uniform(graph, jax.random.key(0))
+        {}
+    """
+    keys = jax.random.split(key, max(len(graph.groups), 1))
+    return {
+        name: jax.random.uniform(keys[number], (group.width,))
+        for number, (name, group) in enumerate(graph.groups.items())
+    }

@@ -1,0 +1,238 @@
+"""Selection: which channels to keep under a budget, given their scores.
+
+`threshold` is the one kernel, traced and vmappable; `select` is its host wrapper with checks.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcompress.graph import Cost, Graph
+from jaxcompress.graph.budget import (Budget, Ceilings)
+from jaxcompress.prune.units import (Units, make_units, order_units, rank_channels, unit_scores)
+from jaxcompress.compression.checks import (check_widths)
+
+__all__ = ["select", "threshold"]
+
+
+def threshold(
+    cost: Cost,
+    scores: Mapping[str, Any],
+    budget: Ceilings,
+    *,
+    multiple_of: int = 1,
+    min_width: int = 1,
+    protected: Sequence[str] = (),
+    fill: bool = True,
+) -> dict[str, Any]:
+    """Keep the best-scored channels that fit an absolute budget, inside jit.
+
+    Units (see `jaxcompress.prune.units`) are added in order of falling score: by bisection the
+    longest prefix that fits, then, with `fill`, every later one that still fits. Equal scores are
+    spread over groups, so that all keep the same part, and go by index within a group.
+
+    Args:
+        cost: of the graph.
+        scores: `{group: float[width]}`; groups without scores stay whole.
+        budget: absolute (see `Budget.of`); its ceilings may be traced.
+        multiple_of: widths are multiples of this, or full.
+        min_width: fewest channels of a group.
+        protected: groups that stay whole.
+        fill: without it, keeps are nested as the budget falls.
+
+    Returns:
+        Gates `{group: float[width]}` of 0 and 1. Where even the smallest widths do not fit, these;
+        `select` raises instead. FLOPs are compared in the default float type: exactly under
+        `jax.enable_x64`, otherwise to float32 rounding.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((1, 3)))
+        >>> scores = {"a[1]": jnp.array([1.0, 4.0, 2.0, 3.0])}
+        >>> threshold(graph.cost, scores, Budget(flops=0.5).of(graph))["a[1]"].tolist()
+        [0.0, 1.0, 0.0, 1.0]
+    """
+    units = make_units(cost, list(scores), multiple_of, min_width, protected)
+    if not len(units.size):
+        return {name: jnp.ones(len(score)) for name, score in scores.items()}
+    levels = _levels(cost, units, unit_scores(scores, cost, multiple_of), budget, fill)
+    gates = {}
+    for name, score in scores.items():
+        position = cost.names.index(name)
+        width = levels[position] * multiple_of
+        ranks = rank_channels(jnp.asarray(score))
+        gates[name] = (ranks < width).astype(jnp.result_type(float))
+    return gates
+
+
+def _levels(cost: Cost, units: Units, scores: Any, budget: Ceilings, fill: bool) -> Any:
+    """Return `int[groups]`, how many units of each group are kept."""
+    order = order_units(units, scores)
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+    size, group = jnp.asarray(units.size), jnp.asarray(units.group)
+
+    def widths(count: Any) -> Any:
+        kept = jnp.where(place < count, size, 0)
+        return jnp.asarray(units.base).at[group].add(kept)
+
+    def bisect(_: int, bounds: tuple[Any, Any]) -> tuple[Any, Any]:
+        low, high = bounds
+        middle = (low + high + 1) // 2
+        fit = _fits(cost, widths(middle), budget)
+        return jnp.where(fit, middle, low), jnp.where(fit, high, middle - 1)
+
+    forced = int(units.forced.sum())
+    rounds = int(np.ceil(np.log2(len(order) + 1))) + 1
+    count, _ = lax.fori_loop(0, rounds, bisect, (jnp.asarray(forced), jnp.asarray(len(order))))
+    kept_units = jnp.zeros(len(cost.names), order.dtype).at[group].add(place < count)
+    if not fill:
+        return kept_units
+
+    def add(state: tuple[Any, Any], unit: Any) -> tuple[tuple[Any, Any], None]:
+        levels, own = state
+        wider = own.at[group[unit]].add(size[unit])
+        is_next = levels[group[unit]] == jnp.asarray(units.level)[unit]
+        accept = is_next & (place[unit] >= count) & _fits(cost, wider, budget)
+        levels = levels.at[group[unit]].add(accept)
+        return (levels, jnp.where(accept, wider, own)), None
+
+    (levels, _), _ = lax.scan(add, (kept_units, widths(count)), order)
+    return levels
+
+
+def _fits(cost: Cost, widths: Any, budget: Ceilings) -> Any:
+    widths = widths.astype(jnp.result_type(float))
+    checks = [getattr(cost, kind)(widths) <= limit for kind, limit in budget.ceilings().items()]
+    return jnp.all(jnp.stack(checks))
+
+
+def select(
+    graph: Graph,
+    scores: Mapping[str, Any],
+    budget: Budget,
+    *,
+    multiple_of: int = 1,
+    min_width: int = 1,
+    protect: Sequence[str] = (),
+    fill: bool = True,
+) -> dict[str, np.ndarray]:
+    """Keep the best-scored channels that fit a budget, on the host, exactly.
+
+    Args:
+        graph: whose groups are scored; fractions in the budget are of it.
+        scores: `{group: float[width]}`, higher is kept; +inf goes before and -inf after all
+            others, equal ones are spread over groups. Groups without scores stay whole.
+        budget: ceilings that all hold.
+        multiple_of: widths are multiples of this, or full; 8 or 128 suit hardware lanes.
+        min_width: fewest channels of a group.
+        protect: patterns (`*`, `?`) of leaf paths; groups that touch one stay whole.
+        fill: after the first channel that does not fit, go on with cheaper ones. Without it,
+            keeps are nested as the budget falls.
+
+    Returns:
+        `{group: bool[width]}`; no further unit of any group would fit.
+
+    Raises:
+        ValueError: if a group is unknown, a width wrong, a score NaN, a pattern matches nothing,
+            or the budget is below the smallest reachable cost.
+        TypeError: if the budget is a bare number, or `protect` one string.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((1, 3)))
+        >>> select(graph, {"a[1]": np.array([1.0, 4.0, 2.0, 3.0])}, Budget(params=15))["a[1]"]
+        array([False,  True,  True,  True])
+    """
+    if multiple_of < 1 or min_width < 1:
+        raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
+    _check_types(budget, protect)
+    _check_scores(graph, scores)
+    protected = _protected(graph, protect)
+    absolute = budget.of(graph)
+    _check_reachable(graph, scores, absolute, multiple_of, min_width, protected)
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        gates = jax.jit(
+            lambda own: threshold(
+                graph.cost,
+                own,
+                absolute,
+                multiple_of=multiple_of,
+                min_width=min_width,
+                protected=protected,
+                fill=fill,
+            )
+        )({name: np.asarray(score, np.float64) for name, score in scores.items()})
+        return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}
+
+
+def _check_types(budget: Any, protect: Any) -> None:
+    if not isinstance(budget, Budget):
+        raise TypeError(f"the budget must be a Budget, but is {budget!r}; say Budget(flops=0.5)")
+    if isinstance(protect, str):
+        raise TypeError(
+            f"protect must be a list of patterns, but is {protect!r}; say [{protect!r}]"
+        )
+
+
+def _check_scores(graph: Graph, scores: Mapping[str, Any]) -> None:
+    check_widths(graph, scores, "scores", per_example=False)
+    wrong = [f"{n}: {int(np.isnan(s).sum())}" for n, s in scores.items() if np.isnan(s).any()]
+    if wrong:
+        raise ValueError(
+            "scores order channels, but NaN has no order; NaN entries per group: "
+            f"{', '.join(wrong)}; look for NaN in the variables or the loss"
+        )
+
+
+def _protected(graph: Graph, patterns: Sequence[str]) -> list[str]:
+    """Return the groups that touch a leaf whose path fits a pattern."""
+    touching = {
+        pattern: [
+            name
+            for name, group in graph.groups.items()
+            if any(fnmatch.fnmatchcase(member.path, pattern) for member in group.members)
+        ]
+        for pattern in patterns
+    }
+    missed = [pattern for pattern, names in touching.items() if not names]
+    if missed:
+        example = next((m.path for g in graph.groups.values() for m in g.members), "")
+        raise ValueError(
+            f"a pattern of protect= matches a leaf of some group, but {missed} match none; "
+            f"patterns are compared with whole paths such as {example!r}"
+        )
+    return sorted({name for names in touching.values() for name in names})
+
+
+def _check_reachable(
+    graph: Graph,
+    scores: Mapping[str, Any],
+    budget: Budget,
+    multiple_of: int,
+    min_width: int,
+    protected: Sequence[str],
+) -> None:
+    units = make_units(graph.cost, list(scores), multiple_of, min_width, protected)
+    smallest = np.array(units.base)
+    np.add.at(smallest, units.group[units.forced], units.size[units.forced])
+    for kind, limit in budget.ceilings().items():
+        least = float(getattr(graph.cost, kind)(smallest))
+        dense = float(getattr(graph.cost, kind)(graph.cost.dense))
+        if least > limit:
+            raise ValueError(
+                f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "
+                f"{least:,.0f}, {least / dense:.3f} of {dense:,.0f}: frozen axes, protected or "
+                "unscored groups and minimum widths stay; raise the budget (a fraction up to 1, or "
+                "a larger absolute number) or free more groups"
+            )

@@ -1,0 +1,191 @@
+"""Fast convolutions give what the plain ones do, and leave alone what they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcompress import models
+from jaxcompress.backend import (fast_convolutions, onednn)
+from jaxcompress.training import (init_state, train_step)
+
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+# height, width, in, out, window, stride, padding
+SHAPES = [
+    (8, 8, 3, 5, 3, 1, 1),
+    (8, 10, 32, 48, 3, 2, 1),
+    (9, 7, 4, 6, 3, 2, 1),
+    (9, 7, 33, 40, 3, 2, 1),
+    (8, 8, 32, 64, 1, 2, 0),
+    (8, 8, 32, 64, 1, 1, 0),
+    (14, 14, 3, 64, 7, 2, 3),
+    (11, 11, 3, 8, 5, 3, 2),
+    (2, 2, 64, 32, 3, 1, 1),
+    (1, 1, 64, 32, 3, 1, 1),
+]
+
+
+def primitives(function: Callable[..., Any], *args: Any) -> list[str]:
+    """Return the names of all primitives in a function's jaxpr, nested ones included."""
+
+    def names(jaxpr: Any) -> list[str]:
+        found = []
+        for equation in jaxpr.eqns:
+            found.append(equation.primitive.name)
+            for value in jax.tree.leaves(
+                list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
+            ):
+                inner = getattr(value, "jaxpr", value)
+                found += names(inner) if hasattr(inner, "eqns") else []
+        return found
+
+    return names(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def operands(shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
+    height, width, into, out, window, _, _ = shape
+    first, second = jax.random.split(jax.random.key(0))
+    images = jax.random.normal(first, (16, height, width, into)).astype(dtype)
+    return images, jax.random.normal(second, (window, window, into, out)).astype(dtype)
+
+
+def with_gradients(stride: int, padding: int, **more: Any) -> Callable[..., Any]:
+    def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        pads = [(padding, padding)] * 2
+        return jax.lax.conv_general_dilated(
+            images, kernel, (stride, stride), pads, dimension_numbers=NUMBERS, **more
+        )
+
+    def all_three(images: jax.Array, kernel: jax.Array) -> Any:
+        result, backward = jax.vjp(convolve, images, kernel)
+        given = jax.random.normal(jax.random.key(3), result.shape).astype(result.dtype)
+        return result, *backward(given)
+
+    return all_three
+
+
+def largest_error(found: Any, wanted: Any) -> float:
+    def error(a: jax.Array, b: jax.Array) -> jax.Array:
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+        return jnp.abs(a - b).max() / jnp.abs(b).max()
+
+    return max(map(float, jax.tree.leaves(jax.tree.map(error, found, wanted))))
+
+
+needs_onednn = pytest.mark.skipif(
+    not onednn.available(), reason="this jaxlib is not known to carry oneDNN"
+)
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", SHAPES)
+def test_result_and_gradients_are_those_of_the_plain_convolution(shape: tuple[int, ...]) -> None:
+    images, kernel = operands(shape)
+    function = with_gradients(*shape[-2:])
+    wanted = jax.jit(function)(images, kernel)
+    found = jax.jit(fast_convolutions(function))(images, kernel)
+    assert [own.shape for own in found] == [own.shape for own in wanted]
+    assert largest_error(found, wanted) < 5e-6
+
+
+@needs_onednn
+def test_in_bfloat16() -> None:
+    shape = SHAPES[1]
+    images, kernel = operands(shape, jnp.bfloat16)
+    function = with_gradients(*shape[-2:])
+    found = jax.jit(fast_convolutions(function))(images, kernel)
+    assert all(own.dtype == jnp.bfloat16 for own in found)
+    exact = function(images.astype(jnp.float32), kernel.astype(jnp.float32))
+    # Each of the two roundings (result, then gradient) is half of 2^-8.
+    assert largest_error(found, exact) < 2**-7
+
+
+@needs_onednn
+def test_it_calls_onednn() -> None:
+    images, kernel = operands(SHAPES[1])
+    found = primitives(fast_convolutions(with_gradients(2, 1)), images, kernel)
+    # One forward, four phases, one gradient of the kernel.
+    assert found.count("ffi_call") == 6
+
+
+@needs_onednn
+@pytest.mark.parametrize("size", [1, 2])
+def test_one_image_smaller_than_the_kernel_calls_it_too(size: int) -> None:
+    image, kernel = operands((size, size, 64, 32, 3, 1, 1))
+
+    def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
+        pads = [(1, 1), (1, 1)]
+        return jax.lax.conv_general_dilated(image, kernel, (1, 1), pads, dimension_numbers=NUMBERS)
+
+    assert primitives(fast_convolutions(convolve), image[:1], kernel).count("ffi_call") == 1
+
+
+def test_grouped_and_float16_convolutions_stay() -> None:
+    images = jnp.ones((2, 8, 8, 4))
+    for kernel, more in (
+        (jnp.ones((3, 3, 1, 4)), {"feature_group_count": 4}),
+        (jnp.ones((3, 3, 4, 2), jnp.float16), {}),
+    ):
+        own = images.astype(kernel.dtype)
+        function = with_gradients(1, 1, **more)
+        fast = fast_convolutions(function)
+        assert "ffi_call" not in primitives(fast, own, kernel)
+        assert largest_error(fast(own, kernel), function(own, kernel)) == 0
+
+
+def test_a_scan_stays() -> None:
+    images, kernel = operands((8, 8, 4, 4, 3, 1, 1))
+
+    def function(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        def step(own: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return with_gradients(1, 1)(own, kernel)[0], None
+
+        return jax.lax.scan(step, images, None, length=2)[0]
+
+    fast = fast_convolutions(function)
+    assert "ffi_call" not in primitives(fast, images, kernel)
+    assert largest_error(jax.jit(fast)(images, kernel), function(images, kernel)) < 1e-6
+
+
+def test_trees_and_keywords_pass() -> None:
+    fast = fast_convolutions(lambda x, *, y: {"sum": x["a"] + y, "none": None})
+    found = fast({"a": jnp.float32(1)}, y=2.0)
+    assert found["none"] is None and float(found["sum"]) == 3.0
+
+
+@needs_onednn
+def test_training_steps_of_a_network_agree() -> None:
+    module = models.build("resnet20")
+    variables = models.initialize(module, jax.random.key(0), (1, 32, 32, 3))
+    train = models.training(module)
+    batch = {
+        "image": jax.random.normal(jax.random.key(1), (16, 32, 32, 3)),
+        "label": jnp.arange(16) % 10,
+    }
+
+    def loss(own: Any, batch: Any, key: jax.Array) -> Any:
+        logits, state = train(own, batch["image"], key)
+        values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        return values.mean(), (state, {})
+
+    tx = optax.sgd(0.01, momentum=0.9)
+    step, key = train_step(loss, tx), jax.random.key(2)
+    plain, fast = (jax.jit(own) for own in (step, fast_convolutions(step)))
+    state = init_state(variables, tx)
+    wanted, found = plain(state, batch, key)[0], fast(state, batch, key)[0]
+    for a, b in zip(
+        jax.tree.leaves(wanted.variables), jax.tree.leaves(found.variables), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_without_onednn_the_function_itself_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    function = with_gradients(1, 1)
+    assert fast_convolutions(function) is function

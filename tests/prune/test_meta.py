@@ -1,0 +1,243 @@
+"""Law 6 for meta-gradients: they equal finite differences, through inner steps of any optimizer."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxcompress as jc
+from jaxcompress.prune.importance.inner_steps import (adapt)
+from jaxcompress.prune.importance.meta_gradients import (meta)
+
+WIDTHS = {"conv": 4, "hidden": 5}
+
+
+def logits(variables, images):
+    """A convolution, batch-statistics BatchNorm, pooling and two dense layers, all smooth."""
+    h = jax.lax.conv_general_dilated(
+        images, variables["conv"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    mean, var = h.mean((0, 1, 2)), h.var((0, 1, 2))
+    h = (h - mean) * jax.lax.rsqrt(var + 1e-3) * variables["scale"] + variables["bias"]
+    h = jnp.tanh(h).reshape(len(images), -1)
+    return jnp.tanh(h @ variables["hidden"]) @ variables["out"]
+
+
+def loss(variables, batch):
+    found = logits(variables, batch["image"])
+    return optax.softmax_cross_entropy_with_integer_labels(found, batch["label"]).mean()
+
+
+def draw_batches(key, *leading):
+    return {
+        "image": jax.random.normal(key, (*leading, 6, 4, 4, 2)),
+        "label": jnp.broadcast_to(jnp.array([0, 1, 2, 0, 1, 2]), (*leading, 6)),
+    }
+
+
+def draw(dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 8)
+    variables = {
+        "conv": jax.random.normal(keys[0], (3, 3, 2, 4)) / 3,
+        "scale": 1 + jax.random.normal(keys[1], (4,)) / 4,
+        "bias": jax.random.normal(keys[2], (4,)) / 4,
+        "hidden": jax.random.normal(keys[3], (64, 5)) / 8,
+        "out": jax.random.normal(keys[4], (5, 3)),
+    }
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return jc.trace(logits, draw(), jnp.ones((6, 4, 4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "steps"),
+    [
+        (optax.sgd(0.5), 1),
+        (optax.sgd(0.3, momentum=0.9), 3),
+        (optax.adam(0.05, eps_root=1e-8), 3),
+        (optax.adam(0.05, eps_root=1e-8), 5),
+    ],
+    ids=["sgd-1", "momentum-3", "adam-3", "adam-5"],
+)
+def test_meta_gradient_is_finite_difference(graph, optimizer, steps):
+    with jax.enable_x64(True):
+        variables = draw(jnp.float64)
+        support = draw_batches(jax.random.key(1), 1, steps)
+        query = draw_batches(jax.random.key(2), 1)
+        gates = {"conv[3]": jnp.linspace(0.5, 1.2, 4), "hidden[1]": jnp.linspace(1.1, 0.6, 5)}
+        scores = meta(graph, loss, variables, support, query, optimizer=optimizer, gates=gates)
+        gated = jc.gated(graph, loss)
+
+        @jax.jit
+        def value(gates):
+            first = jax.tree.map(lambda leaf: leaf[0], support)
+            adapted, _ = adapt(gated, variables, gates, first, optimizer)
+            return gated(adapted, gates, jax.tree.map(lambda leaf: leaf[0], query))
+
+        for name, score in scores.items():
+            for channel in range(len(score)):
+
+                def moved(by, name=name, channel=channel):
+                    return value({**gates, name: gates[name].at[channel].add(by)})
+
+                slope = (moved(1e-5) - moved(-1e-5)) / 2e-5
+                np.testing.assert_allclose(score[channel], abs(slope), rtol=1e-5, atol=1e-8)
+
+
+def test_steps_are_those_of_the_optimizer(graph):
+    """The inner loop by hand, with optax alone."""
+    variables, optimizer = draw(), optax.adam(0.05)
+    support = draw_batches(jax.random.key(1), 3)
+    gated, gates = jc.gated(graph, loss), {"conv[3]": jnp.linspace(0.5, 1.2, 4)}
+    adapted, losses = adapt(gated, variables, gates, support, optimizer)
+    state = optimizer.init(variables)
+    for step in range(3):
+        batch = jax.tree.map(lambda leaf, step=step: leaf[step], support)
+        value, gradient = jax.value_and_grad(gated)(variables, gates, batch)
+        updates, state = optimizer.update(gradient, state, variables)
+        variables = optax.apply_updates(variables, updates)
+        np.testing.assert_allclose(losses[step], value, rtol=1e-5)
+    for path, leaf in variables.items():
+        np.testing.assert_allclose(adapted[path], leaf, rtol=1e-4, atol=1e-5)
+
+
+def test_reverse_over_reverse_gives_the_same(graph):
+    """Forward over reverse relies on symmetry; plain nested reverse mode does not."""
+    with jax.enable_x64(True):
+        variables, gated = draw(jnp.float64), jc.gated(graph, loss)
+        support = draw_batches(jax.random.key(1), 1, 2)
+        query = draw_batches(jax.random.key(2), 1)
+
+        def value(gates):
+            own = variables
+            for step in range(2):
+                batch = jax.tree.map(lambda leaf, step=step: leaf[0, step], support)
+                gradient = jax.grad(gated)(own, gates, batch)
+                own = jax.tree.map(lambda leaf, g: leaf - 0.3 * g, own, gradient)
+            return gated(own, gates, jax.tree.map(lambda leaf: leaf[0], query))
+
+        expected = jax.grad(value)({"hidden[1]": jnp.ones(5)})["hidden[1]"]
+        scores = meta(
+            graph, loss, variables, support, query, optimizer=optax.sgd(0.3), groups=["hidden[1]"]
+        )
+        np.testing.assert_allclose(scores["hidden[1]"], abs(expected), rtol=1e-10)
+
+
+def test_first_order_is_taylor_after_the_steps(graph):
+    variables = draw()
+    support, query = draw_batches(jax.random.key(1), 1, 2), draw_batches(jax.random.key(2), 1)
+    optimizer = optax.sgd(0.3)
+    first, second = (
+        meta(graph, loss, variables, support, query, optimizer=optimizer, order=order)
+        for order in (1, 2)
+    )
+    gates = {name: jnp.ones(group.width) for name, group in graph.groups.items()}
+    gated = jc.gated(graph, loss)
+    inner = jax.tree.map(lambda leaf: leaf[0], support)
+    adapted, _ = adapt(gated, variables, gates, inner, optimizer)
+    expected = jc.importance.taylor(graph, loss, adapted, query)
+    for name, score in first.items():
+        np.testing.assert_allclose(score, expected[name], rtol=1e-3, atol=1e-6)
+        assert not np.allclose(second[name], score, rtol=1e-2)
+
+
+def test_episodes_are_averaged_one_compile_vmapped_or_not(graph):
+    variables = draw()
+    support, query = draw_batches(jax.random.key(1), 3, 1), draw_batches(jax.random.key(2), 3)
+    traces = []
+
+    def counted(own, batch):
+        traces.append(1)
+        return loss(own, batch)
+
+    scores = meta(graph, counted, variables, support, query, square=True)
+    once = len(traces)
+    together = meta(graph, loss, variables, support, query, square=True, together=3)
+    single = [
+        meta(
+            graph,
+            counted,
+            variables,
+            *jax.tree.map(lambda leaf, e=e: leaf[e : e + 1], (support, query)),
+        )
+        for e in range(3)
+    ]
+    assert len(traces) <= 4 * once  # not more for three episodes than for one
+    for name, score in scores.items():
+        mean = np.mean([np.square(one[name]) for one in single], axis=0)
+        np.testing.assert_allclose(score, mean, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(score, together[name], rtol=1e-4, atol=1e-9)
+
+
+def test_a_further_step_takes_no_further_activations():
+    """Through another inner step, memory grows by less than what a gradient needs."""
+
+    def apply(variables, images):
+        for name in ("a", "b", "c"):
+            images = jnp.tanh(
+                jax.lax.conv_general_dilated(
+                    images,
+                    variables[name],
+                    (1, 1),
+                    "SAME",
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                )
+            )
+        return jnp.square(images).mean()
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    variables = {n: jax.random.normal(k, (3, 3, 4, 4)) for n, k in zip("abc", keys, strict=False)}
+    images = jax.random.normal(keys[3], (64, 16, 16, 4))
+    graph = jc.trace(apply, variables, images[:1])
+    gated, gates = jc.gated(graph, apply), jc.prune.ones(graph)
+
+    def bytes_of(steps):
+        def episode(gates, support):
+            adapted, _ = adapt(gated, variables, gates, support, optax.sgd(0.1))
+            return gated(adapted, gates, images)
+
+        support = jnp.broadcast_to(images, (steps, *images.shape))
+        compiled = jax.jit(jax.grad(episode)).lower(gates, support).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    plain = jax.jit(jax.grad(apply)).lower(variables, images).compile().memory_analysis()
+    assert bytes_of(3) - bytes_of(2) < plain.temp_size_in_bytes
+
+
+def episodes(**change):
+    support, query = draw_batches(jax.random.key(1), 2, 1), draw_batches(jax.random.key(2), 2)
+    return {"support": support, "query": query, **change}
+
+
+NAN = episodes()["support"]
+NAN = {**NAN, "image": NAN["image"].at[1, 0, 0].set(jnp.nan)}
+ONE_CLASS = episodes()["query"]
+ONE_CLASS = {**ONE_CLASS, "label": ONE_CLASS["label"].at[1].set(2)}
+EMPTY = jax.tree.map(lambda leaf: leaf[:, :0], ONE_CLASS)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"query": EMPTY}, ValueError, "at least one example, but query/image has shape"),
+        ({"query": ONE_CLASS}, ValueError, r"those of episodes \[1\] hold one"),
+        ({"query": draw_batches(jax.random.key(2), 3)}, ValueError, "'support': 2, 'query': 3"),
+        ({"support": NAN}, FloatingPointError, "episode 1 that of inner step 0 of 1 is nan"),
+        ({"loss": lambda v, b: logits(v, b["image"])}, ValueError, r"returns float32\[6,3\]"),
+        ({"groups": ["nope"]}, ValueError, "'nope'"),
+        ({"order": 3}, ValueError, "order is 1"),
+        ({"trainable": lambda path, leaf: False}, ValueError, "none of .*conv"),
+        ({"optimizer": optax.sgd(float("inf"))}, FloatingPointError, "episode 0 that of the query"),
+    ],
+)
+def test_errors(graph, change, error, message):
+    arguments = episodes() | {"loss": loss} | change
+    own_loss, support, query = (arguments.pop(name) for name in ("loss", "support", "query"))
+    with pytest.raises(error, match=message):
+        meta(graph, own_loss, draw(), support, query, **arguments)
