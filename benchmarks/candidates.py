@@ -26,7 +26,7 @@ import tyro
 import jaxcompress as jc
 from experiments.environment import describe
 from jaxcompress import models
-from jaxcompress.prune.candidates import (candidate_losses, chunk_size)
+from jaxcompress.prune.candidates import candidate_losses, chunk_size
 
 __all__ = ["Config", "main"]
 
@@ -100,8 +100,8 @@ def main(config: Config) -> None:
 def _network(config: Config) -> tuple[Any, jc.Graph, Callable[[Any, Any], jax.Array], Any]:
     module, shape = models.build(config.network), (1, 32, 32, 3)
     variables = models.initialize(module, jax.random.key(0), shape)
-    train = models.training(module)
-    graph = jc.trace(models.evaluation(module), variables, jnp.zeros(shape))
+    train = models.training_function(module)
+    graph = jc.trace(models.evaluation_function(module), variables, jnp.zeros(shape))
 
     def loss(own: Any, batch: Any) -> jax.Array:
         logits, _ = train(own, batch["image"])
@@ -117,7 +117,7 @@ def _candidates(config: Config, graph: jc.Graph) -> tuple[dict[str, Any], dict[s
     """Return random masks of all internal groups, and those that share all before a stage."""
     every: dict[str, Any] = {}
     late: dict[str, Any] = {}
-    for number, name in enumerate(jc.prune.internal_groups(graph)):
+    for number, name in enumerate(jc.graph.internal_groups(graph)):
         shape = (config.candidates, graph.groups[name].width)
         key = jax.random.fold_in(jax.random.key(2), number)
         every[name] = jax.random.bernoulli(key, config.keep, shape).astype(jnp.float32)

@@ -33,8 +33,8 @@ import optax  # noqa: E402
 
 from experiments.environment import describe  # noqa: E402
 from jaxcompress import models  # noqa: E402
-from jaxcompress.backend import (fast_convolutions, onednn)  # noqa: E402
-from jaxcompress.training import (init_state, train_step)  # noqa: E402
+from jaxcompress.backend import fast_convolutions, onednn  # noqa: E402
+from jaxcompress.training import init_state, train_step  # noqa: E402
 
 __all__ = ["TRIES", "main", "profile", "rates"]
 
@@ -197,7 +197,7 @@ def step(fast: bool, network: str) -> Callable[[], Any]:
     """Return a call that trains one step and waits for it."""
     module = models.build(network)
     variables = models.initialize(module, jax.random.key(0), (1, 32, 32, 3))
-    train, key = models.training(module), jax.random.key(1)
+    train, key = models.training_function(module), jax.random.key(1)
     batch = {"image": jax.random.normal(key, (BATCH, 32, 32, 3)), "label": jnp.arange(BATCH) % 10}
 
     def loss(own: Any, batch: Any, key: jax.Array) -> Any:

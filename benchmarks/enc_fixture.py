@@ -16,8 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from jaxcompress.graph import (Budget)
-from jaxcompress.low_rank.ranks.arrays import (Metric, SiteTable, best_configurations, channel_cost, enc_map, enc_model, energy_metric, energy_threshold, evbmf_scaled, measured_metric, network_accuracy, optimum, singular_values, site_table, spatial_cost, uniform)
+from jaxcompress.graph import Budget
+from jaxcompress.low_rank.ranks.arrays import (
+    Metric,
+    SiteTable,
+    best_configurations,
+    channel_cost,
+    enc_map,
+    enc_model,
+    energy_metric,
+    energy_threshold,
+    evbmf_scaled,
+    measured_metric,
+    network_accuracy,
+    optimum,
+    singular_values,
+    site_table,
+    spatial_cost,
+    uniform,
+)
 
 __all__ = ["load_fixture", "main", "vgg16_table"]
 

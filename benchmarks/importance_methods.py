@@ -17,15 +17,15 @@ import optax
 import jaxcompress as jc
 from benchmarks.importance_task import Task
 from experiments import score
-from jaxcompress.prune import (importance)
-from jaxcompress.prune.importance.masked_fisher import (fisher, streams)
-from jaxcompress.prune.importance.meta_gradients import (meta)
-from jaxcompress.prune import (per_cost, per_group)
-from jaxcompress.prune.learned.optimizer import (gate_optimizer)
-from jaxcompress.prune.iteration import (iterative)
-from jaxcompress.prune.learned.loop import (learn_gates)
-from jaxcompress.prune.candidates.local import (local_search)
-from jaxcompress.backend import (fast_convolutions)
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.graph import streams
+from jaxcompress.prune import importance, per_cost, per_group
+from jaxcompress.prune.candidates.local import local_search
+from jaxcompress.prune.importance.masked_fisher import fisher
+from jaxcompress.prune.importance.meta_gradients import meta
+from jaxcompress.prune.iteration import iterative
+from jaxcompress.prune.learned.loop import learn_gates
+from jaxcompress.prune.learned.optimizer import gate_optimizer
 
 __all__ = ["METHODS", "Keep", "Method"]
 
@@ -45,7 +45,7 @@ def _choose(
 
 
 def _random(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
-    return _choose(task, importance.uniform(task.graph, key))
+    return _choose(task, importance.random(task.graph, key))
 
 
 def _magnitude(

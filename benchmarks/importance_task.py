@@ -16,8 +16,8 @@ import jaxcompress as jc
 from experiments import data
 from jaxcompress import models, training
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
-from jaxcompress.prune.importance.masked_fisher import (streams)
-from jaxcompress.knowledge.drawing import (Views, views)
+from jaxcompress.graph import streams
+from jaxcompress.knowledge.drawing import Views, views
 
 __all__ = ["Form", "Measure", "Task", "load_task"]
 
@@ -82,7 +82,7 @@ class Task(NamedTuple):
 def load_task(folder: Path, network: str, groups: str) -> Task:
     """Load weights and images from the shared folder, and trace the network."""
     module = models.build(network)
-    apply, train_apply = models.evaluation(module), models.training(module)
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
     like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), jax.random.key(0))
     weights = folder / "weights" / f"{network}_cifar10.safetensors"
     variables = load_torch_weights(weights, like, akamaster_resnet_name)

@@ -32,9 +32,9 @@ import tyro  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
 from experiments.distill import Teaching, featured_training, teaching_loss, trainable  # noqa: E402
-from jaxcompress import (knowledge, models, parallel, training)  # noqa: E402
-from jaxcompress.prune import (importance)  # noqa: E402
+from jaxcompress import knowledge, models, parallel, training  # noqa: E402
 from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write  # noqa: E402
+from jaxcompress.prune import importance  # noqa: E402
 
 __all__ = ["Config", "main"]
 
@@ -151,7 +151,7 @@ def step_times(config: Config) -> dict[str, float]:
     mesh, shape = parallel.mesh(), (config.batch_size, 32, 32, 3)
     module = models.build(config.teacher, num_classes=10)
     variables = models.initialize(module, jax.random.key(0), (1, *shape[1:]))
-    apply = models.evaluation(module)
+    apply = models.evaluation_function(module)
     graph = jc.trace(apply, variables, jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32))
     keep = jc.select(graph, importance.magnitude(graph, variables), jc.Budget(flops=0.5))
     prune = jc.shrink(graph, keep)

@@ -22,10 +22,9 @@ import jax.numpy as jnp
 import optax
 
 from experiments.environment import describe
-from jaxcompress import models
+from jaxcompress import models, sparse
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse.schedule import (one_shot, periodic)
+from jaxcompress.sparse.schedule import one_shot, periodic
 from jaxcompress.training import TrainState, init_state, train_step
 
 __all__ = ["main", "masked_step_ratios"]
@@ -34,7 +33,7 @@ __all__ = ["main", "masked_step_ratios"]
 def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, float]:
     """Return the median seconds of the dense step, and each masked step's ratio to it."""
     module = models.build("resnet20")
-    train_apply = models.training(module)
+    train_apply = models.training_function(module)
     key = jax.random.key(0)
     variables = models.initialize(module, key, (1, 32, 32, 3))
     batch = {
@@ -49,8 +48,10 @@ def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, flo
     dense = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(0.01, momentum=0.9))
     optimizers = {
         "dense": dense,
-        "masked": masks.sparse(dense, one_shot(0.75)),
-        "masked, an event each step": masks.sparse(dense, periodic(0.75, end=1000, every=1)),
+        "masked": sparse.sparse_optimizer(dense, one_shot(0.75)),
+        "masked, an event each step": sparse.sparse_optimizer(
+            dense, periodic(0.75, end=1000, every=1)
+        ),
     }
     runs = {
         name: _Run(train_step(loss, tx), init_state(variables, tx), batch)

@@ -22,7 +22,7 @@ import tyro
 import jaxcompress as jc
 from experiments.environment import describe
 from jaxcompress import models
-from jaxcompress.prune.importance import (adapt)
+from jaxcompress.prune.importance import adapt
 
 __all__ = ["Config", "main"]
 
@@ -111,8 +111,8 @@ def _batch(config: Config, *leading: int) -> dict[str, jax.ShapeDtypeStruct]:
 def _network(name: str) -> tuple[jc.Graph, Any, Callable[[Any, Any], jax.Array]]:
     module, shape = models.build(name), (1, 32, 32, 3)
     variables = models.initialize(module, jax.random.key(0), shape)
-    graph = jc.trace(models.evaluation(module), variables, jnp.zeros(shape))
-    train = models.training(module)
+    graph = jc.trace(models.evaluation_function(module), variables, jnp.zeros(shape))
+    train = models.training_function(module)
 
     def loss(own: Any, batch: Any) -> jax.Array:
         logits, _ = train(own, batch["image"])

@@ -20,8 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import jaxcompress as jc
-from jaxcompress import (models)
-from jaxcompress.prune import (importance)
+from jaxcompress import models
 from jaxcompress.artifact.torch_weights import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,
@@ -29,6 +28,7 @@ from jaxcompress.artifact.torch_weights import (
     torchvision_resnet_name,
 )
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import importance
 
 __all__ = ["CLASSES", "SIZES", "Case", "Network", "export", "network", "torch_names", "torch_state"]
 
@@ -91,8 +91,10 @@ def network(name: str, half: bool, dtype: Any = None) -> Network:
     plain = models.build(name, num_classes=CLASSES[name])
     variables = _randomised(models.initialize(plain, jax.random.key(0), shape))
     module = plain if dtype is None else models.build(name, num_classes=CLASSES[name], dtype=dtype)
-    graph = jc.trace(models.evaluation(plain), variables, jax.ShapeDtypeStruct(shape, jnp.float32))
-    apply, train = models.evaluation(module), models.training(module)
+    graph = jc.trace(
+        models.evaluation_function(plain), variables, jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    apply, train = models.evaluation_function(module), models.training_function(module)
     if not half:
         return Network(variables, apply, train, float(graph.flops))
     scores, budget = importance.magnitude(graph, variables), jc.Budget(flops=0.5)

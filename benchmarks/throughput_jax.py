@@ -52,7 +52,7 @@ def prepare(case: dict[str, Any], folder: Path) -> Prepared:
 def _fast(task: str, plain: Any, networks: Any, folder: Path) -> Callable[[], None] | str:
     import jax
 
-    from jaxcompress.backend import (fast_convolutions)
+    from jaxcompress.backend import fast_convolutions
 
     if jax.default_backend() != "cpu":
         return "changes nothing here: it is for CPUs"
@@ -64,7 +64,7 @@ def _fast_error(student: Any, folder: Path) -> float:
     import jax
     import numpy as np
 
-    from jaxcompress.backend import (fast_convolutions)
+    from jaxcompress.backend import fast_convolutions
 
     wanted = np.load(folder / "student_logits.npy")
     with jax.default_matmul_precision("highest"):

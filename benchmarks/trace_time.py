@@ -55,7 +55,7 @@ def main() -> None:
         module = models.build(name)
         key = jax.random.key(0, impl="unsafe_rbg")
         variables = jax.eval_shape(lambda m=module, k=key, s=shape: models.initialize(m, k, s))
-        apply, images = models.evaluation(module), jax.ShapeDtypeStruct(shape, jnp.float32)
+        apply, images = models.evaluation_function(module), jax.ShapeDtypeStruct(shape, jnp.float32)
         graph = jc.trace(apply, variables, images)
         jaxpr = jax.make_jaxpr(apply)(variables, images)
         row = {

@@ -18,7 +18,7 @@ import numpy as np
 from experiments.environment import cache_folder
 from experiments.stage_files import read_arrays
 from jaxcompress.files import atomic_file, file_digest
-from jaxcompress.knowledge.fingerprints import (fingerprint, fingerprint_json)
+from jaxcompress.knowledge.fingerprints import fingerprint, fingerprint_json
 
 __all__ = ["IMAGENET", "Dataset", "Normalize", "epoch_indices", "identity", "load", "preprocess"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 import jaxcompress
-from jaxcompress.backend import (onednn)
+from jaxcompress.backend import onednn
 
 __all__ = ["cache_folder", "code_digest", "describe", "prepare", "will_use_cpu"]
 
@@ -29,7 +29,7 @@ PACKAGES = ("jaxcompress", "jax", "jaxlib", "flax", "optax", "numpy")
 def prepare() -> None:
     """Keep compiled programs between runs, where JAX can.
 
-    On a CPU it cannot: convolutions run on oneDNN there (`training.fast_convolutions`), and jaxlib
+    On a CPU it cannot: convolutions run on oneDNN there (`backend.fast_convolutions`), and jaxlib
     0.10.2 neither stores such programs nor, once it has tried, ever frees their memory: who trains
     many networks in one process reaches Linux' limit of memory maps.
 

@@ -10,8 +10,8 @@ import numpy as np
 
 import jaxcompress as jc
 from experiments import data
-from jaxcompress.prune import (importance)
 from jaxcompress.knowledge import cross_entropy, interim_networks
+from jaxcompress.prune import importance
 
 __all__ = ["bank_logits"]
 

@@ -48,8 +48,8 @@ def prepare(config: Config) -> Task:
     shape = (1, *dataset.test_images.shape[1:])
     return Task(
         module,
-        models.evaluation(module),
-        models.training(module),
+        models.evaluation_function(module),
+        models.training_function(module),
         make_answers(config, module, dataset),
         lambda key: models.initialize(module, key, shape),
         dataset,
@@ -95,9 +95,9 @@ def image_shape(dataset: data.Dataset) -> jax.ShapeDtypeStruct:
 
 def saved(config: Config, name: str, like: Any) -> Any:
     """Read the variables that a stage saved."""
-    return training.restore(config.workdir / name, like)
+    return training.restore_checkpoint(config.workdir / name, like)
 
 
 def save(config: Config, name: str, variables: Any) -> None:
     """Save the variables of a stage."""
-    training.save(config.workdir / name, variables, overwrite=True)
+    training.save_checkpoint(config.workdir / name, variables, overwrite=True)

@@ -77,10 +77,10 @@ def fit(
     both = {"student": variables, "assistant": taught.assistant}
     state = training.init_state(both, tx, trainable=trainable)
     if training.checkpoint_steps(folder):
-        state = training.restore(folder, like=state)
+        state = training.restore_checkpoint(folder, like=state)
 
     def keep_state(state: training.TrainState) -> dict[str, float]:
-        training.save(folder, state, overwrite=True)
+        training.save_checkpoint(folder, state, overwrite=True)
         on_epoch()
         return {}
 
@@ -139,7 +139,7 @@ def choose(
     def train_apply(own: Any, images: Any) -> tuple[jax.Array, Any]:
         return task.train(own, images, key)
 
-    groups = list(graph.groups) if config.streams else jc.prune.internal_groups(graph)
+    groups = list(graph.groups) if config.streams else jc.graph.internal_groups(graph)
     budget = jc.Budget(flops=config.flops)
     functions = task.apply, train_apply
     source = source_of(graph, groups, functions, variables, task.dataset, config.views)

@@ -27,9 +27,9 @@ from experiments.loop_steps import (
     make_body,
 )
 from jaxcompress import parallel
-from jaxcompress.knowledge.drawing import (Views)
-from jaxcompress.graph import (Trainable)
-from jaxcompress.training import (Loss, TrainState, init_state, train_step)
+from jaxcompress.graph import Trainable
+from jaxcompress.knowledge.drawing import Views
+from jaxcompress.training import Loss, TrainState, init_state, train_step
 
 __all__ = ["Trained", "ViewOf", "train"]
 

@@ -15,10 +15,10 @@ from jax.sharding import Mesh
 
 from experiments.data import Normalize, epoch_indices
 from jaxcompress import parallel
-from jaxcompress.knowledge.drawing import (Views)
-from jaxcompress.knowledge.drawing import (views as draw_views)
-from jaxcompress.backend import (fast_convolutions)
-from jaxcompress.training import (Step, TrainState)
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.knowledge.drawing import Views
+from jaxcompress.knowledge.drawing import views as draw_views
+from jaxcompress.training import Step, TrainState
 
 __all__ = ["Epochs", "Images", "Keys", "ViewOf", "compile_steps", "current_epoch", "make_body"]
 

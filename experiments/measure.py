@@ -16,9 +16,9 @@ import jaxcompress as jc
 from experiments import data
 from experiments.report import Row, latency_ms
 from jaxcompress import artifact, training
-from jaxcompress.graph import (default_trainable)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.knowledge.drawing import (Views, views)
+from jaxcompress.graph import default_trainable
+from jaxcompress.knowledge.drawing import Views, views
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["Measure", "augmented"]
 

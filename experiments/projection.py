@@ -14,8 +14,8 @@ from rich.console import Console
 import jaxcompress as jc
 from experiments import report, score
 from experiments.distill import Teaching, featured_training, teaching_loss, trainable
-from jaxcompress import (knowledge, models, parallel, training)
-from jaxcompress.prune import (importance)
+from jaxcompress import knowledge, models, parallel, training
+from jaxcompress.prune import importance
 
 __all__ = ["project"]
 
@@ -35,7 +35,7 @@ def project(config: Any, console: Console) -> list[report.Row]:
     mesh, size, batch = parallel.mesh(), config.project, config.batch_size
     module = models.build(config.network, num_classes=CLASSES, **config.network_config)
     variables = models.initialize(module, jax.random.key(0), (1, size, size, 3))
-    apply = models.evaluation(module)
+    apply = models.evaluation_function(module)
     graph = jc.trace(apply, variables, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     keep = jc.select(graph, importance.magnitude(graph, variables), jc.Budget(flops=config.flops))
     prune = jc.shrink(graph, keep)

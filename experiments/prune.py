@@ -32,7 +32,7 @@ from experiments.score import Importance, score, source_of  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights  # noqa: E402
 from jaxcompress.files import locked  # noqa: E402
-from jaxcompress.knowledge.drawing import (Views)  # noqa: E402
+from jaxcompress.knowledge.drawing import Views  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
 __all__ = ["Config", "main"]
@@ -157,7 +157,7 @@ def prepare(config: Config) -> Task:
     shape = (1, *found.test_images.shape[1:])
     like = jax.eval_shape(lambda: models.initialize(module, jax.random.key(0), shape))
     variables = load_torch_weights(config.weights, like, akamaster_resnet_name)
-    apply, train_apply = models.evaluation(module), models.training(module)
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
     return Task(apply, train_apply, variables, found, parallel.mesh(), Views())
 
 
@@ -173,7 +173,7 @@ def say(row: report.Row) -> None:
 
 def scores_of(config: Config, graph: jc.Graph, task: Task, key: jax.Array) -> dict[str, Any]:
     """Score the channels of the groups that may be pruned."""
-    groups = list(graph.groups) if config.streams else jc.prune.internal_groups(graph)
+    groups = list(graph.groups) if config.streams else jc.graph.internal_groups(graph)
     functions = task.apply, task.train_apply
     source = source_of(graph, groups, functions, task.variables, task.dataset, task.views)
     return score(config.importance, source, jc.Budget(flops=config.flops), key)

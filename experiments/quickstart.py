@@ -34,8 +34,8 @@ from experiments import data, loop, report  # noqa: E402
 from experiments.measure import Measure, augmented  # noqa: E402
 from jaxcompress import models, parallel, training  # noqa: E402
 from jaxcompress.files import locked  # noqa: E402
+from jaxcompress.knowledge.drawing import Views  # noqa: E402
 from jaxcompress.knowledge.losses import cross_entropy, kd  # noqa: E402
-from jaxcompress.knowledge.drawing import (Views)  # noqa: E402
 from jaxcompress.report import plot_compression  # noqa: E402
 
 __all__ = ["Config", "main"]
@@ -81,7 +81,7 @@ def run_all(config: Config) -> list[report.Row]:
     """Run all stages in a folder that is held."""
     dataset, mesh = data.load("digits"), parallel.mesh()
     module = models.build(NETWORK[0], **NETWORK[1])
-    apply, train_apply = models.evaluation(module), models.training(module)
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
     keys = jax.random.split(jax.random.key(config.seed), 4)
     measure = Measure(dataset, mesh, config.workdir, NETWORK)
 

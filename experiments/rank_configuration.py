@@ -179,7 +179,7 @@ def prepare(config: Config, key: jax.Array) -> prune.Task:
         )
     dataset, mesh = prune.data.load("digits"), parallel.mesh()
     module = models.build(config.model, num_classes=dataset.num_classes)
-    apply, train_apply = models.evaluation(module), models.training(module)
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
     folder = config.workdir / "network"
     if not (folder / "structure.json").exists():
         variables = models.initialize(module, key, quickstart.SHAPE)

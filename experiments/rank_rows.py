@@ -19,9 +19,9 @@ from experiments import prune, rank_study, report
 from experiments.measure import Measure, augmented
 from experiments.rank_study import Known
 from experiments.tuning import Tuner
-from jaxcompress import training, transforms
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.low_rank.ranks import (arrays)
+from jaxcompress import low_rank, training
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["Judge", "compare", "final", "lossless"]
 

@@ -15,10 +15,10 @@ import jaxcompress as jc
 from experiments import prune
 from experiments.measure import augmented
 from experiments.stage_files import read_arrays
-from jaxcompress import transforms
+from jaxcompress import low_rank
 from jaxcompress.files import atomic_file
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.low_rank.ranks import (arrays)
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["FACTORS", "SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
@@ -108,7 +108,9 @@ def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder
     full = {path: "channel" for path in forms}
     rows = timed("covariances of rows", lambda: moments(forms), folder / "rows.npz")
     patches = timed("covariances of patches", lambda: moments(full), folder / "patches.npz")
-    gradients = functools.partial(low_rank.statistics.output_covariances, graph, _centred(apply), variables)
+    gradients = functools.partial(
+        low_rank.statistics.output_covariances, graph, _centred(apply), variables
+    )
     outputs = timed("gradients", lambda: gradients(seen, list(forms), key), folder / "outputs.npz")
     inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
     weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)
@@ -128,7 +130,9 @@ def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder
 
 def _inputs(rows: Mapping[str, Any], patches: Mapping[str, Any], is_centred: bool) -> Inputs:
     own = low_rank.statistics.covariances_of(rows, is_centred)
-    roots = {path: low_rank.statistics.covariance_root(covariance) for path, covariance in own.items()}
+    roots = {
+        path: low_rank.statistics.covariance_root(covariance) for path, covariance in own.items()
+    }
     return Inputs(roots, low_rank.statistics.covariances_of(patches, is_centred))
 
 

@@ -30,9 +30,9 @@ from rich.table import Table  # noqa: E402
 
 import jaxcompress as jc  # noqa: E402
 from experiments import report  # noqa: E402
-from jaxcompress import models, transforms  # noqa: E402
-from jaxcompress.low_rank import (ranks)  # noqa: E402
-from jaxcompress.low_rank.ranks import (arrays)  # noqa: E402
+from jaxcompress import low_rank, models  # noqa: E402
+from jaxcompress.low_rank import ranks  # noqa: E402
+from jaxcompress.low_rank.ranks import arrays  # noqa: E402
 
 __all__ = ["Config", "main"]
 
@@ -74,7 +74,7 @@ def main(config: Config) -> list[report.Row]:
     module = models.build(config.model, num_classes=config.num_classes)
     shape = (1, config.size, config.size, 3)
     variables = models.initialize(module, jax.random.key(config.seed), shape)
-    apply, image = models.evaluation(module), jax.ShapeDtypeStruct(shape, np.float32)
+    apply, image = models.evaluation_function(module), jax.ShapeDtypeStruct(shape, np.float32)
     graph, traced = timed(lambda: jc.trace(apply, variables, image))
     forms = ranks.convolution_sites(graph, first=config.first)
     table, decomposed = timed(lambda: ranks.network_table(graph, variables, forms))

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import jaxcompress as jc
 from experiments import data
 from experiments.measure import augmented
-from jaxcompress.prune import (importance)
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy, kd
-from jaxcompress.knowledge.drawing import (Views)
-from jaxcompress.backend import (fast_convolutions)
+from jaxcompress.prune import importance
 
 __all__ = ["Importance", "Source", "distillation", "score", "source_of"]
 
@@ -99,7 +99,7 @@ def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -
 def _scores(name: Importance, source: Source, key: jax.Array) -> Mapping[str, Any]:
     graph, variables = source.graph, source.variables
     if name == "random":
-        return importance.uniform(graph, key)
+        return importance.random(graph, key)
     if name == "magnitude":
         return importance.magnitude(graph, variables)
     if name == "fisher":
@@ -116,7 +116,7 @@ def _scores(name: Importance, source: Source, key: jax.Array) -> Mapping[str, An
 
 def _fisher(source: Source, key: jax.Array) -> dict[str, jax.Array]:
     """Masked Fisher; residual streams are masked more gently."""
-    gentle = {g: (0.75, 1.0) for g in importance.streams(source.graph) if g in source.groups}
+    gentle = {g: (0.75, 1.0) for g in jc.graph.streams(source.graph) if g in source.groups}
     batches = source.batches(key, ROUNDS, IMAGES)
     return importance.fisher(
         source.graph,

@@ -18,9 +18,9 @@ from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
 from jaxcompress import models
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
-from jaxcompress.prune.importance.meta_gradients import (meta)
+from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress.knowledge.drawing import (Views)
+from jaxcompress.prune.importance.meta_gradients import meta
 
 __all__ = ["Made", "Task", "compressed", "dense_params", "folded", "start", "views_of"]
 
@@ -56,7 +56,13 @@ def start(recipe: Recipe, task: Task, key: jax.Array) -> Made:
     """Build the row's network: fresh, or as the row that it starts from left it."""
     network = (recipe.network, config_of(recipe.network, task))
     module = models.build(recipe.network, **network[1])
-    made = Made(network, models.evaluation(module), models.training(module), None, jc.chain())
+    made = Made(
+        network,
+        models.evaluation_function(module),
+        models.training_function(module),
+        None,
+        jc.chain(),
+    )
     if recipe.published:
         return made._replace(variables=published(recipe.network, module, task))
     if recipe.start is None:
@@ -152,7 +158,7 @@ def learned_scores(
     graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
 ) -> dict[str, Any]:
     """Score channels by gates that learn to keep a trained network's own answers."""
-    groups, functions = jc.prune.internal_groups(graph), (made.apply, made.train_apply)
+    groups, functions = jc.graph.internal_groups(graph), (made.apply, made.train_apply)
     source = source_of(graph, groups, functions, made.variables, task.dataset, views_of(task))
     return score("learned", source, budget, key)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from jaxcompress.sparse import (Scope)
+from jaxcompress.sparse import Scope
 
 __all__ = ["PUBLISHED", "RANKS", "RECIPES", "Recipe", "needed", "with_starts"]
 

@@ -13,14 +13,14 @@ from experiments import data, loop
 from experiments.slimnets_network import Made, Task, dense_params, start, views_of
 from experiments.slimnets_presets import Preset
 from experiments.slimnets_rows import Recipe
-from jaxcompress.graph import (default_trainable)
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress import sparse
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.losses import cross_entropy, kd
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse.schedule import (Schedule, cubic, one_shot)
-from jaxcompress.backend import (fast_convolutions)
-from jaxcompress.sparse import (sparsify)
-from jaxcompress.sparse.masks import (prunable)
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse import sparsify
+from jaxcompress.sparse.masks import prunable
+from jaxcompress.sparse.schedule import Schedule, cubic, one_shot
 
 __all__ = ["objective", "optimizer", "schedule_of", "sparsity_for", "trained"]
 
@@ -37,7 +37,7 @@ def trained(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     tx = optimizer(recipe, preset, steps)
     if recipe.prunes:
         sparsity = target_of(recipe, made.variables, task)
-        tx = masks.sparse(tx, schedule_of(recipe, sparsity, steps), scope=recipe.scope)
+        tx = sparse.sparse_optimizer(tx, schedule_of(recipe, sparsity, steps), scope=recipe.scope)
     loss, variables, extra = objective(made, teacher_of(recipe, task, key), task)
     found = loop.train(
         loss,
@@ -55,7 +55,7 @@ def trained(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     # Where the loop's devices share arrays, artifacts and measurements want them on one.
     variables = jax.device_put(found.state.variables["student"], jax.devices()[0])
     made = made._replace(variables=variables)
-    return pruned(made, masks.masks_of(found.state.opt_state)) if recipe.prunes else made
+    return pruned(made, sparse.masks_of(found.state.opt_state)) if recipe.prunes else made
 
 
 def pruned(made: Made, kept: dict[str, jax.Array]) -> Made:

@@ -4,54 +4,88 @@ Read any function's jaxpr to learn what may be removed (`trace`), score it (`imp
 under a budget (`select`), and rewrite function and variables into smaller ones (`shrink`):
 
     graph = jc.trace(apply, variables, images)
-    keep = jc.select(graph, jc.importance.magnitude(graph, variables), jc.Budget(flops=0.5))
+    scores = jc.prune.per_cost(graph, jc.importance.magnitude(graph, variables))
+    keep = jc.select(graph, scores, jc.Budget(flops=0.5))
     prune = jc.shrink(graph, keep)
     small_apply, small_variables = prune.function(apply), prune.variables(variables)
 
-Everything is a pure function of pytrees, works under jit, grad, vmap and on a mesh, and leaves the
-model's code alone.
+One folder a method: `jc.prune`, `jc.low_rank`, `jc.sparse`, `jc.knowledge`, over `jc.graph` and
+`jc.compression`. Everything is a pure function of pytrees, works under jit, grad, vmap and on a
+mesh, and leaves the model's code alone.
 """
 
 from __future__ import annotations
 
-from jaxcompress import (search)
-from jaxcompress.prune import (importance)
-from jaxcompress.artifact import load, save
-from jaxcompress.graph import Graph, Group, trace
-from jaxcompress import (sparse as masks)
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.prune.selecting import (select, threshold)
-from jaxcompress.sparse import (schedule)
-from jaxcompress.artifact.spec import (from_spec)
-from jaxcompress.compression.record import (Compression, chain)
-from jaxcompress.low_rank.factorizing import (factorize)
-from jaxcompress.prune.gating import (gate, gated)
-from jaxcompress.prune.shrinking import (shrink)
-from jaxcompress.sparse.sparsifying import (sparsify)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jaxcompress.artifact import from_spec, load, save
+from jaxcompress.compression import Compression, chain
+from jaxcompress.graph import Budget, Graph, Group, trace
+from jaxcompress.low_rank import factorize, ranks
+from jaxcompress.prune import gate, gated, importance, select, shrink, threshold
+from jaxcompress.sparse import sparsify
+
+if TYPE_CHECKING:
+    from jaxcompress import (
+        adapters,
+        artifact,
+        backend,
+        compression,
+        graph,
+        knowledge,
+        low_rank,
+        models,
+        parallel,
+        prune,
+        report,
+        sparse,
+        training,
+    )
 
 __all__ = [
     "Budget",
     "Compression",
     "Graph",
     "Group",
+    "adapters",
+    "artifact",
+    "backend",
     "chain",
+    "compression",
     "factorize",
     "from_spec",
     "gate",
     "gated",
+    "graph",
     "importance",
+    "knowledge",
     "load",
-    "masks",
+    "low_rank",
+    "models",
+    "parallel",
+    "prune",
     "ranks",
+    "report",
     "save",
-    "schedule",
-    "search",
     "select",
     "shrink",
+    "sparse",
     "sparsify",
     "threshold",
     "trace",
+    "training",
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when it is first used: networks, losses and plots are not everyone's."""
+    if name in __all__:
+        return importlib.import_module(f"jaxcompress.{name}")
+    raise AttributeError(f"module 'jaxcompress' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -17,8 +17,8 @@ from typing import Any
 
 import jax
 
-from jaxcompress.graph import (Trainable, inexact)
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.graph import Trainable, inexact
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["equinox_trainable", "from_equinox", "from_nnx", "nnx_trainable"]
 

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import (Graph, trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.compression import (Compression)
-from jaxcompress.prune import (gated, ones, shrink)
+from jaxcompress.compression import Compression
+from jaxcompress.graph import Graph, trace
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import gated, ones, shrink
 from tests.toys import convolution, leaves, tokens
 from tests.toys.record import Toy
 

@@ -13,10 +13,10 @@ import pytest
 from flax import nnx
 
 from jaxcompress.adapters import equinox_trainable, from_equinox, from_nnx, nnx_trainable
-from jaxcompress.graph import (Graph, trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.compression import (Compression)
-from jaxcompress.prune import (gated, shrink)
+from jaxcompress.compression import Compression
+from jaxcompress.graph import Graph, trace
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import gated, shrink
 
 STATISTICS = {
     nnx.State: {"norm/mean", "norm/var", "dropout/rngs/count"},

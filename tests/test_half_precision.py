@@ -11,15 +11,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcompress import (Budget, factorize, gated, select, shrink, trace)
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.prune import (importance)
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.low_rank.ranks import (arrays)
-from jaxcompress.low_rank import (compensate, multiplied_out, refine, truncations)
-from jaxcompress.low_rank.statistics import (input_covariances, input_roots)
-from jaxcompress.prune import (ones)
+from jaxcompress import Budget, factorize, gated, select, shrink, trace
+from jaxcompress.graph import Graph
+from jaxcompress.low_rank import compensate, multiplied_out, ranks, refine, truncations
+from jaxcompress.low_rank.ranks import arrays
+from jaxcompress.low_rank.statistics import input_covariances, input_roots
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import importance, ones
 from tests.laws import TOYS, close, gates_of, random_keep
 from tests.toys.record import Toy, draw, rows
 

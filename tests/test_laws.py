@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxcompress.graph import (Graph, trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.artifact import (from_spec)
-from jaxcompress.compression import (chain)
-from jaxcompress.prune import (gate, gated, ones, shrink)
+from jaxcompress.artifact import from_spec
+from jaxcompress.compression import chain
+from jaxcompress.graph import Graph, trace
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import gate, gated, ones, shrink
 from tests.laws import (
     TOYS,
     close,

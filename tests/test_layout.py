@@ -17,9 +17,11 @@ PARTS = (
     "compiled",
     "parallel",
     "graph",
-    "transforms",
-    "importance",
-    "search",
+    "backend",
+    "compression",
+    "prune",
+    "low_rank",
+    "sparse",
     "knowledge",
     "training",
     "models",
@@ -27,6 +29,8 @@ PARTS = (
     "adapters",
     "report",
 )
+# Over the same graph and the same record, methods stand side by side.
+METHODS = ("prune", "low_rank", "sparse")
 OUTSIDE = ("experiments", "tests", "benchmarks")
 PRIVATE_ALLOWED = "jaxcompress/graph/internals.py"
 
@@ -67,6 +71,8 @@ def import_offences(file: str, tree: ast.Module) -> Iterator[str]:
             target = rest.split(".")[0]
             if head in OUTSIDE:
                 yield f"{file}:{node.lineno}: the library imports {head}; it must not need it"
+            elif {part, target} <= set(METHODS) and part != target:
+                yield f"{file}:{node.lineno}: {part} imports {target}; methods do not know each other"
             elif head == "jaxcompress" and target in PARTS and target not in allowed:
                 yield f"{file}:{node.lineno}: {part} imports {target}, which stands below it"
             elif head == "jaxcompress" and target not in PARTS:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxcompress import (Budget, Graph, factorize, select, shrink, sparse as masks, trace)
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.prune import (importance)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.prune.learned.learner import (learn)
-from jaxcompress.low_rank.ranks import (arrays)
-from jaxcompress.prune.learned.hard_masks import (straight_through)
-from jaxcompress.low_rank.statistics import (input_roots, output_covariances)
+from jaxcompress import Budget, Graph, factorize, select, shrink, sparse, trace
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import arrays
+from jaxcompress.low_rank.statistics import input_roots, output_covariances
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import importance
+from jaxcompress.prune.learned.hard_masks import straight_through
+from jaxcompress.prune.learned.learner import learn
 from tests.laws import close
 from tests.toys.record import initial, rows
 
@@ -327,8 +327,8 @@ def test_learned_gates() -> None:
 @pytest.mark.parametrize("scope", ["uniform", "global"])
 def test_masks(scope: Any) -> None:
     old, new, _ = pair = pair_of("convolutions")
-    expected = masks.make_masks(old.variables, 0.6, scope=scope)
-    found = pair.translated(masks.make_masks(new.variables, 0.6, scope=scope))
+    expected = sparse.make_masks(old.variables, 0.6, scope=scope)
+    found = pair.translated(sparse.make_masks(new.variables, 0.6, scope=scope))
     assert {path: np.asarray(mask).tolist() for path, mask in found.items()} == {
         path: np.asarray(mask).tolist() for path, mask in expected.items()
     }

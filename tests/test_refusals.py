@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress import (factorize, trace)
-from jaxcompress.prune import (importance)
-from jaxcompress.low_rank import (compensate)
-from jaxcompress.low_rank.statistics import (input_roots)
-from jaxcompress.low_rank.statistics.covariance import (covariance_root)
+from jaxcompress import factorize, trace
+from jaxcompress.low_rank import compensate
+from jaxcompress.low_rank.statistics import input_roots
+from jaxcompress.low_rank.statistics.covariance import covariance_root
+from jaxcompress.prune import importance
 from tests.toys.record import draw, rows
 
 X = rows(8, 6)

@@ -7,8 +7,9 @@ variables back in a fresh process; `inspect` tells what a folder holds.
 from __future__ import annotations
 
 from jaxcompress.artifact.encoding import Encoding
-from jaxcompress.artifact.loading import (load)
-from jaxcompress.artifact.saving import (save)
+from jaxcompress.artifact.loading import load
+from jaxcompress.artifact.saving import save
+from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.summary import inspect, num_bytes
 from jaxcompress.artifact.torch_weights import (
     akamaster_resnet_name,
@@ -22,6 +23,7 @@ __all__ = [
     "Encoding",
     "akamaster_resnet_name",
     "chengyangfu_vgg_name",
+    "from_spec",
     "from_torch",
     "inspect",
     "load",

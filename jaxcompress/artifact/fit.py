@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from jaxcompress.artifact.leaves import structs
 from jaxcompress.artifact.structure import Leaf, Structure
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.compression.record import (Compression)
-from jaxcompress.low_rank.site_factors import (FACTORS)
-from jaxcompress.sparse.sparsifying import (check_sparse)
+from jaxcompress.compression.record import Compression
+from jaxcompress.low_rank.site_factors import FACTORS
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.sparsifying import check_sparse
 
 __all__ = ["Shapes", "check_result", "check_zeros", "fitted", "original_shapes"]
 

@@ -13,9 +13,9 @@ from jaxcompress.artifact.fit import fitted
 from jaxcompress.artifact.folder import open_artifact
 from jaxcompress.artifact.leaves import read_leaves
 from jaxcompress.artifact.network import named_network
+from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.structure import Structure
-from jaxcompress.models import evaluation
-from jaxcompress.artifact.spec import (from_spec)
+from jaxcompress.models import evaluation_function
 
 __all__ = ["load"]
 
@@ -79,7 +79,7 @@ def _shipped(structure: Structure, folder: Path) -> Callable[..., Any]:
         )
     name, config = structure.network["name"], structure.network["config"]
     try:
-        return evaluation(named_network(name, config, structure.original_shapes))
+        return evaluation_function(named_network(name, config, structure.original_shapes))
     except ValueError as error:
         raise ValueError(f"{folder} names no network that can be built: {error}") from error
 

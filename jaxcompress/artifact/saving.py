@@ -16,11 +16,10 @@ from jaxcompress.artifact.fit import Shapes, check_result, check_zeros, original
 from jaxcompress.artifact.folder import write_artifact
 from jaxcompress.artifact.leaves import describe, encoded, host_arrays
 from jaxcompress.artifact.network import named_network
+from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.structure import DataFile, Structure, plain
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.paths import path_string
-from jaxcompress.artifact.spec import (from_spec)
-from jaxcompress.compression.record import (Compression)
+from jaxcompress.compression.record import Compression
+from jaxcompress.paths import flatten_with_paths, path_string
 
 __all__ = ["save"]
 

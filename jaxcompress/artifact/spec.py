@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxcompress.compression.record import (Compression, chain)
-from jaxcompress.low_rank.factorizing import (from_spec as factorize_from_spec)
-from jaxcompress.prune.shrinking import (from_spec as shrink_from_spec)
-from jaxcompress.sparse.sparsifying import (from_spec as sparsify_from_spec)
+from jaxcompress.compression.record import Compression, chain
+from jaxcompress.low_rank.factorizing import from_spec as factorize_from_spec
+from jaxcompress.prune.shrinking import from_spec as shrink_from_spec
+from jaxcompress.sparse.sparsifying import from_spec as sparsify_from_spec
 
 __all__ = ["from_spec"]
 

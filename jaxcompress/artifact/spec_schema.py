@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-from jaxcompress.low_rank.site_factors import (FACTORS)
+from jaxcompress.low_rank.site_factors import FACTORS
 
 __all__ = ["is_shape", "shapes_before"]
 

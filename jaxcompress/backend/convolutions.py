@@ -26,9 +26,9 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from jaxcompress.backend import onednn
 from jaxcompress.graph.internals import bind, inner_jaxprs, is_literal, shape_of
 from jaxcompress.graph.interpret import run
-from jaxcompress.backend import (onednn)
 
 __all__ = ["fast_convolutions"]
 

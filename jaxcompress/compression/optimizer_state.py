@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxcompress.paths import (flatten_with_paths, match_paths, path_string)
+from jaxcompress.paths import flatten_with_paths, match_paths, path_string
 
 __all__ = ["map_optimizer_state"]
 

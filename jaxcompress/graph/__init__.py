@@ -8,12 +8,14 @@ with the reason.
 
 from __future__ import annotations
 
+from jaxcompress.graph.budget import Budget
 from jaxcompress.graph.cost import Cost, Term
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Consumer, Group, Member
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.sites import Form, Site
-from jaxcompress.graph.tracing import (Also, trace)
+from jaxcompress.graph.streams import internal_groups, streams
+from jaxcompress.graph.tracing import Also, trace
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
 from jaxcompress.paths import (
     flatten_with_paths,
@@ -25,6 +27,7 @@ from jaxcompress.paths import (
 
 __all__ = [
     "Also",
+    "Budget",
     "Consumer",
     "Cost",
     "Form",
@@ -39,9 +42,11 @@ __all__ = [
     "flatten_with_paths",
     "in_params",
     "inexact",
+    "internal_groups",
     "match_path",
     "match_paths",
     "natural_order",
     "path_string",
+    "streams",
     "trace",
 ]

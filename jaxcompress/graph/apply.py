@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcompress.graph.adapt import KEPT, REMOVED
+from jaxcompress.graph.derivative import KEPT, REMOVED
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.program import LabelledProgram
 from jaxcompress.graph.resolve import spread

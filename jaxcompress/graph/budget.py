@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from jaxcompress.graph import Graph
+from jaxcompress.graph.record import Graph
 
 __all__ = ["Budget", "Ceilings"]
 

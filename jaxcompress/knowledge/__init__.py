@@ -18,13 +18,13 @@ from jaxcompress.knowledge.assistant import (
 from jaxcompress.knowledge.bank import bank_target, ensemble, interim_networks
 from jaxcompress.knowledge.collapse import Spread, spread
 from jaxcompress.knowledge.crossed import CrossedTargets, alternate_views, crossed_targets
+from jaxcompress.knowledge.drawing import Views, view, views
 from jaxcompress.knowledge.feature_losses import attention_transfer, fitnets, pkt, similarity
-from jaxcompress.knowledge.fingerprints import (fingerprint)
+from jaxcompress.knowledge.fingerprints import fingerprint
 from jaxcompress.knowledge.losses import cross_entropy, dist, dkd, kd, kd_top_k
 from jaxcompress.knowledge.mixing import Mix, Mixed, mixed_views, partners
-from jaxcompress.knowledge.restyling import (Style, restyle, style)
+from jaxcompress.knowledge.restyling import Style, restyle, style
 from jaxcompress.knowledge.source import Source
-from jaxcompress.knowledge.drawing import (Views, view, views)
 
 __all__ = [
     "AssistantLosses",

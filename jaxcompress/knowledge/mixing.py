@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv
 
-from jaxcompress.knowledge.drawing import (MIX, PARTNER, Views, view_key, views)
+from jaxcompress.knowledge.drawing import MIX, PARTNER, Views, view_key, views
 
 __all__ = ["Mix", "Mixed", "mixed_views", "partners"]
 

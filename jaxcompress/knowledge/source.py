@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.knowledge.mixing import Mix, mixed_views, partners
-from jaxcompress.knowledge.drawing import (Views, views)
 
 __all__ = ["Inputs", "Source", "draw"]
 

@@ -16,17 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths, match_paths)
+from jaxcompress.compression.record import Compression
+from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
-from jaxcompress.compression.checks import (check_sites)
-from jaxcompress.compression.record import (Compression)
-from jaxcompress.low_rank.factors import (split)
-from jaxcompress.low_rank.site_factors import (FACTORS, decompositions, to_leaves)
-from jaxcompress.low_rank.two_ops import (Factored, two_ops)
+from jaxcompress.low_rank.checks import check_sites
+from jaxcompress.low_rank.factors import split
+from jaxcompress.low_rank.site_factors import FACTORS, decompositions, to_leaves
+from jaxcompress.low_rank.two_ops import Factored, two_ops
+from jaxcompress.paths import flatten_with_paths, match_paths
 
 __all__ = ["factorize", "from_spec"]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Decomposition", "decompose", "rearrange", "split", "to_factors", "to_matrices"]
+__all__ = ["Decomposition", "decompose", "split", "to_factors", "to_matrices"]
 
 Layout = Mapping[str, Any]
 
@@ -34,22 +34,6 @@ class Decomposition(NamedTuple):
     right: jax.Array
 
 
-def rearrange(leaf: Any, steps: Sequence[tuple[str, Sequence[int]]]) -> Any:
-    """Bring a leaf into the shape in which it is contracted; scanned axes stay in front.
-
-    Example:
-        >>> rearrange(jnp.ones((4, 2, 3)), [("slice", ()), ("transpose", (1, 0))]).shape
-        (4, 3, 2)
-    """
-    if not steps:
-        return leaf
-    (name, numbers), rest = steps[0], steps[1:]
-    if name == "slice":
-        return jax.vmap(lambda own: rearrange(own, rest))(leaf)
-    changed = jnp.transpose(leaf, numbers) if name == "transpose" else leaf.reshape(numbers)
-    return rearrange(changed, rest)
-
-
 def _row_and_column_dimensions(form: str, layout: Layout) -> tuple[list[int], list[int]]:
     """Return the kernel's dimensions that make up the rows and the columns of its matrix."""
     if form == "dense":
@@ -64,7 +48,7 @@ def to_matrices(kernel: jax.Array, form: str, layout: Layout) -> jax.Array:
     """Return the kernel as matrices `[groups, rows, columns]`.
 
     Args:
-        kernel: as it is contracted (see `rearrange`), without scanned axes.
+        kernel: as it is contracted (see `jaxcompress.graph.rearrange`), without scanned axes.
         form: "dense", "channel" or "spatial".
         layout: which dimension is what.
     """

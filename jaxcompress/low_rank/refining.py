@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.compression.record import Compression
+from jaxcompress.low_rank.site_factors import site_matrices, to_halves, to_leaves
 from jaxcompress.paths import flatten_with_paths
-from jaxcompress.compression.record import (Compression)
-from jaxcompress.low_rank.site_factors import (site_matrices, to_halves, to_leaves)
 
 __all__ = ["improve", "refine"]
 

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
-from jaxcompress.low_rank.factors import (Decomposition, decompose, rearrange, to_factors, to_matrices)
-from jaxcompress.compression.precision import (like, widened)
+from jaxcompress.graph.rearrange import rearranged
+from jaxcompress.low_rank.factors import Decomposition, decompose, to_factors, to_matrices
 
 __all__ = ["FACTORS", "decompositions", "site_matrices", "to_halves", "to_kernel", "to_leaves"]
 
@@ -43,7 +44,7 @@ def _site_matrix(leaf: Any, site: Described) -> jax.Array:
     function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
     for name, _ in site["steps"]:
         function = jax.vmap(function) if name == "slice" else function
-    return function(rearrange(leaf, site["steps"]))
+    return function(rearranged(leaf, site["steps"]))
 
 
 def decompositions(
@@ -133,7 +134,7 @@ def to_leaves(
     if leaf is not None:
         left, right = like(left, leaf), like(right, leaf)
     turned = jax.eval_shape(
-        lambda leaf: rearrange(leaf, site["steps"]),
+        lambda leaf: rearranged(leaf, site["steps"]),
         jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype),
     )
     scanned = sum(name == "slice" for name, _ in site["steps"])

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.compression.precision import widened
+from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
+from jaxcompress.low_rank.factorizing import factorize
+from jaxcompress.low_rank.factors import Decomposition
+from jaxcompress.low_rank.site_factors import decompositions, to_halves, to_kernel
 from jaxcompress.paths import flatten_with_paths
-from jaxcompress.compression.record import (Compression)
-from jaxcompress.low_rank.factorizing import (factorize)
-from jaxcompress.low_rank.factors import (Decomposition)
-from jaxcompress.compression.precision import (widened)
-from jaxcompress.low_rank.site_factors import (decompositions, to_halves, to_kernel)
 
 __all__ = ["multiplied_out", "truncations"]
 

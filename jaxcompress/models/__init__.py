@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from jaxcompress.models.mobilenet import MobileNetV2
 from jaxcompress.models.nin import NetworkInNetwork
-from jaxcompress.models.registry import NETWORKS, build, evaluation, initialize, training
+from jaxcompress.models.registry import (
+    NETWORKS,
+    build,
+    evaluation_function,
+    initialize,
+    training_function,
+)
 from jaxcompress.models.resnet import ResNet
 from jaxcompress.models.resnet_imagenet import ImageNetResNet
 from jaxcompress.models.students import AlexNet, LeNet
@@ -24,7 +30,7 @@ __all__ = [
     "ResNet",
     "VisionTransformer",
     "build",
-    "evaluation",
+    "evaluation_function",
     "initialize",
-    "training",
+    "training_function",
 ]

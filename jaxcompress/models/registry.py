@@ -1,7 +1,8 @@
 """Reference networks by name, and the pure functions the rest of the library works on.
 
-`build` gives a Linen module; `initialize` its variables; `evaluation` and `training` turn the
-module into plain functions of those variables, which is all that tracing and training need.
+`build` gives a Linen module; `initialize` its variables; `evaluation_function` and
+`training_function` turn the module into plain functions of those variables, which is all that
+tracing and training need.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from jaxcompress.models.vgg import VGG
 from jaxcompress.models.vgg_imagenet import ImageNetVGG
 from jaxcompress.models.vit import VisionTransformer
 
-__all__ = ["NETWORKS", "Network", "TrainingApply", "build", "evaluation", "initialize", "training"]
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "TrainingApply",
+    "build",
+    "evaluation_function",
+    "initialize",
+    "training_function",
+]
 
 Variables = dict[str, Any]
 
@@ -73,7 +82,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
 
 
 class TrainingApply(Protocol):
-    """Type of what `training` returns."""
+    """Type of what `training_function` returns."""
 
     def __call__(
         self, variables: Variables, images: jax.Array, key: jax.Array | None = None
@@ -128,14 +137,14 @@ def initialize(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Var
     return draw(key)
 
 
-def evaluation(module: nn.Module) -> Callable[[Variables, jax.Array], jax.Array]:
+def evaluation_function(module: nn.Module) -> Callable[[Variables, jax.Array], jax.Array]:
     """Return `apply(variables, images) -> logits [batch, classes]` in evaluation mode.
 
     Example:
         >>> module = ResNet(depth=8, width=2)
         >>> draw = lambda key: initialize(module, key, shape=(1, 8, 8, 1))
         >>> variables = jax.eval_shape(draw, jax.random.key(0))
-        >>> jax.eval_shape(evaluation(module), variables, jnp.ones([3, 8, 8, 1])).shape
+        >>> jax.eval_shape(evaluation_function(module), variables, jnp.ones([3, 8, 8, 1])).shape
         (3, 10)
     """
 
@@ -145,7 +154,7 @@ def evaluation(module: nn.Module) -> Callable[[Variables, jax.Array], jax.Array]
     return apply
 
 
-def training(module: nn.Module) -> TrainingApply:
+def training_function(module: nn.Module) -> TrainingApply:
     """Return `apply(variables, images, key=None) -> (logits, state)` in training mode.
 
     `state` holds the new value of every collection but `params`, e.g. `{"batch_stats": ...}`, and
@@ -156,7 +165,9 @@ def training(module: nn.Module) -> TrainingApply:
         >>> module = ResNet(depth=8, width=2)
         >>> draw = lambda key: initialize(module, key, shape=(1, 8, 8, 1))
         >>> variables = jax.eval_shape(draw, jax.random.key(0))
-        >>> logits, state = jax.eval_shape(training(module), variables, jnp.ones([3, 8, 8, 1]))
+        >>> logits, state = jax.eval_shape(
+        ...     training_function(module), variables, jnp.ones([3, 8, 8, 1])
+        ... )
         >>> sorted(state)
         ['batch_stats']
     """

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxcompress.compression.record import Compression, steps_of
+from jaxcompress.compression.take import take_leaves
 from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import KEPT, REMOVED, Known
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.program import input_paths, owner_name, split_static
-from jaxcompress.compression.record import (Compression, steps_of)
-from jaxcompress.compression.take import (take_leaves)
 
 __all__ = ["carried_keep", "known_inputs", "original_inputs", "shrink_inputs"]
 

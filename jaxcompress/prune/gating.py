@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.compression.checks import check_widths
+from jaxcompress.compression.precision import scaled
+from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import carry
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import source_line
@@ -29,9 +30,8 @@ from jaxcompress.graph.program import (
     split_static,
 )
 from jaxcompress.graph.rules import rule_of
-from jaxcompress.compression.checks import (check_widths)
-from jaxcompress.prune.gate_numbers import (FIRST, carried_inputs, gate_names, gate_numbers)
-from jaxcompress.compression.precision import (scaled)
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
 
 __all__ = ["gate", "gated", "ones"]
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.prune.selecting import (select)
-from jaxcompress.prune.gating import (ones)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.gating import ones
+from jaxcompress.prune.selecting import select
 
 __all__ = ["iterative", "iterative_scores"]
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Cost, Graph
-from jaxcompress.graph.budget import (Budget, Ceilings)
-from jaxcompress.prune.units import (Units, make_units, order_units, rank_channels, unit_scores)
-from jaxcompress.compression.checks import (check_widths)
+from jaxcompress.graph.budget import Budget, Ceilings
+from jaxcompress.prune.units import Units, make_units, order_units, rank_channels, unit_scores
 
 __all__ = ["select", "threshold"]
 

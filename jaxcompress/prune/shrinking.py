@@ -14,19 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.compression.checks import check_keep
+from jaxcompress.compression.optimizer_state import map_optimizer_state
+from jaxcompress.compression.record import Compression
+from jaxcompress.compression.take import take_leaves
+from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import KEPT, REMOVED, Known, removals
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.outputs import tie_plain_state
 from jaxcompress.graph.program import label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
-from jaxcompress.prune.carried import (carried_keep, known_inputs, original_inputs)
-from jaxcompress.compression.checks import (check_keep)
-from jaxcompress.compression.record import (Compression)
-from jaxcompress.compression.optimizer_state import (map_optimizer_state)
-from jaxcompress.compression.take import (take_leaves)
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune.carried import carried_keep, known_inputs, original_inputs
 
 __all__ = ["from_spec", "shrink"]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxcompress.sparse.oriented import (Oriented)
-from jaxcompress.sparse.patterns import (Block, Pattern, rounded)
+from jaxcompress.sparse.oriented import Oriented
+from jaxcompress.sparse.patterns import Block, Pattern, rounded
 
 __all__ = ["Scope", "kept_counts", "least_kept", "pools"]
 

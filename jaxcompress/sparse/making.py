@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.finite import require_finite
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.sparse.counts import (Scope, kept_counts, least_kept, pools)
-from jaxcompress.sparse.regrow import (Regrow)
-from jaxcompress.sparse.scores import (Evidence, Score, magnitude, movement_step)
-from jaxcompress.sparse.masks import (prunable)
-from jaxcompress.sparse.oriented import (Oriented, oriented)
-from jaxcompress.sparse.patterns import (Block, Pattern, check_pattern)
+from jaxcompress.graph import Graph
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.counts import Scope, kept_counts, least_kept, pools
+from jaxcompress.sparse.masks import prunable
+from jaxcompress.sparse.oriented import Oriented, oriented
+from jaxcompress.sparse.patterns import Block, Pattern, check_pattern
+from jaxcompress.sparse.regrow import Regrow
+from jaxcompress.sparse.scores import Evidence, Score, magnitude, movement_step
 
 __all__ = ["choose", "make_masks"]
 

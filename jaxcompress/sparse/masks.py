@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import (Graph, default_trainable)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.sparse.oriented import (sites_of)
+from jaxcompress.graph import Graph, default_trainable
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.oriented import sites_of
 
 __all__ = ["check_masks", "masked", "nonzero_masks", "prunable"]
 

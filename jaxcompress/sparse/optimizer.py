@@ -1,4 +1,4 @@
-"""`sparse`: any optax optimizer, with removed weights held at exactly zero.
+"""`sparse_optimizer`: any optax optimizer, with removed weights held at exactly zero.
 
 At the events of a schedule the masks are chosen anew, inside jit and without recompiling: how many
 weights each leaf keeps at each event is known on the host, as a small table of integers.
@@ -14,23 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.sparse.counts import (Scope, pools)
-from jaxcompress.sparse.making import (choose)
-from jaxcompress.sparse.plan import (Plan, check_plan, tables, turned_of)
-from jaxcompress.sparse.regrow import (Regrow)
-from jaxcompress.sparse.scores import (Evidence, Score, magnitude, movement_step)
-from jaxcompress.sparse.schedule import (Schedule)
-from jaxcompress.sparse.masks import (masked)
-from jaxcompress.sparse.oriented import (oriented)
-from jaxcompress.sparse.patterns import (Block, Pattern)
+from jaxcompress.graph import Graph
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.counts import Scope, pools
+from jaxcompress.sparse.making import choose
+from jaxcompress.sparse.masks import masked
+from jaxcompress.sparse.oriented import oriented
+from jaxcompress.sparse.patterns import Block, Pattern
+from jaxcompress.sparse.plan import Plan, check_plan, tables, turned_of
+from jaxcompress.sparse.regrow import Regrow
+from jaxcompress.sparse.schedule import Schedule
+from jaxcompress.sparse.scores import Evidence, Score, magnitude, movement_step
 
-__all__ = ["SparseState", "masks_of", "sparse"]
+__all__ = ["SparseState", "masks_of", "sparse_optimizer"]
 
 
 class SparseState(NamedTuple):
-    """State of `sparse`, all trees like the parameters.
+    """State of `sparse_optimizer`, all trees like the parameters.
 
     Attributes:
         step: `int32[]`.
@@ -45,7 +45,7 @@ class SparseState(NamedTuple):
     inner: Any
 
 
-def sparse(
+def sparse_optimizer(
     tx: optax.GradientTransformation,
     schedule: Schedule,
     *,
@@ -88,7 +88,7 @@ def sparse(
 
     Example:
         >>> from jaxcompress.sparse.schedule import one_shot
-        >>> tx = sparse(optax.sgd(1.0, momentum=0.9), one_shot(0.5))
+        >>> tx = sparse_optimizer(optax.sgd(1.0, momentum=0.9), one_shot(0.5))
         >>> params = {"kernel": jnp.array([[1.0, 2.0]])}
         >>> updates, state = tx.update({"kernel": jnp.ones((1, 2))}, tx.init(params), params)
         >>> optax.apply_updates(params, updates)["kernel"].tolist()
@@ -135,21 +135,23 @@ def sparse(
 
 
 def masks_of(opt_state: Any) -> dict[str, jax.Array]:
-    """Return the masks in an optimizer state that `sparse` made, by path, exempt leaves left out.
+    """Return the masks in an optimizer state of `sparse_optimizer`, by path, without exempt leaves.
 
     Raises:
         ValueError: if there is not exactly one `SparseState` in it.
 
     Example:
         >>> from jaxcompress.sparse.schedule import one_shot
-        >>> state = sparse(optax.sgd(1.0), one_shot(0.5)).init({"a": jnp.ones((1, 2))})
+        >>> state = sparse_optimizer(optax.sgd(1.0), one_shot(0.5)).init({"a": jnp.ones((1, 2))})
         >>> masks_of((state, ()))["a"].tolist()
         [[True, True]]
     """
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, SparseState))
     found = [node for node in nodes if isinstance(node, SparseState)]
     if len(found) != 1:
-        raise ValueError(f"masks come from one state of `sparse`, but there are {len(found)} here")
+        raise ValueError(
+            f"masks come from one state of `sparse_optimizer`, but there are {len(found)} here"
+        )
     masks, _ = flatten_with_paths(found[0].masks)
     return {path: mask for path, mask in masks.items() if np.ndim(mask)}
 

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.graph import (Graph, Site)
-from jaxcompress.paths import (match_path)
-from jaxcompress.low_rank.factors import (rearrange)
-from jaxcompress.sparse.patterns import (Block, Pattern)
+from jaxcompress.graph import Graph, Site
+from jaxcompress.graph.rearrange import rearranged
+from jaxcompress.paths import match_path
+from jaxcompress.sparse.patterns import Block, Pattern
 
 __all__ = ["Oriented", "oriented", "sites_of"]
 
@@ -61,7 +61,7 @@ class Oriented(NamedTuple):
         function = functools.partial(_inputs_by_outputs, layout=self.site.layout)
         for name, _ in self.site.steps:
             function = jax.vmap(function) if name == "slice" else function
-        return function(rearrange(jnp.asarray(array), self.site.steps))
+        return function(rearranged(jnp.asarray(array), self.site.steps))
 
     def back(self, mask: jax.Array) -> jax.Array:
         """Bring a mask in the new order back into the leaf's."""

@@ -1,4 +1,4 @@
-"""The plan of `sparse`: when, how many and which weights are removed, checked at the start."""
+"""The plan of `sparse_optimizer`: when, how many and which weights go, checked at the start."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
-from jaxcompress.sparse.counts import (Scope, kept_counts, least_kept)
-from jaxcompress.sparse.regrow import (Regrow)
-from jaxcompress.sparse.scores import (Score)
-from jaxcompress.sparse.schedule import (Schedule)
-from jaxcompress.sparse.masks import (prunable)
-from jaxcompress.sparse.oriented import (Oriented, oriented)
-from jaxcompress.sparse.patterns import (Block, Pattern, check_pattern)
+from jaxcompress.sparse.counts import Scope, kept_counts, least_kept
+from jaxcompress.sparse.masks import prunable
+from jaxcompress.sparse.oriented import Oriented, oriented
+from jaxcompress.sparse.patterns import Block, Pattern, check_pattern
+from jaxcompress.sparse.regrow import Regrow
+from jaxcompress.sparse.schedule import Schedule
+from jaxcompress.sparse.scores import Score
 
 __all__ = ["Plan", "check_plan", "tables", "turned_of"]
 
 
 class Plan(NamedTuple):
-    """The arguments of `sparse` that say what is removed."""
+    """The arguments of `sparse_optimizer` that say what is removed."""
 
     schedule: Schedule
     score: Score

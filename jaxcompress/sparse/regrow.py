@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxcompress.sparse.scores import (Evidence)
+from jaxcompress.sparse.scores import Evidence
 
 __all__ = ["Regrow", "rigl", "set_regrow"]
 

@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.compression.record import (Compression)
-from jaxcompress.sparse.masks import (check_masks, masked)
-from jaxcompress.compression.optimizer_state import (map_optimizer_state)
-from jaxcompress.sparse.oriented import (oriented)
-from jaxcompress.sparse.patterns import (Block, Pattern, check_pattern)
+from jaxcompress.compression.optimizer_state import map_optimizer_state
+from jaxcompress.compression.record import Compression
+from jaxcompress.graph import Graph
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.masks import check_masks, masked
+from jaxcompress.sparse.oriented import oriented
+from jaxcompress.sparse.patterns import Block, Pattern, check_pattern
 
 __all__ = ["check_sparse", "from_spec", "sparsify"]
 

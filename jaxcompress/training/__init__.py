@@ -1,8 +1,8 @@
 """Training: pure steps, evaluation, BatchNorm re-estimation and checkpoints.
 
 `train_step` and `jit_step` advance a `TrainState`; `evaluate` measures it; `reestimate` renews
-BatchNorm statistics after a compression; `save` and `restore` interrupt and continue a run;
-`fast_convolutions` makes any of these steps faster on CPUs.
+BatchNorm statistics after a compression; `save_checkpoint` and `restore_checkpoint` interrupt and
+continue a run. `jaxcompress.backend.fast_convolutions` makes any of these steps faster on CPUs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from jaxcompress.graph.trainable import (
     replace_leaves,
 )
 from jaxcompress.training.batch_stats import TrainApply, reestimate
-from jaxcompress.training.checkpoint import checkpoint_steps, restore, save
-from jaxcompress.backend.convolutions import (fast_convolutions)
-from jaxcompress.training.evaluation import (Apply, EvalStep, eval_step, evaluate)
+from jaxcompress.training.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
+from jaxcompress.training.evaluation import Apply, EvalStep, eval_step, evaluate
 from jaxcompress.training.step import Loss, Step, TrainState, init_state, jit_step, train_step
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "default_trainable",
     "eval_step",
     "evaluate",
-    "fast_convolutions",
     "in_params",
     "inexact",
     "init_state",
@@ -45,7 +43,7 @@ __all__ = [
     "partition",
     "reestimate",
     "replace_leaves",
-    "restore",
-    "save",
+    "restore_checkpoint",
+    "save_checkpoint",
     "train_step",
 ]

@@ -22,14 +22,14 @@ from jax.sharding import SingleDeviceSharding
 from jaxcompress.files import locked, sync_folder
 from jaxcompress.training import digests
 
-__all__ = ["checkpoint_steps", "restore", "save"]
+__all__ = ["checkpoint_steps", "restore_checkpoint", "save_checkpoint"]
 
 State = TypeVar("State")
 
 UNFINISHED = ".unfinished"
 
 
-def save(
+def save_checkpoint(
     directory: str | os.PathLike[str],
     state: Any,
     *,
@@ -41,7 +41,7 @@ def save(
     """Write a state, e.g. a `TrainState`, as a numbered step of a folder.
 
     Whenever the process is killed or the disk is full, the steps from before or the new one are
-    there, whole; what an earlier, interrupted `save` left is removed.
+    there, whole; what an earlier, interrupted `save_checkpoint` left is removed.
 
     Args:
         directory: the folder of one run; made if there is none.
@@ -61,10 +61,10 @@ def save(
         >>> import tempfile
         >>> folder = os.path.join(tempfile.mkdtemp(), "last")
         >>> for epoch in range(1, 4):
-        ...     save(folder, {"w": jax.numpy.full(2, epoch)}, step=epoch, score=-epoch)
+        ...     save_checkpoint(folder, {"w": jax.numpy.full(2, epoch)}, step=epoch, score=-epoch)
         >>> checkpoint_steps(folder)
         {1: -1.0, 2: -2.0, 3: -3.0}
-        >>> restore(folder, like={"w": jax.numpy.zeros(2, int)})["w"].tolist()
+        >>> restore_checkpoint(folder, like={"w": jax.numpy.zeros(2, int)})["w"].tolist()
         [3, 3]
     """
     folder = Path(directory).absolute()
@@ -107,7 +107,7 @@ def _check(step: int, taken: int, keep: int, score: float | None) -> None:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether there is more than what an interrupted `save` leaves."""
+    """Whether there is more than what an interrupted `save_checkpoint` leaves."""
     if not folder.is_dir():
         return folder.exists()
     return any(path.name not in (UNFINISHED, ".lock") for path in folder.iterdir())
@@ -162,11 +162,13 @@ def checkpoint_steps(directory: str | os.PathLike[str]) -> dict[int, float | Non
     return {n: digests.facts(folder / str(n)).get("score") for n in finished}
 
 
-def restore(directory: str | os.PathLike[str], like: State, *, step: int | None = None) -> State:
+def restore_checkpoint(
+    directory: str | os.PathLike[str], like: State, *, step: int | None = None
+) -> State:
     """Read a state back with the structure, shapes, dtypes and shardings of `like`.
 
     Args:
-        directory: where `save` wrote.
+        directory: where `save_checkpoint` wrote.
         like: a freshly made state, or its `jax.eval_shape`; leaves without a sharding are
             placed on the default device. Pass the state replicated over a mesh to restore there.
         step: its number; None: the newest.
@@ -178,15 +180,15 @@ def restore(directory: str | os.PathLike[str], like: State, *, step: int | None 
     Example:
         >>> import tempfile
         >>> folder = os.path.join(tempfile.mkdtemp(), "last")
-        >>> save(folder, {"w": jax.numpy.ones(2)})
-        >>> restore(folder, like=jax.eval_shape(lambda: {"w": jax.numpy.zeros(2)}))
+        >>> save_checkpoint(folder, {"w": jax.numpy.ones(2)})
+        >>> restore_checkpoint(folder, like=jax.eval_shape(lambda: {"w": jax.numpy.zeros(2)}))
         {'w': Array([1., 1.], dtype=float32)}
     """
     steps = list(checkpoint_steps(directory))
     if not steps or (step is not None and step not in steps):
         raise FileNotFoundError(
-            f"a checkpoint is a directory that save() wrote, but there is none at {directory}"
-            f"{f' of step {step}, only of {steps}' if steps else ''}; check the path and the step, "
+            "a checkpoint is a directory that save_checkpoint() wrote, but there is none at "
+            f"{directory}{f' of step {step}, only of {steps}' if steps else ''}; check the path and the step, "
             "or start from init_state"
         )
     number = steps[-1] if step is None else step
@@ -195,8 +197,8 @@ def restore(directory: str | os.PathLike[str], like: State, *, step: int | None 
         whole = [n for n in steps if not digests.damaged(Path(directory) / str(n))]
         remedy = f"pass step={whole[-1]}, which is whole" if whole else "start from init_state"
         raise ValueError(
-            f"the files of a checkpoint must be as save() wrote them, but in step {number} of "
-            f"{directory} these are not: {', '.join(wrong)}; {remedy}"
+            "the files of a checkpoint must be as save_checkpoint() wrote them, but in step "
+            f"{number} of {directory} these are not: {', '.join(wrong)}; {remedy}"
         )
     from orbax.checkpoint import v1 as orbax
 

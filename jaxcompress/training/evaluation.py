@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
-from jaxcompress.backend.convolutions import (fast_convolutions)
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
 

@@ -13,9 +13,9 @@ import pytest
 
 from jaxcompress.artifact import load, save
 from jaxcompress.artifact.structure import _digest
+from jaxcompress.compression import Compression
 from jaxcompress.graph import trace
-from jaxcompress.compression import (Compression)
-from jaxcompress.prune import (shrink, shrink_inputs)
+from jaxcompress.prune import shrink, shrink_inputs
 from tests.laws import same
 from tests.toys.record import draw, rows
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
+from jaxcompress import sparse
 from jaxcompress.artifact import Encoding, inspect, num_bytes
 from jaxcompress.artifact.encoding import decode, encode
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse import (sparsify)
+from jaxcompress.sparse import sparsify
 
 RANDOM = np.random.default_rng(0)
 
@@ -72,7 +72,7 @@ def network() -> Any:
         },
         "batch_stats": {"mean": jnp.ones(400)},
     }
-    pruned = sparsify(variables, masks.make_masks(variables, 0.875))
+    pruned = sparsify(variables, sparse.make_masks(variables, 0.875))
     return pruned, pruned.variables(variables)
 
 

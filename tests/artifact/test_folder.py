@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxcompress.artifact import inspect, load, save
-from jaxcompress.compression import (chain)
+from jaxcompress.compression import chain
 
 
 def filled(value: float) -> dict[str, Any]:

@@ -22,11 +22,11 @@ from safetensors.numpy import save as to_bytes
 
 from jaxcompress.artifact import Encoding, inspect, load, save
 from jaxcompress.artifact.structure import _digest
-from jaxcompress.graph import (trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.compression import (chain)
-from jaxcompress.low_rank import (factorize)
-from jaxcompress.prune import (shrink)
+from jaxcompress.compression import chain
+from jaxcompress.graph import trace
+from jaxcompress.low_rank import factorize
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import shrink
 
 Content = dict[str, Any]
 RANDOM = np.random.default_rng(0)

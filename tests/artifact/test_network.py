@@ -12,9 +12,9 @@ import pytest
 from jaxcompress.artifact import load, save
 from jaxcompress.artifact.network import named_network
 from jaxcompress.artifact.structure import _digest
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.compression import chain
 from jaxcompress.models import build, initialize
-from jaxcompress.compression import (chain)
+from jaxcompress.paths import flatten_with_paths
 
 CASES: dict[str, dict[str, Any]] = {
     "resnet20": {"width": 6, "num_classes": 7, "shortcut": "B", "dtype": "bfloat16"},

@@ -24,11 +24,11 @@ from flax import nnx
 
 from jaxcompress.adapters import from_equinox, from_nnx
 from jaxcompress.artifact import inspect, load, num_bytes, save
-from jaxcompress.graph import (trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.models import build, evaluation, initialize, training
-from jaxcompress.compression import (Compression, chain)
-from jaxcompress.prune import (shrink)
+from jaxcompress.compression import Compression, chain
+from jaxcompress.graph import trace
+from jaxcompress.models import build, evaluation_function, initialize, training_function
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import shrink
 
 CONFIG = {"width": 4}
 
@@ -63,7 +63,7 @@ def images() -> jax.Array:
 def resnet(images: jax.Array) -> Small:
     module = build("resnet20", **CONFIG)
     variables = initialize(module, jax.random.key(0), images.shape)
-    return half(evaluation(module), variables, images)
+    return half(evaluation_function(module), variables, images)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_fresh_process_gets_the_same_function_bitwise(
     for name, values in inputs.items():
         np.save(tmp_path / f"{name}.npy", values)
     subprocess.run([sys.executable, "-c", FRESH, str(tmp_path)], check=True)
-    applies = {"resnet": evaluation(build("resnet20", **CONFIG)), "plain": mlp}
+    applies = {"resnet": evaluation_function(build("resnet20", **CONFIG)), "plain": mlp}
     for name, one in (("resnet", resnet), ("plain", plain)):
         expected = jax.jit(one.prune.function(applies[name]))(one.small, inputs[name])
         found = np.load(tmp_path / f"{name}_out.npy")
@@ -128,13 +128,13 @@ def test_a_training_function_and_a_chain_come_back(
     tmp_path: Path, resnet: Small, images: jax.Array
 ) -> None:
     module = build("resnet20", **CONFIG)
-    again = half(resnet.prune.function(evaluation(module)), resnet.small, images)
+    again = half(resnet.prune.function(evaluation_function(module)), resnet.small, images)
     both = chain(resnet.prune, again.prune)
     save(tmp_path, both, again.small)
-    function, variables = load(tmp_path, training(module), like=resnet.variables)
+    function, variables = load(tmp_path, training_function(module), like=resnet.variables)
     assert_same(variables, again.small)
     outputs = function(variables, images)
-    assert_same(outputs, both.function(training(module))(again.small, images))
+    assert_same(outputs, both.function(training_function(module))(again.small, images))
     assert inspect(tmp_path)["kinds"] == ["shrink", "shrink"]
 
 
@@ -343,7 +343,7 @@ def test_summary(tmp_path: Path, resnet: Small, images: jax.Array) -> None:
     assert summary["bytes"] == num_bytes(tmp_path) == sum(f.stat().st_size for f in files)
     json.loads((tmp_path / "structure.json").read_text())
     function, variables = load(tmp_path)
-    original = evaluation(build("resnet20", width=4, dtype=jnp.bfloat16))
+    original = evaluation_function(build("resnet20", width=4, dtype=jnp.bfloat16))
     expected = resnet.prune.function(original)(resnet.small, images)
     assert_same(function(variables, images), expected)
 

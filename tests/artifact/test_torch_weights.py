@@ -17,7 +17,7 @@ from jaxcompress.artifact.torch_weights import (
     from_torch,
     load_torch_weights,
 )
-from jaxcompress.models import VGG, ResNet, build, evaluation, initialize
+from jaxcompress.models import VGG, ResNet, build, evaluation_function, initialize
 from jaxcompress.paths import flatten_with_paths
 
 MEAN = (0.485, 0.456, 0.406)
@@ -186,7 +186,7 @@ def test_published_accuracy_on_a_thousand_images(shared: Path) -> None:
     module = build("resnet20")
     path = shared / "weights" / "resnet20_cifar10.safetensors"
     variables = load_torch_weights(path, shapes(module), akamaster_resnet_name)
-    apply = jax.jit(evaluation(module))
+    apply = jax.jit(evaluation_function(module))
     logits = [apply(variables, jnp.asarray(part)) for part in np.split(images, 4)]
     correct = int(np.sum(np.concatenate(logits).argmax(-1) == labels))
     assert correct == pytest.approx(931, abs=2)

@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from jaxcompress import models
-from jaxcompress.backend import (fast_convolutions, onednn)
-from jaxcompress.training import (init_state, train_step)
+from jaxcompress.backend import fast_convolutions, onednn
+from jaxcompress.training import init_state, train_step
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 # height, width, in, out, window, stride, padding
@@ -163,7 +163,7 @@ def test_trees_and_keywords_pass() -> None:
 def test_training_steps_of_a_network_agree() -> None:
     module = models.build("resnet20")
     variables = models.initialize(module, jax.random.key(0), (1, 32, 32, 3))
-    train = models.training(module)
+    train = models.training_function(module)
     batch = {
         "image": jax.random.normal(jax.random.key(1), (16, 32, 32, 3)),
         "label": jnp.arange(16) % 10,

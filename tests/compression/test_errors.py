@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.artifact import from_spec
 from jaxcompress.graph import trace
-from jaxcompress.artifact import (from_spec)
-from jaxcompress.prune import (gate, gated, shrink)
+from jaxcompress.prune import gate, gated, shrink
 
 ROWS = jnp.ones((3, 4))
 VARIABLES = {"first": jnp.ones((4, 6)), "second": jnp.ones((6, 5)), "third": jnp.ones((5, 2))}

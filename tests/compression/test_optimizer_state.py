@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
+from jaxcompress.compression import Compression, chain
 from jaxcompress.graph import trace
-from jaxcompress.compression import (Compression, chain)
-from jaxcompress.prune import (shrink)
+from jaxcompress.prune import shrink
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
 SHAPES = {"first": (4, 6), "bias": (6,), "second": (6, 5), "third": (5, 2)}

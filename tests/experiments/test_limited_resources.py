@@ -16,8 +16,8 @@ from experiments import limited_resources, limited_task, limited_work
 from experiments.distill import Method
 from experiments.lessons import Dense, lesson
 from experiments.limited_config import PRESETS, Config
-from jaxcompress.prune import (importance)
 from jaxcompress.knowledge import Views
+from jaxcompress.prune import importance
 
 TINY = Config(
     network="resnet14",
@@ -44,7 +44,7 @@ def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
     task, key = limited_task.prepare(config), jax.random.key(0)
     variables = task.initial(key)
     graph = jc.trace(task.apply, variables, limited_task.image_shape(task.dataset))
-    groups = jc.prune.internal_groups(graph)
+    groups = jc.graph.internal_groups(graph)
     scores = {name: importance.magnitude(graph, variables)[name] for name in groups}
     dense = Dense(graph, jc.select(graph, scores, jc.Budget(flops=0.6)), variables)
     small = jc.shrink(graph, dense.keep).variables(variables)

@@ -26,7 +26,7 @@ def task():
     )
     module = models.build("resnet8", num_classes=10)
     variables = models.initialize(module, jax.random.key(0), quickstart.SHAPE)
-    apply, train_apply = models.evaluation(module), models.training(module)
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
     mesh = parallel.mesh(jax.devices()[:1])
     return prune.Task(apply, train_apply, variables, dataset, mesh, quickstart.VIEWS)
 

@@ -18,9 +18,8 @@ from experiments.slimnets_network import Made, Task, compressed, dense_params, f
 from experiments.slimnets_presets import PRESETS, recipes_of
 from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe, needed, with_starts
 from experiments.slimnets_training import objective, schedule_of, sparsity_for
-from jaxcompress import models, parallel
+from jaxcompress import models, parallel, sparse
 from jaxcompress.artifact import Encoding
-from jaxcompress import (sparse as masks)
 
 
 def test_every_row_of_the_paper_is_there_and_can_be_made() -> None:
@@ -80,11 +79,13 @@ def test_a_folded_batch_norm_changes_nothing() -> None:
     drawn = [leaf + 0.2 * np.abs(random.normal(size=leaf.shape)) for leaf in leaves]
     variables = jax.tree.map(jnp.float32, jax.tree.unflatten(treedef, drawn))
     images = jnp.asarray(random.normal(size=shape), jnp.float32)
-    expected = models.evaluation(normed)(variables, images)
+    expected = models.evaluation_function(normed)(variables, images)
     found = folded(variables)
     shapes = models.initialize(plain, jax.random.key(0), shape)
     assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, shapes)
-    np.testing.assert_allclose(models.evaluation(plain)(found, images), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        models.evaluation_function(plain)(found, images), expected, rtol=1e-4
+    )
     assert float(jnp.abs(expected).max()) > 1e-2 and float(jnp.std(expected, axis=0).max()) > 0
 
 
@@ -97,7 +98,7 @@ def test_170_times_fewer_parameters_and_bytes_at_the_papers_widths(tmp_path: Pat
     sparsity = sparsity_for(variables, int(dense / 170))
     assert 0.875 < sparsity < 0.88
     for scope in ("erk", "global"):
-        made = jc.sparsify(variables, masks.make_masks(variables, sparsity, scope=scope))
+        made = jc.sparsify(variables, sparse.make_masks(variables, sparsity, scope=scope))
         small = made.variables(variables)
         count = sum(int((leaf != 0).sum()) for leaf in jax.tree.leaves(small))
         assert count == int(dense / 170) and dense / count >= 170

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import Also, Graph, trace
-from jaxcompress.prune import (gated, shrink)
+from jaxcompress.prune import gated, shrink
 from tests.laws import close, differentiated, gates_of, random_keep
 from tests.toys.record import draw, rows
 

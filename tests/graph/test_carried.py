@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.artifact import from_spec
+from jaxcompress.compression import chain
 from jaxcompress.graph import Graph, trace
-from jaxcompress.artifact import (from_spec)
-from jaxcompress.compression import (chain)
-from jaxcompress.prune import (gated, shrink, shrink_inputs)
+from jaxcompress.prune import gated, shrink, shrink_inputs
 from tests.laws import close, difference, gates_of, random_keep
 from tests.toys.record import draw, rows
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import trace
-from jaxcompress.prune import (shrink)
+from jaxcompress.prune import shrink
 
 ROWS = jnp.ones((3, 4))
 

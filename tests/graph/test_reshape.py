@@ -11,7 +11,7 @@ import pytest
 
 from jaxcompress.graph import trace
 from jaxcompress.graph.rules.reshape import blocks
-from jaxcompress.prune import (gated, shrink)
+from jaxcompress.prune import gated, shrink
 
 ROWS = jnp.ones((3, 4))
 

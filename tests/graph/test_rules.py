@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from jaxcompress.graph import trace
-from jaxcompress.prune import (gated, shrink)
+from jaxcompress.prune import gated, shrink
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 INDICES = np.array([5, 0, 3, 3])

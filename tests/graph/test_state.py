@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
-from jaxcompress.compression import (Compression)
-from jaxcompress.prune import (shrink)
+from jaxcompress.prune import shrink
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
 VARIABLES = {

@@ -12,11 +12,9 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from jaxcompress.graph import Graph, trace
-from jaxcompress.prune.importance import (streams)
-from jaxcompress.models import build, evaluation, initialize, training
-from jaxcompress.prune import (internal_groups)
-from jaxcompress.prune import (shrink)
+from jaxcompress.graph import Graph, internal_groups, streams, trace
+from jaxcompress.models import build, evaluation_function, initialize, training_function
+from jaxcompress.prune import shrink
 from tests.laws import graph_of
 
 ROWS = jnp.ones((3, 4))
@@ -36,7 +34,7 @@ def widths(graph: Graph) -> dict[str, int]:
 def resnet56() -> Graph:
     module, shape = build("resnet56"), (2, 32, 32, 3)
     variables = jax.eval_shape(lambda key: initialize(module, key, shape), jax.random.key(0))
-    return trace(evaluation(module), variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return trace(evaluation_function(module), variables, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def test_resnet56_has_30_groups(resnet56: Graph) -> None:
@@ -87,7 +85,7 @@ def test_training_mode_gives_the_same_groups(resnet56: Graph) -> None:
     module, shape = build("resnet56"), (2, 32, 32, 3)
     variables = jax.eval_shape(lambda key: initialize(module, key, shape), jax.random.key(0))
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    assert widths(trace(training(module), variables, images)) == widths(resnet56)
+    assert widths(trace(training_function(module), variables, images)) == widths(resnet56)
 
 
 def test_shapes_alone_are_enough() -> None:

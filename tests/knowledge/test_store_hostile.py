@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxcompress.knowledge.fingerprints import (fingerprint_json)
+from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.knowledge.store import Storage, open_store
 from tests.knowledge import toy
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxcompress.graph import (trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.low_rank import (compensate, truncations)
-from tests.toys.record import draw, rows
 from tests.transforms.test_factorize import NHWC, TOYS, every_form
+
+from jaxcompress.graph import trace
+from jaxcompress.low_rank import compensate, truncations
+from jaxcompress.paths import flatten_with_paths
+from tests.toys.record import draw, rows
 
 
 @pytest.mark.parametrize("centred", [False, True])

@@ -13,14 +13,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcompress.artifact import save
-from jaxcompress.graph import (trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.artifact import (from_spec)
-from jaxcompress.compression import (chain)
-from jaxcompress.low_rank import (factorize, multiplied_out, refine, truncations)
-from jaxcompress.low_rank.statistics import (input_covariances, input_roots)
-from jaxcompress.prune import (shrink)
+from jaxcompress.artifact import from_spec, save
+from jaxcompress.compression import chain
+from jaxcompress.graph import trace
+from jaxcompress.low_rank import factorize, multiplied_out, refine, truncations
+from jaxcompress.low_rank.statistics import input_covariances, input_roots
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import shrink
 from tests.toys.record import Toy, draw, rows
 
 IMAGES, TOKENS = rows(3, 8, 8, 6), rows(2, 5, 6)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress.graph import (Graph, trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.artifact import (from_spec)
-from jaxcompress.compression import (chain)
-from jaxcompress.low_rank import (factorize, truncations)
+from jaxcompress.artifact import from_spec
+from jaxcompress.compression import chain
+from jaxcompress.graph import Graph, trace
+from jaxcompress.low_rank import factorize, truncations
+from jaxcompress.paths import flatten_with_paths
 from tests.laws import TOYS, close, difference, graph_of, same, toy_of
 
 

@@ -6,13 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.transforms.test_factorize import NHWC, TOYS, every_form
 
 from jaxcompress.graph import trace
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.low_rank import (factorize, multiplied_out, refine, truncations)
-from jaxcompress.low_rank.statistics import (input_covariances, input_roots, output_covariances, output_roots, output_sensitivities)
+from jaxcompress.low_rank import factorize, multiplied_out, ranks, refine, truncations
+from jaxcompress.low_rank.statistics import (
+    input_covariances,
+    input_roots,
+    output_covariances,
+    output_roots,
+    output_sensitivities,
+)
 from tests.toys.record import draw, rows
-from tests.transforms.test_factorize import NHWC, TOYS, every_form
 
 KEY = jax.random.key(0)
 

@@ -7,17 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress.graph import (trace)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.models import evaluation
+from jaxcompress.compression import chain
+from jaxcompress.graph import Budget, trace
+from jaxcompress.low_rank import factorize, ranks, truncations
+from jaxcompress.low_rank.ranks import arrays
+from jaxcompress.low_rank.statistics import input_roots, output_covariances, output_sensitivities
+from jaxcompress.models import evaluation_function
 from jaxcompress.models.resnet import ResNet
-from jaxcompress.graph import (Budget)
-from jaxcompress.low_rank import (ranks)
-from jaxcompress.low_rank.ranks import (arrays)
-from jaxcompress.compression import (chain)
-from jaxcompress.low_rank import (factorize, truncations)
-from jaxcompress.low_rank.statistics import (input_roots, output_covariances, output_sensitivities)
-from jaxcompress.prune import (shrink)
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune import shrink
 from tests.toys.record import draw, initial, rows
 
 IMAGES = rows(6, 8, 8, 3)
@@ -28,7 +26,7 @@ def network():
     """A narrow ResNet-8: 7 convolutions, two of them strided."""
     module = ResNet(depth=8, width=8)
     variables = initial(module, IMAGES, train=False)
-    apply = jax.jit(evaluation(module))
+    apply = jax.jit(evaluation_function(module))
     return apply, variables, trace(apply, variables, IMAGES)
 
 

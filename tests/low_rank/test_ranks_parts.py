@@ -5,8 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxcompress.graph import (Budget)
-from jaxcompress.low_rank.ranks.arrays import (channel_cost, dense_cost, enc_model, energy_curve, energy_metric, evbmf_rank, measured_metric, network_accuracy, singular_values, site_table, spatial_cost)
+from jaxcompress.graph import Budget
+from jaxcompress.low_rank.ranks.arrays import (
+    channel_cost,
+    dense_cost,
+    enc_model,
+    energy_curve,
+    energy_metric,
+    evbmf_rank,
+    measured_metric,
+    network_accuracy,
+    singular_values,
+    site_table,
+    spatial_cost,
+)
 
 
 def make_table(sides=(16, 24)):

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from benchmarks.enc_fixture import load_fixture
-from jaxcompress.graph import (Budget)
-from jaxcompress.low_rank.ranks.arrays import (best_configurations, channel_cost, enc_map, enc_model, energy_metric, measured_metric, network_accuracy, optimum, rank_knots, spatial_cost)
+from jaxcompress.graph import Budget
+from jaxcompress.low_rank.ranks.arrays import (
+    best_configurations,
+    channel_cost,
+    enc_map,
+    enc_model,
+    energy_metric,
+    measured_metric,
+    network_accuracy,
+    optimum,
+    rank_knots,
+    spatial_cost,
+)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,24 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxcompress.graph import (Budget)
-from jaxcompress.low_rank.ranks.arrays import (best_configurations, dense_cost, enc_inf, enc_map, enc_model, energy_metric, energy_threshold, evbmf_scaled, lossless, measured_metric, network_accuracy, optimum, site_table, spatial_cost, uniform)
+from jaxcompress.graph import Budget
+from jaxcompress.low_rank.ranks.arrays import (
+    best_configurations,
+    dense_cost,
+    enc_inf,
+    enc_map,
+    enc_model,
+    energy_metric,
+    energy_threshold,
+    evbmf_scaled,
+    lossless,
+    measured_metric,
+    network_accuracy,
+    optimum,
+    site_table,
+    spatial_cost,
+    uniform,
+)
 
 
 def draw_table(sites, seed=0, rest=None):

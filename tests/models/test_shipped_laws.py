@@ -39,7 +39,7 @@ def traced(name, config, shape):
     module = models.build(name, **config)
     key = jax.random.key(0, impl="unsafe_rbg")
     variables = jax.eval_shape(lambda: models.initialize(module, key, (1, *shape[1:])))
-    apply = models.evaluation(module)
+    apply = models.evaluation_function(module)
     return apply, variables, jc.trace(apply, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
@@ -51,14 +51,14 @@ def test_published_multiply_accumulates(name, config, shape, macs, digit):
 
 def test_resnet56_has_three_streams_and_27_blocks():
     _, _, graph = traced("resnet56", {}, CIFAR)
-    internal = jc.prune.internal_groups(graph)
+    internal = jc.graph.internal_groups(graph)
     assert (len(graph.groups), len(internal)) == (30, 27)
 
 
 def test_mobilenet_v2_has_five_streams_and_20_widths_of_one_kernel():
     """A depthwise kernel passes the channels of the kernel before it on; it makes none."""
     _, _, graph = traced("mobilenet_v2", {}, CIFAR)
-    internal, streams = jc.prune.internal_groups(graph), jc.importance.streams(graph)
+    internal, streams = jc.graph.internal_groups(graph), jc.graph.streams(graph)
     assert sorted([*internal, *streams]) == sorted(graph.groups)
     assert streams == [f"params/stage{s}_block0/project_conv/kernel[3]" for s in range(2, 7)]
     expanded = [name for name in internal if "depthwise" in name]

@@ -10,10 +10,10 @@ import pytest
 import jaxcompress as jc
 from jaxcompress import parallel
 from jaxcompress.graph.internals import inner_jaxprs
-from jaxcompress.prune.candidates.losses import (candidate_losses)
-from jaxcompress.prune.candidates.chunks import (chunk_size)
-from jaxcompress.prune.candidates.local import (local_search)
-from jaxcompress.prune.candidates.prefix import (hoist)
+from jaxcompress.prune.candidates.chunks import chunk_size
+from jaxcompress.prune.candidates.local import local_search
+from jaxcompress.prune.candidates.losses import candidate_losses
+from jaxcompress.prune.candidates.prefix import hoist
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.prune.importance.masked_fisher import (fisher, random_masks, streams)
+from jaxcompress.graph import streams
+from jaxcompress.prune.importance.masked_fisher import fisher, random_masks
 
 
 @pytest.fixture(scope="module")

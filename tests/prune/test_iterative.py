@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.prune.importance.masked_fisher import (fisher)
-from jaxcompress.prune.iteration import (iterative, iterative_scores)
+from jaxcompress.prune.importance.masked_fisher import fisher
+from jaxcompress.prune.iteration import iterative, iterative_scores
 
 
 @pytest.fixture(scope="module")

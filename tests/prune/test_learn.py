@@ -9,11 +9,11 @@ import optax
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.prune.importance.inner_steps import (adapt)
-from jaxcompress.prune.learned.optimizer import (gate_optimizer)
-from jaxcompress.prune.learned.learner import (learn)
-from jaxcompress.prune.learned.loop import (learn_gates)
-from jaxcompress.prune.learned.hard_masks import (straight_through)
+from jaxcompress.prune.importance.inner_steps import adapt
+from jaxcompress.prune.learned.hard_masks import straight_through
+from jaxcompress.prune.learned.learner import learn
+from jaxcompress.prune.learned.loop import learn_gates
+from jaxcompress.prune.learned.optimizer import gate_optimizer
 
 
 @pytest.fixture(scope="module")

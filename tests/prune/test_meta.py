@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.prune.importance.inner_steps import (adapt)
-from jaxcompress.prune.importance.meta_gradients import (meta)
+from jaxcompress.prune.importance.inner_steps import adapt
+from jaxcompress.prune.importance.meta_gradients import meta
 
 WIDTHS = {"conv": 4, "hidden": 5}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.prune import (channel_costs, per_cost, per_group)
+from jaxcompress.prune import channel_costs, per_cost, per_group
 
 
 @pytest.fixture(scope="module")

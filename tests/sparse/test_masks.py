@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse import (Block, NofM)
-from jaxcompress.sparse.patterns import (keep_largest)
+from jaxcompress import sparse
+from jaxcompress.sparse import Block, NofM
+from jaxcompress.sparse.patterns import keep_largest
 
 SHAPES = {
     "params/a/kernel": (3, 3, 8, 16),
@@ -54,22 +54,22 @@ def test_many_ties_are_spread_over_leaves_and_counted_exactly() -> None:
         even = count / mask.size * np.arange(1, mask.size + 1)
         assert np.abs(mask.cumsum() - even).max() <= 3
     equal = {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))}
-    found = kept(masks.make_masks(equal, 0.5, scope="global"))
+    found = kept(sparse.make_masks(equal, 0.5, scope="global"))
     assert found == {"a": 32, "b": 32}
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.75, 0.875, 0.99])
 def test_uniform_and_global_counts_are_exact(params, sparsity) -> None:
-    uniform = masks.make_masks(params, sparsity)
+    uniform = sparse.make_masks(params, sparsity)
     assert kept(uniform) == {p: n - round(sparsity * n) for p, n in SIZES.items()}
     total = sum(SIZES.values())
     if sparsity < 0.99:
-        shared = masks.make_masks(params, sparsity, scope="global")
+        shared = sparse.make_masks(params, sparsity, scope="global")
         assert sum(kept(shared).values()) == total - round(sparsity * total)
     else:
         with pytest.raises(ValueError, match=r"64 in all \(params/a/kernel: 16, .*21 of 2112"):
-            masks.make_masks(params, sparsity, scope="global")
-    erk = masks.make_masks(params, sparsity, scope="erk")
+            sparse.make_masks(params, sparsity, scope="global")
+    erk = sparse.make_masks(params, sparsity, scope="erk")
     assert sum(kept(erk).values()) == total - round(sparsity * total)
 
 
@@ -79,19 +79,19 @@ def test_a_traced_sparsity_gives_the_same_masks(params) -> None:
 
         def traced(s, scope=scope, traces=traces):
             traces.append(s)
-            return masks.make_masks(params, s, scope=scope)
+            return sparse.make_masks(params, s, scope=scope)
 
         make = jax.jit(traced)
         for sparsity in (0.25, 0.8):
-            expected = masks.make_masks(params, sparsity, scope=scope)
+            expected = sparse.make_masks(params, sparsity, scope=scope)
             jax.tree.map(np.testing.assert_array_equal, make(jnp.float32(sparsity)), expected)
         assert len(traces) == 1
     with pytest.raises(ValueError, match="erk solves for its densities on the host"):
-        masks.make_masks(params, jnp.float32(0.5), scope="erk")
+        sparse.make_masks(params, jnp.float32(0.5), scope="erk")
 
 
 def test_global_keeps_the_largest_of_all(params) -> None:
-    found = masks.make_masks(params, 0.7, scope="global")
+    found = sparse.make_masks(params, 0.7, scope="global")
     weights = np.concatenate([np.abs(np.asarray(params[p])).ravel() for p in KERNELS])
     mask = np.concatenate([np.asarray(found[p]).ravel() for p in KERNELS])
     assert weights[mask].min() > weights[~mask].max()
@@ -99,19 +99,19 @@ def test_global_keeps_the_largest_of_all(params) -> None:
 
 def test_erk_densities_follow_the_equation() -> None:
     shapes = {p: SHAPES[p] for p in KERNELS}
-    counts = dict(zip(KERNELS, masks.kept_counts(shapes, 0.9, "erk", Block()), strict=True))
+    counts = dict(zip(KERNELS, sparse.kept_counts(shapes, 0.9, "erk", Block()), strict=True))
     raw = {p: sum(SHAPES[p]) / SIZES[p] for p in KERNELS}
     scales = [counts[p] / SIZES[p] / raw[p] for p in KERNELS]
     assert max(scales) / min(scales) == pytest.approx(1, rel=0.05)
     dense = {"tiny": (2, 2), "large": (200, 200)}
-    assert masks.kept_counts(dense, 0.5, "erk", Block()) == [4, 20_002 - 4]
+    assert sparse.kept_counts(dense, 0.5, "erk", Block()) == [4, 20_002 - 4]
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 16), (16, 40)])
 def test_two_of_four(shape) -> None:
     weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
     pattern = NofM(2, 4, axis=-2)
-    mask = np.asarray(masks.make_masks({"w": weight}, 0.5, pattern=pattern)["w"])
+    mask = np.asarray(sparse.make_masks({"w": weight}, 0.5, pattern=pattern)["w"])
     groups = np.moveaxis(mask, -2, -1).reshape(-1, 4)
     assert (groups.sum(1) == 2).all() and pattern.holds(mask)
     values = np.abs(np.moveaxis(np.asarray(weight), -2, -1)).reshape(-1, 4)
@@ -121,30 +121,30 @@ def test_two_of_four(shape) -> None:
 def test_blocks_are_kept_whole(params) -> None:
     pattern = Block((4, 4))
     for scope in ("uniform", "global", "erk"):
-        found = masks.make_masks(params, 0.5, pattern=pattern, scope=scope)
+        found = sparse.make_masks(params, 0.5, pattern=pattern, scope=scope)
         assert all(pattern.holds(np.asarray(mask)) for mask in found.values())
         assert sum(kept(found).values()) == sum(SIZES.values()) / 2
-    assert not pattern.holds(np.asarray(masks.make_masks(params, 0.5)["params/b/kernel"]))
+    assert not pattern.holds(np.asarray(sparse.make_masks(params, 0.5)["params/b/kernel"]))
 
 
 def test_scores_and_protection(params) -> None:
     slopes = jax.tree.map(jnp.cos, params)
     one = params["params/b/kernel"]
     for score, value in [
-        (masks.magnitude, jnp.abs(one)),
-        (masks.gradient_times_weight, jnp.abs(one * jnp.cos(one))),
-        (masks.movement, -one * jnp.cos(one)),
+        (sparse.magnitude, jnp.abs(one)),
+        (sparse.gradient_times_weight, jnp.abs(one * jnp.cos(one))),
+        (sparse.movement, -one * jnp.cos(one)),
     ]:
-        found = masks.make_masks(params, 0.5, score=score, gradients=slopes)
+        found = sparse.make_masks(params, 0.5, score=score, gradients=slopes)
         mask = found["params/b/kernel"]
         assert float(value[mask].min()) >= float(value[~mask].max())
     draws = [
-        masks.make_masks(params, 0.5, score=masks.random, key=jax.random.key(seed))
+        sparse.make_masks(params, 0.5, score=sparse.random, key=jax.random.key(seed))
         for seed in (0, 0, 1)
     ]
     same = [bool((draws[0][p] == other[p]).all()) for other in draws[1:] for p in KERNELS]
     assert same == [True] * 3 + [False] * 3
-    assert list(masks.make_masks(params, 0.5, protect=["*/b/*"])) == [KERNELS[0], KERNELS[2]]
+    assert list(sparse.make_masks(params, 0.5, protect=["*/b/*"])) == [KERNELS[0], KERNELS[2]]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_scores_and_protection(params) -> None:
         ({"pattern": NofM()}, "2:4 along the inputs.*params/a/kernel has 4 axes; pass graph="),
         ({"pattern": Block((3, 4))}, r"a/kernel: \(3, 3, 8, 16\) does not divide"),
         ({"pattern": NofM(axis=-2), "scope": "global"}, "knows no scope 'global'"),
-        ({"score": masks.movement}, "reads the gradient.*pass gradients="),
+        ({"score": sparse.movement}, "reads the gradient.*pass gradients="),
         ({"protect": ["*/d/*"]}, r"\['\*/d/\*'\] match none"),
         ({"protect": ["*"]}, "there is none"),
         ({"scope": "layer"}, "scope must be one of .*'global'.*, but is 'layer'"),
@@ -167,23 +167,23 @@ def test_scores_and_protection(params) -> None:
 )
 def test_wrong_requests_are_refused(params, keywords, message) -> None:
     with pytest.raises(ValueError, match=message):
-        masks.make_masks(params, **{"sparsity": 0.5, **keywords})
+        sparse.make_masks(params, **{"sparsity": 0.5, **keywords})
 
 
 def test_global_leaves_no_output_silent(params) -> None:
     uneven = params | {KERNELS[1]: 1e-3 * params[KERNELS[1]]}
     for pattern, share in ((Block(), 0.95), (Block((4, 4)), 0.85)):
-        made = masks.make_masks(uneven, share, scope="global", pattern=pattern)
+        made = sparse.make_masks(uneven, share, scope="global", pattern=pattern)
         total = sum(SIZES.values()) // pattern.shape[0] ** 2
         units = sum(kept(made).values()) / pattern.shape[0] ** 2
         assert units == total - round(share * total)
         assert all(bool(mask.any(axis=tuple(range(mask.ndim - 1))).all()) for mask in made.values())
     # The best of each output of the small leaf is kept, and of the others the largest of all.
-    made = masks.make_masks(uneven, 0.95, scope="global")
+    made = sparse.make_masks(uneven, 0.95, scope="global")
     expected = np.zeros((16, 40), bool)
     expected[np.abs(np.asarray(uneven[KERNELS[1]])).argmax(0), np.arange(40)] = True
     np.testing.assert_array_equal(made[KERNELS[1]], expected)
-    traced = jax.jit(lambda s: masks.make_masks(uneven, s, scope="global"))
+    traced = jax.jit(lambda s: sparse.make_masks(uneven, s, scope="global"))
     assert sum(kept(traced(0.999)).values()) == 64
 
 
@@ -193,12 +193,12 @@ def test_half_precision_is_scored_as_in_float32(params, dtype) -> None:
     slopes = jax.tree.map(lambda leaf: (1e-5 * jnp.cos(leaf)).astype(dtype), params)
     wide, wide_slopes = (jax.tree.map(jnp.float32, tree) for tree in (half, slopes))
     for keywords in (
-        {"score": masks.magnitude, "pattern": Block((4, 4))},
-        {"score": masks.gradient_times_weight},
-        {"score": masks.movement, "scope": "global"},
+        {"score": sparse.magnitude, "pattern": Block((4, 4))},
+        {"score": sparse.gradient_times_weight},
+        {"score": sparse.movement, "scope": "global"},
     ):
-        found = masks.make_masks(half, 0.5, gradients=slopes, **keywords)
-        expected = masks.make_masks(wide, 0.5, gradients=wide_slopes, **keywords)
+        found = sparse.make_masks(half, 0.5, gradients=slopes, **keywords)
+        expected = sparse.make_masks(wide, 0.5, gradients=wide_slopes, **keywords)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
@@ -207,10 +207,10 @@ def test_nan_and_infinity_are_refused_by_name(params) -> None:
     broken[KERNELS[0]] = params[KERNELS[0]].at[0, 0, 0, 0].set(jnp.nan)
     broken[KERNELS[2]] = params[KERNELS[2]].at[1, 1].set(jnp.inf)
     with pytest.raises(ValueError, match="variables must be finite.*: params/a/kernel, params/c"):
-        masks.make_masks(broken, 0.5)
+        sparse.make_masks(broken, 0.5)
     with pytest.raises(ValueError, match="gradients must be finite.*: params/a/kernel, params/c"):
-        masks.make_masks(params, 0.5, score=masks.movement, gradients=broken)
-    assert list(masks.make_masks(broken, 0.5, protect=["*/a/*", "*/c/*"])) == [KERNELS[1]]
+        sparse.make_masks(params, 0.5, score=sparse.movement, gradients=broken)
+    assert list(sparse.make_masks(broken, 0.5, protect=["*/a/*", "*/c/*"])) == [KERNELS[1]]
 
 
 @pytest.mark.parametrize("make", [lambda: NofM(5, 4), lambda: Block((0, 1))])

@@ -13,10 +13,10 @@ import optax
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse.schedule import (one_shot)
-from jaxcompress.sparse import (Block, NofM, nonzero_masks)
+from jaxcompress import sparse
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse import Block, NofM, nonzero_masks
+from jaxcompress.sparse.schedule import one_shot
 
 
 class Layer(nn.Module):
@@ -91,15 +91,17 @@ def case(request: Any) -> Case:
 
 
 def test_kernels_alone_are_pruned(case: Case) -> None:
-    found = masks.make_masks(case.variables, 0.5, graph=case.graph)
+    found = sparse.make_masks(case.variables, 0.5, graph=case.graph)
     assert sorted(found) == sorted(case.kernels)
     leaves, _ = flatten_with_paths(case.variables)
     for path, mask in found.items():
         values = np.abs(np.asarray(leaves[path]))
         assert mask.shape == values.shape and mask.mean() == 0.5
         assert values[np.asarray(mask)].min() >= values[~np.asarray(mask)].max()
-    state = masks.sparse(optax.sgd(0.1), one_shot(0.5), graph=case.graph).init(case.variables)
-    assert sorted(masks.masks_of(state)) == sorted(case.kernels)
+    state = sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.5), graph=case.graph).init(
+        case.variables
+    )
+    assert sorted(sparse.masks_of(state)) == sorted(case.kernels)
     pruned = jc.sparsify(case.variables, found).variables(case.variables)
     zeros = nonzero_masks(pruned, graph=case.graph)
     jax.tree.map(np.testing.assert_array_equal, zeros, dict(found))
@@ -107,7 +109,7 @@ def test_kernels_alone_are_pruned(case: Case) -> None:
 
 def test_two_of_four_lie_along_the_inputs(case: Case) -> None:
     pattern = NofM(2, 4)
-    found = masks.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
+    found = sparse.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
     leaves, _ = flatten_with_paths(case.variables)
     for path, read in case.kernels.items():
         kept, values = (
@@ -117,10 +119,10 @@ def test_two_of_four_lie_along_the_inputs(case: Case) -> None:
         assert (kept.sum(1) == 2).all(), path
         assert (np.where(kept, values, np.inf).min(1) >= np.where(kept, 0, values).max(1)).all()
     jc.sparsify(case.variables, found, pattern=pattern, graph=case.graph)
-    tx = masks.sparse(optax.sgd(0.1), one_shot(0.5), graph=case.graph, pattern=pattern)
+    tx = sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.5), graph=case.graph, pattern=pattern)
     state = tx.init(case.variables)
     _, state = jax.jit(tx.update)(case.variables, state, case.variables)
-    jax.tree.map(np.testing.assert_array_equal, masks.masks_of(state), dict(found))
+    jax.tree.map(np.testing.assert_array_equal, sparse.masks_of(state), dict(found))
 
 
 def test_a_global_scope_keeps_a_weight_of_every_output(case: Case) -> None:
@@ -128,7 +130,7 @@ def test_a_global_scope_keeps_a_weight_of_every_output(case: Case) -> None:
     path = next(reversed(case.kernels))
     leaves[path] = 1e-4 * leaves[path]
     uneven = jax.tree.unflatten(treedef, leaves.values())
-    found = masks.make_masks(uneven, 0.8, graph=case.graph, scope="global")
+    found = sparse.make_masks(uneven, 0.8, graph=case.graph, scope="global")
     total = sum(leaves[path].size for path in case.kernels)
     assert sum(int(mask.sum()) for mask in found.values()) == total - round(0.8 * total)
     for path, read in case.kernels.items():
@@ -139,7 +141,7 @@ def test_a_global_scope_keeps_a_weight_of_every_output(case: Case) -> None:
 
 def test_blocks_lie_over_inputs_and_outputs(case: Case) -> None:
     pattern = Block((4, 2))
-    found = masks.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
+    found = sparse.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
     assert sorted(found) == sorted(case.kernels)
     for path, read in case.kernels.items():
         assert pattern.holds(np.asarray(read(found[path]))), path
@@ -149,17 +151,17 @@ def test_blocks_lie_over_inputs_and_outputs(case: Case) -> None:
 def test_embeddings_are_pruned_when_asked_for() -> None:
     case, table = transformer(), "params/Embed_0/embedding"
     for include in (["*/embedding"], ["*/positions"]):
-        found = masks.make_masks(case.variables, 0.5, graph=case.graph, include=include)
+        found = sparse.make_masks(case.variables, 0.5, graph=case.graph, include=include)
         assert len(found) == len(case.kernels) + 1
-    assert table in masks.make_masks(case.variables, 0.5, include=["*/embedding"])
-    assert table not in masks.make_masks(case.variables, 0.5)
+    assert table in sparse.make_masks(case.variables, 0.5, include=["*/embedding"])
+    assert table not in sparse.make_masks(case.variables, 0.5)
     with pytest.raises(ValueError, match=r"include names leaves.*\['\*/bias_'\] match none"):
-        masks.make_masks(case.variables, 0.5, include=["*/bias_"])
+        sparse.make_masks(case.variables, 0.5, include=["*/bias_"])
 
 
 def test_names_exempt_without_a_graph() -> None:
     case = transformer()
-    found = masks.make_masks(case.variables, 0.5)
+    found = sparse.make_masks(case.variables, 0.5)
     # Nothing in its name says what this one is; a graph knows.
     assert sorted(found) == sorted([*case.kernels, "params/positions"])
 
@@ -168,31 +170,31 @@ def test_parameters_alone_and_below_other_keys_are_found_in_the_graph() -> None:
     case = transformer()
     params = case.variables["params"]
     tails = sorted(path.removeprefix("params/") for path in case.kernels)
-    assert sorted(masks.make_masks(params, 0.5, graph=case.graph)) == tails
-    below = masks.make_masks({"student": case.variables}, 0.5, graph=case.graph)
+    assert sorted(sparse.make_masks(params, 0.5, graph=case.graph)) == tails
+    below = sparse.make_masks({"student": case.variables}, 0.5, graph=case.graph)
     assert sorted(below) == sorted(f"student/{path}" for path in case.kernels)
 
 
 def test_what_is_ambiguous_is_refused_by_name() -> None:
     case, linear = transformer(), {"w": jnp.ones((8, 16)), "v": jnp.ones((4, 4))}
     with pytest.raises(ValueError, match=r"query/kernel has 3 axes.*layers/Dense_0/kernel has 3"):
-        masks.make_masks(case.variables, 0.5, pattern=NofM(2, 4), protect=["*/positions"])
+        sparse.make_masks(case.variables, 0.5, pattern=NofM(2, 4), protect=["*/positions"])
     with pytest.raises(ValueError, match=r"v may be \(inputs, outputs\) or.*; w may be.*axis=-1"):
-        masks.make_masks(linear, 0.5, pattern=NofM(2, 4))
-    named = masks.make_masks(linear, 0.5, pattern=NofM(2, 4, axis=-1))
+        sparse.make_masks(linear, 0.5, pattern=NofM(2, 4))
+    named = sparse.make_masks(linear, 0.5, pattern=NofM(2, 4, axis=-1))
     assert all((mask.reshape(-1, 4).sum(1) == 2).all() for mask in named.values())
     apply = lambda own, x: jnp.sin(x @ own["w"]) @ own["w"].T  # noqa: E731
     twice = {"w": jnp.ones((8, 16))}
     graph = jc.trace(apply, twice, jnp.ones((2, 8)))
-    assert list(masks.make_masks(twice, 0.5, graph=graph)) == ["w"]
+    assert list(sparse.make_masks(twice, 0.5, graph=graph)) == ["w"]
     with pytest.raises(ValueError, match="w is used 2 times, not all alike"):
-        masks.make_masks(twice, 0.5, graph=graph, pattern=NofM(2, 4))
+        sparse.make_masks(twice, 0.5, graph=graph, pattern=NofM(2, 4))
 
 
 def test_a_graph_of_other_variables_is_refused() -> None:
     case = small()
     with pytest.raises(ValueError, match="linear/weight is .5, 8., not .4, 8.; other is not in"):
-        masks.make_masks(
+        sparse.make_masks(
             {"linear": {"weight": jnp.ones((5, 8))}, "other": jnp.ones((2, 2))},
             0.5,
             graph=case.graph,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress.sparse.schedule import (Schedule, cubic, one_shot, periodic)
+from jaxcompress.sparse.schedule import Schedule, cubic, one_shot, periodic
 
 
 def test_cubic_is_zhu_and_gupta_at_every_step() -> None:

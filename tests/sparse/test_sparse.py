@@ -11,12 +11,12 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
+from jaxcompress import sparse
+from jaxcompress.compression.optimizer_state import map_optimizer_state
 from jaxcompress.parallel import mesh
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse.schedule import (cubic, one_shot, periodic)
+from jaxcompress.sparse import NofM
+from jaxcompress.sparse.schedule import cubic, one_shot, periodic
 from jaxcompress.training import init_state, jit_step, train_step
-from jaxcompress.sparse import (NofM)
-from jaxcompress.compression.optimizer_state import (map_optimizer_state)
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
 SIZES = {"params/first/kernel": 8 * 12, "params/second/kernel": 12 * 4}
@@ -58,11 +58,11 @@ def run(tx: Any, steps: int) -> tuple[list[Any], int]:
 
 
 def counts(state: Any) -> dict[str, int]:
-    return {path: int(mask.sum()) for path, mask in masks.masks_of(state.opt_state).items()}
+    return {path: int(mask.sum()) for path, mask in sparse.masks_of(state.opt_state).items()}
 
 
 def assert_zero_where_removed(state: Any) -> None:
-    found = masks.masks_of(state.opt_state)
+    found = sparse.masks_of(state.opt_state)
     for path, mask in found.items():
         _, layer, name = path.split("/")
         leaf = np.asarray(state.variables["params"][layer][name])
@@ -84,13 +84,13 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_gradual_pruning_lands_exactly_and_compiles_once(name: str) -> None:
     schedule = cubic(0.875, begin=2, end=12, every=2)
-    states, compilations = run(masks.sparse(OPTIMIZERS[name], schedule), 16)
+    states, compilations = run(sparse.sparse_optimizer(OPTIMIZERS[name], schedule), 16)
     assert compilations == 1
     for step, state in enumerate(states[1:]):
         sparsity = float(schedule.sparsity(step))
         assert counts(state) == {p: n - round(sparsity * n) for p, n in SIZES.items()}
         assert_zero_where_removed(state)
-    before, after = (masks.masks_of(state.opt_state) for state in (states[8], states[-1]))
+    before, after = (sparse.masks_of(state.opt_state) for state in (states[8], states[-1]))
     assert all(not bool((after[p] & ~before[p]).any()) for p in SIZES)
     moved = states[-1].variables["params"]["first"]["bias"] - fresh()["params"]["first"]["bias"]
     assert bool((moved != 0).all())
@@ -101,13 +101,13 @@ def test_gradual_pruning_lands_exactly_and_compiles_once(name: str) -> None:
     [
         ({"scope": "global"}, 144 - round(0.7 * 144)),
         ({"scope": "erk"}, 144 - round(0.7 * 144)),
-        ({"score": masks.movement}, None),
-        ({"score": masks.gradient_times_weight}, None),
-        ({"score": masks.random}, None),
+        ({"score": sparse.movement}, None),
+        ({"score": sparse.gradient_times_weight}, None),
+        ({"score": sparse.random}, None),
     ],
 )
 def test_other_scopes_and_scores(keywords: Any, total: int | None) -> None:
-    tx = masks.sparse(OPTIMIZERS["momentum"], one_shot(0.7, step=3), **keywords)
+    tx = sparse.sparse_optimizer(OPTIMIZERS["momentum"], one_shot(0.7, step=3), **keywords)
     states, compilations = run(tx, 6)
     assert compilations == 1 and sum(counts(states[3]).values()) == 144
     expected = total or sum(n - round(0.7 * n) for n in SIZES.values())
@@ -115,17 +115,17 @@ def test_other_scopes_and_scores(keywords: Any, total: int | None) -> None:
     assert_zero_where_removed(states[-1])
 
 
-@pytest.mark.parametrize("regrow", [masks.rigl(0.4), masks.set_regrow(0.4)])
+@pytest.mark.parametrize("regrow", [sparse.rigl(0.4), sparse.set_regrow(0.4)])
 def test_regrowth_keeps_the_number_of_weights(regrow: Any) -> None:
     schedule = periodic(0.75, end=12, every=4)
-    tx = masks.sparse(OPTIMIZERS["decay"], schedule, regrow=regrow, scope="erk")
+    tx = sparse.sparse_optimizer(OPTIMIZERS["decay"], schedule, regrow=regrow, scope="erk")
     states, compilations = run(tx, 14)
     total = sum(SIZES.values())
     for state in states[1:]:
         assert sum(counts(state).values()) == total - round(0.75 * total)
         assert counts(state) == counts(states[1])
         assert_zero_where_removed(state)
-    found = [masks.masks_of(state.opt_state) for state in states[1:]]
+    found = [sparse.masks_of(state.opt_state) for state in states[1:]]
     path = "params/first/kernel"
     changed = [int((one[path] != other[path]).sum()) for one, other in zip(found, found[1:])]  # noqa: B905
     assert all(bool(number) <= ((step + 1) % 4 == 0) for step, number in enumerate(changed))
@@ -133,47 +133,55 @@ def test_regrowth_keeps_the_number_of_weights(regrow: Any) -> None:
 
 
 def test_rigl_grows_where_the_gradient_is_largest() -> None:
-    tx = masks.sparse(optax.sgd(0.0), periodic(0.5, end=1, every=1), regrow=masks.rigl(0.5))
+    tx = sparse.sparse_optimizer(
+        optax.sgd(0.0), periodic(0.5, end=1, every=1), regrow=sparse.rigl(0.5)
+    )
     weight = jnp.array([[4.0, 3.0, 2.0, 1.0]])
     gradient = jnp.array([[0.0, 0.0, 1.0, 5.0]])
     _, state = tx.update({"w": gradient}, tx.init({"w": weight}), {"w": weight})
-    assert masks.masks_of(state)["w"].tolist() == [[True, False, False, True]]
+    assert sparse.masks_of(state)["w"].tolist() == [[True, False, False, True]]
 
 
 def test_two_of_four_lands_and_is_checked() -> None:
     pattern = NofM(2, 4)
-    tx = masks.sparse(optax.sgd(0.1), cubic(0.5, begin=0, end=4), pattern=pattern)
+    tx = sparse.sparse_optimizer(optax.sgd(0.1), cubic(0.5, begin=0, end=4), pattern=pattern)
     states, _ = run(tx, 6)
-    found = masks.masks_of(states[-1].opt_state)
+    found = sparse.masks_of(states[-1].opt_state)
     assert all(pattern.holds(np.asarray(m)) and m.mean() == 0.5 for m in found.values())
     with pytest.raises(ValueError, match="2:4.*sparsity of 0.5.*ends at 0.75"):
-        masks.sparse(optax.sgd(0.1), one_shot(0.75), pattern=pattern).init(fresh())
+        sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.75), pattern=pattern).init(fresh())
     with pytest.raises(ValueError, match="does not divide into groups of 4"):
-        masks.sparse(optax.sgd(0.1), one_shot(0.5), pattern=pattern).init(
+        sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.5), pattern=pattern).init(
             {"kernel": jnp.ones((6, 4))}
         )
     with pytest.raises(ValueError, match="regrowth keeps the count of each leaf"):
-        masks.sparse(optax.sgd(0.1), one_shot(0.5), pattern=pattern, regrow=masks.rigl())
+        sparse.sparse_optimizer(
+            optax.sgd(0.1), one_shot(0.5), pattern=pattern, regrow=sparse.rigl()
+        )
     with pytest.raises(ValueError, match="one state of `sparse`, but there are 0"):
-        masks.masks_of(optax.sgd(0.1).init(fresh()))
+        sparse.masks_of(optax.sgd(0.1).init(fresh()))
 
 
 def test_a_global_schedule_keeps_every_output() -> None:
     schedule = cubic(0.85, begin=0, end=8, every=2)
-    states, compilations = run(masks.sparse(OPTIMIZERS["momentum"], schedule, scope="global"), 10)
+    states, compilations = run(
+        sparse.sparse_optimizer(OPTIMIZERS["momentum"], schedule, scope="global"), 10
+    )
     for state in states[1:]:
-        found = masks.masks_of(state.opt_state)
+        found = sparse.masks_of(state.opt_state)
         assert all(bool(mask.any(0).all()) for mask in found.values())
     assert sum(counts(states[-1]).values()) == 144 - round(0.85 * 144) and compilations == 1
     with pytest.raises(ValueError, match=r"16 in all.*sparsity 0.9 leaves 14 of 144"):
-        masks.sparse(OPTIMIZERS["adamw"], one_shot(0.9), scope="global").init(fresh())
+        sparse.sparse_optimizer(OPTIMIZERS["adamw"], one_shot(0.9), scope="global").init(fresh())
     with pytest.raises(ValueError, match="scope must be one of"):
-        masks.sparse(OPTIMIZERS["adamw"], one_shot(0.5), scope="all").init(fresh())  # type: ignore[arg-type]
+        sparse.sparse_optimizer(OPTIMIZERS["adamw"], one_shot(0.5), scope="all").init(fresh())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("score", [masks.magnitude, masks.movement])
+@pytest.mark.parametrize("score", [sparse.magnitude, sparse.movement])
 def test_exempt_and_protected_leaves_are_scalars_and_nothing_is_none(score: Any) -> None:
-    tx = masks.sparse(OPTIMIZERS["decay"], one_shot(0.5), score=score, protect=["*second/*"])
+    tx = sparse.sparse_optimizer(
+        OPTIMIZERS["decay"], one_shot(0.5), score=score, protect=["*second/*"]
+    )
     params = fresh()["params"]
     state = tx.init(params)
     for _ in range(2):
@@ -183,17 +191,17 @@ def test_exempt_and_protected_leaves_are_scalars_and_nothing_is_none(score: Any)
         assert None not in jax.tree.leaves(state, is_leaf=lambda node: node is None)
     ranks = jax.tree.map(jnp.ndim, state.masks)
     assert ranks == {"first": {"kernel": 2, "bias": 0}, "second": {"kernel": 0, "bias": 0}}
-    assert list(masks.masks_of(state)) == ["first/kernel"]
+    assert list(sparse.masks_of(state)) == ["first/kernel"]
     assert jax.tree.leaves(state.masks["second"]) == [True, True]
     with pytest.raises(ValueError, match="parameters must be finite.*: second/kernel; train"):
         broken = params | {"second": {"kernel": params["second"]["kernel"] * jnp.nan}}
-        masks.sparse(optax.sgd(0.1), one_shot(0.5)).init(broken)
+        sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.5)).init(broken)
     with pytest.raises(ValueError, match="match none"):
-        masks.sparse(optax.sgd(0.1), one_shot(0.5), protect=["*/third/*"]).init(params)
+        sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.5), protect=["*/third/*"]).init(params)
 
 
 def test_trees_and_flat_params_give_the_same() -> None:
-    tx = masks.sparse(OPTIMIZERS["adamw"], one_shot(0.5))
+    tx = sparse.sparse_optimizer(OPTIMIZERS["adamw"], one_shot(0.5))
     params = fresh()["params"]
     gradients = jax.tree.map(jnp.cos, params)
     updates, state = tx.update(gradients, tx.init(params), params)
@@ -203,11 +211,11 @@ def test_trees_and_flat_params_give_the_same() -> None:
     np.testing.assert_allclose(flat_updates["first/kernel"], updates["first"]["kernel"], rtol=1e-6)
     assert jax.tree.structure(state.masks) == jax.tree.structure(params)
     assert all(leaf is not None for leaf in jax.tree.leaves(state, is_leaf=lambda x: x is None))
-    assert "first/kernel" in masks.masks_of(flat_state)
+    assert "first/kernel" in sparse.masks_of(flat_state)
 
 
 def test_the_state_follows_a_shrink() -> None:
-    tx = masks.sparse(OPTIMIZERS["adamw"], one_shot(0.5))
+    tx = sparse.sparse_optimizer(OPTIMIZERS["adamw"], one_shot(0.5))
     states, _ = run(tx, 2)
     half = lambda own: {path: leaf[:, :6] for path, leaf in own.items()}  # noqa: E731
     path = "params/first/kernel"
@@ -217,7 +225,9 @@ def test_the_state_follows_a_shrink() -> None:
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 def test_devices_give_the_masks_of_one() -> None:
-    tx = masks.sparse(OPTIMIZERS["momentum"], cubic(0.8, begin=0, end=4, every=2), scope="global")
+    tx = sparse.sparse_optimizer(
+        OPTIMIZERS["momentum"], cubic(0.8, begin=0, end=4, every=2), scope="global"
+    )
     expected = run(tx, 6)[0][-1]
     devices = mesh()
     sharded = jit_step(train_step(loss, tx), devices)
@@ -232,6 +242,6 @@ def test_devices_give_the_masks_of_one() -> None:
         state = init_state(fresh(), tx)
         for number in range(6):
             state, _ = step(state, ROWS, jax.random.key(number))
-        found, wanted = (masks.masks_of(s.opt_state) for s in (state, expected))
+        found, wanted = (sparse.masks_of(s.opt_state) for s in (state, expected))
         jax.tree.map(np.testing.assert_array_equal, found, wanted)
         assert_zero_where_removed(state)

@@ -14,11 +14,10 @@ import optax
 import pytest
 
 import jaxcompress as jc
-from jaxcompress import models
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress import (sparse as masks)
-from jaxcompress.sparse import (NofM, nonzero_masks, sparsify)
-from jaxcompress.artifact.spec import (from_spec)
+from jaxcompress import models, sparse
+from jaxcompress.artifact.spec import from_spec
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse import NofM, nonzero_masks, sparsify
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8)), jnp.float32)
 
@@ -47,12 +46,12 @@ def same(one: Any, other: Any) -> None:
 
 
 def half(variables: Any) -> jc.Compression:
-    return sparsify(variables, masks.make_masks(variables, 0.5))
+    return sparsify(variables, sparse.make_masks(variables, 0.5))
 
 
 def test_weights_are_zero_and_nothing_else_changes() -> None:
     variables = variables_of()
-    found = masks.make_masks(variables, 0.5)
+    found = sparse.make_masks(variables, 0.5)
     pruned = sparsify(variables, found)
     small = pruned.variables(variables)
     for layer in ("a", "b"):
@@ -72,12 +71,12 @@ def test_weights_are_zero_and_nothing_else_changes() -> None:
 
 def test_masks_may_be_a_tree_and_exempt_leaves_scalar() -> None:
     variables = variables_of()
-    tx = masks.sparse(optax.sgd(0.1), jc.sparse.schedule.one_shot(0.5))
+    tx = sparse.sparse_optimizer(optax.sgd(0.1), jc.sparse.schedule.one_shot(0.5))
     _, state = tx.update(variables, tx.init(variables), variables)
-    one, other = (sparsify(variables, found) for found in (state.masks, masks.masks_of(state)))
+    one, other = (sparsify(variables, found) for found in (state.masks, sparse.masks_of(state)))
     assert one.spec == other.spec
     same(one.variables(variables), other.variables(variables))
-    same(nonzero_masks(one.variables(variables)), masks.masks_of(state))
+    same(nonzero_masks(one.variables(variables)), sparse.masks_of(state))
 
 
 def chains() -> dict[str, Any]:
@@ -132,7 +131,7 @@ def test_chains_come_back_from_disk(name: str, tmp_path: Any) -> None:
 
 def test_sparsifying_twice_is_sparsifying_once() -> None:
     variables = variables_of()
-    first, both = (masks.make_masks(variables, share) for share in (0.5, 0.75))
+    first, both = (sparse.make_masks(variables, share) for share in (0.5, 0.75))
     second = {path: mask | ~first[path] for path, mask in both.items()}
     once, twice = sparsify(variables, both), sparsify(variables, first)
     twice = jc.chain(twice, sparsify(twice.variables(variables), second))
@@ -142,7 +141,7 @@ def test_sparsifying_twice_is_sparsifying_once() -> None:
 
 def test_vmap_over_masks_is_a_loop_and_compiles_once() -> None:
     variables = variables_of()
-    candidates = [masks.make_masks(variables, share) for share in (0.25, 0.5, 0.75)]
+    candidates = [sparse.make_masks(variables, share) for share in (0.25, 0.5, 0.75)]
     stacked = jax.tree.map(lambda *own: jnp.stack(own), *candidates)
     traces = []
 
@@ -170,7 +169,7 @@ def test_shrunk_factorized_and_sparsified_is_one_artifact_in_a_fresh_process(
     module = models.build("nin", width=12)
     images = np.random.default_rng(2).normal(size=(2, 32, 32, 3)).astype(np.float32)
     variables = models.initialize(module, jax.random.key(0), images.shape)
-    both, function = jc.chain(), models.evaluation(module)
+    both, function = jc.chain(), models.evaluation_function(module)
     for change in (_halved, _factorized, _pruned):
         step = change(function, variables, images)
         both, function = jc.chain(both, step), step.function(function)
@@ -220,7 +219,7 @@ def test_the_optimizer_state_is_masked() -> None:
 
 def test_wrong_masks_are_refused(tmp_path: Any) -> None:
     variables = variables_of()
-    found = masks.make_masks(variables, 0.5)
+    found = sparse.make_masks(variables, 0.5)
     wrong = {
         "params/c/kernel": np.ones((2, 2), bool),
         "params/a/kernel": np.ones((12, 8), bool),
@@ -254,7 +253,7 @@ CIFAR = (1, 32, 32, 3)
 def shapes_of(name: str) -> tuple[Any, Any]:
     module = models.build(name)
     draw = lambda: models.initialize(module, jax.random.key(0), CIFAR)  # noqa: E731
-    return models.evaluation(module), jax.eval_shape(draw)
+    return models.evaluation_function(module), jax.eval_shape(draw)
 
 
 def test_85_times_fewer_parameters() -> None:
@@ -270,7 +269,7 @@ def test_a_pruned_nin_has_the_parameters_that_masks_count() -> None:
     leaves = flatten_with_paths(shapes)[0]
     kernels = {p: leaf.shape for p, leaf in leaves.items() if leaf.ndim > 1}
     biases = sum(leaf.size for leaf in leaves.values() if leaf.ndim == 1)
-    kept = masks.kept_counts(kernels, 0.75, "uniform", jc.sparse.Block())
+    kept = sparse.kept_counts(kernels, 0.75, "uniform", jc.sparse.Block())
     # The paper divides by four; biases, which it leaves dense as well, make it a little less.
     assert biases == 1_418 and sum(kept) == (966_986 - 1_418) / 4 == 241_392
     assert round(20_554_826 / (sum(kept) + biases), 2) == 84.65

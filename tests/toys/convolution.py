@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxcompress.models import ResNet, evaluation, training
+from jaxcompress.models import ResNet, evaluation_function, training_function
 from tests.toys.record import Toy, draw, initial, rows
 
 __all__ = ["TOYS", "WIDTHS"]
@@ -43,7 +43,14 @@ def _resnet(width: int, shortcut: str, groups: dict[str, int]) -> Toy:
     module = ResNet(depth=8, width=width, num_classes=3, shortcut=shortcut)  # type: ignore[arg-type]
     images = rows(2, 8, 8, 3, seed=1)
     variables = initial(module, images, train=False)
-    return Toy(evaluation(module), variables, (images,), groups, training(module), tolerance=2e-5)
+    return Toy(
+        evaluation_function(module),
+        variables,
+        (images,),
+        groups,
+        training_function(module),
+        tolerance=2e-5,
+    )
 
 
 def residual_a(width: int = 4) -> Toy:
@@ -90,7 +97,7 @@ def flatten(width: int = 4) -> Toy:
     variables = initial(module, images, train=False)
     names = [f"params/{n}" for n in ("Conv_0/kernel[3]", "Conv_1/kernel[3]", "Dense_0/kernel[1]")]
     groups = dict(zip(names, (width, width + 2, 5), strict=True))
-    module_apply, train_apply = evaluation(module), training(module)
+    module_apply, train_apply = evaluation_function(module), training_function(module)
     return Toy(module_apply, variables, (images,), groups, train_apply, gateable=tuple(names))
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcompress.models import VisionTransformer, evaluation, training
+from jaxcompress.models import VisionTransformer, evaluation_function, training_function
 from tests.toys.record import Toy, draw, initial, rows
 
 __all__ = ["TOYS", "scanned"]
@@ -28,7 +28,7 @@ def vision_transformer() -> Toy:
         f"{block}/attention/value/kernel[2]": 4,
         f"{block}/mlp_expand/kernel[1]": 6,
     }
-    return Toy(evaluation(module), variables, (images,), groups, frozen="reduced")
+    return Toy(evaluation_function(module), variables, (images,), groups, frozen="reduced")
 
 
 def fused_attention() -> Toy:
@@ -204,7 +204,7 @@ def transformer_training() -> Toy:
     module = VisionTransformer(num_classes=3, width=4, depth=1, heads=2, mlp_ratio=1.5, dropout=0.3)
     images = rows(2, 8, 8, 3)
     variables = initial(module, images, train=False)
-    apply = lambda variables, images, key: evaluation(module)(variables, images)  # noqa: E731
+    apply = lambda variables, images, key: evaluation_function(module)(variables, images)  # noqa: E731
     block = "params/block0"
     groups = {
         f"{block}/attention/key/kernel[1]": 2,
@@ -213,7 +213,7 @@ def transformer_training() -> Toy:
         f"{block}/mlp_expand/kernel[1]": 6,
     }
     inputs = (images, jax.random.key(3))
-    return Toy(apply, variables, inputs, groups, training(module))
+    return Toy(apply, variables, inputs, groups, training_function(module))
 
 
 TOYS = (

@@ -14,7 +14,13 @@ import optax
 import pytest
 
 from jaxcompress import parallel
-from jaxcompress.training import TrainState, init_state, restore, save, train_step
+from jaxcompress.training import (
+    TrainState,
+    init_state,
+    restore_checkpoint,
+    save_checkpoint,
+    train_step,
+)
 
 
 def make_state() -> TrainState:
@@ -42,32 +48,32 @@ def assert_same(actual: Any, desired: Any) -> None:
 @pytest.mark.parametrize("abstract", [False, True])
 def test_round_trip_is_bitwise(tmp_path: Path, abstract: bool) -> None:
     state = make_state()
-    save(tmp_path / "last", state)
+    save_checkpoint(tmp_path / "last", state)
     like = jax.eval_shape(lambda: state) if abstract else state
-    assert_same(restore(tmp_path / "last", like), state)
+    assert_same(restore_checkpoint(tmp_path / "last", like), state)
 
 
 def test_shardings_are_those_asked_for(tmp_path: Path) -> None:
     mesh, state = parallel.mesh(), make_state()
-    save(tmp_path / "last", parallel.replicate(state, mesh))
-    there = restore(tmp_path / "last", parallel.replicate(state, mesh))
+    save_checkpoint(tmp_path / "last", parallel.replicate(state, mesh))
+    there = restore_checkpoint(tmp_path / "last", parallel.replicate(state, mesh))
     assert len(there.step.sharding.device_set) == len(jax.devices())
-    here = restore(tmp_path / "last", state)
+    here = restore_checkpoint(tmp_path / "last", state)
     assert len(here.step.sharding.device_set) == 1
     assert_same(there, here)
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
-    save(tmp_path / "last", {"step": jnp.int32(1)})
+    save_checkpoint(tmp_path / "last", {"step": jnp.int32(1)})
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        save(tmp_path / "last", {"step": jnp.int32(2)})
-    save(tmp_path / "last", {"step": jnp.int32(2)}, overwrite=True)
-    assert int(restore(tmp_path / "last", {"step": jnp.int32(0)})["step"]) == 2
+        save_checkpoint(tmp_path / "last", {"step": jnp.int32(2)})
+    save_checkpoint(tmp_path / "last", {"step": jnp.int32(2)}, overwrite=True)
+    assert int(restore_checkpoint(tmp_path / "last", {"step": jnp.int32(0)})["step"]) == 2
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none at .*absent"):
-        restore(tmp_path / "absent", {})
+        restore_checkpoint(tmp_path / "absent", {})
 
 
 def test_importing_training_imports_no_checkpoint_library() -> None:

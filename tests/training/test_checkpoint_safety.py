@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.files import locked
-from jaxcompress.training import checkpoint_steps, digests, restore, save
+from jaxcompress.training import checkpoint_steps, digests, restore_checkpoint, save_checkpoint
 
 LIKE = {"step": np.int32(0), "w": np.zeros((32, 8), np.float32)}
 
@@ -28,7 +28,7 @@ KILLS = """
 import os, shutil, signal, sys
 import numpy as np
 from orbax.checkpoint import v1
-from jaxcompress.training import save
+from jaxcompress.training import save_checkpoint
 root = sys.argv[1]
 folder = os.path.join(root, "last")
 state = {"step": np.array(2, np.int32), "w": np.full((32, 8), 2, np.float32)}
@@ -42,7 +42,7 @@ def killed(last):
             if events == last:
                 os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
-    save(folder, state, overwrite=True, keep=1)
+    save_checkpoint(folder, state, overwrite=True, keep=1)
     os._exit(0)
 
 number, status = 1 - int(sys.argv[2]), 1
@@ -75,10 +75,10 @@ def number(path: Path) -> int:
 
 
 def test_a_kill_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
-    save(tmp_path / "old", state(1))
+    save_checkpoint(tmp_path / "old", state(1))
     found = []
     for folder in folders_after_kills(tmp_path, 4):
-        there = restore(folder, LIKE)
+        there = restore_checkpoint(folder, LIKE)
         found.append(int(there["step"]))
         np.testing.assert_array_equal(there["w"], found[-1])
     assert len(found) > 8 and found == sorted(found) and set(found) == {1, 2}
@@ -89,8 +89,8 @@ def test_a_kill_of_the_first_save_leaves_a_folder_to_start_in(tmp_path: Path) ->
     unfinished = [folder for folder in folders if not checkpoint_steps(folder)]
     assert len(unfinished) > 2
     for folder in unfinished:
-        save(folder, state(1))
-        assert int(restore(folder, LIKE)["step"]) == 1
+        save_checkpoint(folder, state(1))
+        assert int(restore_checkpoint(folder, LIKE)["step"]) == 1
         assert sorted(os.listdir(folder)) == [".lock", "0"]
 
 
@@ -108,7 +108,7 @@ def damage(file: Path, trial: int, rng: random.Random) -> None:
 def test_sixty_damages_are_all_refused(tmp_path: Path) -> None:
     rng, values = random.Random(1), np.random.default_rng(0).normal(size=(32, 8))
     good = {"step": jnp.int32(7), "w": jnp.asarray(values, jnp.float32)}
-    save(tmp_path / "good", good)
+    save_checkpoint(tmp_path / "good", good)
     files = [path for path in (tmp_path / "good" / "0").rglob("*") if path.is_file()]
     files = [path.relative_to(tmp_path / "good") for path in files if path.stat().st_size]
     seen = Counter[str]()
@@ -118,33 +118,33 @@ def test_sixty_damages_are_all_refused(tmp_path: Path) -> None:
         file = files[trial % len(files)]
         damage(tmp_path / "bad" / file, trial, rng)
         with pytest.raises(ValueError, match=f"step 0 of .*bad.*{file.name}.*init_state"):
-            restore(tmp_path / "bad", LIKE)
+            restore_checkpoint(tmp_path / "bad", LIKE)
         seen[file.name] += 1
     assert len(seen) == len({file.name for file in files}) > 4
 
 
 def test_files_removed_or_added_are_named(tmp_path: Path) -> None:
     for step in (1, 2):
-        save(tmp_path / "run", state(step), step=step)
+        save_checkpoint(tmp_path / "run", state(step), step=step)
     (tmp_path / "run" / "2" / "_CHECKPOINT_METADATA").unlink()
     (tmp_path / "run" / "2" / "state" / "other").touch()
     names = "_CHECKPOINT_METADATA, state/other; pass step=1, which is whole"
     with pytest.raises(ValueError, match=names):
-        restore(tmp_path / "run", LIKE)
-    assert int(restore(tmp_path / "run", LIKE, step=1)["step"]) == 1
+        restore_checkpoint(tmp_path / "run", LIKE)
+    assert int(restore_checkpoint(tmp_path / "run", LIKE, step=1)["step"]) == 1
 
 
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
     for step, score in enumerate([0.1, 0.9, 0.3, 0.5, 0.4]):
-        save(tmp_path / "run", state(step), step=step, score=score, keep=2)
+        save_checkpoint(tmp_path / "run", state(step), step=step, score=score, keep=2)
     assert checkpoint_steps(tmp_path / "run") == {1: 0.9, 3: 0.5, 4: 0.4}
-    assert int(restore(tmp_path / "run", LIKE, step=1)["step"]) == 1
+    assert int(restore_checkpoint(tmp_path / "run", LIKE, step=1)["step"]) == 1
     with pytest.raises(FileNotFoundError, match=r"of step 2, only of \[1, 3, 4\]"):
-        restore(tmp_path / "run", LIKE, step=2)
+        restore_checkpoint(tmp_path / "run", LIKE, step=2)
     with pytest.raises(ValueError, match="highest there is 4 and got step=4"):
-        save(tmp_path / "run", state(4), step=4)
+        save_checkpoint(tmp_path / "run", state(4), step=4)
     with pytest.raises(ValueError, match="score=nan"):
-        save(tmp_path / "run", state(5), step=5, score=float("nan"))
+        save_checkpoint(tmp_path / "run", state(5), step=5, score=float("nan"))
 
 
 def test_a_full_disk_leaves_the_old_and_nothing_else(
@@ -153,18 +153,18 @@ def test_a_full_disk_leaves_the_old_and_nothing_else(
     def full(*_: Any, **given: Any) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    save(tmp_path / "run", state(1))
+    save_checkpoint(tmp_path / "run", state(1))
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no space left"):
         patched.setattr(digests, "write_digests", full)
-        save(tmp_path / "run", state(2), overwrite=True)
+        save_checkpoint(tmp_path / "run", state(2), overwrite=True)
     assert sorted(os.listdir(tmp_path / "run")) == [".lock", "0"]
-    assert int(restore(tmp_path / "run", LIKE)["step"]) == 1
+    assert int(restore_checkpoint(tmp_path / "run", LIKE)["step"]) == 1
 
 
 def test_two_writers_are_told_of_each_other(tmp_path: Path) -> None:
-    save(tmp_path / "run", state(0))
+    save_checkpoint(tmp_path / "run", state(0))
     with locked(tmp_path / "run"), pytest.raises(BlockingIOError, match="process .* on "):
-        save(tmp_path / "run", state(1), overwrite=True)
+        save_checkpoint(tmp_path / "run", state(1), overwrite=True)
 
 
 def test_what_save_did_not_write_stays(tmp_path: Path) -> None:
@@ -172,9 +172,9 @@ def test_what_save_did_not_write_stays(tmp_path: Path) -> None:
     (tmp_path / "2024").mkdir()
     (tmp_path / "2024" / "notes").touch()
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        save(tmp_path, state(0))
+        save_checkpoint(tmp_path, state(0))
     for _ in range(2):
-        save(tmp_path, state(0), overwrite=True, keep=1)
+        save_checkpoint(tmp_path, state(0), overwrite=True, keep=1)
     assert checkpoint_steps(tmp_path) == {2026: None}
     assert (tmp_path / "2024" / "notes").exists()
 
@@ -183,7 +183,7 @@ def test_orbax_reads_the_steps(tmp_path: Path) -> None:
     from orbax.checkpoint import v1 as orbax
 
     for step in (3, 5):
-        save(tmp_path / "run", state(step), step=step)
+        save_checkpoint(tmp_path / "run", state(step), step=step)
     with orbax.training.Checkpointer(tmp_path / "run") as steps:
         assert [found.step for found in steps.checkpoints] == [3, 5]
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state(0))

@@ -14,11 +14,11 @@ import optax
 import pytest
 
 from jaxcompress import parallel
+from jaxcompress.backend import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.graph import trace
-from jaxcompress.prune.importance import (fisher)
-from jaxcompress.backend import (fast_convolutions)
-from jaxcompress.training import (eval_step, evaluate, init_state, jit_step, reestimate, train_step)
+from jaxcompress.prune.importance import fisher
+from jaxcompress.training import eval_step, evaluate, init_state, jit_step, reestimate, train_step
 
 KEY, MESH = jax.random.key(0), parallel.mesh(jax.devices()[:1])
 IMAGES, LABELS = np.eye(3, dtype=np.float32), np.arange(3)

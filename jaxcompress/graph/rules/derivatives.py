@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from jaxcompress.graph.adapt import adapt, losses
 from jaxcompress.graph.axes import Value
+from jaxcompress.graph.derivative import losses, rewrite_derivative
 from jaxcompress.graph.internals import bind, closed
 from jaxcompress.graph.interpret import Body, Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
@@ -130,7 +130,7 @@ def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
 
     @function.defjvp
     def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        derivative, smaller = adapt(
+        derivative, smaller = rewrite_derivative(
             rewriting,
             jvp_jaxpr(equation),
             [*inputs, *(inputs[i] for i in positions)],
@@ -173,10 +173,10 @@ def rebind_custom_vjp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
 
     def passes() -> tuple[tuple[Body, Rewriting], tuple[Body, Rewriting]]:
         forward_jaxpr, backward_jaxpr = vjp_jaxprs(equation)
-        forward, smaller = adapt(rewriting, forward_jaxpr, inputs, outputs)
+        forward, smaller = rewrite_derivative(rewriting, forward_jaxpr, inputs, outputs)
         residuals = [losses(smaller, value) for value in forward.outputs[len(outputs) :]]
         cotangents = [outputs[i] for i in results]
-        backward = adapt(
+        backward = rewrite_derivative(
             rewriting, backward_jaxpr, [*residuals, *cotangents], [inputs[i] for i in positions]
         )
         return (forward, smaller), backward

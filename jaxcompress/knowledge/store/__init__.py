@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from jaxcompress.knowledge.store.capture import intermediates
 from jaxcompress.knowledge.store.manifest import Manifest, Record
-from jaxcompress.knowledge.store.planning import (Teacher, num_bytes, plan)
+from jaxcompress.knowledge.store.planning import Teacher, num_bytes, plan
 from jaxcompress.knowledge.store.read import Request, Store, open_store
 from jaxcompress.knowledge.store.storage import LOGITS, Storage
-from jaxcompress.knowledge.store.verifying import (Verification, verify)
-from jaxcompress.knowledge.store.writing import (Progress, write)
+from jaxcompress.knowledge.store.verifying import Verification, verify
+from jaxcompress.knowledge.store.writing import Progress, write
 
 __all__ = [
     "LOGITS",

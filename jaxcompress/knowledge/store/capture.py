@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxcompress.knowledge.store.planning import (Teacher)
+from jaxcompress.knowledge.store.planning import Teacher
 from jaxcompress.knowledge.store.storage import LOGITS
 from jaxcompress.paths import flatten_with_paths
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcompress.files import write_json
-from jaxcompress.knowledge.fingerprints import (fingerprint_json)
+from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.knowledge.store.schema import manifest_offences
 
 __all__ = [

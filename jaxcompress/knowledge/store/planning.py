@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from jaxcompress.knowledge.fingerprints import (fingerprint)
+from jaxcompress.knowledge.fingerprints import fingerprint
 from jaxcompress.knowledge.source import Inputs, Source, draw
 from jaxcompress.knowledge.store.manifest import Manifest, Record
 from jaxcompress.knowledge.store.storage import Storage, encode

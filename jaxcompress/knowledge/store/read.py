@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcompress.knowledge.fingerprints import (fingerprint)
+from jaxcompress.knowledge.fingerprints import fingerprint
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, block_file, lacks_most, open_arrays, unwritten
 from jaxcompress.knowledge.store.manifest import Manifest, differences, facts, read_manifest

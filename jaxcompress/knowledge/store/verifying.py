@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.compare import gaps, offences
-from jaxcompress.knowledge.store.planning import (Teacher, recorder)
+from jaxcompress.knowledge.store.planning import Teacher, recorder
 from jaxcompress.knowledge.store.read import Store
 from jaxcompress.knowledge.store.storage import Storage
 

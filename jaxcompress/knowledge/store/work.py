@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxcompress import parallel
 from jaxcompress.knowledge.source import Inputs, Source
 from jaxcompress.knowledge.store.arrays import Block
-from jaxcompress.knowledge.store.planning import (Recorder)
+from jaxcompress.knowledge.store.planning import Recorder
 
 __all__ = ["Work", "check_finite"]
 

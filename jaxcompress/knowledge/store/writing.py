@@ -28,7 +28,7 @@ from jaxcompress.knowledge.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from jaxcompress.knowledge.store.planning import (Teacher, num_bytes, plan, recorder)
+from jaxcompress.knowledge.store.planning import Teacher, num_bytes, plan, recorder
 from jaxcompress.knowledge.store.read import Store
 from jaxcompress.knowledge.store.storage import Storage
 from jaxcompress.knowledge.store.work import Work

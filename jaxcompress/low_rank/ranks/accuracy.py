@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxcompress.low_rank.ranks.metrics import (Metric)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.low_rank.ranks.metrics import Metric
+from jaxcompress.low_rank.ranks.table import SiteTable
 
-__all__ = ["combine", "log_accuracy", "log_curve", "network_accuracy"]
+__all__ = ["combine_logs", "log_accuracy", "log_curve", "network_accuracy"]
 
 # A site at metric 0 makes every product 0; this floor keeps such configurations comparable.
 SMALLEST = 1e-12
@@ -72,10 +72,10 @@ def network_accuracy(
     """
     share = table.cost(kind, np.asarray(ranks)) / table.total[kind]
     given = [metric.of(table) for metric in (energy, measured) if metric is not None]
-    return combine([log_accuracy(metric, table, ranks) for metric in given], share)
+    return combine_logs([log_accuracy(metric, table, ranks) for metric in given], share)
 
 
-def combine(logs: Sequence[np.ndarray] | np.ndarray, share: np.ndarray | float) -> np.ndarray:
+def combine_logs(logs: Sequence[np.ndarray] | np.ndarray, share: np.ndarray | float) -> np.ndarray:
     """Return log A of one metric, or log(A_p * share + A_m) of energy and measured, in order."""
     if not len(logs):
         raise ValueError("a network is judged by a metric, but none is given; pass energy=")

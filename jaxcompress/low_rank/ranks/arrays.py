@@ -7,17 +7,28 @@ them into ranks, `int[sites]`, and `SiteTable.named` into `{site: rank or None}`
 
 from __future__ import annotations
 
-from jaxcompress.low_rank.ranks.accuracy import (network_accuracy)
-from jaxcompress.low_rank.ranks.baselines import (energy_threshold, evbmf_scaled, uniform)
-from jaxcompress.low_rank.ranks.configurations import (Inference, best_configurations, enc_inf, enc_model)
-from jaxcompress.low_rank.ranks.equal_metric import (enc_map)
-from jaxcompress.low_rank.ranks.evbmf import (evbmf_rank)
-from jaxcompress.low_rank.ranks.forms import (FactorCost, channel_cost, dense_cost, spatial_cost)
-from jaxcompress.low_rank.ranks.without_loss import (Lossless, Trial, lossless)
-from jaxcompress.low_rank.ranks.metrics import (Metric, curve_metric, energy_curve, energy_metric, measured_metric)
-from jaxcompress.low_rank.ranks.optimal import (Optimum, optimum)
-from jaxcompress.low_rank.ranks.spectrum import (singular_values)
-from jaxcompress.low_rank.ranks.table import (SiteTable, rank_knots, site_table)
+from jaxcompress.low_rank.ranks.accuracy import network_accuracy
+from jaxcompress.low_rank.ranks.baselines import energy_threshold, evbmf_scaled, uniform
+from jaxcompress.low_rank.ranks.configurations import (
+    Inference,
+    best_configurations,
+    enc_inf,
+    enc_model,
+)
+from jaxcompress.low_rank.ranks.equal_metric import enc_map
+from jaxcompress.low_rank.ranks.evbmf import evbmf_rank
+from jaxcompress.low_rank.ranks.forms import FactorCost, channel_cost, dense_cost, spatial_cost
+from jaxcompress.low_rank.ranks.metrics import (
+    Metric,
+    curve_metric,
+    energy_curve,
+    energy_metric,
+    measured_metric,
+)
+from jaxcompress.low_rank.ranks.optimal import Optimum, optimum
+from jaxcompress.low_rank.ranks.spectrum import singular_values
+from jaxcompress.low_rank.ranks.table import SiteTable, rank_knots, site_table
+from jaxcompress.low_rank.ranks.without_loss import Lossless, Trial, lossless
 
 __all__ = [
     "FactorCost",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank.ranks.fitting import (check_reachable, largest_fitting)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.low_rank.ranks.fitting import check_reachable, largest_fitting
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = ["energy_threshold", "evbmf_scaled", "uniform"]
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcompress.low_rank.ranks.accuracy import (combine, log_curve)
-from jaxcompress.low_rank.ranks.metrics import (Metric)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.low_rank.ranks.accuracy import combine_logs, log_curve
+from jaxcompress.low_rank.ranks.metrics import Metric
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = ["Fold", "candidates", "fold_sites", "rank_options", "steps"]
 
@@ -177,7 +177,7 @@ def _merge(a: Fold, b: Fold, kind: str, share: float) -> Fold:
     finer = min(a.unit, b.unit) or max(a.unit, b.unit)
     unit = max(finer, float(np.ptp(costs[kind])) / MOST_VALUES)
     key = np.ceil((costs[kind] - costs[kind].min()) / (unit or 1.0) - 1e-6).astype(np.int64)
-    order = np.lexsort((costs[kind], -combine(logs, share), key))
+    order = np.lexsort((costs[kind], -combine_logs(logs, share), key))
     _, start = np.unique(key[order], return_index=True)
     kept = order[start]
     ranks = np.concatenate([a.ranks[first[kept]], b.ranks[second[kept]]], axis=1)
@@ -213,7 +213,7 @@ def _close(
         fit &= total[other] <= limit + 1e-9 * table.total[other]
     rows, values = rows[fit], values[fit]
     share = total[kind][fit] / table.total[kind]
-    scores = combine(partial.logs[:, rows] + fold.logs[:, values], share)
+    scores = combine_logs(partial.logs[:, rows] + fold.logs[:, values], share)
     return partial.codes[rows], values, scores
 
 

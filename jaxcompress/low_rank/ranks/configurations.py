@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank.ranks.accuracy import (network_accuracy)
-from jaxcompress.low_rank.ranks.candidates import (candidates, fold_sites, rank_options, steps)
-from jaxcompress.low_rank.ranks.fitting import (check_reachable, largest_fitting)
-from jaxcompress.low_rank.ranks.metrics import (Metric)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.low_rank.ranks.accuracy import network_accuracy
+from jaxcompress.low_rank.ranks.candidates import candidates, fold_sites, rank_options, steps
+from jaxcompress.low_rank.ranks.fitting import check_reachable, largest_fitting
+from jaxcompress.low_rank.ranks.metrics import Metric
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = ["Inference", "best_configurations", "enc_inf", "enc_model"]
 

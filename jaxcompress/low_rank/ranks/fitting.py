@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = ["check_reachable", "largest_fitting"]
 

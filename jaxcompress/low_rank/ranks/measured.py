@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.low_rank.ranks.metrics import (Metric, measured_metric)
-from jaxcompress.low_rank.ranks.network import (convolution_sites, network_table)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
-from jaxcompress.low_rank.truncating import (truncations)
+from jaxcompress.low_rank.ranks.metrics import Metric, measured_metric
+from jaxcompress.low_rank.ranks.network import convolution_sites, network_table
+from jaxcompress.low_rank.ranks.table import SiteTable
+from jaxcompress.low_rank.truncating import truncations
 
 __all__ = ["knot_values", "measure"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = [
     "Metric",

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcompress.graph import (Graph, Site)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.low_rank.ranks.forms import (FactorCost)
-from jaxcompress.low_rank.ranks.spectrum import (singular_values)
-from jaxcompress.low_rank.ranks.table import (SiteTable, site_table)
-from jaxcompress.compression.checks import (check_sites)
-from jaxcompress.low_rank.site_factors import (site_matrices)
+from jaxcompress.graph import Graph, Site
+from jaxcompress.low_rank.checks import check_sites
+from jaxcompress.low_rank.ranks.forms import FactorCost
+from jaxcompress.low_rank.ranks.spectrum import singular_values
+from jaxcompress.low_rank.ranks.table import SiteTable, site_table
+from jaxcompress.low_rank.site_factors import site_matrices
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["convolution_sites", "enc_ratio", "network_table", "spectra"]
 
@@ -69,8 +69,8 @@ def spectra(
         forms: "spatial", "channel" or "dense" by site; `convolution_sites(graph)` by default.
         roots: R by site, see `input_roots`: the values are then those of R^T M, whose squares are
             the squared errors of the output that cutting them causes.
-        output_roots: S by site, see `low_rank.statistics.output_roots`: of R^T M S, whose squares are the
-            expected squared errors of the function's outputs.
+        output_roots: S by site, see `low_rank.output_roots`: of R^T M S, whose squares are
+            the expected squared errors of the function's outputs.
 
     Raises:
         ValueError: if a site or form does not exist, or a kernel is not finite; all are named.

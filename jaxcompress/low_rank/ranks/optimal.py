@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank.ranks.accuracy import (log_accuracy, log_curve)
-from jaxcompress.low_rank.ranks.fitting import (check_reachable, largest_fitting)
-from jaxcompress.low_rank.ranks.metrics import (Metric)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.low_rank.ranks.accuracy import log_accuracy, log_curve
+from jaxcompress.low_rank.ranks.fitting import check_reachable, largest_fitting
+from jaxcompress.low_rank.ranks.metrics import Metric
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = ["Optimum", "optimum"]
 

@@ -1,7 +1,8 @@
 """Every search on a graph: (graph, variables, budget) to `{site: rank or None}` for `factorize`.
 
 Each reads the sites into a `SiteTable` and hands it to the array-level function of the same name in
-`jaxcompress.low_rank.ranks.arrays`. To compare several searches, make the table once and call those.
+`jaxcompress.low_rank.ranks.arrays`. To compare several searches, make the table once and call
+those.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank.ranks import (arrays)
-from jaxcompress.low_rank.ranks.arrays import (Metric, SiteTable, energy_metric)
-from jaxcompress.low_rank.ranks.network import (convolution_sites, network_table)
-from jaxcompress.low_rank.truncating import (truncations)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.low_rank.ranks import arrays
+from jaxcompress.low_rank.ranks.arrays import Metric, SiteTable, energy_metric
+from jaxcompress.low_rank.ranks.network import convolution_sites, network_table
+from jaxcompress.low_rank.truncating import truncations
 
 __all__ = [
     "enc_inf",

@@ -16,10 +16,10 @@ import jax
 import numpy as np
 
 from jaxcompress.graph import Graph
-from jaxcompress.low_rank.ranks.metrics import (Metric, curve_metric)
-from jaxcompress.low_rank.ranks.network import (convolution_sites, network_table)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
-from jaxcompress.low_rank.statistics.gradients import (output_covariances, output_sensitivities)
+from jaxcompress.low_rank.ranks.metrics import Metric, curve_metric
+from jaxcompress.low_rank.ranks.network import convolution_sites, network_table
+from jaxcompress.low_rank.ranks.table import SiteTable
+from jaxcompress.low_rank.statistics.gradients import output_covariances, output_sensitivities
 
 __all__ = ["error_metric", "sensitivity"]
 

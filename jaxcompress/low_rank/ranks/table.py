@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank.ranks.evbmf import (evbmf_rank)
-from jaxcompress.low_rank.ranks.forms import (FactorCost)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.low_rank.ranks.evbmf import evbmf_rank
+from jaxcompress.low_rank.ranks.forms import FactorCost
 
 __all__ = ["SiteTable", "rank_knots", "site_table"]
 

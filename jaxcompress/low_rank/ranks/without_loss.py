@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.low_rank.ranks.table import (SiteTable)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.low_rank.ranks.table import SiteTable
 
 __all__ = ["Lossless", "Trial", "lossless"]
 

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.compression.observing import observe
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import bind
 from jaxcompress.graph.interpret import Node
-from jaxcompress.compression.checks import (check_sites)
-from jaxcompress.low_rank.statistics.covariance import (covariance_root)
-from jaxcompress.compression.observing import (observe)
-from jaxcompress.low_rank.statistics.site_inputs import (over_uses)
+from jaxcompress.low_rank.checks import check_sites
+from jaxcompress.low_rank.statistics.covariance import covariance_root
+from jaxcompress.low_rank.statistics.site_inputs import over_uses
 
 __all__ = ["output_covariances", "output_roots", "output_sensitivities"]
 

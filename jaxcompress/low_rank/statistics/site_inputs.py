@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
-from jaxcompress.low_rank.factors import (to_factors)
-from jaxcompress.low_rank.two_ops import (first_operation)
+from jaxcompress.low_rank.factors import to_factors
+from jaxcompress.low_rank.two_ops import first_operation
 
 __all__ = ["extended_rows", "over_uses"]
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.prune.candidates.losses import (candidate_losses)
-from jaxcompress.prune.selecting import (threshold)
-from jaxcompress.compression.checks import (check_widths)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.candidates.losses import candidate_losses
+from jaxcompress.prune.selecting import threshold
 
 __all__ = ["Found", "local_search"]
 

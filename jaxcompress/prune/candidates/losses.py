@@ -17,12 +17,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxcompress.compression.checks import check_groups, check_widths
 from jaxcompress.graph import Graph
-from jaxcompress.prune.importance.checks import (check_scalar)
-from jaxcompress.prune.candidates.chunks import (chunk_size)
-from jaxcompress.prune.candidates.prefix import (hoist)
-from jaxcompress.prune.gating import (gated)
-from jaxcompress.compression.checks import (check_groups, check_widths)
+from jaxcompress.prune.candidates.chunks import chunk_size
+from jaxcompress.prune.candidates.prefix import hoist
+from jaxcompress.prune.gating import gated
+from jaxcompress.prune.importance.checks import check_scalar
 
 __all__ = ["candidate_losses"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["check_batches", "check_classes", "check_scalar"]
 

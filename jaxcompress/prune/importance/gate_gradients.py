@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
-from jaxcompress.prune.importance.checks import (check_batches, check_scalar)
-from jaxcompress.prune.gating import (gated, ones)
+from jaxcompress.prune.gating import gated, ones
+from jaxcompress.prune.importance.checks import check_batches, check_scalar
 
 __all__ = ["taylor"]
 

@@ -20,8 +20,8 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxcompress.graph import (Trainable, default_trainable)
-from jaxcompress.paths import (flatten_with_paths)
+from jaxcompress.graph import Trainable, default_trainable
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["GatedLoss", "adapt", "check_steps"]
 

@@ -15,34 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.compiled import jit_of
+from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
-from jaxcompress.prune.importance.checks import (check_batches, check_scalar)
-from jaxcompress.prune.importance.rounds import (map_rounds)
-from jaxcompress.prune.gating import (gated)
-from jaxcompress.compression.checks import (check_groups)
+from jaxcompress.prune.gating import gated
+from jaxcompress.prune.importance.checks import check_batches, check_scalar
+from jaxcompress.prune.importance.rounds import map_rounds
 
-__all__ = ["fisher", "random_masks", "streams"]
-
-
-def streams(graph: Graph) -> list[str]:
-    """Name the groups that several kernels produce: residual streams, which are mostly sums.
-
-    Depthwise kernels, which pass the channels of another on, are not counted.
-
-    Example:
-        >>> from jaxcompress.graph import trace
-        >>> apply = lambda v, x: jnp.tanh(x @ v["a"] + x @ v["skip"]) @ v["b"]
-        >>> shapes = {"a": (3, 4), "skip": (3, 4), "b": (4, 2)}
-        >>> variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
-        >>> streams(trace(apply, variables, jnp.ones((5, 3))))
-        ['a[1]']
-    """
-    return [
-        name
-        for name, group in graph.groups.items()
-        if len({member.path for member in group.producers}) > 1
-    ]
+__all__ = ["fisher", "random_masks"]
 
 
 def random_masks(

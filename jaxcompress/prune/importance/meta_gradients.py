@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.compression.checks import check_groups
 from jaxcompress.graph import Graph, Trainable
-from jaxcompress.prune.importance.checks import (check_batches, check_classes, check_scalar)
-from jaxcompress.prune.importance.inner_steps import (adapt, check_steps)
-from jaxcompress.prune.importance.rounds import (map_rounds)
-from jaxcompress.prune.gating import (gated)
-from jaxcompress.compression.checks import (check_groups)
+from jaxcompress.prune.gating import gated
+from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
+from jaxcompress.prune.importance.inner_steps import adapt, check_steps
+from jaxcompress.prune.importance.rounds import map_rounds
 
 __all__ = ["meta"]
 

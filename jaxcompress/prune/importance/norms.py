@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
-from jaxcompress.graph import (Graph)
-from jaxcompress.paths import (flatten_with_paths)
-from jaxcompress.compression.precision import (widened)
+from jaxcompress.graph import Graph
+from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["magnitude", "uniform"]
+__all__ = ["magnitude", "random"]
 
 
 def magnitude(
@@ -63,13 +63,13 @@ def magnitude(
     return scores
 
 
-def uniform(graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
+def random(graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
     """Score channels at random, uniformly in [0, 1): the baseline of every comparison.
 
     Example:
         >>> from jaxcompress.graph import trace
         >>> graph = trace(lambda v, x: x * v["a"], {"a": jnp.ones(3)}, jnp.ones((2, 3)))
-        >>> uniform(graph, jax.random.key(0))
+        >>> random(graph, jax.random.key(0))
         {}
     """
     keys = jax.random.split(key, max(len(graph.groups), 1))

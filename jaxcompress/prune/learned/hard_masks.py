@@ -11,8 +11,8 @@ import numpy as np
 from jax import lax
 
 from jaxcompress.graph import Cost
-from jaxcompress.graph.budget import (Ceilings)
-from jaxcompress.prune.selecting import (threshold)
+from jaxcompress.graph.budget import Ceilings
+from jaxcompress.prune.selecting import threshold
 
 __all__ = ["straight_through"]
 

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxcompress.graph import Graph, Trainable
-from jaxcompress.prune.importance.inner_steps import (adapt)
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.prune.learned.optimizer import (gate_optimizer)
-from jaxcompress.prune.learned.scores import (Learned, combine, log_costs, log_scores)
-from jaxcompress.prune.learned.hard_masks import (straight_through)
-from jaxcompress.prune.gating import (gated)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.gating import gated
+from jaxcompress.prune.importance.inner_steps import adapt
+from jaxcompress.prune.learned.hard_masks import straight_through
+from jaxcompress.prune.learned.optimizer import gate_optimizer
+from jaxcompress.prune.learned.scores import Learned, log_costs, log_scores, offset_scores
 
 __all__ = ["Learn", "LearnState", "learn"]
 
@@ -91,7 +91,7 @@ def learn(
     mask, its gradient as if gates were sigmoid((s - tau) / temperature) with tau following s so
     that the soft cost does not change (`straight_through`).
 
-    Ours, a reconstruction (see `importance.meta`).
+    Ours, a reconstruction (see `prune.importance.meta`).
 
     A query loss without labels is the divergence from the whole network's own answers
     (`knowledge.losses.kd`, its logits stored in the batches); `benchmarks.importance` compares it
@@ -143,7 +143,7 @@ def learn(
         part = jnp.minimum(1.0, 2 * (state.step + 1) / steps)
 
         def objective(learned: Learned) -> tuple[jax.Array, jax.Array]:
-            own = combine(learned, state.log_scores, costs)
+            own = offset_scores(learned, state.log_scores, costs)
             gates = straight_through(graph.cost, own, absolute, part, temperature)
             losses, at = jnp.zeros(0), variables
             if support is not None:
@@ -157,13 +157,13 @@ def learn(
         changes, opt_state = outer.update(gradient, state.opt_state, state.learned)
         learned = optax.apply_updates(state.learned, changes)
         counts = state.step >= steps // 2
-        new = combine(learned, state.log_scores, costs)
+        new = offset_scores(learned, state.log_scores, costs)
         total = jax.tree.map(lambda t, s: t + counts * s, state.total, new)
         return LearnState(learned, state.log_scores, total, opt_state, state.step + 1), losses
 
     def scores(state: LearnState) -> dict[str, jax.Array]:
         count = state.step - steps // 2
-        now = combine(state.learned, state.log_scores, costs)
+        now = offset_scores(state.learned, state.log_scores, costs)
         mean = lambda t, s: jnp.where(count > 0, t / jnp.maximum(count, 1), s)  # noqa: E731
         return jax.tree.map(mean, state.total, now)
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.graph import Graph
-from jaxcompress.prune.importance.checks import (check_batches, check_classes, check_scalar)
-from jaxcompress.prune.importance.inner_steps import (check_steps)
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.prune.learned.learner import (learn)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
+from jaxcompress.prune.importance.inner_steps import check_steps
+from jaxcompress.prune.learned.learner import learn
 
 __all__ = ["learn_gates"]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcompress.prune.learned.scores import (Learned)
+from jaxcompress.prune.learned.scores import Learned
 
 __all__ = ["gate_optimizer", "scale_by_shared_rms"]
 

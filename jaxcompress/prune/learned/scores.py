@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
-from jaxcompress.graph.budget import (Budget)
-from jaxcompress.prune.comparable import (channel_costs)
-from jaxcompress.compression.checks import (check_widths)
+from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.comparable import channel_costs
 
-__all__ = ["Learned", "combine", "log_costs", "log_scores"]
+__all__ = ["Learned", "offset_scores", "log_costs", "log_scores"]
 
 
 class Learned(NamedTuple):
@@ -34,7 +34,7 @@ class Learned(NamedTuple):
     channels: dict[str, jax.Array]
 
 
-def combine(
+def offset_scores(
     learned: Learned, scores: Mapping[str, jax.Array], costs: Mapping[str, float]
 ) -> dict[str, jax.Array]:
     """Return s from what is learned, log F and log c.
@@ -42,7 +42,7 @@ def combine(
     Example:
         >>> zero, start = jnp.zeros(2), {"a": jnp.array([1.0, 2.0])}
         >>> learned = Learned({"a": jnp.float32(3)}, jnp.float32(0.5), {"a": zero})
-        >>> combine(learned, start, {"a": 2.0})["a"].tolist()
+        >>> offset_scores(learned, start, {"a": 2.0})["a"].tolist()
         [3.0, 4.0]
     """
     return {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jaxcompress.graph import Graph
+from jaxcompress.graph.record import Graph
 
-__all__ = ["internal_groups"]
+__all__ = ["internal_groups", "streams"]
 
 
 def internal_groups(graph: Graph) -> list[str]:
@@ -25,3 +25,23 @@ def internal_groups(graph: Graph) -> list[str]:
         ['up[1]']
     """
     return [name for name, group in graph.groups.items() if len(group.producers) == 1]
+
+
+def streams(graph: Graph) -> list[str]:
+    """Name the groups that several kernels produce: residual streams, which are mostly sums.
+
+    Depthwise kernels, which pass the channels of another on, are not counted.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda v, x: jnp.tanh(x @ v["a"] + x @ v["skip"]) @ v["b"]
+        >>> shapes = {"a": (3, 4), "skip": (3, 4), "b": (4, 2)}
+        >>> variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
+        >>> streams(trace(apply, variables, jnp.ones((5, 3))))
+        ['a[1]']
+    """
+    return [
+        name
+        for name, group in graph.groups.items()
+        if len({member.path for member in group.producers}) > 1
+    ]

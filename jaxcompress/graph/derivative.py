@@ -12,7 +12,7 @@ from jaxcompress.graph.interpret import Body, Rewriting, label
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.resolve import spread
 
-__all__ = ["KEPT", "REMOVED", "Losses", "adapt", "losses"]
+__all__ = ["KEPT", "REMOVED", "Losses", "rewrite_derivative", "losses"]
 
 KEPT, REMOVED = 1, 2
 
@@ -26,7 +26,7 @@ def losses(rewriting: Rewriting, value: Value) -> Losses:
     )
 
 
-def adapt(
+def rewrite_derivative(
     rewriting: Rewriting,
     jaxpr: ClosedJaxpr,
     inputs: Sequence[Losses],
