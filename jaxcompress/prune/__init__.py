@@ -8,7 +8,8 @@
 `importance` scores channels and `learn_gates` improves scores by gradients at hard masks;
 `per_group` and `per_cost` make them comparable; `select` turns them into a keep on the host,
 `threshold` into gates inside jit. `gated` and `gate` try a removal without changing a shape,
-`shrink` carries it out. `iterative` scores again as channels go, `local_search` compares candidates.
+`shrink` carries it out. `iterative` scores again as channels go, `local_search` compares
+candidates.
 """
 
 from __future__ import annotations

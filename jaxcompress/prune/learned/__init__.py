@@ -1,6 +1,6 @@
 """Learned gates: a few steps of gradient descent on what decides which channels are kept.
 
-`learn` is the pure step and its start, `learn_gates` the loop over given batches, 
+`learn` is the pure step and its start, `learn_gates` the loop over given batches,
 `straight_through` the hard mask at the exact budget that both look through.
 """
 
