@@ -33,6 +33,7 @@ def streams(graph: Graph) -> list[str]:
     Depthwise kernels, which pass the channels of another on, are not counted.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from jaxcompress.graph import trace
         >>> apply = lambda v, x: jnp.tanh(x @ v["a"] + x @ v["skip"]) @ v["b"]
         >>> shapes = {"a": (3, 4), "skip": (3, 4), "b": (4, 2)}

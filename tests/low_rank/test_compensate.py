@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.transforms.test_factorize import NHWC, TOYS, every_form
+from tests.low_rank.test_factorize import NHWC, TOYS, every_form
 
 from jaxcompress.graph import trace
 from jaxcompress.low_rank import compensate, truncations

@@ -284,7 +284,7 @@ def test_optimizer_state_fits_the_factors(flat):
 FRESH = """
 import sys, numpy
 from jaxcompress.artifact import load
-from tests.transforms.test_factorize import IMAGES, block
+from tests.low_rank.test_factorize import IMAGES, block
 function, variables = load(sys.argv[1], block()[0])
 numpy.save(sys.argv[2], numpy.asarray(function(variables, IMAGES)))
 """

@@ -158,7 +158,7 @@ def test_two_of_four_lands_and_is_checked() -> None:
         sparse.sparse_optimizer(
             optax.sgd(0.1), one_shot(0.5), pattern=pattern, regrow=sparse.rigl()
         )
-    with pytest.raises(ValueError, match="one state of `sparse`, but there are 0"):
+    with pytest.raises(ValueError, match="one state of `sparse_optimizer`, but there are 0"):
         sparse.masks_of(optax.sgd(0.1).init(fresh()))
 
 
