@@ -188,8 +188,8 @@ def restore_checkpoint(
     if not steps or (step is not None and step not in steps):
         raise FileNotFoundError(
             "a checkpoint is a directory that save_checkpoint() wrote, but there is none at "
-            f"{directory}{f' of step {step}, only of {steps}' if steps else ''}; check path and step, "
-            "or start from init_state"
+            f"{directory}{f' of step {step}, only of {steps}' if steps else ''}; check both, "
+            "or start anew"
         )
     number = steps[-1] if step is None else step
     wrong = digests.damaged(Path(directory) / str(number))

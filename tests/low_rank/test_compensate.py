@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.low_rank.test_factorize import NHWC, TOYS, every_form
 
 from jaxcompress.graph import trace
 from jaxcompress.low_rank import compensate, truncations
 from jaxcompress.paths import flatten_with_paths
+from tests.low_rank.test_factorize import NHWC, TOYS, every_form
 from tests.toys.record import draw, rows
 
 

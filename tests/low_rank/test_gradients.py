@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.low_rank.test_factorize import NHWC, TOYS, every_form
 
 from jaxcompress.graph import trace
 from jaxcompress.low_rank import factorize, multiplied_out, ranks, refine, truncations
@@ -17,6 +16,7 @@ from jaxcompress.low_rank.statistics import (
     output_roots,
     output_sensitivities,
 )
+from tests.low_rank.test_factorize import NHWC, TOYS, every_form
 from tests.toys.record import draw, rows
 
 KEY = jax.random.key(0)
