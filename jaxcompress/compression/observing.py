@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Node, Rewriting
-from jaxcompress.graph.program import label_program, read, split_static
+from jaxcompress.graph.program import label_program, read
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["Look", "observe"]
@@ -61,8 +63,7 @@ def observe(
     none = np.zeros(labelled.labelling.count, bool)
     rewriting = Rewriting(none, rule_of, substitute=substitute)
     leaves = [jnp.asarray(leaf) for leaf in flatten_with_paths(variables)[0].values()]
-    arrays = [jnp.asarray(array) for array in split_static(((inputs,), {}))[0]]
-    return rewriting(labelled.body, [*leaves, *arrays])
+    return jax.tree.leaves(run_rewritten(labelled, rewriting, leaves, (inputs,), {}))
 
 
 def _kernel(node: Node, paths: Container[str]) -> tuple[str | None, int]:

@@ -62,11 +62,14 @@ class Rule(NamedTuple):
         rebind: `(rewriting, node, arrays) -> arrays`; None where the primitive has no shape among
             its parameters, so that it is bound unchanged.
         contracted: `equation -> [(left dimension, right dimension)]` of a contraction.
+        permutes: the primitive may take part in an unfinished permutation (a split axis that is
+            moved before it is merged again); for all others an axis that is split is used as it is.
     """
 
     label: Callable[[Labelling, JaxprEqn, Sequence[Value]], Outcome]
     rebind: Callable[[Rewriting, Node, Sequence[Any]], list[Any]] | None = None
     contracted: Callable[[JaxprEqn], list[tuple[int, int]]] | None = None
+    permutes: bool = False
 
 
 def run(
@@ -119,6 +122,8 @@ def label(
     def step(index: int, equation: JaxprEqn, values: list[Value]) -> Sequence[Value]:
         equation, rule = located(equation, labelling.caller), rules(equation)
         with labelling.inside(equation):
+            if rule is None or not rule.permutes:
+                labelling.use(values)
             outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
         nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
         if not outcome.bodies:
@@ -132,7 +137,6 @@ def label(
 
 def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Freeze everything that a primitive without a rule touches."""
-    labelling.use(inputs)
     reason = f"the primitive '{equation.primitive.name}' has no rule"
     labelling.pin_all(equation, inputs, reason)
     return Outcome([whole(getattr(v.aval, "shape", ())) for v in equation.outvars])

@@ -10,7 +10,7 @@ from jaxcompress.graph.carried import Carried
 from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Group
-from jaxcompress.graph.show import show
+from jaxcompress.graph.show import show, summary
 from jaxcompress.graph.sites import Site
 
 __all__ = ["Graph"]
@@ -54,4 +54,7 @@ class Graph:
         return int(self.cost.params(self.cost.dense))
 
     def __str__(self) -> str:
-        return show(self)
+        return show(self.groups, self.cost, len(self.sites), self.frozen, self.unread, self.carried)
+
+    def __repr__(self) -> str:
+        return f"<Graph: {summary(self.groups, self.cost, len(self.sites))}>"

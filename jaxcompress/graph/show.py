@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from jaxcompress.graph.record import Graph
+from jaxcompress.graph.carried import Carried
+from jaxcompress.graph.cost import Cost
+from jaxcompress.graph.frozen import Frozen
+from jaxcompress.graph.groups import Group
 
-__all__ = ["show"]
+__all__ = ["show", "summary"]
 
 
-def show(graph: Graph) -> str:
-    """Return a table of a graph's groups and of what is frozen and why."""
-    head = (
-        f"{len(graph.groups)} groups of channels, {len(graph.sites)} linear sites, "
-        f"{graph.params:,} parameters, {graph.flops:,.0f} FLOPs per example "
-        "(multiply-accumulates x 2)"
-    )
+def show(
+    groups: Mapping[str, Group],
+    cost: Cost,
+    sites: int,
+    frozen: Sequence[Frozen],
+    unread: Sequence[str],
+    carried: Sequence[Carried],
+) -> str:
+    """Return a table of a graph's groups and of what is frozen and why.
+
+    Args:
+        groups: by name, in the order of `cost`.
+        cost: of the function at any widths.
+        sites: how many convs and dots have a leaf kernel.
+        frozen: what cannot be removed.
+        unread: leaves that no traced function reads.
+        carried: where groups lie on inputs that outputs replace.
+    """
+    head = f"{summary(groups, cost, sites)} per example (multiply-accumulates x 2)"
     return "\n".join(
-        [head, "", *_groups(graph), *_frozen(graph), *_unread(graph), *_carried(graph)]
+        [head, "", *_groups(groups, cost), *_frozen(frozen), *_unread(unread), *_carried(carried)]
     )
 
 
-def _groups(graph: Graph) -> list[str]:
-    width = max((len(name) for name in graph.groups), default=5)
+def summary(groups: Mapping[str, Group], cost: Cost, sites: int) -> str:
+    """Return one line on a graph."""
+    return (
+        f"{len(groups)} groups of channels, {sites} linear sites, "
+        f"{int(cost.params(cost.dense)):,} parameters, {float(cost.flops(cost.dense)):,.0f} FLOPs"
+    )
+
+
+def _groups(groups: Mapping[str, Group], cost: Cost) -> list[str]:
+    width = max((len(name) for name in groups), default=5)
     lines = [
         f"{'group':{width}}  width  one channel costs          touches",
         f"{'-' * width}  -----  -------------------------  -------",
     ]
-    for position, (name, group) in enumerate(graph.groups.items()):
-        fewer = np.array(graph.cost.dense)
+    for position, (name, group) in enumerate(groups.items()):
+        fewer = np.array(cost.dense)
         fewer[position] -= 1
-        flops = graph.flops - float(graph.cost.flops(fewer))
-        parameters = graph.params - int(graph.cost.params(fewer))
+        flops = float(cost.flops(cost.dense)) - float(cost.flops(fewer))
+        parameters = int(cost.params(cost.dense)) - int(cost.params(fewer))
         kernels = sum(member.role != "other" for member in group.members)
         others = len(group.members) - kernels
         lines.append(
@@ -45,12 +67,12 @@ def _groups(graph: Graph) -> list[str]:
     return lines
 
 
-def _frozen(graph: Graph) -> list[str]:
+def _frozen(frozen: Sequence[Frozen]) -> list[str]:
     """Summarise the frozen axes by reason; the full list is `graph.frozen`."""
-    reasons = Counter((entry.reason, entry.source) for entry in graph.frozen)
+    reasons = Counter((entry.reason, entry.source) for entry in frozen)
     if not reasons:
         return []
-    example = {(e.reason, e.source): f"{e.path}[{e.axis}]" for e in reversed(graph.frozen)}
+    example = {(e.reason, e.source): f"{e.path}[{e.axis}]" for e in reversed(frozen)}
     lines = ["", "frozen, because ..."]
     for (reason, source), count in reasons.most_common():
         where = f", {source}" if source else ""
@@ -59,19 +81,19 @@ def _frozen(graph: Graph) -> list[str]:
     return lines
 
 
-def _unread(graph: Graph) -> list[str]:
+def _unread(unread: Sequence[str]) -> list[str]:
     """Name the leaves that nothing reads, which no group can hold."""
-    if not graph.unread:
+    if not unread:
         return []
-    listed = ", ".join(graph.unread[:8])
-    more = f" and {len(graph.unread) - 8} more" if len(graph.unread) > 8 else ""
+    listed = ", ".join(unread[:8])
+    more = f" and {len(unread) - 8} more" if len(unread) > 8 else ""
     return ["", f"read by no traced function (pass those that do as also=): {listed}{more}"]
 
 
-def _carried(graph: Graph) -> list[str]:
+def _carried(carried: Sequence[Carried]) -> list[str]:
     """Name the inputs that shrink with the groups."""
-    if not graph.carried:
+    if not carried:
         return []
-    listed = ", ".join(f"input {c.path}[{c.axis}] with {c.group}" for c in graph.carried[:8])
-    more = f" and {len(graph.carried) - 8} more" if len(graph.carried) > 8 else ""
+    listed = ", ".join(f"input {c.path}[{c.axis}] with {c.group}" for c in carried[:8])
+    more = f" and {len(carried) - 8} more" if len(carried) > 8 else ""
     return ["", f"handed in and out (see shrink_inputs): {listed}{more}"]

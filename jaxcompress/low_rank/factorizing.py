@@ -20,8 +20,9 @@ from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
-from jaxcompress.graph.program import label_program, read, split_static
+from jaxcompress.graph.program import label_program, read
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.graph.running import run_rewritten
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.factors import split
 from jaxcompress.low_rank.site_factors import FACTORS, decompositions, to_leaves
@@ -154,9 +155,7 @@ def from_spec(
                 Factored(leaf["first"], leaf["second"]) if path in sites else leaf
                 for path, leaf in leaves.items()
             ]
-            arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
-            outputs = rewriting(labelled.body, [*own, *arrays])
-            return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
+            return run_rewritten(labelled, rewriting, own, inputs, keywords)
 
         return factorized
 

@@ -27,9 +27,9 @@ from jaxcompress.graph.program import (
     example_labels,
     label_program,
     read,
-    split_static,
 )
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
 
@@ -95,9 +95,7 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
             slots > 0,
         )
         leaves, _ = flatten_with_paths(variables)
-        arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
-        outputs = rewriting(labelled.body, [*leaves.values(), *arrays])
-        return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
+        return run_rewritten(labelled, rewriting, leaves.values(), inputs, keywords)
 
     return with_gates
 

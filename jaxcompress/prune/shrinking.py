@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.compression.checks import check_keep
@@ -23,8 +22,9 @@ from jaxcompress.graph.apply import KEPT, REMOVED, Known, removals
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.outputs import tie_plain_state
-from jaxcompress.graph.program import label_program, read, split_static
+from jaxcompress.graph.program import label_program, read
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.carried import carried_keep, known_inputs, original_inputs
 
@@ -121,9 +121,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
             tie_plain_state(labelled)
             removed = removals(labelled, {**known, **known_inputs(carried, small)})
             rewriting = Rewriting(removed, rule_of)
-            arrays = [jnp.asarray(a) for a in split_static((inputs, keywords))[0]]
-            outputs = rewriting(labelled.body, [*own.values(), *arrays])
-            return jax.tree.unflatten(jax.tree.structure(program.outputs), outputs)
+            return run_rewritten(labelled, rewriting, own.values(), inputs, keywords)
 
         return shrunk
 

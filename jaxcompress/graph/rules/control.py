@@ -50,7 +50,6 @@ def rebind_call(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list
 
 def checkpoint(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the jaxpr; no unfinished permutation can be handed in or out."""
-    labelling.use(inputs)
     outcome = call(labelling, equation, inputs)
     labelling.use(outcome.outputs)
     return outcome
@@ -69,7 +68,6 @@ def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
 
 def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the body once; tie carries; pin the scanned axis: all steps share one keep."""
-    labelling.use(inputs)
     params = equation.params
     constants, carry = scan_counts(equation)
     scanned = inputs[constants + carry :]
@@ -116,7 +114,6 @@ def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list
 
 def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label condition and body once and tie carries; the number of rounds is taken as one."""
-    labelling.use(inputs)
     params = equation.params
     first = params["cond_nconsts"]
     second = first + params["body_nconsts"]
@@ -143,7 +140,6 @@ def rebind_while(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> lis
 
 def branch(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label every branch and tie their results; the cost is that of all branches."""
-    labelling.use(inputs)
     operands = inputs[1:]
     bodies = [labelling.enter(closed(b), operands) for b in equation.params["branches"]]
     for body in bodies:
@@ -162,7 +158,7 @@ def rebind_branch(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> li
     return lax.switch(arrays[0], functions, *arrays[1:])
 
 
-CALL = Rule(call, rebind_call)
+CALL = Rule(call, rebind_call, permutes=True)
 
 RULES = {
     "checkpoint": Rule(checkpoint, rebind_checkpoint),

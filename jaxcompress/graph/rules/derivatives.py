@@ -102,7 +102,6 @@ def _vouch(
 
 def _primal(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Body:
     """Label the function itself; no unfinished permutation can be handed in or out."""
-    labelling.use(inputs)
     with labelling.scope(inside_rule=True):
         body = labelling.enter(closed(equation.params["call_jaxpr"]), inputs)
     labelling.use(body.outputs)

@@ -37,7 +37,6 @@ def elementwise(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value
     shaped = [value for value in inputs if value.axes]
     if not shaped:
         return Outcome([Value(()) for _ in equation.outvars])
-    labelling.use(shaped)
     axes = tuple(
         _meet(labelling, equation, [value.axes[dimension] for value in shaped])
         for dimension in range(len(shaped[0].axes))
@@ -52,7 +51,6 @@ def _meet(labelling: Labelling, equation: JaxprEqn, axes: list[Axis]) -> Axis:
 
 def copied(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Pass the one operand on as the same leaf."""
-    labelling.use(inputs)
     return Outcome([inputs[0]])
 
 
@@ -62,7 +60,6 @@ def parallel(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) 
     `axes` names mesh axes; a number among them, left by `jax.vmap(axis_name=...)`, is an axis of
     the operands that is reduced.
     """
-    labelling.use(inputs)
     name = equation.primitive.name
     dropped = {axis for axis in equation.params.get("axes", ()) if isinstance(axis, int)}
     for value in inputs:
@@ -76,7 +73,6 @@ def parallel(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) 
 
 def bits(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Reinterpret bits; between types of different width a new axis appears, which is fixed."""
-    labelling.use(inputs)
     shape = shape_of(equation.outvars[0])
     axes = inputs[0].axes
     if len(shape) == len(axes):

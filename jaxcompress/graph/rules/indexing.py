@@ -21,7 +21,6 @@ INDEXED = "it is indexed at run time"
 
 def dynamic_slice(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Pass the axes that the slice covers whole."""
-    labelling.use(inputs)
     axes = [
         _passes(labelling, equation, axis, size)
         for axis, size in zip(inputs[0].axes, equation.params["slice_sizes"], strict=True)
@@ -43,7 +42,6 @@ def rebind_dynamic_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Any]
 
 def dynamic_update(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Tie the axes that the update covers whole."""
-    labelling.use(inputs)
     axes = []
     for axis, new in zip(inputs[0].axes, inputs[1].axes, strict=True):
         if axis.size == new.size:
@@ -57,7 +55,6 @@ def dynamic_update(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Va
 
 def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Pass the axes taken whole, and the batch axes of the indices."""
-    labelling.use(inputs)
     numbers, (operand, indices, *_) = equation.params["dimension_numbers"], inputs
     taken_indices = selected(equation, indices.indices)
     if taken_indices is not None:
@@ -111,7 +108,6 @@ def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> li
 
 def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Tie the operand's axes to those of whole update windows; pin the others."""
-    labelling.use(inputs)
     operand, indices, updates = inputs
     numbers = equation.params["dimension_numbers"]
     left_out = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)

@@ -20,7 +20,6 @@ __all__ = ["RULES"]
 
 def concatenate(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Join the label vectors along one axis, tie the others."""
-    labelling.use(inputs)
     along = equation.params["dimension"]
     axes = []
     for dimension in range(len(inputs[0].axes)):
@@ -64,7 +63,6 @@ def cut(labelling: Labelling, equation: JaxprEqn, axis: Axis, index: slice) -> A
 
 def slice_(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Cut every axis."""
-    labelling.use(inputs)
     axes = tuple(
         cut(labelling, equation, axis, index)
         for axis, index in zip(inputs[0].axes, _slices(equation), strict=True)
@@ -106,7 +104,6 @@ def _is_range(places: np.ndarray) -> bool:
 
 def split(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Cut one axis into consecutive pieces."""
-    labelling.use(inputs)
     (value,) = inputs
     along, outputs, start = equation.params["axis"], [], 0
     for size in equation.params["sizes"]:
@@ -126,7 +123,6 @@ def rebind_split(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> lis
 
 def stack(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Tie the operands; the new axis keeps its size."""
-    labelling.use(inputs)
     axes = [
         _tie(labelling, equation, [value.axes[dimension] for value in inputs])
         for dimension in range(len(inputs[0].axes))
@@ -137,7 +133,6 @@ def stack(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> 
 
 def unstack(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Give each piece the other axes; the one it is cut along must keep its size."""
-    labelling.use(inputs)
     axes = list(inputs[0].axes)
     labelling.pin(equation, axes.pop(equation.params["axis"]), "it is cut into single indices")
     return Outcome([Value(tuple(axes)) for _ in equation.outvars])

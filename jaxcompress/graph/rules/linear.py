@@ -26,7 +26,6 @@ def dot_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
 
 def dot(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Tie contracted and batch axes pairwise; the result has batch, left and right axes."""
-    labelling.use(inputs)
     left, right = inputs
     (left_sum, right_sum), (left_batch, right_batch) = equation.params["dimension_numbers"]
     pairs = [(left.axes[i], right.axes[j]) for i, j in dot_contracted(equation)]
@@ -78,7 +77,6 @@ def _is_depthwise(equation: JaxprEqn) -> bool:
 
 def conv(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Tie input features to kernel I, and kernel O to output features."""
-    labelling.use(inputs)
     params = equation.params
     numbers = params["dimension_numbers"]
     shape = shape_of(equation.outvars[0])

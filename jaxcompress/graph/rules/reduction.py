@@ -22,7 +22,6 @@ __all__ = ["RULES"]
 
 def reduce(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Drop the reduced axes; where one is labelled, removing differs from masking."""
-    labelling.use(inputs)
     params = equation.params
     value, dropped = inputs[0], params["axes" if "axes" in params else "dimensions"]
     name = equation.primitive.name
@@ -34,7 +33,6 @@ def reduce(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
 
 def search(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Drop the searched axes: a position among channels changes when one is removed."""
-    labelling.use(inputs)
     for dimension in equation.params["axes"]:
         axis = inputs[0].axes[dimension]
         labelling.pin(equation, axis, f"{equation.primitive.name} returns a position on it")
@@ -44,7 +42,6 @@ def search(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
 
 def accumulate(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Keep all axes, of which the accumulated one is pinned."""
-    labelling.use(inputs)
     name = equation.primitive.name
     labelling.pin(equation, inputs[0].axes[equation.params["axis"]], f"{name} runs along it")
     return Outcome([Value(inputs[0].axes)])
@@ -52,7 +49,6 @@ def accumulate(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]
 
 def sort(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Tie the operands; the sorted axis is pinned."""
-    labelling.use(inputs)
     axes = [
         labelling.tie(equation, *(value.axes[i] for value in inputs))
         for i in range(len(inputs[0].axes))
@@ -64,7 +60,6 @@ def sort(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
 
 def top_k(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Pin the axis that is searched, the last unless the equation names another."""
-    labelling.use(inputs)
     axes = list(inputs[0].axes)
     dimension = equation.params.get("axis", len(axes) - 1)
     labelling.pin(equation, axes[dimension], "top_k runs along it")
@@ -74,7 +69,6 @@ def top_k(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> 
 
 def window(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Pass the axes that a window does not move along; pin the others."""
-    labelling.use(inputs)
     value = inputs[-1] if equation.primitive.name == "select_and_scatter_add" else inputs[0]
     shape = shape_of(equation.outvars[0])
     axes = []

@@ -223,4 +223,4 @@ def _finish(rewriting: Rewriting, deferred: Deferred, parts: Sequence[Block], af
     return array.reshape(rewriting.sizes(after))
 
 
-RULES = {"reshape": Rule(reshape, rebind_reshape)}
+RULES = {"reshape": Rule(reshape, rebind_reshape, permutes=True)}

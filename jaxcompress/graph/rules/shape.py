@@ -19,7 +19,6 @@ __all__ = ["RULES"]
 
 def broadcast(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Keep the operand's axes; new axes can have any indices that their users keep."""
-    labelling.use(inputs)
     shape = shape_of(equation.outvars[0])
     source = dict(zip(equation.params["broadcast_dimensions"], inputs[0].axes, strict=True))
     axes = tuple(
@@ -58,7 +57,6 @@ def squeeze(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
 
 def pad(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Padded indices get labels of their own, free to be removed (option-A shortcuts)."""
-    labelling.use(inputs)
     axes = [
         _pad_axis(labelling, equation, axis, *config)
         for axis, config in zip(inputs[0].axes, equation.params["padding_config"], strict=True)
@@ -96,7 +94,6 @@ def rebind_pad(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[
 
 def tile(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Repeat label vectors; an axis of size 1 is broadcast, to any indices that its users keep."""
-    labelling.use(inputs)
     axes = tuple(
         _repeat(labelling, axis, count)
         for axis, count in zip(inputs[0].axes, equation.params["reps"], strict=True)
@@ -122,7 +119,6 @@ def rebind_tile(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list
 
 def reverse(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Reverse label vectors."""
-    labelling.use(inputs)
     axes = tuple(
         Axis(axis.size, axis.labels[::-1])
         if i in equation.params["dimensions"] and axis.labels is not None
@@ -134,8 +130,8 @@ def reverse(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
 
 RULES = {
     "broadcast_in_dim": Rule(broadcast, rebind_broadcast),
-    "transpose": Rule(transpose, rebind_transpose),
-    "squeeze": Rule(squeeze),
+    "transpose": Rule(transpose, rebind_transpose, permutes=True),
+    "squeeze": Rule(squeeze, permutes=True),
     "pad": Rule(pad, rebind_pad),
     "rev": Rule(reverse),
     "tile": Rule(tile, rebind_tile),
