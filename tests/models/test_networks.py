@@ -19,9 +19,9 @@ from jaxcompress.models import (
     ResNet,
     VisionTransformer,
     build,
-    evaluation,
+    evaluation_function,
     initialize,
-    training,
+    training_function,
 )
 from jaxcompress.models.mobilenet import scaled_width
 from jaxcompress.models.resnet import pad_shortcut
@@ -108,8 +108,8 @@ def small(request: pytest.FixtureRequest) -> tuple[nn.Module, Any, jax.Array]:
 def test_modes_keep_the_structure_of_variables(small: tuple[nn.Module, Any, jax.Array]) -> None:
     module, variables, images = small
     assert type(variables) is dict
-    logits = jax.jit(evaluation(module))(variables, images)
-    train_logits, state = jax.jit(training(module))(variables, images, jax.random.key(2))
+    logits = jax.jit(evaluation_function(module))(variables, images)
+    train_logits, state = jax.jit(training_function(module))(variables, images, jax.random.key(2))
     assert logits.shape == train_logits.shape == (images.shape[0], 10)
     assert logits.dtype == jnp.float32
     assert bool(jnp.all(jnp.isfinite(logits)) & jnp.all(jnp.isfinite(train_logits)))
@@ -121,7 +121,7 @@ def test_modes_keep_the_structure_of_variables(small: tuple[nn.Module, Any, jax.
 def test_dtype_of_the_computation(small: tuple[nn.Module, Any, jax.Array]) -> None:
     module, variables, images = small
     half = module.clone(dtype="bfloat16")
-    jaxpr = jax.make_jaxpr(evaluation(half))(variables, images)
+    jaxpr = jax.make_jaxpr(evaluation_function(half))(variables, images)
     products = [e for e in jaxpr.eqns if e.primitive.name in ("conv_general_dilated",)]
     assert products and {str(e.outvars[0].aval.dtype) for e in products} == {"bfloat16"}
     assert [str(aval.dtype) for aval in jaxpr.out_avals] == ["float32"]
@@ -131,13 +131,13 @@ def test_dropout_needs_a_key() -> None:
     module, shape = SMALL["vgg"]
     variables = shapes(module, shape)
     with pytest.raises(Exception, match="dropout"):
-        jax.eval_shape(training(module), variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+        jax.eval_shape(training_function(module), variables, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def test_statistics_synchronise_over_a_mapped_axis() -> None:
     module, variables, images = drawn("resnet_a")
-    logits, state = training(module)(variables, images)
-    mapped = jax.vmap(training(module.clone(axis_name="parts")), (None, 0), axis_name="parts")
+    logits, state = training_function(module)(variables, images)
+    mapped = jax.vmap(training_function(module.clone(axis_name="parts")), (None, 0), axis_name="parts")
     part_logits, part_state = mapped(variables, images.reshape([2, 2, 8, 8, 1]))
     np.testing.assert_allclose(part_logits.reshape(logits.shape), logits, atol=1e-4)
     for path, leaf in flatten_with_paths(part_state)[0].items():
@@ -151,7 +151,7 @@ def test_running_statistics_move_by_a_tenth() -> None:
     hidden = jax.lax.conv_general_dilated(
         images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    _, state = training(module)(variables, images)
+    _, state = training_function(module)(variables, images)
     statistics = state["batch_stats"]["stem_bn"]
     np.testing.assert_allclose(statistics["mean"], 0.1 * hidden.mean((0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * hidden.var((0, 1, 2)), atol=1e-5)
