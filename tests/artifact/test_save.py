@@ -397,7 +397,7 @@ def test_an_interrupted_save_leaves_the_old_or_the_new(
 ENDLESS = """
 import sys, jax.numpy as jnp
 from jaxcompress.artifact import save
-from jaxcompress.transforms import chain
+from jaxcompress.compression import chain
 i = 0
 while True:
     save(sys.argv[1], chain(), {"a": jnp.full((100_000,), i, jnp.int32), "b": jnp.int32(i)})

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 from jaxcompress import parallel
-from jaxcompress.graph import combine, in_params, inexact, partition
+from jaxcompress.graph.trainable import combine, in_params, inexact, partition
 from jaxcompress.training import TrainState, init_state, jit_step, train_step
 
 KEY = jax.random.key(0)
