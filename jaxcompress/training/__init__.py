@@ -18,9 +18,10 @@ from jaxcompress.graph.trainable import (
     replace_leaves,
 )
 from jaxcompress.training.batch_stats import TrainApply, reestimate
-from jaxcompress.training.checkpoint import checkpoint_steps, restore, save
+from jaxcompress.training.checkpoint import checkpoint_steps, save
 from jaxcompress.training.convolutions import fast_convolutions
 from jaxcompress.training.evaluate import Apply, EvalStep, eval_step, evaluate
+from jaxcompress.training.restore import restore
 from jaxcompress.training.step import Loss, Step, TrainState, init_state, jit_step, train_step
 
 __all__ = [
