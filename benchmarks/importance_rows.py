@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxcompress.files import atomic_file, locked
 
 __all__ = ["Row", "Rows", "table"]
 
@@ -69,16 +70,13 @@ class Rows:
 
     def add(self, row: Row) -> None:
         """Add a row to those that are there by now, in place of one of the same key."""
-        with self._path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            rows = {own.key: own for own in self._parse(file.read())}
+        with locked(self._path.parent, wait=True):
+            rows = {own.key: own for own in self.read()}
             rows[row.key] = row
             ordered = sorted(rows.values(), key=lambda own: (own.key[:3], -own.ratio, own.seed))
             content = {"settings": self._settings, "rows": [_as_json(own) for own in ordered]}
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(content, indent=1) + "\n")
+            with atomic_file(self._path) as stream:
+                stream.write((json.dumps(content, indent=1) + "\n").encode())
 
     def _parse(self, text: str) -> list[Row]:
         if not text:

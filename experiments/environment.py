@@ -5,6 +5,7 @@ Call `prepare` first.
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import os
@@ -71,7 +72,10 @@ def cache_folder() -> Path:
 
 @functools.cache
 def code_digest() -> str:
-    """Return the SHA-256 of the sources of the library and the experiments, changed or not.
+    """Return the SHA-256 of the code of the library and the experiments, committed or not.
+
+    Comments, docstrings and the form of the sources do not count. Versions of Python write the
+    same code down differently.
 
     Example:
         >>> len(code_digest())
@@ -81,8 +85,26 @@ def code_digest() -> str:
     for package in (Path(jaxcompress.__file__).parent, Path(__file__).parent):
         for file in sorted(package.rglob("*.py")):
             name = file.relative_to(package.parent).as_posix()
-            whole.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+            own = hashlib.sha256(_code(file.read_bytes())).hexdigest()
+            whole.update(f"{name}\0{own}\n".encode())
     return whole.hexdigest()
+
+
+class _Silent(ast.NodeTransformer):
+    """Removes the strings that stand alone: docstrings of modules, functions and constants."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Return nothing where the statement is a string."""
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+
+def _code(source: bytes) -> bytes:
+    """Return what a source does, whatever it says and looks like; a broken one as it is."""
+    try:
+        return ast.dump(_Silent().visit(ast.parse(source))).encode()
+    except (SyntaxError, ValueError):
+        return source
 
 
 def describe() -> dict[str, Any]:

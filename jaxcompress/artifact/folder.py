@@ -2,7 +2,8 @@
 
 The numbers go into a file named after their digest, which no earlier artifact refers to; then one
 atomic rename of `structure.json` makes the folder the new artifact; then the file that the earlier
-structure named is deleted. A reader holds the data open from the start, so that it is not lost.
+structure named is deleted, and those that killed savers left. A reader holds the data open from the
+start, so that it is not lost.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from jaxcompress.artifact.schema import DATA_NAME, DTYPES
 from jaxcompress.artifact.structure import NAME, DataFile, Structure, parse, text_of
-from jaxcompress.files import atomic_file, locked
+from jaxcompress.files import atomic_file, file_digest, locked
 
 __all__ = ["Opened", "open_artifact", "write_artifact"]
 
@@ -89,7 +90,7 @@ def write_artifact(
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
-    name = f"variables-{digest.hexdigest()[:16]}.safetensors"
+    name = _data_name(digest.hexdigest())
     file = DataFile(name, sum(len(chunk) for chunk in chunks), digest.hexdigest())
     text = text_of(structure_for(file))
     # What `load` would refuse is not written.
@@ -109,6 +110,7 @@ def write_artifact(
             now = _named(folder)
             for stale in {old, name} - {now, None}:
                 (folder / str(stale)).unlink(missing_ok=True)
+        _remove_orphans(folder, now)
 
 
 def _named(folder: Path) -> str | None:
@@ -125,6 +127,21 @@ def _remove_partial(folder: Path) -> None:
     for entry in folder.iterdir():
         if form.fullmatch(entry.name):
             entry.unlink()
+
+
+def _remove_orphans(folder: Path, now: str | None) -> None:
+    """Remove data that killed savers left: its name is the digest of what is in it.
+
+    A file of somebody else that is called like one has another digest, and stays.
+    """
+    for entry in folder.iterdir():
+        is_data = re.fullmatch(DATA_NAME, entry.name) and entry.is_file() and not entry.is_symlink()
+        if is_data and entry.name != now and entry.name == _data_name(file_digest(entry)):
+            entry.unlink()
+
+
+def _data_name(digest: str) -> str:
+    return f"variables-{digest[:16]}.safetensors"
 
 
 def _safetensors(arrays: Mapping[str, np.ndarray]) -> list[memoryview]:

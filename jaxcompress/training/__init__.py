@@ -18,8 +18,9 @@ from jaxcompress.graph.trainable import (
     replace_leaves,
 )
 from jaxcompress.training.batch_stats import TrainApply, reestimate
-from jaxcompress.training.checkpoint import checkpoint_steps, restore_checkpoint, save_checkpoint
+from jaxcompress.training.checkpoint import checkpoint_steps, save_checkpoint
 from jaxcompress.training.evaluation import Apply, EvalStep, eval_step, evaluate
+from jaxcompress.training.restoring import restore_checkpoint
 from jaxcompress.training.step import Loss, Step, TrainState, init_state, jit_step, train_step
 
 __all__ = [

@@ -12,19 +12,18 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import SingleDeviceSharding
 
 from jaxcompress.files import locked, sync_folder
-from jaxcompress.training import digests
+from jaxcompress.training import digests, record
 
-__all__ = ["checkpoint_steps", "restore_checkpoint", "save_checkpoint"]
-
-State = TypeVar("State")
+__all__ = ["checkpoint_steps", "is_score", "save_checkpoint"]
 
 UNFINISHED = ".unfinished"
 
@@ -41,7 +40,8 @@ def save_checkpoint(
     """Write a state, e.g. a `TrainState`, as a numbered step of a folder.
 
     Whenever the process is killed or the disk is full, the steps from before or the new one are
-    there, whole; what an earlier, interrupted `save_checkpoint` left is removed.
+    there, whole; what an earlier, interrupted one left is removed. Under `jax.distributed` all
+    processes call it, with a folder that all see; the first decides and the others follow.
 
     Args:
         directory: the folder of one run; made if there is none.
@@ -54,7 +54,8 @@ def save_checkpoint(
 
     Raises:
         FileExistsError: if `directory` is in use and neither `step` nor `overwrite` is given.
-        ValueError: if `step` is not above the steps there, `keep` < 1 or `score` is not finite.
+        ValueError: if `step` is not above the steps there, `keep` < 1 or `score` is not finite; if
+            a leaf is no array of numbers, or in several processes not held by all together.
         BlockingIOError: if another process is writing there.
 
     Example:
@@ -64,37 +65,46 @@ def save_checkpoint(
         ...     save_checkpoint(folder, {"w": jax.numpy.full(2, epoch)}, step=epoch, score=-epoch)
         >>> checkpoint_steps(folder)
         {1: -1.0, 2: -2.0, 3: -3.0}
-        >>> restore_checkpoint(folder, like={"w": jax.numpy.zeros(2, int)})["w"].tolist()
-        [3, 3]
     """
     folder = Path(directory).absolute()
-    taken = max(_numbers(folder), default=-1)
-    number = taken + 1 if step is None else step
-    if step is None and not overwrite and _in_use(folder):
-        raise FileExistsError(
-            f"a checkpoint is written to a new directory, but {directory} exists; choose another "
-            "one, number the steps (step=), or pass overwrite=True"
-        )
-    _check(number, taken, keep, score)
-    writer = jax.process_index() == 0
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder) if writer else contextlib.nullcontext():
-        if writer:
-            _empty(folder / UNFINISHED)
-        _together("begun")
+    leaves = record.describe(state)
+    with contextlib.ExitStack() as held:
+        number = _by_writer(lambda: _begin(held, folder, step, keep, score, overwrite))
+        aside = folder / UNFINISHED
         try:
-            _write(folder / UNFINISHED / str(number), state)
-            if writer:
-                _finish(folder, number, keep, score)
+            _all_see(aside)
+            _write(aside / str(number), state)
+            _by_writer(lambda: _finish(folder, number, keep, score, leaves))
         finally:
             # On a full disk what is left would hinder others as well.
-            if writer:
-                shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-        _together("finished")
+            if jax.process_index() == 0:
+                shutil.rmtree(aside, ignore_errors=True)
+        _by_writer(lambda: 0)
 
 
-def _check(step: int, taken: int, keep: int, score: float | None) -> None:
-    if step <= taken:
+def _begin(
+    held: contextlib.ExitStack,
+    folder: Path,
+    step: int | None,
+    keep: int,
+    score: float | None,
+    overwrite: bool,
+) -> int:
+    """Hold the folder, make room beside its steps and return the number of the next."""
+    if step is None and not overwrite and _in_use(folder):
+        raise FileExistsError(
+            f"a checkpoint is written to a new directory, but {folder} exists; choose another "
+            "one, number the steps (step=), or pass overwrite=True"
+        )
+    _check(step, max(_numbers(folder), default=-1), keep, score)
+    folder.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(folder))
+    _empty(folder / UNFINISHED)
+    return max(_numbers(folder), default=-1) + 1 if step is None else step
+
+
+def _check(step: int | None, taken: int, keep: int, score: float | None) -> None:
+    if step is not None and step <= taken:
         raise ValueError(
             f"steps are numbered upwards from 0, but the highest there is {taken} and got "
             f"step={step}; take a higher number, or another folder"
@@ -120,7 +130,9 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def _empty(folder: Path) -> None:
-    if folder.exists():
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
 
@@ -128,13 +140,16 @@ def _empty(folder: Path) -> None:
 def _write(folder: Path, state: Any) -> None:
     from orbax.checkpoint import v1 as orbax  # heavy: not everyone who trains writes checkpoints
 
-    orbax.save(folder, state)
+    # Orbax knows no scalars of NumPy.
+    plain = jax.tree.map(lambda x: np.asarray(x) if isinstance(x, np.generic) else x, state)
+    orbax.save(folder, plain)
 
 
-def _finish(folder: Path, step: int, keep: int, score: float | None) -> None:
+def _finish(folder: Path, step: int, keep: int, score: float | None, leaves: dict[str, Any]) -> int:
     """Move a written step in, and the steps that it makes too many out."""
     aside = folder / UNFINISHED
-    digests.write_digests(aside / str(step), score=None if score is None else float(score))
+    given = {"step": step, "score": None if score is None else float(score), "leaves": leaves}
+    digests.write_digests(aside / str(step), **given)
     os.rename(aside / str(step), folder / str(step))
     sync_folder(folder)
     scores = checkpoint_steps(folder)
@@ -142,12 +157,41 @@ def _finish(folder: Path, step: int, keep: int, score: float | None) -> None:
     best = sorted(known, key=lambda number: (known[number], number))[-1:]
     for number in scores.keys() - {*list(scores)[-keep:], *best}:
         os.rename(folder / str(number), aside / str(number))
+    return step
 
 
-def _together(reached: str) -> None:
-    """Wait for the other processes of the run, if there are any."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"jaxcompress checkpoint {reached}")
+def _by_writer(work: Callable[[], int]) -> int:
+    """Let the first process do something; all go on with its result together, or all raise."""
+    if jax.process_count() == 1:
+        return work()
+    failed: Exception | None = None
+    text = ""
+    if jax.process_index() == 0:
+        try:
+            text = str(work())
+        except Exception as error:
+            failed = error
+    told = np.frombuffer(text.encode().ljust(64), np.uint8)
+    text = bytes(multihost_utils.broadcast_one_to_all(told).astype(np.uint8)).decode().strip()
+    if failed:
+        raise failed
+    if not text:
+        raise RuntimeError(
+            "the first process writes a checkpoint for all, but it failed; its own error says why"
+        )
+    return int(text)
+
+
+def _all_see(aside: Path) -> None:
+    if jax.process_count() == 1:
+        return
+    seen = multihost_utils.process_allgather(np.array(aside.is_dir()))
+    blind = np.flatnonzero(~np.asarray(seen, bool)).tolist()
+    if blind:
+        raise ValueError(
+            f"all processes write into one folder, but those of number {blind} do not see "
+            f"{aside.parent}; choose one on a disk that they share"
+        )
 
 
 def checkpoint_steps(directory: str | os.PathLike[str]) -> dict[int, float | None]:
@@ -158,54 +202,11 @@ def checkpoint_steps(directory: str | os.PathLike[str]) -> dict[int, float | Non
         {}
     """
     folder = Path(directory)
-    finished = [n for n in _numbers(folder) if (folder / str(n) / digests.FILE).exists()]
-    return {n: digests.facts(folder / str(n)).get("score") for n in finished}
+    finished = [n for n in _numbers(folder) if os.path.lexists(folder / str(n) / digests.FILE)]
+    scores = {n: digests.facts(folder / str(n)).get("score") for n in finished}
+    return {n: score if is_score(score) else None for n, score in scores.items()}
 
 
-def restore_checkpoint(
-    directory: str | os.PathLike[str], like: State, *, step: int | None = None
-) -> State:
-    """Read a state back with the structure, shapes, dtypes and shardings of `like`.
-
-    Args:
-        directory: where `save_checkpoint` wrote.
-        like: a freshly made state, or its `jax.eval_shape`; leaves without a sharding are
-            placed on the default device. Pass the state replicated over a mesh to restore there.
-        step: its number; None: the newest.
-
-    Raises:
-        FileNotFoundError: if there is no such directory, or no finished step of that number.
-        ValueError: if a file of the step is damaged, naming it and the steps that are whole.
-
-    Example:
-        >>> import tempfile
-        >>> folder = os.path.join(tempfile.mkdtemp(), "last")
-        >>> save_checkpoint(folder, {"w": jax.numpy.ones(2)})
-        >>> restore_checkpoint(folder, like=jax.eval_shape(lambda: {"w": jax.numpy.zeros(2)}))
-        {'w': Array([1., 1.], dtype=float32)}
-    """
-    steps = list(checkpoint_steps(directory))
-    if not steps or (step is not None and step not in steps):
-        raise FileNotFoundError(
-            "a checkpoint is a directory that save_checkpoint() wrote, but there is none at "
-            f"{directory}{f' of step {step}, only of {steps}' if steps else ''}; check both, "
-            "or start anew"
-        )
-    number = steps[-1] if step is None else step
-    wrong = digests.damaged(Path(directory) / str(number))
-    if wrong:
-        whole = [n for n in steps if not digests.damaged(Path(directory) / str(n))]
-        remedy = f"pass step={whole[-1]}, which is whole" if whole else "start from init_state"
-        raise ValueError(
-            "the files of a checkpoint must be as save_checkpoint() wrote them, but in step "
-            f"{number} of {directory} these are not: {', '.join(wrong)}; {remedy}"
-        )
-    from orbax.checkpoint import v1 as orbax
-
-    return orbax.load(Path(directory).absolute() / str(number), jax.tree.map(_abstract, like))
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    leaf = leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
-    sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+def is_score(value: Any) -> bool:
+    """Whether this is what `save_checkpoint` takes as a score."""
+    return value is None or (type(value) is float and math.isfinite(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -180,7 +181,8 @@ def killed_at(step):
         nonlocal count
         is_file = event.startswith("os.") or event == "open" or event.startswith("fcntl.")
         count += is_file
-        if is_file and count > step:
+        # The kill is an event of its own.
+        if is_file and count == step + 1:
             os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
 
@@ -192,6 +194,7 @@ for step in range(100):
         write(2)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), status
     with open_artifact(folder) as (structure, data, _):
         content = data.read()
     assert hashlib.sha256(content).hexdigest() == structure.file.sha256
@@ -207,4 +210,21 @@ def test_a_kill_at_every_file_system_event_leaves_the_old_or_the_new(tmp_path: P
     found = [int(line) for line in done.stdout.split()]
     assert found == sorted(found) and found.count(1) >= 8 and found.count(2) >= 2
     save(tmp_path, chain(), filled(3))
-    assert value_in(tmp_path) == 3
+    assert value_in(tmp_path) == 3 and len(list(tmp_path.iterdir())) == 3
+
+
+def test_data_that_killed_savers_left_is_removed(tmp_path: Path) -> None:
+    """Between its two renames a saver has written data that no structure names."""
+    save(tmp_path / "killed", chain(), filled(1))
+    (left,) = (tmp_path / "killed").glob("variables-*")
+    save(tmp_path / "run", chain(), filled(2))
+    copied = tmp_path / "run" / left.name
+    shutil.copy(left, copied)
+    (tmp_path / "run" / f"variables-{'1' * 16}.safetensors").symlink_to(left)
+    (tmp_path / "run" / f"variables-{'2' * 16}.safetensors").mkdir()
+    mine = tmp_path / "run" / f"my-{left.name}"
+    shutil.copy(left, mine)
+    save(tmp_path / "run", chain(), filled(2))
+    assert not copied.exists() and mine.exists() and left.exists()
+    # One artifact, three of somebody else and the lock.
+    assert value_in(tmp_path / "run") == 2 and len(list((tmp_path / "run").iterdir())) == 6

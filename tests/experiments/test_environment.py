@@ -44,6 +44,62 @@ def test_prepare_in_a_fresh_process(available: bool, tmp_path: Path) -> None:
     assert device.endswith("as 1 devices")
 
 
+SOURCE = """
+'''A module.'''
+LARGEST = 3
+'''Of all.'''
+class Record(tuple):
+    '''A record.'''
+def double(x):
+    '''Twice.'''
+    return 2 * x  # a reason
+"""
+SAME = """
+LARGEST = (3)
+class Record(tuple):
+    "Another."
+def double(x):
+    # Nothing to say.
+    return (
+        2*x
+    )
+"""
+OTHER = [("2 * x", "x * 2"), ("= 3", "= 3.0"), ("double(x)", "double(x, y=1)"), ("tuple", "list")]
+
+
+def test_the_code_counts_and_not_what_is_said_about_it() -> None:
+    code = environment._code(SOURCE.encode())
+    assert environment._code(SAME.encode()) == code
+    for old, new in OTHER:
+        changed = SOURCE.replace(old, new)
+        assert changed != SOURCE and environment._code(changed.encode()) != code, new
+    text = SOURCE.replace("return 2 * x", "return '2 * x'")
+    assert environment._code(text.encode()) != environment._code(
+        text.replace("'2 * x'", "'2*x'").encode()
+    )
+    broken = [b"def f(", b"x = '\0'"]
+    assert [environment._code(own) for own in broken] == broken
+
+
+@pytest.mark.parametrize(
+    ("addition", "is_same"), [("# a remark\n", True), ("'A remark.'\n", True), ("X = 1\n", False)]
+)
+def test_the_digest_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addition: str, is_same: bool
+) -> None:
+    for package in ("jaxcompress", "experiments"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "a.py").write_text(SOURCE)
+    monkeypatch.setattr(environment.jaxcompress, "__file__", str(tmp_path / "jaxcompress/a.py"))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "experiments/a.py"))
+    digest = environment.code_digest.__wrapped__
+    before = digest()
+    (tmp_path / "experiments/a.py").write_text(SOURCE + addition)
+    assert (digest() == before) is is_same
+    (tmp_path / "experiments/a.py").rename(tmp_path / "experiments/b.py")
+    assert digest() != before
+
+
 def test_an_accelerator_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environment, "ACCELERATORS", (str(tmp_path / "none"),))
     assert environment.will_use_cpu({})
