@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 import jaxcompress as jc
-from benchmarks.importance_task import Task
-from experiments import score
+from benchmarks.importance.task import Task
+from experiments.common import score
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import streams
 from jaxcompress.prune import importance, per_cost, per_group

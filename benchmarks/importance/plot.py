@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks.importance_rows import Row
+from benchmarks.importance.rows import Row
 
 __all__ = ["main", "plot"]
 

@@ -12,7 +12,7 @@ import jax
 import optax
 
 import jaxcompress as jc
-from benchmarks.importance_task import Task
+from benchmarks.importance.task import Task
 from jaxcompress import training
 from jaxcompress.knowledge.losses import kd
 

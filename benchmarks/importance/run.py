@@ -1,17 +1,4 @@
-"""Every importance here beside Torch-Pruning's: accuracy right after pruning, no fine-tuning.
-
-Same weights (akamaster's CIFAR-10 ResNets), same images, same FLOPs, same BatchNorm re-estimation,
-one program that measures everybody. Choices are made on held-out training images (`validation`);
-`test` is the number to quote. From the root of a clone, with JAXCOMPRESS_SHARED set:
-
-    python -m benchmarks.importance                                # the whole table, many hours
-    python -m benchmarks.importance --network resnet20 --methods learned --ratios 0.5 --seeds 0 1
-
-Rows that the output file holds already are not measured again, so that a table can be split among
-processes and resumed; `--methods`, `--ratios` and `--seeds` choose a part of it. Torch-Pruning's
-rows need its packages (`pip install "jaxcompress[bench]"`) and are left out, saying so, where they
-are missing. Seconds are processor time of scoring and selecting, compilation included.
-"""
+"""The measurement: every method, ratio and seed that is missing from the file."""
 
 from __future__ import annotations
 
@@ -28,11 +15,11 @@ import jax
 import tyro
 
 import jaxcompress as jc
-from benchmarks.importance_methods import METHODS, Keep
-from benchmarks.importance_recovery import Recover
-from benchmarks.importance_rows import Row, Rows, table
-from benchmarks.importance_task import Form, Measure, Task, load_task
-from experiments.environment import describe
+from benchmarks.importance.methods import METHODS, Keep
+from benchmarks.importance.recovery import Recover
+from benchmarks.importance.rows import Row, Rows, table
+from benchmarks.importance.task import Form, Measure, Task, load_task
+from experiments.common.environment import describe
 
 __all__ = ["Config", "main"]
 
@@ -145,7 +132,7 @@ def _torch_pruning(
     if importlib.util.find_spec("torch_pruning") is None:
         print("Torch-Pruning's rows are left out: torch-pruning is not installed")
         return []
-    from benchmarks.torch_pruning import TorchPruning
+    from benchmarks.importance.torch_pruning import TorchPruning
 
     pruner = TorchPruning(folder, config.network, task)
     names = [n for n in TORCH if not config.methods or n in config.methods]

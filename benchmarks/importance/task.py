@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 import jaxcompress as jc
-from experiments import data
+from experiments.common import data
 from jaxcompress import models, training
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
 from jaxcompress.graph import streams

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import jaxcompress as jc
-from benchmarks.importance_task import Task
+from benchmarks.importance.task import Task
 
 __all__ = ["CRITERIA", "TorchPruning"]
 

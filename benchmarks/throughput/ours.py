@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if __name__ == "__main__":
-    from benchmarks.throughput_worker import limit_threads, serve
+    from benchmarks.throughput.worker import limit_threads, serve
 
     limit_threads(int(sys.argv[1]))
 
@@ -36,7 +36,7 @@ def prepare(case: dict[str, Any], folder: Path) -> Prepared:
     """Write the case's files and make its variants."""
     import jax.numpy as jnp
 
-    from benchmarks.throughput_cases import Case, export, network
+    from benchmarks.throughput.cases import Case, export, network
 
     own = Case(**case)
     roles = export(own, folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
-    from benchmarks.throughput_worker import limit_threads, serve
+    from benchmarks.throughput.worker import limit_threads, serve
 
     limit_threads(int(sys.argv[1]))
 
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from benchmarks.throughput_networks import build
+from benchmarks.throughput.networks import build
 
 __all__ = ["Prepared", "prepare"]
 

@@ -9,21 +9,36 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.environment import cache_folder
-from experiments.stage_files import read_arrays
-from jaxcompress.files import atomic_file, file_digest
-from jaxcompress.knowledge.fingerprints import fingerprint, fingerprint_json
+from experiments.common.decoding import Arrays, decode, digits, prepared_digest, prepared_folder
+from experiments.common.environment import cache_folder
+from experiments.common.stage_files import read_arrays
+from jaxcompress.files import atomic_file
+from jaxcompress.knowledge.drawing import Views
+from jaxcompress.knowledge.fingerprints import fingerprint
 
-__all__ = ["IMAGENET", "Dataset", "Normalize", "epoch_indices", "identity", "load", "preprocess"]
+__all__ = [
+    "DIGITS_VIEWS",
+    "IMAGENET",
+    "Dataset",
+    "Normalize",
+    "epoch_indices",
+    "first",
+    "identity",
+    "image_shape",
+    "load",
+    "preprocess",
+]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that published weights expect, those for CIFAR-10 too."""
+DIGITS_VIEWS = Views(pad=1, flip=False)
+"""The augmentation of 8x8 digits, which mirrored would be others."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,6 +97,33 @@ def preprocess(dataset: Dataset) -> Normalize:
     return Normalize(dataset.mean, dataset.std)
 
 
+def image_shape(dataset: Dataset) -> jax.ShapeDtypeStruct:
+    """Return one normalised image, abstractly: `float32[1, height, width, channels]`.
+
+    Example:
+        >>> image_shape(load("digits"))
+        ShapeDtypeStruct(shape=(1, 8, 8, 1), dtype=float32)
+    """
+    return jax.ShapeDtypeStruct((1, *dataset.test_images.shape[1:]), jnp.float32)
+
+
+def first(dataset: Dataset, train_images: int = 0, test_images: int = 0) -> Dataset:
+    """Return the data set with its first images only; 0 for all. Mean and deviation stay.
+
+    Example:
+        >>> first(load("digits"), train_images=64).train_labels.shape
+        (64,)
+    """
+    train, test = train_images or None, test_images or None
+    return dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[:train],
+        train_labels=dataset.train_labels[:train],
+        test_images=dataset.test_images[:test],
+        test_labels=dataset.test_labels[:test],
+    )
+
+
 def identity(dataset: Dataset) -> str:
     """Return a fingerprint of everything a data set holds, but its name.
 
@@ -90,9 +132,9 @@ def identity(dataset: Dataset) -> str:
         >>> identity(digits) == identity(dataclasses.replace(digits, std=(0.5,)))
         False
     """
-    own = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
-    del own["name"]
-    return fingerprint({name: np.asarray(value) for name, value in own.items()})
+    fields = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    del fields["name"]
+    return fingerprint({name: np.asarray(value) for name, value in fields.items()})
 
 
 def epoch_indices(key: jax.Array, epoch: jax.Array | int, size: int, batch_size: int) -> jax.Array:
@@ -136,26 +178,16 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         (1437, 8, 8, 1)
     """
     if name == "digits":
-        return _dataset(name, _digits(), num_classes=10)
-    folder = _prepared_folder(name, data_dir)
-    cache = cache_folder() / "data" / f"{name}-{folder.name}-{_prepared_digest(folder)}.npz"
+        return _dataset(name, digits(), num_classes=10)
+    folder = prepared_folder(name, data_dir)
+    cache = cache_folder() / "data" / f"{name}-{folder.name}-{prepared_digest(folder)}.npz"
     if cache.exists():
-        found = read_arrays(cache)
-        return _dataset(
-            name, Arrays(*(found[key] for key in Arrays._fields)), int(found["num_classes"])
-        )
-    decoded, num_classes = _decode(folder)
+        known = read_arrays(cache)
+        arrays = Arrays(*(known[key] for key in Arrays._fields))
+        return _dataset(name, arrays, int(known["num_classes"]))
+    decoded, num_classes = decode(folder)
     _write_cache(cache, {**decoded._asdict(), "num_classes": num_classes})
     return _dataset(name, decoded, num_classes)
-
-
-class Arrays(NamedTuple):
-    """The arrays of both splits, as in `Dataset`."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
 
 
 def _dataset(name: str, arrays: Arrays, num_classes: int) -> Dataset:
@@ -172,61 +204,6 @@ def _pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[floa
     pairs = zip(weights, means, strict=True)
     stds = [float(np.sqrt(np.average((values - m) ** 2, weights=w))) for w, m in pairs]
     return tuple(means), tuple(stds)
-
-
-def _digits() -> Arrays:
-    """Split scikit-learn's digits 80 / 20, the same each time, classes in proportion."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    images = np.round(digits.images[..., None] * (255 / 16)).astype(np.uint8)
-    labels = digits.target.astype(np.int32)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
-    )
-    return Arrays(images[train], labels[train], images[test], labels[test])
-
-
-def _prepared_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
-    """Find the newest prepared version of a TFDS data set."""
-    default = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
-    root = Path(data_dir or default).expanduser()
-    found = sorted(root.glob(f"{name}/*/dataset_info.json"), key=lambda p: _version(p.parent.name))
-    if not found:
-        raise FileNotFoundError(
-            f"data set {name!r} must lie prepared in the data folder, but {root} has no "
-            f"{name}/<version>/dataset_info.json; prepare it with "
-            f"`tfds build {name} --file_format=array_record --data_dir={root}`, or pass the folder "
-            "that has it"
-        )
-    return found[-1].parent
-
-
-def _prepared_digest(folder: Path) -> str:
-    """Tell prepared folders apart, which may hold other data under the same name and version."""
-    sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
-    return fingerprint_json({"sizes": sizes, "info": file_digest(folder / "dataset_info.json")})[
-        :12
-    ]
-
-
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else -1 for part in name.split("."))
-
-
-def _decode(folder: Path) -> tuple[Arrays, int]:
-    """Decode both splits of a prepared data set; return them and the number of classes."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(folder)
-    test = "test" if "test" in builder.info.splits else "validation"
-    arrays: list[np.ndarray] = []
-    for split in ("train", test):
-        examples = list(builder.as_data_source(split=split))
-        arrays.append(np.stack([example["image"] for example in examples]))
-        arrays.append(np.array([example["label"] for example in examples], np.int32))
-    return Arrays(*arrays), builder.info.features["label"].num_classes
 
 
 def _write_cache(file: Path, arrays: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """The machine an experiment runs on: prepared before anything is compiled, described in its report.
 
-Call `prepare` first.
+The first line of a command's `main` calls `prepare`. Importing changes nothing, and need not: JAX
+reads its settings and `XLA_FLAGS` when it first starts a backend or compiles, not when it is
+imported.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ def prepare() -> None:
     On a CPU it cannot: convolutions run on oneDNN there (`backend.fast_convolutions`), and jaxlib
     0.10.2 neither stores such programs nor, once it has tried, ever frees their memory: who trains
     many networks in one process reaches Linux' limit of memory maps.
+
+    JAX looks at both settings once, when the process first compiles: afterwards this does nothing.
 
     The devices stay as they are: a CPU is one. Several devices made of its cores would have to do
     with XLA's own, slower convolutions.
@@ -78,7 +82,7 @@ def code_digest() -> str:
         64
     """
     whole = hashlib.sha256()
-    for package in (Path(jaxcompress.__file__).parent, Path(__file__).parent):
+    for package in (Path(jaxcompress.__file__).parent, Path(__file__).parents[1]):
         for file in sorted(package.rglob("*.py")):
             name = file.relative_to(package.parent).as_posix()
             whole.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())

@@ -1,32 +1,35 @@
 """Lessons: for each way to teach, what is read from the store, which views are shown, which loss.
 
-`experiments.distill` has the losses as functions of arrays; here they meet the store and the data.
+`experiments.common.distill` has the losses as functions of arrays; here they meet the store and
+the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 import jaxcompress as jc
-from experiments.distill import Method, Teaching, featured_training, teaching_loss
-from experiments.interim import bank_logits
-from experiments.limited_config import Config
-from experiments.loop import ViewOf
-from jaxcompress import knowledge
+from experiments.common.data import Dataset, image_shape
+from experiments.common.distill import Method, Teaching, featured_training, teaching_loss
+from experiments.common.interim import bank_logits
+from experiments.common.loop import ViewOf
+from experiments.common.student import Student
+from experiments.common.teacher import Kind, kind_of, source_of
+from jaxcompress import knowledge, models
 from jaxcompress.knowledge import store
 from jaxcompress.models.resnet import BasicBlock
 from jaxcompress.training import Loss
 
-__all__ = ["Dense", "Kind", "Lesson", "kind_of", "knowledge_folder", "lesson"]
-
-Kind = Literal["image", "views"]
+__all__ = ["Dense", "Lesson", "knowledge_folder", "lesson"]
 
 
 class Dense(NamedTuple):
@@ -53,80 +56,99 @@ class Lesson(NamedTuple):
     view_of: ViewOf | None
 
 
-def kind_of(method: Method) -> Kind:
-    """Say which knowledge a method reads: of the image itself, or of views of it."""
-    return "views" if method in ("views", "crossed") else "image"
+def lesson(
+    method: Method,
+    settings: Student,
+    module: nn.Module,
+    dense: Dense,
+    small: Any,
+    dataset: Dataset,
+    key: jax.Array,
+) -> Lesson:
+    """Prepare one way to teach the pruned network.
 
-
-def lesson(config: Config, task: Any, dense: Dense, small: Any, key: jax.Array) -> Lesson:
-    """Prepare one way to teach the pruned network."""
-    method = config.method
+    Args:
+        method: the way.
+        settings: of submodules, views, temperature and folder.
+        module: the teacher.
+        dense: its variables, and what the student keeps of it.
+        small: the student's variables.
+        dataset: its training images.
+        key: of the assistant.
+    """
     prune = jc.shrink(dense.graph, dense.keep)
-    before = config.before_features if method == "tail" else None
-    train = prune.function(featured_training(task.module, config.features, before))
-    extra = _extra(config, task, dense)
+    before = settings.before_features if method == "tail" else None
+    train = prune.function(featured_training(module, settings.features, before))
+    apply = models.evaluation_function(module)
+    extra = _extra(method, settings, module, dense, dataset)
     teaching = Teaching(
         method,
-        temperature=config.temperature,
-        live=lambda images: task.apply(dense.variables, images),
-        tail=_tail(config, dense.variables) if method == "tail" else None,
+        temperature=settings.temperature,
+        live=lambda images: apply(dense.variables, images),
+        tail=_tail(settings.features, dense.variables) if method == "tail" else None,
     )
     assistant = {}
     if method in ("assistant", "crossed"):
-        images = jnp.zeros((2, *task.dataset.test_images.shape[1:]))
-        _, features = jax.eval_shape(train, small, images, key)[0]
+        _, features = jax.eval_shape(train, small, image_shape(dataset), key)[0]
         sizes = {"knowledge": extra["features"].shape[-1], "view": features.pooled.shape[-1]}
-        assistant = knowledge.init_assistant(key, classes=task.dataset.num_classes, **sizes)
-    return Lesson(teaching_loss(train, teaching), assistant, extra, _view_of(config))
+        assistant = knowledge.init_assistant(key, classes=dataset.num_classes, **sizes)
+    shown = _view_of(method, settings.stored_views)
+    return Lesson(teaching_loss(train, teaching), assistant, extra, shown)
 
 
-NAMES = {
-    "none": (),
-    "live": (),
-    "logits": ("logits",),
-    "blend": ("logits",),
-    "views": ("logits",),
-    "assistant": ("logits", "features"),
-    "crossed": ("logits", "features"),
-    "tail": ("mean", "deviation"),
-}
+STORED: Mapping[Method, tuple[str, ...]] = MappingProxyType(
+    {
+        "none": (),
+        "live": (),
+        "logits": ("logits",),
+        "blend": ("logits",),
+        "views": ("logits",),
+        "assistant": ("logits", "features"),
+        "crossed": ("logits", "features"),
+        "tail": ("mean", "deviation"),
+    }
+)
+"""What each method but `bank` reads from the store."""
 
 
-def _extra(config: Config, task: Any, dense: Dense) -> dict[str, np.ndarray]:
+def _extra(
+    method: Method, settings: Student, module: nn.Module, dense: Dense, dataset: Dataset
+) -> dict[str, np.ndarray]:
     """Read what the method needs: `[examples, ...]`, or `[examples, views, ...]` of views."""
-    if config.method == "bank":
+    if method == "bank":
         graph, keep, variables = dense
-        return {"bank": bank_logits(task, graph, keep, variables, config.flops)}
-    kind, names = kind_of(config.method), NAMES[config.method]
-    if not names:
+        train = models.training_function(module)
+        return {"bank": bank_logits(graph, keep, train, variables, dataset, settings.flops)}
+    if not STORED[method]:
         return {}
-    opened = store.open_store(knowledge_folder(config, kind), source=task.sources[kind])
-    found = opened.load(names)
-    return found if kind == "views" else {name: array[:, 0] for name, array in found.items()}
+    kind = kind_of(method)
+    source = source_of(settings, dataset.train_images, kind)
+    opened = store.open_store(knowledge_folder(settings.workdir, kind), source=source)
+    arrays = opened.load(STORED[method])
+    return arrays if kind == "views" else {name: array[:, 0] for name, array in arrays.items()}
 
 
-def knowledge_folder(config: Config, kind: Kind) -> Path:
+def knowledge_folder(workdir: Path, kind: Kind) -> Path:
     """Return where the knowledge of this kind is stored."""
-    return config.workdir / f"knowledge-{kind}"
+    return workdir / f"knowledge-{kind}"
 
 
-def _view_of(config: Config) -> ViewOf | None:
-    stored = config.stored_views
-    if config.method == "views":
+def _view_of(method: Method, stored: int) -> ViewOf | None:
+    if method == "views":
         return lambda examples, epoch: jnp.full_like(examples, epoch % stored)
-    if config.method == "crossed":
+    if method == "crossed":
         return partial(knowledge.alternate_views, stored=stored)
     return None
 
 
-def _tail(config: Config, variables: Any) -> Callable[[jax.Array], jax.Array]:
+def _tail(name: str, variables: Any) -> Callable[[jax.Array], jax.Array]:
     """Return the last block and the classifier of a CIFAR ResNet, in evaluation mode."""
-    own = {name: leaves[config.features] for name, leaves in variables.items()}
+    last = {collection: leaves[name] for collection, leaves in variables.items()}
     head = variables["params"]["classifier"]
 
     def tail(features: jax.Array) -> jax.Array:
         block = BasicBlock(features=features.shape[-1])
-        hidden = cast(jax.Array, block.apply(own, features, train=False))
+        hidden = cast(jax.Array, block.apply(last, features, train=False))
         logits: jax.Array = jnp.mean(hidden, axis=(1, 2)) @ head["kernel"] + head["bias"]
         return logits
 

@@ -16,8 +16,8 @@ import optax
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from experiments.data import Dataset, preprocess
-from experiments.loop_steps import (
+from experiments.common.data import Dataset, preprocess
+from experiments.common.steps import (
     Epochs,
     Images,
     Keys,

@@ -13,14 +13,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxcompress as jc
-from experiments import data
-from experiments.report import Row, latency_ms
+from experiments.common import data
+from experiments.common.report import Row, latency_ms
 from jaxcompress import artifact, training
 from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["Measure", "augmented"]
+__all__ = ["Measure", "accuracy_of", "augmented", "count_nonzero"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,35 +65,44 @@ class Measure:
             folder: of the artifact; without it nothing is saved.
             **extra: further fields of the row.
         """
-        preprocess = data.preprocess(self.dataset)
-        found = training.evaluate(
-            apply,
-            variables,
-            self.dataset.test_images,
-            self.dataset.test_labels,
-            batch_size=self.batch_size,
-            mesh=self.mesh,
-            preprocess=preprocess,
-        )
-        one = jnp.zeros((1, *self.dataset.test_images.shape[1:]))
-        graph = jc.trace(apply, variables, one)
+        graph = jc.trace(apply, variables, data.image_shape(self.dataset))
         size = None
         if folder is not None:
             jc.save(self.workdir / folder, compression, variables, network=self.network)
             size = artifact.num_bytes(self.workdir / folder)
-        images = preprocess(self.dataset.test_images[: self.latency_batch])
-        own = jax.device_put(variables, jax.devices()[0])
+        accuracy, count = accuracy_of(apply, variables, self.dataset, self.mesh, self.batch_size)
         return Row(
             name=name,
-            accuracy=found["accuracy"],
+            accuracy=accuracy,
             num_params=graph.params,
             num_nonzero=count_nonzero(variables),
             flops=graph.flops,
             bytes=size,
-            latency_ms=latency_ms(jax.jit(apply), own, images, repeats=5),
+            latency_ms=self._latency(apply, variables),
             seconds=seconds,
-            extra={"latency_batch": self.latency_batch, "count": found["count"], **extra},
+            extra={"latency_batch": self.latency_batch, "count": count, **extra},
         )
+
+    def _latency(self, apply: Any, variables: Any) -> float:
+        images = data.preprocess(self.dataset)(self.dataset.test_images[: self.latency_batch])
+        variables = jax.device_put(variables, jax.devices()[0])
+        return latency_ms(jax.jit(apply), variables, images, repeats=5)
+
+
+def accuracy_of(
+    apply: Any, variables: Any, dataset: data.Dataset, mesh: Mesh, batch_size: int = 500
+) -> tuple[float, float]:
+    """Return the fraction of test images that are classified right, and how many there are."""
+    found = training.evaluate(
+        apply,
+        variables,
+        dataset.test_images,
+        dataset.test_labels,
+        batch_size=batch_size,
+        mesh=mesh,
+        preprocess=data.preprocess(dataset),
+    )
+    return found["accuracy"], found["count"]
 
 
 def count_nonzero(variables: Any) -> int:
@@ -105,8 +114,8 @@ def count_nonzero(variables: Any) -> int:
     """
     leaves, _ = flatten_with_paths(variables)
     trainable = default_trainable(variables)
-    own = [leaf for path, leaf in leaves.items() if trainable(path, leaf)]
-    return sum(int(np.count_nonzero(np.asarray(leaf))) for leaf in own)
+    counted = [leaf for path, leaf in leaves.items() if trainable(path, leaf)]
+    return sum(int(np.count_nonzero(np.asarray(leaf))) for leaf in counted)
 
 
 def augmented(

@@ -5,7 +5,7 @@
 * `experiment`: string, the experiment's name;
 * `config`: object, every setting it ran with;
 * `environment`: object of `device` (string), `versions` (object, package to version) and `commit`
-  (string or null), see `experiments.environment.describe`;
+  (string or null), see `experiments.common.environment.describe`;
 * `rows`: array of objects, each with the fields of `Row` and any further ones of the experiment.
 
 A field that was not measured is null; accuracies are fractions. `validate` checks all of this.
@@ -18,21 +18,17 @@ import json
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from experiments.environment import describe
+from experiments.common.environment import describe
 from jaxcompress.files import write_json
 
-__all__ = ["Row", "latency_ms", "table", "validate", "write_report"]
+__all__ = ["Row", "accuracy_line", "latency_ms", "plain", "validate", "write_report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +127,7 @@ def write_report(
         "experiment": experiment,
         "config": json.loads(json.dumps(settings, default=_portable)),
         "environment": describe(),
-        "rows": [{name: _plain(x) for name, x in row.to_json().items()} for row in rows],
+        "rows": [{name: plain(x) for name, x in row.to_json().items()} for row in rows],
     }
     validate(report)
     path = Path(workdir) / "report.json"
@@ -145,9 +141,24 @@ def _portable(value: Any) -> str:
     return value.name if isinstance(value, Path) and value.is_absolute() else str(value)
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy or JAX scalar as a Python number, so that JSON can hold it."""
+def plain(value: Any) -> Any:
+    """Return a NumPy or JAX scalar as a Python number, so that JSON can hold it.
+
+    Example:
+        >>> plain(jax.numpy.float32(0.5))
+        0.5
+    """
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def accuracy_line(row: Row) -> str:
+    """Say how accurate a network is; its row counts the images as `count`.
+
+    Example:
+        >>> accuracy_line(Row("dense", accuracy=0.9, extra={"count": 100}))
+        'dense: 90.00% of 100 test images'
+    """
+    return f"{row.name}: {row.accuracy:.2%} of {row.extra['count']} test images"
 
 
 def validate(report: Any) -> None:
@@ -200,41 +211,6 @@ def _row_offences(row: Any) -> list[str]:
     if (row["accuracy"] or 0) > 1:
         offences.append(f"accuracy is {row['accuracy']}; write a fraction, not per cent")
     return offences
-
-
-def table(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print the common fields of the rows; a column that no row measured is left out.
-
-    Example:
-        >>> table([Row("teacher", accuracy=0.9, flops=2000)], Console(quiet=True))
-    """
-    values = [row.to_json() for row in rows]
-    columns = [name for name in SHOWN if any(row[name] is not None for row in values)]
-    grid = Table("network", *(SHOWN[name].heading for name in columns), box=box.SIMPLE)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    for row in values:
-        shown = ["-" if row[n] is None else SHOWN[n].text(_plain(row[n])) for n in columns]
-        grid.add_row(row["name"], *shown)
-    # Where the output goes to a file, a terminal's default width would cut the columns.
-    console = console or Console(width=None if sys.stdout.isatty() else 110)
-    console.print(grid)
-
-
-class _Column(NamedTuple):
-    heading: str
-    text: Callable[[Any], str]
-
-
-SHOWN = {
-    "accuracy": _Column("accuracy", lambda x: f"{x:.2%}"),
-    "num_params": _Column("params", lambda x: f"{x:,}"),
-    "num_nonzero": _Column("non-zero", lambda x: f"{x:,}"),
-    "flops": _Column("MFLOPs", lambda x: f"{x / 1e6:,.2f}"),
-    "bytes": _Column("kB on disk", lambda x: f"{x / 1e3:,.0f}"),
-    "latency_ms": _Column("ms", lambda x: f"{x:,.1f}"),
-    "seconds": _Column("seconds", lambda x: f"{x:,.0f}"),
-}
 
 
 def latency_ms(function: Callable[..., Any], *args: Any, repeats: int = 20) -> float:

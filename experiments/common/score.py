@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 
 import jaxcompress as jc
-from experiments import data
-from experiments.measure import augmented
+from experiments.common import data
+from experiments.common.measure import augmented
+from experiments.common.teaching import stored_logits
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy, kd
 from jaxcompress.prune import importance
 
-__all__ = ["Importance", "Source", "distillation", "score", "source_of"]
+__all__ = ["Importance", "Source", "kept_answers", "score", "source_of", "with_logits"]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
@@ -136,25 +137,26 @@ def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax
     batches = source.batches(query, LEARN_STEPS, LEARN_IMAGES)
     loss = source.loss
     if source.apply is not None and source.train_apply is not None:
-        batches = {**batches, "logits": _answers(source, batches["image"])}
-        loss = distillation(source.train_apply, LEARN_TEMPERATURE)
+        batches = with_logits(source.apply, source.variables, batches)
+        loss = kept_answers(source.train_apply, LEARN_TEMPERATURE)
     compiled = lambda step: jax.jit(fast_convolutions(step))  # noqa: E731
     return jc.prune.learned.learn_gates(
         source.graph, loss, source.variables, start, budget, batches, compiled=compiled
     )
 
 
-def _answers(source: Source, images: Any) -> jax.Array:
-    """Return the whole network's logits for batches `[steps, batch, ...]`."""
-    assert source.apply is not None
-    apply = jax.jit(source.apply)
-    return jnp.stack([apply(source.variables, own) for own in images])
+def with_logits(apply: Callable[..., Any], variables: Any, batches: Any) -> dict[str, Any]:
+    """Add a network's logits, in evaluation mode, to batches `[*leading, batch, ...]`."""
+    images = batches["image"]
+    flat = images.reshape(-1, *images.shape[-3:])
+    logits = stored_logits(apply, variables, flat, batch_size=images.shape[-4])
+    return {**batches, "logits": jnp.asarray(logits).reshape(*images.shape[:-3], -1)}
 
 
-def distillation(
+def kept_answers(
     train_apply: Callable[..., tuple[jax.Array, Any]], temperature: float
 ) -> Callable[..., jax.Array]:
-    """Make the loss that asks for the whole network's answers, `logits` of a batch.
+    """Make the loss KD(logits, stored): the whole network's answers, `logits` of a batch, are kept.
 
     Args:
         train_apply: `train_apply(variables, images) -> (logits, state)`.

@@ -20,8 +20,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from experiments.environment import code_digest
-from experiments.stage_files import differences, path_digest, read_object, read_stage
+from experiments.common.environment import code_digest
+from experiments.common.stage_files import differences, path_digest, read_object, read_stage
 from jaxcompress.files import atomic_file, locked, write_json
 
 __all__ = ["Stages"]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from experiments.data import Normalize, epoch_indices
+from experiments.common.data import Normalize, epoch_indices
 from jaxcompress import parallel
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge.drawing import Views

@@ -1,4 +1,4 @@
-"""Fine-tune a compressed network with the original's stored logits, or by cross-entropy alone."""
+"""Train a network with another's stored logits, or by cross-entropy alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from experiments import data, loop
-from jaxcompress.knowledge.losses import cross_entropy, kd
+from experiments.common import data, loop
+from experiments.common.network import Network
+from experiments.common.teaching import distillation, stored_logits
+from jaxcompress.knowledge.drawing import Views
 
-__all__ = ["Tuner", "Tuning"]
+__all__ = ["Tuner", "Tuning", "trained"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """How a compressed network is trained on.
+    """How a network is trained.
 
     Attributes:
         epochs: 0 for none.
@@ -45,24 +48,33 @@ class Tuner:
     """Fine-tunes compressed forms of one network; the original's logits are computed once.
 
     Attributes:
-        task: `prune.Task`, the original network and its data.
+        network: the original.
+        whole: its data set, the first of whose training images are shown.
+        views: of the augmentation.
         tuning: for how long, and how.
         key: of the batches and their augmentation.
+        mesh: the devices.
     """
 
-    task: Any
+    network: Network
+    whole: data.Dataset
+    views: Views
     tuning: Tuning
     key: jax.Array
+    mesh: Mesh
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
         """The images to train on."""
-        return first_images(self.task.dataset, self.tuning.train_images)
+        return data.first(self.whole, self.tuning.train_images)
 
     @functools.cached_property
     def logits(self) -> np.ndarray:
-        """The original's answers to them."""
-        return stored_logits(self.task, self.dataset)
+        """The original's logits of them."""
+        network, preprocess = self.network, data.preprocess(self.dataset)
+        # Variables as constants, which XLA folds: as arguments, the last bits would be others.
+        apply = lambda _, images: network.apply(network.variables, images)  # noqa: E731
+        return stored_logits(apply, {}, self.dataset.train_images, preprocess=preprocess)
 
     def __call__(self, train_apply: Callable[..., Any], variables: Any) -> Any:
         """Return the variables after training all of them together.
@@ -71,47 +83,65 @@ class Tuner:
             train_apply: of the compressed network.
             variables: of the compressed network.
         """
-        tuning, dataset, share = self.tuning, self.dataset, self.tuning.distillation
-
-        def loss(own: Any, batch: Any, _: jax.Array) -> Any:
-            outputs, state = train_apply(own, batch["image"])
-            value = (1 - share) * cross_entropy(outputs, batch["label"])
-            if share:
-                value += share * kd(outputs, batch["logits"], tuning.temperature)
-            return value.mean(), (state, {"loss": value.mean()})
-
-        steps = tuning.epochs * (len(dataset.train_labels) // tuning.batch_size)
-        is_cosine = tuning.schedule == "cosine"
-        rate = optax.cosine_decay_schedule(tuning.rate, steps) if is_cosine else tuning.rate
-        momentum = optax.sgd(rate, momentum=0.9, nesterov=True)
-        trained = loop.train(
-            loss,
-            optax.chain(optax.add_decayed_weights(5e-4), momentum),
+        return trained(
+            train_apply,
             variables,
-            dataset,
-            epochs=tuning.epochs,
-            batch_size=tuning.batch_size,
+            self.dataset,
+            self.tuning,
+            views=self.views,
             key=self.key,
-            mesh=self.task.mesh,
-            views=self.task.views,
-            extra={"logits": self.logits} if share else {},
+            mesh=self.mesh,
+            logits=self.logits if self.tuning.distillation else None,
         )
-        return trained.state.variables
 
 
-def first_images(dataset: data.Dataset, count: int) -> data.Dataset:
-    """Return the data set with only its first training images; 0 for all."""
-    count = count or len(dataset.train_labels)
-    return dataclasses.replace(
+def trained(
+    train_apply: Callable[..., Any],
+    variables: Any,
+    dataset: data.Dataset,
+    tuning: Tuning,
+    *,
+    views: Views,
+    key: jax.Array,
+    mesh: Mesh,
+    logits: np.ndarray | None = None,
+) -> Any:
+    """Train by cross-entropy and, where `tuning.distillation` is not 0, by stored `logits`.
+
+    Args:
+        train_apply: in training mode, `train_apply(variables, images) -> (logits, state)`.
+        variables: where to start.
+        dataset: all of whose training images are shown.
+        tuning: for how long, and how.
+        views: of the augmentation.
+        key: of the batches and their augmentation.
+        mesh: the devices.
+        logits: `[n, classes]` of the training images.
+    """
+
+    def loss(variables: Any, batch: Any, _: jax.Array) -> Any:
+        outputs, state = train_apply(variables, batch["image"])
+        value = distillation(outputs, batch, tuning.distillation, tuning.temperature).mean()
+        return value, (state, {"loss": value})
+
+    run = loop.train(
+        loss,
+        _optimizer(tuning, len(dataset.train_labels)),
+        variables,
         dataset,
-        train_images=dataset.train_images[:count],
-        train_labels=dataset.train_labels[:count],
+        epochs=tuning.epochs,
+        batch_size=tuning.batch_size,
+        key=key,
+        mesh=mesh,
+        views=views,
+        extra=None if logits is None else {"logits": logits},
     )
+    return run.state.variables
 
 
-def stored_logits(task: Any, dataset: data.Dataset) -> np.ndarray:
-    """Return the dense network's logits of all training images, without augmentation."""
-    preprocess = data.preprocess(dataset)
-    logits = jax.jit(lambda images: task.apply(task.variables, preprocess(images)))
-    images = dataset.train_images
-    return np.concatenate([logits(images[i : i + 500]) for i in range(0, len(images), 500)])
+def _optimizer(tuning: Tuning, images: int) -> optax.GradientTransformation:
+    steps = tuning.epochs * (images // tuning.batch_size)
+    is_cosine = tuning.schedule == "cosine"
+    rate = optax.cosine_decay_schedule(tuning.rate, steps) if is_cosine else tuning.rate
+    momentum = optax.sgd(rate, momentum=0.9, nesterov=True)
+    return optax.chain(optax.add_decayed_weights(5e-4), momentum)

@@ -12,8 +12,8 @@ import optax
 from rich.console import Console
 
 import jaxcompress as jc
-from experiments import report, score
-from experiments.distill import Teaching, featured_training, teaching_loss, trainable
+from experiments.common import report, score
+from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
 from jaxcompress import knowledge, models, parallel, training
 from jaxcompress.prune import importance
 

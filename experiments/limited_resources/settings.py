@@ -1,110 +1,69 @@
-"""What `limited_resources` compresses, and its presets."""
+"""What `experiments.limited_resources` compresses, and its presets."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from experiments.distill import Method
-from experiments.score import Importance
-from jaxcompress.knowledge import Views
+from experiments.common.data import DIGITS_VIEWS
+from experiments.common.distill import Method
+from experiments.common.student import Student
 
 __all__ = ["PRESETS", "Config"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Student):
     """What is compressed, and how.
 
     Attributes:
-        network: its name.
-        network_config: fields of the network that its name leaves open.
-        features: the submodule whose output, averaged over the image, is stored and taught.
-        before_features: the submodule before it, of a CIFAR ResNet whose streams stay whole: its
-            statistics are stored as well, for the method `tail`; None without.
-        stored_views: how many views of each image are stored, for `views` and `crossed`.
-        dataset: its name.
-        data_dir: folder of TFDS's prepared data.
-        weights: PyTorch state dict of the teacher, as safetensors; None to train one.
-        flops: largest fraction of the FLOPs that may remain.
-        streams: prune residual streams too, not only the widths inside blocks.
-        importance: how channels are scored.
         method: how the student is taught.
-        views: augmentation of training.
-        teacher_epochs: passes over the training images, where the teacher is trained.
-        student_epochs: passes while fine-tuning.
-        teacher_rate: learning rate of the teacher.
-        student_rate: learning rate of fine-tuning.
-        batch_size: images per step.
-        train_images: how many training images are used; 0 for all.
-        test_images: how many test images are classified; 0 for all.
-        statistics_images: training images that BatchNorm statistics are re-estimated on.
-        temperature: of distillation.
-        seed: of everything random.
         project: only project the device-hours, on random images of this size; 0 to run.
         workdir: where everything is written.
     """
 
-    network: str = "resnet56"
-    network_config: dict[str, int] = dataclasses.field(default_factory=dict)
-    features: str = "stage3_block8"
-    before_features: str | None = None
-    stored_views: int = 2
-    dataset: str = "cifar10"
-    data_dir: Path | None = None
-    weights: Path | None = None
-    flops: float = 0.45
-    streams: bool = True
-    importance: Importance = "learned"
     method: Method = "crossed"
-    views: Views = Views()
-    teacher_epochs: int = 200
-    student_epochs: int = 100
-    teacher_rate: float = 0.1
-    student_rate: float = 0.02
-    batch_size: int = 128
-    train_images: int = 0
-    test_images: int = 0
-    statistics_images: int = 4096
-    temperature: float = 4.0
-    seed: int = 0
     project: int = 0
     workdir: Path = Path("runs/limited_resources")
 
 
-PRESETS = {
-    "digits": (
-        "ResNet-20 on scikit-learn's digits, minutes on a CPU",
-        Config(
-            network="resnet20",
-            features="stage3_block2",
-            dataset="digits",
-            flops=0.5,
-            views=Views(pad=1, flip=False),
-            teacher_epochs=20,
-            student_epochs=10,
-            statistics_images=1408,
+PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(
+    {
+        "digits": (
+            "ResNet-20 on scikit-learn's digits, minutes on a CPU",
+            Config(
+                network="resnet20",
+                features="stage3_block2",
+                dataset="digits",
+                flops=0.5,
+                views=DIGITS_VIEWS,
+                teacher_epochs=20,
+                student_epochs=10,
+                statistics_images=1408,
+            ),
         ),
-    ),
-    "cifar10_resnet56": ("55 % of ResNet-56's FLOPs removed, as EKG", Config()),
-    "cifar10_mobilenet_v2": (
-        "55 % of MobileNetV2's FLOPs removed",
-        Config(
-            network="mobilenet_v2",
-            network_config={"stem_stride": 1, "stage2_stride": 1},
-            features="stage7_block0",
+        "cifar10_resnet56": ("55 % of ResNet-56's FLOPs removed, as EKG", Config()),
+        "cifar10_mobilenet_v2": (
+            "55 % of MobileNetV2's FLOPs removed",
+            Config(
+                network="mobilenet_v2",
+                network_config={"stem_stride": 1, "stage2_stride": 1},
+                features="stage7_block0",
+            ),
         ),
-    ),
-    "imagenet_resnet50": (
-        "55.2 % of ResNet-50's FLOPs removed: projected device-hours",
-        Config(
-            network="resnet50",
-            features="stage4_block2",
-            dataset="imagenet2012",
-            flops=0.448,
-            project=224,
-            student_epochs=100,
-            batch_size=64,
+        "imagenet_resnet50": (
+            "55.2 % of ResNet-50's FLOPs removed: projected device-hours",
+            Config(
+                network="resnet50",
+                features="stage4_block2",
+                dataset="imagenet2012",
+                flops=0.448,
+                project=224,
+                student_epochs=100,
+                batch_size=64,
+            ),
         ),
-    ),
-}
+    }
+)

@@ -1,32 +1,41 @@
 """Accuracy against FLOPs, as a picture: one panel per kind of factors, one curve per method.
 
-python -m experiments.rank_plot --reports report.json other.json --picture curves.png
+python -m experiments.ranks.plot --reports report.json other.json --picture curves.png
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
+from experiments.common import environment
+from experiments.common.command import Command
+from experiments.common.report import Row
 
-from experiments.report import Row
-
-__all__ = ["main", "plot"]
+__all__ = ["COMMAND", "Config", "main", "plot"]
 
 
-def main(reports: tuple[Path, ...], picture: Path) -> None:
-    """Draw what several reports of `rank_configuration` compared.
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is drawn.
 
-    Args:
-        reports: of one network, the first with its dense row.
+    Attributes:
+        reports: of `experiments.ranks` and one network, the first with its dense row.
         picture: where it goes.
     """
-    found = [json.loads(path.read_text())["rows"] for path in reports]
-    rows = [Row.from_json(row) for own in found for row in own]
-    plot(picture, rows)
+
+    reports: tuple[Path, ...]
+    picture: Path
+
+
+def main(config: Config) -> None:
+    """Draw what several reports compared."""
+    environment.prepare()
+    found = [json.loads(path.read_text())["rows"] for path in config.reports]
+    plot(config.picture, [Row.from_json(row) for rows in found for row in rows])
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
@@ -34,7 +43,7 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
 
     Args:
         path: of the picture.
-        rows: of `rank_configuration`, the dense network's first.
+        rows: of `experiments.ranks`, the dense network's first.
     """
     from matplotlib.figure import Figure
 
@@ -71,5 +80,7 @@ def _panel(axes: Any, rows: Sequence[Row], dense: Row) -> None:
             axes.plot(x, y, style, color=f"C{number}", label=label, markersize=3)
 
 
+COMMAND = Command("experiments.ranks.plot", __doc__, main, Config)
+
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    COMMAND()

@@ -1,11 +1,10 @@
-"""The rows of `rank_configuration`: ranks compared at one cost, final networks, the lossless one.
+"""The rows of `experiments.ranks`: ranks compared at one cost, final networks, the lossless one.
 
 To compare, kernels are multiplied out to their original shapes: all run in one compiled program.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -13,94 +12,46 @@ from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 
 import jaxcompress as jc
-from experiments import prune, rank_study, report
-from experiments.measure import Measure, augmented
-from experiments.rank_study import Known
-from experiments.tuning import Tuner
-from jaxcompress import low_rank, training
+from experiments.common import report
+from experiments.common.measure import Measure, augmented
+from experiments.common.tuning import Tuner
+from experiments.ranks import study
+from experiments.ranks.judge import Judge
+from experiments.ranks.settings import Factors, Method
+from jaxcompress import low_rank
 from jaxcompress.low_rank import ranks
 from jaxcompress.low_rank.ranks import arrays
 
-__all__ = ["Judge", "compare", "final", "lossless"]
+__all__ = ["compare", "dense", "final", "lossless", "say"]
+
+CONSOLE = Console()
 
 
-@dataclasses.dataclass(frozen=True)
-class Judge:
-    """How networks are judged.
+def say(row: report.Row) -> None:
+    """Tell how accurate a network is."""
+    CONSOLE.print(report.accuracy_line(row))
 
-    Attributes:
-        task: the original network and its data.
-        known: of its sites.
-        key: of the images that statistics are re-estimated on.
-        statistics_images: how many.
-        choice_images: training images that ranks are chosen by.
-        fitting_images: training images of each sweep of `compensated`.
-        test_images: how many test images a comparison classifies; 0 for all.
-        batch_size: of the re-estimation.
-    """
 
-    task: prune.Task
-    known: Known
-    key: jax.Array
-    statistics_images: int
-    choice_images: int
-    fitting_images: int
-    test_images: int
-    batch_size: int
-
-    def accuracy(self, variables: Any, images: Any, labels: Any) -> float:
-        """Return the accuracy of the original function on variables of its shapes."""
-        found = training.evaluate(
-            self.task.apply,
-            variables,
-            images,
-            labels,
-            batch_size=500,
-            mesh=self.task.mesh,
-            preprocess=prune.data.preprocess(self.task.dataset),
-        )
-        return found["accuracy"]
-
-    def test_accuracy(self, variables: Any) -> float:
-        """Return the accuracy on the test images of a comparison."""
-        dataset, count = self.task.dataset, self.count
-        return self.accuracy(variables, dataset.test_images[:count], dataset.test_labels[:count])
-
-    @property
-    def count(self) -> int:
-        """How many test images a comparison classifies."""
-        return self.test_images or len(self.task.dataset.test_labels)
-
-    def choice_accuracy(self) -> Callable[[rank_study.Chosen], float]:
-        """Return the accuracy at ranks on training images, with factors of the weights alone."""
-        known, dataset, count = self.known, self.task.dataset, self.choice_images
-        images, labels = dataset.train_images[:count], dataset.train_labels[:count]
-        at = functools.cache(
-            lambda: low_rank.truncations(known.graph, self.task.variables, known.forms)
-        )
-        return lambda chosen: self.accuracy(at()(chosen), images, labels)
-
-    def renewed(self, train_apply: Any, variables: Any) -> Any:
-        """Re-estimate BatchNorm statistics on augmented training images."""
-        batches = augmented(
-            self.task.dataset,
-            self.key,
-            count=self.statistics_images,
-            batch_size=self.batch_size,
-            settings=self.task.views,
-        )
-        own = jax.device_put(variables, jax.devices()[0])
-        return training.reestimate(train_apply, own, batches["image"], self.key)
+def dense(judge: Judge, measure: Measure, on_some: bool) -> list[report.Row]:
+    """Measure the original, where a comparison classifies only some images also on those."""
+    network = judge.network
+    # All test images are classified below in any case.
+    compared = judge.test_accuracy(network.variables) if on_some else None
+    apply, variables, change = network.apply, network.variables, network.compression
+    row = measure("dense", apply, variables, change, 0.0, folder="dense", compared=compared)
+    say(row)
+    return [row]
 
 
 def compare(
     judge: Judge,
-    method: str,
+    method: Method,
     fraction: float,
-    kinds: Sequence[str],
-    tuned: Sequence[str] = (),
+    kinds: Sequence[Factors],
+    tuned: Sequence[Factors] = (),
     tuner: Tuner | None = None,
 ) -> list[report.Row]:
     """Judge one method's ranks at one fraction of the FLOPs, with every kind of factors.
@@ -113,8 +64,8 @@ def compare(
         tuned: those of them that `tuner` trains, after re-estimation, for one more row.
         tuner: not None where there are `tuned`.
     """
-    task, known, started = judge.task, judge.known, time.perf_counter()
-    chosen = rank_study.choose(known, method, jc.Budget(flops=fraction), judge.choice_accuracy())
+    network, known, started = judge.network, judge.known, time.perf_counter()
+    chosen = study.choose(known, method, jc.Budget(flops=fraction), judge.choice_accuracy())
     shared = {
         "method": method,
         "budget": fraction,
@@ -122,25 +73,25 @@ def compare(
         "count": judge.count,
         "ranks": list(chosen.values()),
     }
-    fields = {"seconds": time.perf_counter() - started, **rank_study.costs(known, chosen)}
+    fields = {"seconds": time.perf_counter() - started, **study.costs(known, chosen)}
     rows = []
 
-    def judged(whole: Any, factors: str, step: str) -> None:
+    def judged(whole: Any, factors: Factors, step: str) -> None:
         name = f"{method}, {factors}, {fraction:.0%}{f', {step}' if step else ''}"
         extra = {**shared, "factors": factors, "reestimated": step != "", "step": step}
         row = report.Row(name, accuracy=judge.test_accuracy(whole), **fields, extra=extra)
         rows.append(row)
-        prune.say(row)
+        say(row)
 
     for factors in kinds:
-        lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
+        lowrank, small = study.factorized(known, network.variables, chosen, factors)
         whole = low_rank.multiplied_out(lowrank, small)
         judged(whole, factors, "")
-        whole = judge.renewed(task.train_apply, whole)
+        whole = judge.renewed(network.train_apply, whole)
         judged(whole, factors, "re-estimated")
         if tuner is not None and factors in tuned:
             statistics = {**small, "batch_stats": whole["batch_stats"]}
-            own = tuner(lowrank.function(task.train_apply), statistics)
+            own = tuner(lowrank.function(network.train_apply), statistics)
             judged(low_rank.multiplied_out(lowrank, own), factors, "fine-tuned")
     return rows
 
@@ -148,19 +99,19 @@ def compare(
 def final(
     judge: Judge,
     measure: Measure,
-    method: str,
-    factors: str,
+    method: Method,
+    factors: Factors,
     fraction: float,
     sweeps: int,
     tuner: Tuner,
 ) -> list[report.Row]:
     """Really factorize at one budget, measure on all test images, save, and fine-tune."""
-    task, known, started = judge.task, judge.known, time.perf_counter()
+    network, known, started = judge.network, judge.known, time.perf_counter()
     budget = jc.Budget(flops=fraction)
-    chosen = rank_study.choose(known, method, budget, judge.choice_accuracy())
-    lowrank, small = rank_study.factorized(known, task.variables, chosen, factors)
+    chosen = study.choose(known, method, budget, judge.choice_accuracy())
+    lowrank, small = study.factorized(known, network.variables, chosen, factors)
     seconds = time.perf_counter() - started
-    apply, train_apply = lowrank.function(task.apply), lowrank.function(task.train_apply)
+    apply, train_apply = lowrank.function(network.apply), lowrank.function(network.train_apply)
     steps: dict[str, Callable[[Any], Any]] = {
         "re-estimated": functools.partial(judge.renewed, train_apply)
     }
@@ -170,52 +121,52 @@ def final(
         steps["fine-tuned"] = functools.partial(tuner, train_apply)
     name = f"{method}, {factors}, {fraction:.0%}, factorized"
     rows = [measure(name, apply, small, lowrank, seconds, final=fraction)]
-    prune.say(rows[-1])
+    say(rows[-1])
     for step, make in steps.items():
         started = time.perf_counter()
         small = jax.block_until_ready(make(small))
         seconds += time.perf_counter() - started
         name, folder = f"{name}, {step}", f"{fraction:.2f}-{step}"
         rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
-        prune.say(rows[-1])
+        say(rows[-1])
     return rows
 
 
 def compensated(judge: Judge, lowrank: jc.Compression, sweeps: int, small: Any) -> Any:
     """Fit all factors anew, some times, to the inputs that the factorized network has."""
-    task = judge.task
+    network = judge.network
     for sweep in range(sweeps):
-        whole = judge.renewed(task.train_apply, low_rank.multiplied_out(lowrank, small))
+        whole = judge.renewed(network.train_apply, low_rank.multiplied_out(lowrank, small))
         # Small batches: the patches of all sites are held at once.
         images = augmented(
-            task.dataset,
+            judge.dataset,
             jax.random.fold_in(judge.key, sweep),
             count=judge.fitting_images,
             batch_size=32,
-            settings=task.views,
+            settings=judge.views,
         )["image"]
-        small = rank_study.compensated(judge.known, task, lowrank, small, whole, images)
-    return judge.renewed(lowrank.function(task.train_apply), small)
+        small = study.compensated(judge.known, network, lowrank, small, whole, images)
+    return judge.renewed(lowrank.function(network.train_apply), small)
 
 
-def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
+def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
     """Find the smallest network, of ranks by `sensitivity`, that is as accurate as the original.
 
     Both are judged on the test images of a comparison, as ENC does: the figure says how far the
     method can go, not what one could have known without labels.
     """
-    task, known = judge.task, judge.known
+    network, known = judge.network, judge.known
     metric = ranks.error_metric(known.weighted_table)
 
     def search(budget: jc.Budget) -> np.ndarray:
         return arrays.optimum(known.weighted_table, metric, budget, cells=10_000).ranks
 
-    def evaluate(chosen: rank_study.Chosen) -> float:
-        made = rank_study.factorized(known, task.variables, chosen, factors)
+    def evaluate(chosen: study.Chosen) -> float:
+        made = study.factorized(known, network.variables, chosen, factors)
         whole = low_rank.multiplied_out(*made)
-        return judge.test_accuracy(judge.renewed(task.train_apply, whole))
+        return judge.test_accuracy(judge.renewed(network.train_apply, whole))
 
-    baseline, started = judge.test_accuracy(task.variables), time.perf_counter()
+    baseline, started = judge.test_accuracy(network.variables), time.perf_counter()
     found = ranks.lossless(known.weighted_table, search, evaluate, baseline, step)
     if found.ranks is None:
         return []
@@ -224,7 +175,7 @@ def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
         "lossless",
         accuracy=max(trial.accuracy for trial in found.trials if trial.ranks is found.ranks),
         seconds=time.perf_counter() - started,
-        **rank_study.costs(known, chosen),
+        **study.costs(known, chosen),
         extra={
             "baseline": baseline,
             "count": judge.count,
@@ -232,5 +183,5 @@ def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
             "ranks": list(chosen.values()),
         },
     )
-    prune.say(row)
+    say(row)
     return [row]

@@ -6,37 +6,36 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import jaxcompress as jc
-from experiments import prune
-from experiments.measure import augmented
-from experiments.stage_files import read_arrays
+from experiments.common.network import Network
+from experiments.common.stage_files import read_arrays
+from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
 from jaxcompress.files import atomic_file
 from jaxcompress.low_rank import ranks
 from jaxcompress.low_rank.ranks import arrays
 
-__all__ = ["FACTORS", "SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
-
-FACTORS = ("weights", "data", "refined", "weighted")
-"""How factors are made: from the kernel; from its inputs, too; then refined on full patches; and,
-last, with outputs weighted by how much they matter, for statistics that are re-estimated."""
+__all__ = ["SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
 Chosen = dict[str, int | None]
 Search = Callable[[ranks.SiteTable, jc.Budget], np.ndarray]
 
-SEARCHES: dict[str, Search] = {
-    "uniform": arrays.uniform,
-    "energy_threshold": arrays.energy_threshold,
-    "evbmf": arrays.evbmf_scaled,
-    "enc_map": lambda table, own: arrays.enc_map(table, arrays.energy_metric(table), own),
-    "enc_model": lambda table, own: arrays.enc_model(table, own, arrays.energy_metric(table)),
-    "optimum": lambda table, own: arrays.optimum(table, arrays.energy_metric(table), own).ranks,
-}
+SEARCHES: Mapping[str, Search] = MappingProxyType(
+    {
+        "uniform": arrays.uniform,
+        "energy_threshold": arrays.energy_threshold,
+        "evbmf": arrays.evbmf_scaled,
+        "enc_map": lambda table, own: arrays.enc_map(table, arrays.energy_metric(table), own),
+        "enc_model": lambda table, own: arrays.enc_model(table, own, arrays.energy_metric(table)),
+        "optimum": lambda table, own: arrays.optimum(table, arrays.energy_metric(table), own).ranks,
+    }
+)
 """Methods that need the weights alone; `enc_inf` and `sensitivity` need images, too."""
 
 
@@ -81,22 +80,22 @@ class Inputs(NamedTuple):
 RIDGE = 0.1
 
 
-def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder: Path) -> Known:
+def learn(
+    apply: Callable[..., Any], variables: Any, images: jax.Array, key: jax.Array, folder: Path
+) -> Known:
     """Decompose all kernels, and look at what the sites are given and how much they matter.
 
     Args:
-        task: the network and its data.
-        key: of the choice of images and of their augmentation.
-        images: training images for the covariances and the gradients.
-        batch_size: images at once.
+        apply: the network in evaluation mode.
+        variables: its variables.
+        images: training images `[steps, batch, ...]`, for the covariances and the gradients.
+        key: of the gradients.
         folder: what images told is kept here for the next run.
     """
-    apply, variables, seconds = task.apply, task.variables, dict[str, float]()
-    graph = jc.trace(apply, variables, prune.image_shape(task.dataset))
+    seconds = dict[str, float]()
+    image = jax.ShapeDtypeStruct((1, *images.shape[2:]), images.dtype)
+    graph = jc.trace(apply, variables, image)
     forms = ranks.convolution_sites(graph)
-    seen = augmented(task.dataset, key, count=images, batch_size=batch_size, settings=task.views)[
-        "image"
-    ]
 
     def timed(name: str, make: Callable[[], Any], *keep: Path) -> Any:
         started = time.perf_counter()
@@ -104,14 +103,16 @@ def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder
         seconds[name] = time.perf_counter() - started
         return made
 
-    moments = functools.partial(low_rank.statistics.input_moments, graph, apply, variables, seen)
+    moments = functools.partial(low_rank.statistics.input_moments, graph, apply, variables, images)
     full = {path: "channel" for path in forms}
     rows = timed("covariances of rows", lambda: moments(forms), folder / "rows.npz")
     patches = timed("covariances of patches", lambda: moments(full), folder / "patches.npz")
     gradients = functools.partial(
         low_rank.statistics.output_covariances, graph, _centred(apply), variables
     )
-    outputs = timed("gradients", lambda: gradients(seen, list(forms), key), folder / "outputs.npz")
+    outputs = timed(
+        "gradients", lambda: gradients(images, list(forms), key), folder / "outputs.npz"
+    )
     inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
     weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)
     table = functools.partial(ranks.network_table, graph, variables, forms)
@@ -162,7 +163,7 @@ def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def choose(
-    known: Known, method: str, budget: jc.Budget, evaluate: Callable[[Chosen], float]
+    known: Known, method: Method, budget: jc.Budget, evaluate: Callable[[Chosen], float]
 ) -> Chosen:
     """Return the ranks of a method.
 
@@ -183,9 +184,9 @@ def choose(
 
 
 def factorized(
-    known: Known, variables: Any, chosen: Chosen, factors: str
+    known: Known, variables: Any, chosen: Chosen, factors: Factors
 ) -> tuple[jc.Compression, Any]:
-    """Return the compression at ranks, and its variables with one of `FACTORS`."""
+    """Return the compression at ranks, and its variables with factors made as `Factors` says."""
     inputs = known.centred if factors == "weighted" else known.inputs
     roots = None if factors == "weights" else inputs.roots
     output_roots = known.output_roots if factors == "weighted" else None
@@ -198,13 +199,13 @@ def factorized(
 
 
 def compensated(
-    known: Known, task: prune.Task, lowrank: jc.Compression, small: Any, whole: Any, images: Any
+    known: Known, network: Network, lowrank: jc.Compression, small: Any, whole: Any, images: Any
 ) -> Any:
     """Return factors that make up for what the changed network before them has lost.
 
     Args:
         known: of the sites.
-        task: the original network.
+        network: the original.
         lowrank: of `factorized`, "weighted".
         small: its variables.
         whole: the same multiplied out, with BatchNorm re-estimated.
@@ -212,7 +213,7 @@ def compensated(
     """
     full = {path: "channel" for path in lowrank.spec["sites"]}
     targets, patches = low_rank.compensate(
-        known.graph, task.apply, task.variables, whole, images, full, centred=True
+        known.graph, network.apply, network.variables, whole, images, full, centred=True
     )
     return low_rank.refine(lowrank, targets, small, patches, known.outputs, rounds=3)
 

@@ -1,7 +1,7 @@
 """How long choosing ranks takes, split into decomposition, metric and search, and what they cost.
 
-    python -m experiments.rank_times vgg16
-    python -m experiments.rank_times resnet56
+    python -m experiments.ranks.times vgg16
+    python -m experiments.ranks.times resnet56
 
 Weights and images are random: times and costs per rank do not depend on them, ranks do. A
 row's seconds are those of the decomposition, the metric and the search together; those of `enc_inf`
@@ -10,31 +10,28 @@ hold the images it classifies, which `images_seconds` tells apart, but not compi
 
 from __future__ import annotations
 
-from experiments import environment
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-environment.prepare()
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-import dataclasses  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import jaxcompress as jc
+from experiments.common import environment, report
+from experiments.common import table as report_table
+from experiments.common.command import Command
+from jaxcompress import low_rank, models
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import arrays
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import tyro  # noqa: E402
-from rich import box  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-import jaxcompress as jc  # noqa: E402
-from experiments import report  # noqa: E402
-from jaxcompress import low_rank, models  # noqa: E402
-from jaxcompress.low_rank import ranks  # noqa: E402
-from jaxcompress.low_rank.ranks import arrays  # noqa: E402
-
-__all__ = ["Config", "main"]
+__all__ = ["COMMAND", "Config", "main"]
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 110)
 
@@ -44,7 +41,7 @@ class Config:
     """What is timed.
 
     Attributes:
-        model: name of the network.
+        network: name of the network.
         size: height and width of its images.
         num_classes: of its logits.
         flops: budget, a fraction of the network.
@@ -55,7 +52,7 @@ class Config:
         workdir: where the report goes.
     """
 
-    model: str = "vgg16_imagenet"
+    network: str = "vgg16_imagenet"
     size: int = 224
     num_classes: int = 1000
     flops: float = 0.25
@@ -71,7 +68,8 @@ RESNET56 = Config("resnet56", 32, 10, 0.5, False, 20, workdir=Path("runs/rank_ti
 
 def main(config: Config) -> list[report.Row]:
     """Time every part, print the costs per site, and return the rows of the report."""
-    module = models.build(config.model, num_classes=config.num_classes)
+    environment.prepare()
+    module = models.build(config.network, num_classes=config.num_classes)
     shape = (1, config.size, config.size, 3)
     variables = models.initialize(module, jax.random.key(config.seed), shape)
     apply, image = models.evaluation_function(module), jax.ShapeDtypeStruct(shape, np.float32)
@@ -95,7 +93,7 @@ def main(config: Config) -> list[report.Row]:
         rows.append(row("enc_inf", graph, table, forms, found, seconds, {**parts, **own}))
         searches["enc_inf"] = lambda: found
     show(table, {name: own.extra["ranks"] for name, own in zip(searches, rows, strict=True)})
-    report.table(rows)
+    report_table.table(rows)
     CONSOLE.print(f"report: {report.write_report(config.workdir, 'rank_times', config, rows)}")
     return rows
 
@@ -180,12 +178,11 @@ def show(table: ranks.SiteTable, found: dict[str, list[int | None]]) -> None:
     CONSOLE.print(grid)
 
 
+PRESETS = {
+    "vgg16": ("VGG-16 for 224x224 images", Config()),
+    "resnet56": ("ResNet-56 for 32x32 images, with ENC-Inf", RESNET56),
+}
+COMMAND = Command("experiments.ranks.times", __doc__, main, PRESETS)
+
 if __name__ == "__main__":
-    main(
-        tyro.extras.overridable_config_cli(
-            {
-                "vgg16": ("VGG-16 for 224x224 images", Config()),
-                "resnet56": ("ResNet-56 for 32x32 images, with ENC-Inf", RESNET56),
-            }
-        )
-    )
+    COMMAND()

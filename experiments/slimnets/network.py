@@ -2,96 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 import jaxcompress as jc
-from experiments import data
-from experiments.measure import augmented
-from experiments.score import score, source_of
-from experiments.slimnets_presets import Preset
-from experiments.slimnets_rows import Recipe
+from experiments.common import data
+from experiments.common.measure import augmented
+from experiments.common.network import Network, published_variables, untrained
+from experiments.common.score import score, source_of
+from experiments.slimnets.presets import Preset
+from experiments.slimnets.rows import Recipe
 from jaxcompress import models
-from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.prune.importance.meta_gradients import meta
 
-__all__ = ["Made", "Task", "compressed", "dense_params", "folded", "start", "views_of"]
+__all__ = ["compressed", "dense_params", "folded", "start", "views_of"]
 
 
-class Task(NamedTuple):
-    """What the rows of one seed share."""
+def start(
+    recipe: Recipe,
+    preset: Preset,
+    dataset: data.Dataset,
+    folder: Path,
+    weights: Path | None,
+    key: jax.Array,
+) -> Network:
+    """Build the row's network: fresh, or as the row that it starts from left it.
 
-    preset: Preset
-    recipes: Mapping[str, Recipe]
-    dataset: data.Dataset
-    mesh: Mesh
-    folder: Path
-    seed: int
-    weights: Path | None = None
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """A batch of one image."""
-        return (1, *self.dataset.train_images.shape[1:])
-
-
-class Made(NamedTuple):
-    """A network: its functions, its variables, and how it came from the one called `network`."""
-
-    network: tuple[str, Mapping[str, Any]]
-    apply: Callable[..., Any]
-    train_apply: Callable[..., Any]
-    variables: Any
-    compression: jc.Compression
-
-
-def start(recipe: Recipe, task: Task, key: jax.Array) -> Made:
-    """Build the row's network: fresh, or as the row that it starts from left it."""
-    network = (recipe.network, config_of(recipe.network, task))
-    module = models.build(recipe.network, **network[1])
-    made = Made(
-        network,
-        models.evaluation_function(module),
-        models.training_function(module),
-        None,
-        jc.chain(),
-    )
+    Args:
+        recipe: of the row.
+        preset: the scale.
+        dataset: its data.
+        folder: of the rows.
+        weights: folder of published weights.
+        key: of fresh variables.
+    """
+    config = config_of(recipe.network, preset, dataset.num_classes)
+    network, shape = untrained(recipe.network, config), data.image_shape(dataset).shape
+    module = models.build(recipe.network, **config)
     if recipe.published:
-        return made._replace(variables=published(recipe.network, module, task))
+        return network._replace(variables=published(recipe.network, module, shape, weights))
     if recipe.start is None:
-        return made._replace(variables=models.initialize(module, key, task.image_shape))
-    folder = task.folder / recipe.start
-    apply, variables = jc.load(folder)
+        return network._replace(variables=models.initialize(module, key, shape))
+    apply, variables = jc.load(folder / recipe.start)
     if recipe.folds:
-        return made._replace(variables=folded(variables))
-    change = jc.from_spec(jc.artifact.inspect(folder)["spec"])
-    return Made(network, apply, change.function(made.train_apply), variables, change)
+        return network._replace(variables=folded(variables))
+    change = jc.from_spec(jc.artifact.inspect(folder / recipe.start)["spec"])
+    train_apply = change.function(network.train_apply)
+    return Network(network.source, apply, train_apply, variables, change)
 
 
-def published(network: str, module: Any, task: Task) -> Any:
-    """Load `<network>_cifar10.safetensors` from the folder of published weights."""
-    if task.weights is None:
+def published(name: str, module: Any, shape: tuple[int, ...], weights: Path | None) -> Any:
+    """Load `<name>_cifar10.safetensors` from the folder of published weights."""
+    if weights is None:
         raise ValueError(
-            f"rows from published weights read {network}_cifar10.safetensors, but there is no "
+            f"rows from published weights read {name}_cifar10.safetensors, but there is no "
             "folder of weights; pass --weights-dir"
         )
-    shapes = jax.eval_shape(
-        lambda key: models.initialize(module, key, task.image_shape), jax.random.key(0)
-    )
-    file = task.weights / f"{network}_cifar10.safetensors"
-    return load_torch_weights(file, shapes, akamaster_resnet_name)
+    return published_variables(module, shape, weights / f"{name}_cifar10.safetensors")
 
 
-def config_of(network: str, task: Task) -> dict[str, Any]:
+def config_of(name: str, preset: Preset, num_classes: int) -> dict[str, Any]:
     """Return the configuration of a network at the preset's scale."""
-    return {**task.preset.configs.get(network, {}), "num_classes": task.dataset.num_classes}
+    return {**preset.configs.get(name, {}), "num_classes": num_classes}
 
 
 def folded(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,59 +85,65 @@ def folded(variables: Mapping[str, Any]) -> dict[str, Any]:
             continue
         norm = name.replace("_conv", "_bn")
         if norm in statistics:
-            own, seen = params[norm], statistics[norm]
-            scale = own["scale"] / jnp.sqrt(seen["var"] + 1e-5)
-            bias = (layer["bias"] - seen["mean"]) * scale + own["bias"]
+            learned, seen = params[norm], statistics[norm]
+            scale = learned["scale"] / jnp.sqrt(seen["var"] + 1e-5)
+            bias = (layer["bias"] - seen["mean"]) * scale + learned["bias"]
             layer = {"kernel": layer["kernel"] * scale, "bias": bias}
         found[name] = dict(layer)
     return {"params": found}
 
 
-def compressed(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
+def compressed(
+    recipe: Recipe, network: Network, preset: Preset, dataset: data.Dataset, key: jax.Array
+) -> Network:
     """Remove channels by meta-learned gates, or decompose convolutions, as the recipe says."""
     if recipe.flops is None and not recipe.ranks:
-        return made
-    one = jax.ShapeDtypeStruct(task.image_shape, jnp.float32)
-    graph = jc.trace(made.apply, made.variables, one)
-    if recipe.flops is not None:
-        budget = jc.Budget(flops=recipe.flops)
-        if task.preset.published:
-            scores = learned_scores(graph, made, task, budget, key)
-        else:
-            scores = gate_scores(graph, made, task, key)
-        change = jc.shrink(graph, jc.select(graph, scores, budget))
+        return network
+    graph = jc.trace(network.apply, network.variables, data.image_shape(dataset))
+    if recipe.flops is None:
+        width = network.source[1].get("width", 64) / 64
+        return network.compressed(factorization(graph, recipe.ranks, width))
+    budget, views = jc.Budget(flops=recipe.flops), views_of(preset)
+    if preset.published:
+        scores = learned_scores(graph, network, dataset, views, budget, key)
     else:
-        change = factorization(graph, recipe.ranks, made.network[1].get("width", 64) / 64)
-    return Made(
-        made.network,
-        change.function(made.apply),
-        change.function(made.train_apply),
-        change.variables(made.variables),
-        jc.chain(made.compression, change),
-    )
+        scores = gate_scores(graph, network, dataset, views, preset.episodes, key)
+    return network.compressed(jc.shrink(graph, jc.select(graph, scores, budget)))
 
 
-def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict[str, Any]:
+def gate_scores(
+    graph: jc.Graph,
+    network: Network,
+    dataset: data.Dataset,
+    views: Views,
+    episodes: int,
+    key: jax.Array,
+) -> dict[str, Any]:
     """Score channels by the query loss through two inner steps, over a few episodes, per cost."""
-    episodes, steps, size = task.preset.episodes, 2, 32
+    steps, size = 2, 32
     count = episodes * (steps + 1) * size
-    batches = augmented(task.dataset, key, count=count, batch_size=size, settings=views_of(task))
+    batches = augmented(dataset, key, count=count, batch_size=size, settings=views)
     grouped = jax.tree.map(lambda x: x.reshape(episodes, steps + 1, *x.shape[1:]), batches)
     support = jax.tree.map(lambda x: x[:, :steps], grouped)
     query = jax.tree.map(lambda x: x[:, steps], grouped)
 
     def loss(variables: Any, batch: Any) -> jax.Array:
-        return cross_entropy(made.apply(variables, batch["image"]), batch["label"]).mean()
+        return cross_entropy(network.apply(variables, batch["image"]), batch["label"]).mean()
 
-    return jc.prune.per_cost(graph, meta(graph, loss, made.variables, support, query))
+    return jc.prune.per_cost(graph, meta(graph, loss, network.variables, support, query))
 
 
 def learned_scores(
-    graph: jc.Graph, made: Made, task: Task, budget: jc.Budget, key: jax.Array
+    graph: jc.Graph,
+    network: Network,
+    dataset: data.Dataset,
+    views: Views,
+    budget: jc.Budget,
+    key: jax.Array,
 ) -> dict[str, Any]:
     """Score channels by gates that learn to keep a trained network's own answers."""
-    groups, functions = jc.graph.internal_groups(graph), (made.apply, made.train_apply)
-    source = source_of(graph, groups, functions, made.variables, task.dataset, views_of(task))
+    groups, functions = jc.graph.internal_groups(graph), (network.apply, network.train_apply)
+    source = source_of(graph, groups, functions, network.variables, dataset, views)
     return score("learned", source, budget, key)
 
 
@@ -170,14 +154,14 @@ def factorization(graph: jc.Graph, ranks: Sequence[int], width: float) -> jc.Com
     return jc.factorize(graph, wanted, {path: "spatial" for path in paths})
 
 
-def views_of(task: Task) -> Views:
+def views_of(preset: Preset) -> Views:
     """Return the augmentation: digits must not be mirrored."""
-    return Views(pad=4, flip=task.preset.dataset != "digits")
+    return Views(pad=4, flip=preset.dataset != "digits")
 
 
-def dense_params(task: Task) -> int:
+def dense_params(preset: Preset, dataset: data.Dataset) -> int:
     """Count the parameters of the scale's VGG-19, to which all ratios are: 20,554,826 at full."""
-    module = models.build("vgg19", **config_of("vgg19", task))
-    shapes = jax.eval_shape(lambda key: models.initialize(module, key, task.image_shape),
-                            jax.random.key(0))  # fmt: skip
+    module = models.build("vgg19", **config_of("vgg19", preset, dataset.num_classes))
+    shape = data.image_shape(dataset).shape
+    shapes = jax.eval_shape(lambda: models.initialize(module, jax.random.key(0), shape))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from experiments.data import IMAGENET
-from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe
+from experiments.common.data import IMAGENET
+from experiments.slimnets.rows import PUBLISHED, RECIPES, Recipe
 
-__all__ = ["PRESETS", "Preset", "recipes_of"]
+__all__ = ["PRESETS", "Preset", "recipes_of", "settings_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +106,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "paper": Preset("cifar10", epochs=300, online=True),
     }
 )
+
+
+def settings_of(preset: Preset) -> dict[str, Any]:
+    """Return a preset as plain JSON."""
+    fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
+    return {**fields, "configs": {name: dict(own) for name, own in preset.configs.items()}}
 
 
 def recipes_of(preset: Preset) -> dict[str, Recipe]:

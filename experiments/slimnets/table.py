@@ -11,8 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.report import Row
-from experiments.slimnets_rows import RECIPES, Recipe
+from experiments.common.report import Row
+from experiments.slimnets.rows import RECIPES, Recipe
 from jaxcompress.files import atomic_file
 
 __all__ = ["CONSOLE", "GOAL", "averaged", "goal", "markdown", "show"]

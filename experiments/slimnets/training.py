@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 import jaxcompress as jc
-from experiments import data, loop
-from experiments.slimnets_network import Made, Task, dense_params, start, views_of
-from experiments.slimnets_presets import Preset
-from experiments.slimnets_rows import Recipe
+from experiments.common import data, loop
+from experiments.common.network import Network
+from experiments.common.teaching import stored_logits
+from experiments.slimnets.network import dense_params, views_of
+from experiments.slimnets.presets import Preset
+from experiments.slimnets.rows import Recipe
 from jaxcompress import sparse
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import default_trainable
@@ -27,28 +30,35 @@ __all__ = ["objective", "optimizer", "schedule_of", "sparsity_for", "trained"]
 TEMPERATURE, ALPHA = 20.0, 0.7
 
 
-def trained(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
+def trained(
+    recipe: Recipe,
+    made: Network,
+    teacher: Network | None,
+    preset: Preset,
+    dataset: data.Dataset,
+    key: jax.Array,
+    mesh: Mesh,
+) -> Network:
     """Train under masks if the recipe prunes, with the teacher if it distils."""
-    preset = task.preset
     only_prunes = recipe.prunes and recipe.teacher is None
     epochs = preset.prune_epochs if only_prunes else preset.epochs
     batch_size = preset.prune_batch_size if only_prunes else preset.batch_size
-    steps = epochs * (len(task.dataset.train_labels) // batch_size)
+    steps = epochs * (len(dataset.train_labels) // batch_size)
     tx = optimizer(recipe, preset, steps)
     if recipe.prunes:
-        sparsity = target_of(recipe, made.variables, task)
+        sparsity = target_of(recipe, made.variables, dense_params(preset, dataset))
         tx = sparse.sparse_optimizer(tx, schedule_of(recipe, sparsity, steps), scope=recipe.scope)
-    loss, variables, extra = objective(made, teacher_of(recipe, task, key), task)
+    loss, variables, extra = objective(made, teacher, dataset, preset.online)
     found = loop.train(
         loss,
         tx,
         variables,
-        task.dataset,
+        dataset,
         epochs=epochs,
         batch_size=batch_size,
         key=key,
-        mesh=task.mesh,
-        views=None if only_prunes else views_of(task),
+        mesh=mesh,
+        views=None if only_prunes else views_of(preset),
         extra=extra,
         trainable=lambda path, leaf: path.startswith("student/params/"),
     )
@@ -58,21 +68,13 @@ def trained(recipe: Recipe, made: Made, task: Task, key: jax.Array) -> Made:
     return pruned(made, sparse.masks_of(found.state.opt_state)) if recipe.prunes else made
 
 
-def pruned(made: Made, kept: dict[str, jax.Array]) -> Made:
+def pruned(made: Network, kept: dict[str, jax.Array]) -> Network:
     """Make the zeros of the student's masks a part of how it was compressed."""
     own = {path.removeprefix("student/"): np.asarray(mask) for path, mask in kept.items()}
     change = sparsify(made.variables, own)
     return made._replace(
         variables=change.variables(made.variables), compression=jc.chain(made.compression, change)
     )
-
-
-def teacher_of(recipe: Recipe, task: Task, key: jax.Array) -> Made | None:
-    """Return the row that teaches as it was left, for a row that distils."""
-    if recipe.teacher is None:
-        return None
-    own = task.recipes[recipe.teacher]
-    return start(own._replace(start=recipe.teacher, folds=False, published=False), task, key)
 
 
 def optimizer(recipe: Recipe, preset: Preset, steps: int) -> optax.GradientTransformation:
@@ -90,12 +92,12 @@ def optimizer(recipe: Recipe, preset: Preset, steps: int) -> optax.GradientTrans
     return optax.chain(clip, decay, optax.sgd(rate, momentum=0.9))
 
 
-def target_of(recipe: Recipe, variables: Any, task: Task) -> float:
-    """Return the sparsity at which the schedule ends."""
+def target_of(recipe: Recipe, variables: Any, dense: int) -> float:
+    """Return the sparsity at which the schedule ends; `dense` are VGG-19's parameters."""
     if recipe.fewer is None:
         assert recipe.sparsity is not None
         return recipe.sparsity
-    return sparsity_for(variables, int(dense_params(task) / recipe.fewer))
+    return sparsity_for(variables, int(dense / recipe.fewer))
 
 
 def sparsity_for(variables: Any, budget: int) -> float:
@@ -131,7 +133,7 @@ def schedule_of(recipe: Recipe, sparsity: float, steps: int) -> Schedule:
 
 
 def objective(
-    made: Made, teacher: Made | None, task: Task
+    made: Network, teacher: Network | None, dataset: data.Dataset, online: bool
 ) -> tuple[Any, Any, dict[str, Any] | None]:
     """Return loss, variables and extra arrays for the loop.
 
@@ -141,10 +143,10 @@ def objective(
     """
     variables = {"student": made.variables}
     train_apply, extra = made.train_apply, None
-    if teacher is not None and task.preset.online:
+    if teacher is not None and online:
         variables["teacher"] = teacher.variables
     elif teacher is not None:
-        extra = {"logits": stored_logits(teacher, task.dataset)}
+        extra = {"logits": recorded(teacher, dataset)}
 
     def loss(own: Any, batch: Any, key: jax.Array) -> Any:
         logits, state = train_apply(own["student"], batch["image"], key)
@@ -153,18 +155,17 @@ def objective(
             target = batch.get("logits")
             if target is None:
                 target = teacher.apply(own["teacher"], batch["image"])
-            weight = 2 * ALPHA / task.dataset.num_classes
+            weight = 2 * ALPHA / dataset.num_classes
             value = weight * kd(logits, target, TEMPERATURE) + (1 - ALPHA) * value
         return value.mean(), ({"student": state} if state else {}, {})
 
     return loss, variables, extra
 
 
-def stored_logits(teacher: Made, dataset: data.Dataset) -> np.ndarray:
+def recorded(teacher: Network, dataset: data.Dataset) -> np.ndarray:
     """Return the teacher's logits of all training images, without augmentation."""
     preprocess = data.preprocess(dataset)
-    logits = jax.jit(
-        fast_convolutions(lambda variables, images: teacher.apply(variables, preprocess(images)))
+    whole = fast_convolutions(
+        lambda variables, images: teacher.apply(variables, preprocess(images))
     )
-    parts = np.array_split(dataset.train_images, max(len(dataset.train_images) // 500, 1))
-    return np.concatenate([logits(teacher.variables, part) for part in parts])
+    return stored_logits(whole, teacher.variables, dataset.train_images)

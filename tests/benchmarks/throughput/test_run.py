@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import throughput, throughput_cases, throughput_jax
-from benchmarks.throughput_worker import _prepare
+from benchmarks.throughput.run import cases as throughput_cases
+from benchmarks.throughput.run import ours as throughput_jax
+from benchmarks.throughput import run as throughput
+from benchmarks.throughput.worker import _prepare
 
 CASE = {"name": "resnet20", "half": True, "task": "stored", "batch": 4}
 
@@ -121,7 +123,7 @@ def test_pytorch_agrees_and_runs(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])
 def test_pytorch_networks_agree(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    from benchmarks.throughput_networks import build
+    from benchmarks.throughput.networks import build
 
     own = throughput_cases.network(name, half=True)
     size = throughput_cases.SIZES[name]

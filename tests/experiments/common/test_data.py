@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import data
-from experiments.data import Normalize, epoch_indices, load, preprocess
+from experiments.common import data
+from experiments.common.data import Normalize, epoch_indices, load, preprocess
 
 KEY = jax.random.key(0)
 
@@ -56,7 +56,7 @@ def test_absent_data_says_how_to_prepare_it(tmp_path: Path) -> None:
 
 READ = """
 import sys
-from experiments.data import load
+from experiments.common.data import load
 for _ in range(2):
     data = load("cifar10", sys.argv[1])
     print(data.train_images.shape, data.test_images.shape, int(data.train_images[7].sum()))
@@ -69,7 +69,7 @@ def test_cifar10_is_read_without_tensorflow_and_cached(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     command = [sys.executable, "-c", READ, str(shared / "tensorflow_datasets")]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     decoded, cached, last = result.stdout.splitlines()
     assert decoded == cached and decoded.startswith("(50000, 32, 32, 3) (10000, 32, 32, 3)")
@@ -89,10 +89,10 @@ def test_prepared_folders_of_one_version_have_caches_of_their_own(
         (folder / "dataset_info.json").write_text(f'{{"description": "{value}"}}')
         images, labels = np.full((3, 2, 2, 1), value, np.uint8), np.zeros(3, np.int32)
         arrays = data.Arrays(images, labels, images, labels)
-        monkeypatch.setattr(data, "_decode", lambda _, own=arrays: (own, 1))
+        monkeypatch.setattr(data, "decode", lambda _, own=arrays: (own, 1))
         found.append(load("toy", tmp_path / str(value)))
     assert [int(own.train_images[0, 0, 0, 0]) for own in found] == [1, 2]
-    monkeypatch.setattr(data, "_decode", lambda _: pytest.fail("this was decoded before"))
+    monkeypatch.setattr(data, "decode", lambda _: pytest.fail("this was decoded before"))
     again = load("toy", tmp_path / "1")
     assert data.identity(again) == data.identity(found[0]) != data.identity(found[1])
     for cache in (tmp_path / "cache/jaxcompress/data").iterdir():

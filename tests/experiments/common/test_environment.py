@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import environment
+from experiments.common import environment
 
 PREPARE = """
 import jax
-from experiments import environment
-from jaxcompress.training import onednn
+from experiments.common import environment
+from jaxcompress.backend import onednn
 onednn.available = lambda: {available}
 environment.prepare()
 print(len(jax.devices()), jax.config.jax_enable_compilation_cache)
@@ -33,7 +33,7 @@ def test_prepare_in_a_fresh_process(available: bool, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PREPARE.format(available=available)],
         env=variables,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=True,
@@ -53,7 +53,7 @@ def test_an_accelerator_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_everything_that_is_installed_is_pinned() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     lock = (root / "requirements.lock").read_text().replace("\\\n", " ").splitlines()
     pinned = [line for line in lock if line and not line.startswith("#")]
     hashed = re.compile(r"[\w.-]+==[\w.+-]+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+ *")

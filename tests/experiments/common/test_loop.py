@@ -11,8 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import loop, loop_steps
-from experiments.data import Dataset, load
+from experiments.common import loop
+from experiments.common import steps as loop_steps
+from experiments.common.data import Dataset, load
 from jaxcompress import parallel
 from jaxcompress.knowledge import Views, cross_entropy, view
 

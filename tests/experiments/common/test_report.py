@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.report import Row, latency_ms, table, validate, write_report
+from experiments.common.report import Row, latency_ms, validate, write_report
+from experiments.common.table import table
 
 ROWS = [
     Row("teacher", accuracy=0.98, num_params=270_000, flops=5_000_000, seconds=12.5),

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import pytest
 from rich.console import Console
 
-from experiments import stages as module
-from experiments.stages import Stages
+from experiments.common import stages as module
+from experiments.common.stages import Stages
 from jaxcompress.files import locked
 
 
@@ -191,7 +191,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from experiments.stages import Stages
+from experiments.common.stages import Stages
 
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
 

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import pytest
 
 import jaxcompress as jc
-from experiments import limited_resources, limited_task, limited_work
-from experiments.distill import Method
-from experiments.lessons import Dense, lesson
-from experiments.limited_config import PRESETS, Config
+from experiments.common import data, student_stages, teacher
+from experiments.common.distill import Method
+from experiments.common.lessons import Dense, lesson
+from experiments.limited_resources import run
+from experiments.limited_resources.settings import PRESETS, Config
+from jaxcompress import models
 from jaxcompress.knowledge import Views
 from jaxcompress.prune import importance
 
@@ -40,18 +42,21 @@ TINY = Config(
 
 
 def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, workdir=tmp_path)
-    task, key = limited_task.prepare(config), jax.random.key(0)
-    variables = task.initial(key)
-    graph = jc.trace(task.apply, variables, limited_task.image_shape(task.dataset))
+    config, key = dataclasses.replace(TINY, workdir=tmp_path), jax.random.key(0)
+    dataset = teacher.dataset_of(config)
+    name, options = teacher.network_of(config, dataset)
+    module, image = models.build(name, **options), data.image_shape(dataset)
+    variables = models.initialize(module, key, image.shape)
+    graph = jc.trace(models.evaluation_function(module), variables, image)
     groups = jc.graph.internal_groups(graph)
     scores = {name: importance.magnitude(graph, variables)[name] for name in groups}
     dense = Dense(graph, jc.select(graph, scores, jc.Budget(flops=0.6)), variables)
     small = jc.shrink(graph, dense.keep).variables(variables)
+    do = lambda name, work, files: work()  # noqa: E731
     for method in ("logits", "crossed"):
-        limited_work.record(dataclasses.replace(config, method=method), task, variables, key)
+        student_stages.store_knowledge(config, method, module, variables, dataset, do)
     for method in get_args(Method):
-        taught = lesson(dataclasses.replace(config, method=method), task, dense, small, key)
+        taught = lesson(method, config, module, dense, small, dataset, key)
         assert bool(taught.assistant) == (method in ("assistant", "crossed"))
         numbers = jnp.arange(4)
         batch = {name: jnp.asarray(array[:4]) for name, array in taught.extra.items()}
@@ -64,7 +69,7 @@ def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
 
 def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, workdir=tmp_path)
-    rows = limited_resources.main(config)
+    rows = run.main(config)
     assert [row.name for row in rows] == ["teacher", "pruned", "student"]
     assert rows[1].flops == rows[2].flops <= 0.6 * rows[0].flops
     first = json.loads((tmp_path / "crossed" / "report.json").read_text())
@@ -72,19 +77,19 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
     assert sorted(stages) == sorted(["teacher", "knowledge", "gates", "shrink", "fine-tune"])
     assert all(stage["device_hours"] > 0 and stage["cpu_seconds"] > 0 for stage in stages.values())
     assert jc.load(tmp_path / "crossed" / "artifacts" / "student")[0] is not None
-    limited_resources.main(config)
+    run.main(config)
     again = json.loads((tmp_path / "crossed" / "report.json").read_text())
     assert again["config"]["stages"] == stages
     assert again["rows"][2]["accuracy"] == first["rows"][2]["accuracy"]
     with pytest.raises(ValueError, match="flops: 0.6 there, 0.5 here"):
-        limited_resources.main(dataclasses.replace(config, flops=0.5))
-    other = limited_resources.main(dataclasses.replace(config, method="none"))
+        run.main(dataclasses.replace(config, flops=0.5))
+    other = run.main(dataclasses.replace(config, method="none"))
     assert other[0].accuracy == rows[0].accuracy
     assert json.loads((tmp_path / "crossed" / "report.json").read_text()) == again
     assert (tmp_path / "none" / "limited_resources.png").exists()
     damage(tmp_path / "teacher")
     with pytest.raises(ValueError, match="teacher: .* since stage teacher"):
-        limited_resources.main(config)
+        run.main(config)
 
 
 def damage(folder: Path) -> None:
@@ -97,12 +102,11 @@ def damage(folder: Path) -> None:
 
 def test_weights_and_data_are_settings_by_what_they_hold(tmp_path: Path) -> None:
     def settings(config: Config) -> dict[str, object]:
-        dataset = limited_task.data.load("digits")
+        dataset = data.load("digits")
         if config.data_dir is not None:
             labels = dataset.test_labels[::-1]
             dataset = dataclasses.replace(dataset, test_labels=labels)
-        task = limited_task.prepare(TINY)._replace(dataset=dataset)
-        return limited_resources.settings_of(config, task)
+        return student_stages.settings_of(config, dataset, run.FREE)
 
     first, same, other = (tmp_path / name for name in ("a", "b", "c"))
     for file, content in ((first, b"1"), (same, b"1"), (other, b"2")):

@@ -8,7 +8,11 @@ import jax
 import pytest
 
 import jaxcompress as jc
-from experiments import prune, quickstart, report
+from experiments.common import report
+from experiments.prune import run as prune
+from experiments.prune.settings import Config as PruneConfig
+from experiments.quickstart import run as quickstart
+from experiments.quickstart.settings import Config
 from jaxcompress import parallel
 from jaxcompress.files import locked
 
@@ -17,7 +21,7 @@ def test_quickstart_leaves_report_picture_and_artifacts(tmp_path, monkeypatch):
     # Eight simulated devices on few cores take minutes; tests of the loop compare one with eight.
     one = parallel.mesh(jax.devices()[:1])
     monkeypatch.setattr(quickstart.parallel, "mesh", lambda: one)
-    config = quickstart.Config(workdir=tmp_path, teacher_epochs=1, student_epochs=1)
+    config = Config(workdir=tmp_path, teacher_epochs=1, student_epochs=1)
     rows = quickstart.main(config)
     written = json.loads((tmp_path / "report.json").read_text())
     report.validate(written)
@@ -33,6 +37,6 @@ def test_a_folder_has_one_run_at_a_time(tmp_path):
     weights = tmp_path / "weights.safetensors"
     with locked(tmp_path):
         with pytest.raises(BlockingIOError, match="held by process"):
-            quickstart.main(quickstart.Config(workdir=tmp_path))
+            quickstart.main(Config(workdir=tmp_path))
         with pytest.raises(BlockingIOError, match="held by process"):
-            prune.main(prune.Config(weights, tmp_path, workdir=tmp_path))
+            prune.main(PruneConfig(weights, tmp_path, workdir=tmp_path))

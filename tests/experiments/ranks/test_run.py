@@ -9,37 +9,35 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import prune, quickstart, rank_configuration, rank_rows, rank_study, tuning
-from experiments.rank_plot import main as plot
+from experiments.common import data
+from experiments.common.measure import augmented
+from experiments.common.network import untrained
+from experiments.common.tuning import Tuning
+from experiments.ranks import plot, run, study
+from experiments.ranks import rows as rows_module
+from experiments.ranks.original import prepare
+from experiments.ranks.settings import Config
 from jaxcompress import models, parallel
 
 
 @pytest.fixture(scope="module")
-def task():
-    dataset = prune.data.load("digits")
-    dataset = dataclasses.replace(
-        dataset,
-        train_images=dataset.train_images[:64],
-        train_labels=dataset.train_labels[:64],
-        test_images=dataset.test_images[:40],
-        test_labels=dataset.test_labels[:40],
-    )
+def original():
+    dataset = data.first(data.load("digits"), train_images=64, test_images=40)
     module = models.build("resnet8", num_classes=10)
-    variables = models.initialize(module, jax.random.key(0), quickstart.SHAPE)
-    apply, train_apply = models.evaluation_function(module), models.training_function(module)
-    mesh = parallel.mesh(jax.devices()[:1])
-    return prune.Task(apply, train_apply, variables, dataset, mesh, quickstart.VIEWS)
+    variables = models.initialize(module, jax.random.key(0), data.image_shape(dataset).shape)
+    network = untrained("resnet8", {"num_classes": 10}, variables)
+    return network, dataset, data.DIGITS_VIEWS
 
 
-CONFIG = rank_configuration.Config(
-    model="resnet8",
+CONFIG = Config(
+    network="resnet8",
     dataset="digits",
     flops=(0.6,),
     methods=("uniform", "sensitivity"),
     factors=("weights", "weighted"),
     tuned=("weighted",),
     final=(0.5,),
-    tuning=tuning.Tuning(epochs=1, train_images=32, batch_size=16),
+    tuning=Tuning(epochs=1, train_images=32, batch_size=16),
     sweeps=1,
     covariance_images=32,
     fitting_images=32,
@@ -52,10 +50,12 @@ def forbidden(*_):
     raise AssertionError("this was done before")
 
 
-def test_all_stages_run_and_resume(task, tmp_path, monkeypatch):
+def test_all_stages_run_and_resume(original, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, workdir=tmp_path)
-    monkeypatch.setattr(rank_configuration, "prepare", lambda *_: task)
-    rows = rank_configuration.main(config)
+    one = parallel.mesh(jax.devices()[:1])
+    monkeypatch.setattr(run.parallel, "mesh", lambda: one)
+    monkeypatch.setattr(run, "prepare", lambda *_: original)
+    rows = run.main(config)
     names = [row.name for row in rows]
     assert names[0] == "dense" and len(names) == len(set(names))
     compared = [row for row in rows if "method" in row.extra]
@@ -70,25 +70,28 @@ def test_all_stages_run_and_resume(task, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == names
     assert (tmp_path / "rank_configuration.png").stat().st_size > 1000
-    monkeypatch.setattr(rank_rows, "compare", forbidden)
-    monkeypatch.setattr(rank_rows, "final", forbidden)
-    assert [row.name for row in rank_configuration.main(config)] == names
+    monkeypatch.setattr(rows_module, "compare", forbidden)
+    monkeypatch.setattr(rows_module, "final", forbidden)
+    assert [row.name for row in run.main(config)] == names
 
-    plot((tmp_path / "report.json",), tmp_path / "again.png")
+    plot.main(plot.Config((tmp_path / "report.json",), tmp_path / "again.png"))
     assert (tmp_path / "again.png").exists()
 
 
-def test_what_images_told_is_kept(task, tmp_path):
-    known = rank_study.learn(task, jax.random.key(0), 32, 16, tmp_path)
+def test_what_images_told_is_kept(original, tmp_path):
+    network, dataset, views = original
+    key = jax.random.key(0)
+    images = augmented(dataset, key, count=32, batch_size=16, settings=views)["image"]
+    known = study.learn(network.apply, network.variables, images, key, tmp_path)
     assert set(known.outputs) == set(known.forms) == set(known.output_roots)
     for path, own in known.centred.patches.items():
         assert np.trace(own[0]) <= np.trace(known.inputs.patches[path][0])
-    again = rank_study.learn(task, jax.random.key(1), 32, 16, tmp_path)
+    again = study.learn(network.apply, network.variables, images, jax.random.key(1), tmp_path)
     for path in known.forms:
         np.testing.assert_array_equal(again.outputs[path], known.outputs[path])
 
 
 def test_missing_data_is_said_before_any_work(tmp_path):
-    config = dataclasses.replace(rank_configuration.Config(), workdir=tmp_path)
+    config = dataclasses.replace(Config(), workdir=tmp_path)
     with pytest.raises(ValueError, match="pass --weights and --data-dir"):
-        rank_configuration.prepare(config, jax.random.key(0))
+        prepare(config, jax.random.key(0))

@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from experiments import score, slimnets, slimnets_table
-from experiments.report import Row
-from experiments.slimnets_network import Made, Task, compressed, dense_params, folded, start
-from experiments.slimnets_presets import PRESETS, recipes_of
-from experiments.slimnets_rows import PUBLISHED, RECIPES, Recipe, needed, with_starts
-from experiments.slimnets_training import objective, schedule_of, sparsity_for
+from experiments.common import data, score
+from experiments.common.network import Network
+from experiments.common.report import Row
+from experiments.slimnets import making, run
+from experiments.slimnets import table as slimnets_table
+from experiments.slimnets.making import Series
+from experiments.slimnets.network import compressed, dense_params, folded, start
+from experiments.slimnets.presets import PRESETS, recipes_of
+from experiments.slimnets.rows import PUBLISHED, RECIPES, Recipe, needed, with_starts
+from experiments.slimnets.training import objective, schedule_of, sparsity_for
 from jaxcompress import models, parallel, sparse
 from jaxcompress.artifact import Encoding
 
@@ -56,11 +60,10 @@ def test_the_loss_is_that_of_the_papers_code() -> None:
     student, teacher = (jnp.asarray(random.normal(size=(6, 10)), jnp.float32) for _ in range(2))
     labels = jnp.arange(6)
     echo = lambda variables, images, key=None: (images, {})  # noqa: E731
-    made = Made(("nin", {}), lambda v, x: x, echo, {}, jc.chain())
-    online = Made(("nin", {}), lambda v, x: teacher, echo, {}, jc.chain())
-    dataset = slimnets.load(PRESETS["smoke"], None)
-    task = Task(PRESETS["paper"], RECIPES, dataset, parallel.mesh(), Path(), seed=0)
-    loss, _, _ = objective(made, online, task)
+    made = Network(("nin", {}), lambda v, x: x, echo, {}, jc.chain())
+    online = Network(("nin", {}), lambda v, x: teacher, echo, {}, jc.chain())
+    dataset = run.load(PRESETS["smoke"], None)
+    loss, _, _ = objective(made, online, dataset, online=True)
     value, _ = loss({"student": {}, "teacher": {}}, {"image": student, "label": labels}, None)
     # nn.KLDivLoss()(log_softmax(s / T), softmax(t / T)) * (T * T * 2 * alpha) + CE * (1 - alpha),
     # averaged over all elements.
@@ -119,43 +122,45 @@ def test_a_row_is_made_once_and_kept(tmp_path: Path) -> None:
         "small": Recipe("nin", start="nin", fewer=100.0, scope="erk"),
         "teacher": RECIPES["teacher"],
     }
-    task = Task(tiny, recipes, slimnets.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
+    series = Series(tiny, recipes, run.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
     found = {}
     for name in ("nin", "pruned", "small"):
-        assert slimnets.finished(name, task) is None
-        found[name] = [slimnets.make(name, task)]
-        assert slimnets.finished(name, task) == found[name][0]
+        assert making.finished(name, series) is None
+        found[name] = [making.make(name, series)]
+        assert making.finished(name, series) == found[name][0]
     (dense,), (row,), (small,) = found.values()
-    assert slimnets.finished_or_made("nin", task) == dense
-    check_refusals(task, tmp_path / "nin" / "row.json")
+    assert making.finished_or_made("nin", series) == dense
+    check_refusals(series, tmp_path / "nin" / "row.json")
     assert row["num_params"] == dense["num_params"]
     assert row["num_nonzero"] < 0.35 * dense["num_nonzero"]
-    assert small["num_nonzero"] <= dense_params(task) / 100
+    assert small["num_nonzero"] <= dense_params(tiny, series.dataset) / 100
     summary = jc.artifact.inspect(tmp_path / "pruned")
     assert summary["bytes"] == row["bytes"] and summary["kinds"] == ["sparsify"]
 
 
-def check_refusals(task: Task, file: Path) -> None:
+def check_refusals(series: Series, file: Path) -> None:
     """A row that is damaged, of other inputs or of other code is refused, and named."""
-    smaller = task.dataset.train_labels[:32]
+    smaller = data.first(series.dataset, train_images=32)
     others = {
-        "data: ": task._replace(dataset=dataclasses.replace(task.dataset, train_labels=smaller)),
-        "preset: ": task._replace(preset=dataclasses.replace(task.preset, epochs=99)),
-        "recipe: ": task._replace(recipes={**task.recipes, "nin": Recipe("nin", rate=0.2)}),
+        "data: ": series._replace(
+            dataset=dataclasses.replace(series.dataset, train_labels=smaller)
+        ),
+        "preset: ": series._replace(preset=dataclasses.replace(series.preset, epochs=99)),
+        "recipe: ": series._replace(recipes={**series.recipes, "nin": Recipe("nin", rate=0.2)}),
     }
     for fact, other in others.items():
         with pytest.raises(ValueError, match=f"row.json {fact}.*delete .*nin to make the row"):
-            slimnets.finished("nin", other)
+            making.finished("nin", other)
     whole = file.read_text()
-    assert slimnets.finished("pruned", task)
+    assert making.finished("pruned", series)
     other_code = whole.replace(json.loads(whole)["inputs"]["code"], "other")
     for text, fact in ((other_code, "code: other there"), ("", "damaged"), ("{}", "no inputs")):
         file.write_text(text)
         with pytest.raises(ValueError, match=f"row.json .*{fact}.*delete .*nin to make the row"):
-            slimnets.finished("nin", task)
+            making.finished("nin", series)
         # What started from the row was made of another one.
         with pytest.raises(ValueError, match="pruned/row.json rows: "):
-            slimnets.finished("pruned", task)
+            making.finished("pruned", series)
     file.write_text(whole)
 
 
@@ -168,10 +173,10 @@ def test_a_row_continues_what_another_removed(tmp_path: Path) -> None:
         "pruned": Recipe("nin", start="gated", sparsity=0.5),
     }
     tiny = dataclasses.replace(tiny, prune_batch_size=32)
-    task = Task(tiny, recipes, slimnets.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
-    rows = [slimnets.make(name, task) for name in recipes]
+    series = Series(tiny, recipes, run.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
+    rows = [making.make(name, series) for name in recipes]
     assert jc.artifact.inspect(tmp_path / "pruned")["kinds"] == ["shrink", "sparsify"]
-    assert rows[0]["num_params"] == rows[1]["num_params"] < dense_params(task)
+    assert rows[0]["num_params"] == rows[1]["num_params"] < dense_params(tiny, series.dataset)
     assert rows[1]["num_nonzero"] < 0.6 * rows[0]["num_nonzero"]
 
 
@@ -199,13 +204,17 @@ def test_the_table_sets_rows_beside_the_papers() -> None:
 
 def test_published_weights_are_rows_to_start_from(tmp_path: Path, shared: Path) -> None:
     preset = PRESETS["published"]
-    digits = slimnets.load(PRESETS["smoke"], None)
-    dataset = dataclasses.replace(digits, train_images=digits.train_images.repeat(3, axis=-1))
-    task = Task(preset, PUBLISHED, dataset, parallel.mesh(), tmp_path, 0, shared / "weights")
-    made = start(PUBLISHED["resnet20"], task, jax.random.key(0))
+    digits = run.load(PRESETS["smoke"], None)
+    colours = digits.train_images.repeat(3, axis=-1)
+    dataset = dataclasses.replace(digits, train_images=colours, test_images=colours)
+
+    def begin(weights: Path | None) -> Network:
+        return start(PUBLISHED["resnet20"], preset, dataset, tmp_path, weights, jax.random.key(0))
+
+    made = begin(shared / "weights")
     assert sum(leaf.size for leaf in jax.tree.leaves(made.variables["params"])) == 269_722
     with pytest.raises(ValueError, match="resnet20_cifar10.safetensors.*--weights-dir"):
-        start(PUBLISHED["resnet20"], task._replace(weights=None), jax.random.key(0))
+        begin(None)
 
 
 def test_learned_gates_remove_channels_of_a_published_network(
@@ -216,13 +225,12 @@ def test_learned_gates_remove_channels_of_a_published_network(
     for name in ("IMAGES", "LEARN_IMAGES"):
         monkeypatch.setattr(score, name, 16)
     preset = dataclasses.replace(PRESETS["published"], configs={"resnet8": {"width": 4}})
-    dataset = slimnets.load(PRESETS["smoke"], None)
+    dataset = run.load(PRESETS["smoke"], None)
     recipe = Recipe("resnet8", flops=0.6)
-    task = Task(preset, {"gated": recipe}, dataset, parallel.mesh(), tmp_path, seed=0)
     key = jax.random.key(0)
-    whole = start(recipe, task, key)
-    made = compressed(recipe, whole, task, key)
-    image = jax.ShapeDtypeStruct(task.image_shape, jnp.float32)
+    whole = start(recipe, preset, dataset, tmp_path, None, key)
+    made = compressed(recipe, whole, preset, dataset, key)
+    image = data.image_shape(dataset)
     before, after = (jc.trace(own.apply, own.variables, image) for own in (whole, made))
     assert 0.4 * before.flops < after.flops <= 0.6 * before.flops
 
