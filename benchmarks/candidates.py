@@ -24,7 +24,7 @@ import optax
 import tyro
 
 import jaxcompress as jc
-from experiments.environment import describe
+from experiments.common.environment import describe
 from jaxcompress import models
 from jaxcompress.prune.candidates import candidate_losses, chunk_size
 

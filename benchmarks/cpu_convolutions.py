@@ -27,14 +27,14 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import optax  # noqa: E402
+import jax
+import jax.numpy as jnp
+import optax
 
-from experiments.environment import describe  # noqa: E402
-from jaxcompress import models  # noqa: E402
-from jaxcompress.backend import fast_convolutions, onednn  # noqa: E402
-from jaxcompress.training import init_state, train_step  # noqa: E402
+from experiments.common.environment import describe
+from jaxcompress import models
+from jaxcompress.backend import fast_convolutions, onednn
+from jaxcompress.training import init_state, train_step
 
 __all__ = ["TRIES", "main", "profile", "rates"]
 

@@ -12,29 +12,26 @@ what compression saves. Rates of the store are of a teacher that costs nothing.
 
 from __future__ import annotations
 
-from experiments import environment
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
-environment.prepare()
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
 
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, TypeAlias  # noqa: E402
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-import tyro  # noqa: E402
-
-import jaxcompress as jc  # noqa: E402
-from experiments.distill import Teaching, featured_training, teaching_loss, trainable  # noqa: E402
-from jaxcompress import knowledge, models, parallel, training  # noqa: E402
-from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write  # noqa: E402
-from jaxcompress.prune import importance  # noqa: E402
+import jaxcompress as jc
+from experiments.common import environment
+from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
+from jaxcompress import knowledge, models, parallel, training
+from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write
+from jaxcompress.prune import importance
 
 __all__ = ["Config", "main"]
 

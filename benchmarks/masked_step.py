@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.environment import describe
+from experiments.common.environment import describe
 from jaxcompress import models, sparse
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.sparse.schedule import one_shot, periodic

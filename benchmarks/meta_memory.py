@@ -20,7 +20,7 @@ import optax
 import tyro
 
 import jaxcompress as jc
-from experiments.environment import describe
+from experiments.common.environment import describe
 from jaxcompress import models
 from jaxcompress.prune.importance import adapt
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxcompress as jc
-from experiments.environment import describe
+from experiments.common.environment import describe
 from jaxcompress import models
 
 NETWORKS = {

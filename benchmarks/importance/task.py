@@ -1,0 +1,180 @@
+"""The network, the images, and the one way in which all importances are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxcompress as jc
+from experiments.common import data
+from jaxcompress import models, training
+from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
+from jaxcompress.graph import streams
+from jaxcompress.knowledge.drawing import Views, views
+
+__all__ = ["Form", "Measure", "Task", "load_task"]
+
+Form: TypeAlias = Literal["augmented", "plain", "recovered"]
+"""How the images of BatchNorm re-estimation are drawn: `augmented`, or `plain` as they are.
+
+`recovered` trains a little between two augmented re-estimations.
+"""
+
+SHAPE = (1, 32, 32, 3)
+BATCH = 256
+HELD_OUT = 5_000
+"""The last training images: none of them is used for scoring."""
+
+
+class Task(NamedTuple):
+    """What is pruned, and with which images it is scored.
+
+    Attributes:
+        graph: of the network.
+        groups: the groups that may be pruned.
+        apply: evaluation mode.
+        train_apply: training mode.
+        variables: the trained weights.
+        loss: cross-entropy in training mode.
+        dataset: `train_*` without the held-out images.
+        held_out: the held-out training images and labels.
+    """
+
+    graph: jc.Graph
+    groups: tuple[str, ...]
+    apply: Callable[..., Any]
+    train_apply: Callable[..., Any]
+    variables: Any
+    loss: Callable[[Any, Any], jax.Array]
+    dataset: data.Dataset
+    held_out: tuple[np.ndarray, np.ndarray]
+
+    def batches(self, key: jax.Array, *leading: int, augment: bool = True) -> dict[str, jax.Array]:
+        """Draw training examples, `[*leading, ...]`, each at most once."""
+        order = jax.random.permutation(key, len(self.dataset.train_labels))
+        chosen = order[: int(np.prod(leading))]
+        images = jnp.asarray(self.dataset.train_images[np.asarray(chosen)])
+        if augment:
+            images = views(jax.random.fold_in(key, 1), chosen, 0, images, settings=Views())
+        images = data.preprocess(self.dataset)(images)
+        labels = jnp.asarray(self.dataset.train_labels[np.asarray(chosen)])
+        return {
+            "image": images.reshape(*leading, *images.shape[1:]),
+            "label": labels.reshape(*leading),
+        }
+
+    def with_logits(self, batches: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Add the dense network's logits, in evaluation mode, to batches `[*leading, ...]`."""
+        images = batches["image"]
+        flat = images.reshape(-1, *images.shape[-4:])
+        answer = jax.jit(self.apply)
+        found = jnp.stack([answer(self.variables, own) for own in flat])
+        return {**batches, "logits": found.reshape(*images.shape[:-3], -1)}
+
+
+def load_task(folder: Path, network: str, groups: str) -> Task:
+    """Load weights and images from the shared folder, and trace the network."""
+    module = models.build(network)
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
+    like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), jax.random.key(0))
+    weights = folder / "weights" / f"{network}_cifar10.safetensors"
+    variables = load_torch_weights(weights, like, akamaster_resnet_name)
+    dataset = data.load("cifar10", folder / "tensorflow_datasets")
+    last = dataset.train_images[-HELD_OUT:], dataset.train_labels[-HELD_OUT:]
+    dataset = dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[:-HELD_OUT],
+        train_labels=dataset.train_labels[:-HELD_OUT],
+        mean=data.IMAGENET[0],
+        std=data.IMAGENET[1],
+    )
+    graph = jc.trace(apply, variables, jnp.zeros(SHAPE))
+    left_alone = streams(graph) if groups == "internal" else []
+    chosen = tuple(name for name in graph.groups if name not in left_alone)
+
+    def loss(variables: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(variables, batch["image"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    return Task(graph, chosen, apply, train_apply, variables, loss, dataset, last)
+
+
+class Measure:
+    """Accuracy of a keep after BatchNorm re-estimation, with gates: nothing is compiled twice."""
+
+    def __init__(
+        self,
+        task: Task,
+        test_images: int,
+        validation_images: int,
+        estimation_images: int,
+        forms: Sequence[Form],
+        recover: Callable[[Any, Any, jax.Array], Any],
+    ) -> None:
+        self._task, self._estimation, self._forms = task, estimation_images, forms
+        self._recover = recover
+        normalize = data.preprocess(task.dataset)
+        gated_train = jc.gated(task.graph, lambda v, images, key: task.train_apply(v, images))
+        gated = jc.gated(task.graph, task.apply)
+        test = task.dataset.test_images[:test_images], task.dataset.test_labels[:test_images]
+        held_out = tuple(part[:validation_images] for part in task.held_out)
+        self._splits = [_padded(*split) for split in (held_out, test)]
+
+        @jax.jit
+        def reestimate(variables: Any, gates: Any, batches: jax.Array) -> Any:
+            train = lambda own, images, key: gated_train(own, gates, images, key)  # noqa: E731
+            return training.reestimate(train, variables, batches, jax.random.key(0))
+
+        @jax.jit
+        @training.fast_convolutions
+        def correct(variables: Any, gates: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+            logits = gated(variables, gates, normalize(images))
+            return (logits.argmax(-1) == labels).sum()
+
+        self._reestimate, self._correct = reestimate, correct
+
+    def __call__(
+        self, keep: dict[str, np.ndarray], seed: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return validation and test accuracy in percent, each by form of re-estimation.
+
+        Of a split without images, nothing.
+        """
+        every = self._task.graph.groups
+        whole = {name: np.ones(group.width, bool) for name, group in every.items()}
+        gates = {name: jnp.asarray({**whole, **keep}[name], jnp.float32) for name in every}
+        key = jax.random.fold_in(jax.random.key(7), seed)
+        found: list[dict[str, float]] = [{}, {}]
+        for form in self._forms:
+            shape = (self._estimation // BATCH, BATCH)
+            batches = self._task.batches(key, *shape, augment=form != "plain")["image"]
+            variables = self._reestimate(self._task.variables, gates, batches)
+            if form == "recovered":
+                variables = self._recover(variables, gates, jax.random.fold_in(key, 2))
+                variables = self._reestimate(variables, gates, batches)
+            for result, split in zip(found, self._splits, strict=True):
+                if split[2]:
+                    result[form] = self._accuracy(variables, gates, *split)
+        return found[0], found[1]
+
+    def _accuracy(self, variables: Any, gates: Any, images: Any, labels: Any, count: int) -> float:
+        hits = [
+            self._correct(variables, gates, own, wanted)
+            for own, wanted in zip(images, labels, strict=True)
+        ]
+        return 100 * float(sum(int(hit) for hit in hits)) / count
+
+
+def _padded(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Cut into batches of one size; the label -1 of what is added is never hit."""
+    count, missing = len(labels), -len(labels) % BATCH
+    images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+    labels = np.concatenate([labels, np.full(missing, -1, labels.dtype)])
+    return images.reshape(-1, BATCH, *images.shape[1:]), labels.reshape(-1, BATCH), count

@@ -1,0 +1,145 @@
+"""Our side of `benchmarks.throughput`, which starts it: `throughput_jax THREADS DEVICE`.
+
+Variants: `jit` is the network as it is; `fast` with `fast_convolutions` (on CPUs); `bfloat16` with
+computation in that type, and `bfloat16 fast`. A training step is SGD with momentum and weight
+decay, its state donated.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if __name__ == "__main__":
+    from benchmarks.throughput.worker import limit_threads, serve
+
+    limit_threads(int(sys.argv[1]))
+
+if TYPE_CHECKING:
+    import jax
+
+__all__ = ["Prepared", "prepare"]
+
+TEMPERATURE, WEIGHT = 4.0, 0.5
+
+
+class Prepared(NamedTuple):
+    """See `benchmarks.throughput_worker.Prepared`."""
+
+    logits_error: float
+    variants: Mapping[str, Callable[[], None] | str]
+
+
+def prepare(case: dict[str, Any], folder: Path) -> Prepared:
+    """Write the case's files and make its variants."""
+    import jax.numpy as jnp
+
+    from benchmarks.throughput.cases import Case, export, network
+
+    own = Case(**case)
+    roles = export(own, folder)
+    half = {role: network(own.name, role == "student" and own.half, jnp.bfloat16) for role in roles}
+    variants: dict[str, Callable[[], None] | str] = {}
+    for prefix, networks in {"": roles, "bfloat16 ": half}.items():
+        plain = _function(own.task, networks)
+        variants[prefix.strip() or "jit"] = _call(own.task, plain, networks, folder)
+        variants[f"{prefix}fast"] = _fast(own.task, plain, networks, folder)
+    return Prepared(_fast_error(roles["student"], folder), variants)
+
+
+def _fast(task: str, plain: Any, networks: Any, folder: Path) -> Callable[[], None] | str:
+    import jax
+
+    from jaxcompress.backend import fast_convolutions
+
+    if jax.default_backend() != "cpu":
+        return "changes nothing here: it is for CPUs"
+    return _call(task, fast_convolutions(plain), networks, folder)
+
+
+def _fast_error(student: Any, folder: Path) -> float:
+    """How far the logits with fast convolutions are off, relative to the largest."""
+    import jax
+    import numpy as np
+
+    from jaxcompress.backend import fast_convolutions
+
+    wanted = np.load(folder / "student_logits.npy")
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(fast_convolutions(student.apply))(
+            student.variables, np.load(folder / "images.npy")
+        )
+    return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max())
+
+
+def _function(task: str, networks: Any) -> Callable[..., Any]:
+    """Return `evaluation(variables, batch)` or `step(state, batch, key)`."""
+    import jax
+
+    from jaxcompress import training
+    from jaxcompress.knowledge import cross_entropy, kd
+
+    student, teacher = networks["student"], networks.get("teacher")
+    if task == "eval":
+        return lambda variables, batch: student.apply(variables, batch["image"])
+
+    def loss(variables: Any, batch: Any, key: jax.Array) -> Any:
+        logits, state = student.train(variables, batch["image"], key)
+        value = cross_entropy(logits, batch["label"])
+        if task == "live":
+            batch = {**batch, "logits": teacher.apply(batch["teacher"], batch["image"])}
+        if task in ("stored", "live"):
+            target = jax.lax.stop_gradient(batch["logits"])
+            value = (1 - WEIGHT) * value + WEIGHT * kd(logits, target, TEMPERATURE)
+        return value.mean(), (state, {})
+
+    return training.train_step(loss, _optimizer())
+
+
+def _optimizer() -> Any:
+    import optax
+
+    return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3, momentum=0.9))
+
+
+def _call(task: str, function: Any, networks: Any, folder: Path) -> Callable[[], None]:
+    """Return a call that runs one step and waits for it."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxcompress import training
+
+    batch = {"image": np.load(folder / "images.npy"), "label": np.load(folder / "labels.npy")}
+    if task == "stored":
+        batch["logits"] = np.load(folder / "teacher_logits.npy")
+    batch = jax.device_put(batch)
+    if task == "live":
+        batch["teacher"] = networks["teacher"].variables
+    variables = networks["student"].variables
+    if task == "eval":
+        return _evaluation(jax.jit(function), variables, batch)
+    step, key = jax.jit(function, donate_argnums=0), jax.random.key(0)
+    # The step donates its state, so it gets its own copy.
+    states = [jax.tree.map(jnp.copy, training.init_state(variables, _optimizer()))]
+
+    def call() -> None:
+        states[0], metrics = step(states[0], batch, key)
+        jax.block_until_ready((states[0], metrics))
+
+    return call
+
+
+def _evaluation(evaluate: Any, variables: Any, batch: Any) -> Callable[[], None]:
+    import jax
+
+    def call() -> None:
+        jax.block_until_ready(evaluate(variables, batch))
+
+    return call
+
+
+if __name__ == "__main__":
+    serve(prepare)

@@ -1,0 +1,47 @@
+"""Command lines: settings as options, and a module's docstring, with its examples, as the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tyro
+
+__all__ = ["Command"]
+
+
+class Command(NamedTuple):
+    """How a module is started with ``python -m``.
+
+    Attributes:
+        module: its full name, as the usage line shows it.
+        text: its docstring, which says what it does and shows examples.
+        main: does it, given the settings.
+        settings: a dataclass, each field an option; or presets, by the name that is given first:
+            what it is, and its settings, which options change.
+
+    Example:
+        >>> import dataclasses
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Config:
+        ...     seed: int = 0
+        >>> Command("experiments.demo", "Show a seed.", print, Config)(["--seed", "3"])
+        Config(seed=3)
+    """
+
+    module: str
+    text: str | None
+    main: Callable[[Any], object]
+    settings: type | Mapping[str, tuple[str, Any]]
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> None:
+        """Run with the settings that the arguments give; by default those of the shell."""
+        self.main(self.parse(arguments))
+
+    def parse(self, arguments: Sequence[str] | None = None) -> Any:
+        """Return the settings that the arguments give, or show the help and exit."""
+        program = f"python -m {self.module}"
+        parse: Callable[..., Any] = tyro.cli
+        if isinstance(self.settings, Mapping):
+            parse = tyro.extras.overridable_config_cli
+        return parse(self.settings, prog=program, description=self.text, args=arguments)

@@ -1,0 +1,151 @@
+"""The training loop: data on the device, many steps per call, nothing on the host in between.
+
+Shuffling, views and normalising run inside jit; the host only counts steps and shows progress.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from rich.progress import Progress
+
+from experiments.common.data import Dataset, preprocess
+from experiments.common.steps import (
+    Epochs,
+    Images,
+    Keys,
+    ViewOf,
+    compile_steps,
+    current_epoch,
+    make_body,
+)
+from jaxcompress import parallel
+from jaxcompress.graph import Trainable
+from jaxcompress.knowledge.drawing import Views
+from jaxcompress.training import Loss, TrainState, init_state, train_step
+
+__all__ = ["Trained", "ViewOf", "train"]
+
+
+class Trained(NamedTuple):
+    """What training returns.
+
+    Attributes:
+        state: the last training state; `state.variables` is the network.
+        history: per epoch, `epoch`, `seconds`, the mean of each metric over its steps as
+            `train_<metric>`, and what `on_epoch` returned.
+    """
+
+    state: TrainState
+    history: list[dict[str, float]]
+
+
+def train(
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    variables: Any,
+    dataset: Dataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    key: jax.Array,
+    mesh: Mesh,
+    views: Views | None = None,
+    view_key: jax.Array | None = None,
+    view_of: ViewOf | None = None,
+    extra: dict[str, Any] | None = None,
+    trainable: Trainable | None = None,
+    state: TrainState | None = None,
+    on_epoch: Callable[[TrainState], dict[str, float]] | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train on a data set that fits on the device.
+
+    `loss(variables, batch, key) -> (scalar, (new_state, metrics))` gets as `batch` a dict of
+    `image` (normalised float32), `label`, `example` and `view` (numbers `int32[batch]`), and the
+    rows of each array in `extra`.
+
+    Args:
+        loss: see above and `jaxcompress.training.train_step`.
+        tx: any optax optimizer.
+        variables: where to start.
+        dataset: its training images, normalised by its `mean` and `std`.
+        epochs: passes over the data; the last examples of a shuffled epoch that do not fill a
+            batch are left out.
+        batch_size: must divide by the number of devices.
+        key: all randomness of the run.
+        mesh: the devices.
+        views: augment by a view of each example, see `view_of`; None: the images as they are.
+        view_key: the key of the views, where stored knowledge was drawn with one.
+        view_of: `view_of(examples, epoch) -> int[batch]`, which view of each example an epoch
+            shows, e.g. one of those that a teacher has seen; None: the `epoch`-th.
+        extra: arrays `[n, ...]`, one row per training example, e.g. stored logits.
+        trainable: what is optimized, see `jaxcompress.training.train_step`.
+        state: continue from this state, of the same run, at an epoch's start.
+        on_epoch: what to measure after each epoch, for the history.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: if the batch size does not divide by the devices, or `extra` has not one row
+            per training example or repeats a name of the batch.
+        FloatingPointError: if a metric is NaN or infinite, naming it and the first such step.
+    """
+    _check(dataset, batch_size, mesh, extra or {})
+    # A copy, because the loop donates its state and the caller may still want the variables.
+    state = jax.tree.map(jnp.copy, state or init_state(variables, tx, trainable=trainable))
+    state = parallel.replicate(state, mesh)
+    images = Images(preprocess(dataset), views, view_of or current_epoch)
+    body = make_body(train_step(loss, tx, trainable=trainable), images, mesh)
+    data = _device_data(dataset, extra or {}, mesh)
+    run = Epochs(body, compile_steps(body, mesh), data, batch_size)
+    keys = _keys(key, view_key)
+
+    history: list[dict[str, float]] = []
+    first = int(state.step) // run.steps
+    with Progress(transient=True, disable=not progress) as bar:
+        task = bar.add_task("training", total=(epochs - first) * run.steps)
+        for epoch in range(first, epochs):
+            started = time.perf_counter()
+            state, means = run.epoch(state, epoch, keys, partial(bar.update, task))
+            seconds = time.perf_counter() - started
+            measured = on_epoch(state) if on_epoch else {}
+            history.append({"epoch": epoch + 1, "seconds": seconds, **means, **measured})
+    return Trained(state, history)
+
+
+def _check(dataset: Dataset, batch_size: int, mesh: Mesh, extra: dict[str, Any]) -> None:
+    if batch_size % mesh.size:
+        raise ValueError(
+            f"a batch is split over all devices, but batch_size={batch_size} does not divide by "
+            f"{mesh.size} devices; take a multiple of {mesh.size}"
+        )
+    taken = sorted(extra.keys() & {"image", "label", "example", "view"})
+    if taken:
+        raise ValueError(
+            f"extra arrays have names of their own, but a batch has {taken}; rename them"
+        )
+    size = len(dataset.train_images)
+    wrong = {name: len(array) for name, array in extra.items() if len(array) != size}
+    if wrong:
+        raise ValueError(
+            f"extra arrays have one row for each of the {size} training images, but these have "
+            f"another number: {wrong}; store them for the same split"
+        )
+
+
+def _keys(key: jax.Array, view_key: jax.Array | None) -> Keys:
+    shuffle, view, loss = (jax.random.fold_in(key, number) for number in range(3))
+    return Keys(shuffle, view if view_key is None else view_key, loss)
+
+
+def _device_data(dataset: Dataset, extra: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Copy the training data to every device: a shuffled batch takes examples from anywhere."""
+    data = {"image": dataset.train_images, "label": dataset.train_labels, **extra}
+    return parallel.replicate(data, mesh)

@@ -1,0 +1,127 @@
+"""What the first stages of a student make: the teacher, the choice of channels, what is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import jaxcompress as jc
+from experiments.common.data import Dataset, image_shape
+from experiments.common.distill import Teaching, featured_training, teaching_loss
+from experiments.common.fit import Schedule, fit
+from experiments.common.lessons import Lesson
+from experiments.common.measure import augmented
+from experiments.common.network import published_variables
+from experiments.common.score import Importance, score, source_of
+from experiments.common.stage_files import read_arrays
+from experiments.common.student import Student
+from experiments.common.teacher import view_key
+from jaxcompress import models, parallel, training
+from jaxcompress.files import atomic_file
+from jaxcompress.knowledge import Views
+
+__all__ = ["choose", "make_teacher", "read_keep", "save", "schedule_of", "shrink"]
+
+
+def make_teacher(
+    settings: Student, module: Any, dataset: Dataset, mesh: Mesh, key: jax.Array
+) -> dict[str, Any]:
+    """Load the teacher's weights, or train it by cross-entropy; save it as `teacher`."""
+    shape, folder = image_shape(dataset).shape, settings.workdir / "teacher"
+    if settings.weights is not None:
+        save(folder, published_variables(module, shape, settings.weights))
+        return {}
+    train = featured_training(module, settings.features)
+    alone = Lesson(teaching_loss(train, Teaching("none")), {}, {}, None)
+    schedule = schedule_of(settings, settings.teacher_rate, settings.teacher_epochs)
+    variables = models.initialize(module, key, shape)
+    state = settings.workdir / "teacher-state"
+    save(folder, fit(alone, variables, dataset, schedule, key, mesh, state))
+    return {}
+
+
+def schedule_of(settings: Student, rate: float, epochs: int) -> Schedule:
+    """Return how long a network is trained, with the views that stored knowledge is of."""
+    key = view_key(settings.seed)
+    return Schedule(rate, epochs, settings.batch_size, settings.views, key)
+
+
+def choose(
+    graph: jc.Graph,
+    module: Any,
+    variables: Any,
+    dataset: Dataset,
+    *,
+    flops: float,
+    streams: bool,
+    importance: Importance,
+    views: Views,
+    key: jax.Array,
+    file: Path,
+) -> dict[str, Any]:
+    """Score channels and select those that stay, which are written to a file.
+
+    Args:
+        graph: of the teacher.
+        module: the teacher.
+        variables: of the teacher.
+        dataset: whose training images are looked at.
+        flops: largest fraction of the FLOPs that may remain.
+        streams: prune residual streams too.
+        importance: how channels are scored.
+        views: of the augmentation.
+        key: of everything random.
+        file: where the choice is written.
+    """
+    train = models.training_function(module)
+
+    def train_apply(variables: Any, images: Any) -> tuple[jax.Array, Any]:
+        return train(variables, images, key)
+
+    groups = list(graph.groups) if streams else jc.graph.internal_groups(graph)
+    budget = jc.Budget(flops=flops)
+    functions = models.evaluation_function(module), train_apply
+    source = source_of(graph, groups, functions, variables, dataset, views)
+    keep = jc.select(graph, score(importance, source, budget, key), budget)
+    arrays: dict[str, Any] = {name: np.asarray(kept) for name, kept in keep.items()}
+    with atomic_file(file) as stream:
+        np.savez(stream, **arrays)
+    return {"kept": int(sum(kept.sum() for kept in keep.values()))}
+
+
+def read_keep(file: Path) -> dict[str, np.ndarray]:
+    """Read what `choose` selected."""
+    return read_arrays(file)
+
+
+def shrink(
+    settings: Student,
+    prune: jc.Compression,
+    train_apply: Any,
+    variables: Any,
+    dataset: Dataset,
+    mesh: Mesh,
+    key: jax.Array,
+) -> dict[str, Any]:
+    """Remove the channels and re-estimate BatchNorm statistics; save it as `pruned`."""
+    small = parallel.replicate(prune.variables(variables), mesh)
+    batches = augmented(
+        dataset,
+        key,
+        count=settings.statistics_images,
+        batch_size=settings.batch_size,
+        settings=settings.views,
+    )
+    images = jax.device_put(batches["image"], parallel.batch_sharding(mesh, axis=1))
+    small = training.reestimate(prune.function(train_apply), small, images, key)
+    save(settings.workdir / "pruned", jax.device_get(small))
+    return {}
+
+
+def save(folder: Path, variables: Any) -> None:
+    """Save the variables of a stage."""
+    training.save_checkpoint(folder, variables, overwrite=True)

@@ -1,0 +1,54 @@
+"""What a run on limited resources leaves: tables, report and picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import jaxcompress as jc
+from experiments.common import report
+from experiments.common.table import table
+from experiments.limited_resources.settings import Config
+from jaxcompress.report import plot_compression
+
+__all__ = ["finish", "outputs_of"]
+
+CONSOLE = Console()
+
+
+def outputs_of(config: Config) -> Path:
+    """Return where artifacts, report and picture go: ways to teach have a folder each."""
+    return config.workdir / config.method
+
+
+def finish(
+    config: Config,
+    graph: jc.Graph,
+    keep: dict[str, np.ndarray],
+    rows: list[report.Row],
+    found: dict[str, dict[str, Any]],
+) -> None:
+    """Print the tables; write the report and the picture."""
+    table(rows)
+    for row in rows:
+        CONSOLE.print(
+            f"{row.name}: variance over views {row.extra['view_variance']:.3f}, "
+            f"{row.extra['view_ratio']:.3f} of that over images"
+        )
+    for name, facts in found.items():
+        CONSOLE.print(
+            f"{name}: {facts['seconds']:.0f} s, {facts['cpu_seconds']:.0f} s of CPU, "
+            f"{facts['device_hours']:.4f} device-hours"
+        )
+    total = sum(facts["device_hours"] for facts in found.values())
+    CONSOLE.print(f"all stages: {total:.4f} device-hours")
+    settings = {**dataclasses.asdict(config), "stages": found}
+    path = report.write_report(outputs_of(config), "limited_resources", settings, rows)
+    picture = outputs_of(config) / "limited_resources.png"
+    title = f"{config.network} at {config.flops:.0%} FLOPs, taught by {config.method}"
+    plot_compression(picture, title, graph, keep, [row.to_json() for row in rows])
+    CONSOLE.print(f"report: {path}\npicture: {picture}")

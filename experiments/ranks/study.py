@@ -1,0 +1,226 @@
+"""What is known of a network's sites before their ranks are chosen; ranks, and factors of them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxcompress as jc
+from experiments.common.network import Network
+from experiments.common.stage_files import read_arrays
+from experiments.ranks.settings import Factors, Method
+from jaxcompress import low_rank
+from jaxcompress.files import atomic_file
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import arrays
+
+__all__ = ["SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
+
+Chosen = dict[str, int | None]
+Search = Callable[[ranks.SiteTable, jc.Budget], np.ndarray]
+
+SEARCHES: Mapping[str, Search] = MappingProxyType(
+    {
+        "uniform": arrays.uniform,
+        "energy_threshold": arrays.energy_threshold,
+        "evbmf": arrays.evbmf_scaled,
+        "enc_map": lambda table, own: arrays.enc_map(table, arrays.energy_metric(table), own),
+        "enc_model": lambda table, own: arrays.enc_model(table, own, arrays.energy_metric(table)),
+        "optimum": lambda table, own: arrays.optimum(table, arrays.energy_metric(table), own).ranks,
+    }
+)
+"""Methods that need the weights alone; `enc_inf` and `sensitivity` need images, too."""
+
+
+class Known(NamedTuple):
+    """What the methods know of the sites.
+
+    Attributes:
+        graph: of the network.
+        forms: of its sites.
+        table: with the spectra of the kernels.
+        inputs: of the sites, not centred: for networks as they are.
+        centred: the inputs' deviations from their means: for re-estimated networks.
+        outputs: G of the sites, with a ridge.
+        output_roots: of the same.
+        weighted_table: with the spectra of the `weighted` factors.
+        seconds: what each part took.
+    """
+
+    graph: jc.Graph
+    forms: dict[str, str]
+    table: ranks.SiteTable
+    inputs: Inputs
+    centred: Inputs
+    outputs: Mapping[str, Any]
+    output_roots: Mapping[str, Any]
+    weighted_table: ranks.SiteTable
+    seconds: dict[str, float]
+
+
+class Inputs(NamedTuple):
+    """Covariances of the sites' inputs.
+
+    Attributes:
+        roots: of the rows of each site's matrix.
+        patches: of full patches.
+    """
+
+    roots: Mapping[str, Any]
+    patches: Mapping[str, Any]
+
+
+RIDGE = 0.1
+
+
+def learn(
+    apply: Callable[..., Any], variables: Any, images: jax.Array, key: jax.Array, folder: Path
+) -> Known:
+    """Decompose all kernels, and look at what the sites are given and how much they matter.
+
+    Args:
+        apply: the network in evaluation mode.
+        variables: its variables.
+        images: training images `[steps, batch, ...]`, for the covariances and the gradients.
+        key: of the gradients.
+        folder: what images told is kept here for the next run.
+    """
+    seconds = dict[str, float]()
+    image = jax.ShapeDtypeStruct((1, *images.shape[2:]), images.dtype)
+    graph = jc.trace(apply, variables, image)
+    forms = ranks.convolution_sites(graph)
+
+    def timed(name: str, make: Callable[[], Any], *keep: Path) -> Any:
+        started = time.perf_counter()
+        made = _kept(keep[0], make) if keep else make()
+        seconds[name] = time.perf_counter() - started
+        return made
+
+    moments = functools.partial(low_rank.statistics.input_moments, graph, apply, variables, images)
+    full = {path: "channel" for path in forms}
+    rows = timed("covariances of rows", lambda: moments(forms), folder / "rows.npz")
+    patches = timed("covariances of patches", lambda: moments(full), folder / "patches.npz")
+    gradients = functools.partial(
+        low_rank.statistics.output_covariances, graph, _centred(apply), variables
+    )
+    outputs = timed(
+        "gradients", lambda: gradients(images, list(forms), key), folder / "outputs.npz"
+    )
+    inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
+    weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)
+    table = functools.partial(ranks.network_table, graph, variables, forms)
+    return Known(
+        graph,
+        forms,
+        timed("svd", table),
+        inputs,
+        centred,
+        {path: _with_ridge(own) for path, own in outputs.items()},
+        weights,
+        timed("svd with data", lambda: table(centred.roots, weights)),
+        seconds,
+    )
+
+
+def _inputs(rows: Mapping[str, Any], patches: Mapping[str, Any], is_centred: bool) -> Inputs:
+    own = low_rank.statistics.covariances_of(rows, is_centred)
+    roots = {
+        path: low_rank.statistics.covariance_root(covariance) for path, covariance in own.items()
+    }
+    return Inputs(roots, low_rank.statistics.covariances_of(patches, is_centred))
+
+
+def _with_ridge(covariance: Any) -> np.ndarray:
+    root = low_rank.statistics.covariance_root(covariance, RIDGE)
+    return root @ root.swapaxes(-1, -2)
+
+
+def _centred(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the logits without what is added to all of an example's, which changes nothing."""
+
+    def centred(variables: Any, images: Any) -> jax.Array:
+        logits = apply(variables, images)
+        return logits - logits.mean(-1, keepdims=True)
+
+    return centred
+
+
+def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a file holds, or make it and write the file, whole or not at all."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {path.replace("/", "|"): own for path, own in make().items()}
+        with atomic_file(file) as stream:
+            np.savez(stream, **arrays)
+    return {path.replace("|", "/"): own for path, own in read_arrays(file).items()}
+
+
+def choose(
+    known: Known, method: Method, budget: jc.Budget, evaluate: Callable[[Chosen], float]
+) -> Chosen:
+    """Return the ranks of a method.
+
+    Args:
+        known: of the sites.
+        method: of `SEARCHES`, `enc_inf` or `sensitivity`.
+        budget: that the ranks hold.
+        evaluate: accuracy at ranks, on training images; only `enc_inf` asks for it.
+    """
+    if method == "sensitivity":
+        table = known.weighted_table
+        found = arrays.optimum(table, ranks.error_metric(table), budget, cells=10_000)
+        return table.named(found.ranks)
+    if method == "enc_inf":
+        energy = arrays.energy_metric(known.table)
+        return known.table.named(arrays.enc_inf(known.table, budget, evaluate, energy).ranks)
+    return known.table.named(SEARCHES[method](known.table, budget))
+
+
+def factorized(
+    known: Known, variables: Any, chosen: Chosen, factors: Factors
+) -> tuple[jc.Compression, Any]:
+    """Return the compression at ranks, and its variables with factors made as `Factors` says."""
+    inputs = known.centred if factors == "weighted" else known.inputs
+    roots = None if factors == "weights" else inputs.roots
+    output_roots = known.output_roots if factors == "weighted" else None
+    lowrank = jc.factorize(known.graph, chosen, known.forms, roots, output_roots)
+    small = lowrank.variables(variables)
+    if factors in ("refined", "weighted"):
+        outputs = known.outputs if factors == "weighted" else None
+        small = low_rank.refine(lowrank, variables, small, inputs.patches, outputs, rounds=3)
+    return lowrank, small
+
+
+def compensated(
+    known: Known, network: Network, lowrank: jc.Compression, small: Any, whole: Any, images: Any
+) -> Any:
+    """Return factors that make up for what the changed network before them has lost.
+
+    Args:
+        known: of the sites.
+        network: the original.
+        lowrank: of `factorized`, "weighted".
+        small: its variables.
+        whole: the same multiplied out, with BatchNorm re-estimated.
+        images: training images `[steps, batch, ...]`.
+    """
+    full = {path: "channel" for path in lowrank.spec["sites"]}
+    targets, patches = low_rank.compensate(
+        known.graph, network.apply, network.variables, whole, images, full, centred=True
+    )
+    return low_rank.refine(lowrank, targets, small, patches, known.outputs, rounds=3)
+
+
+def costs(known: Known, chosen: Chosen) -> dict[str, Any]:
+    """Return the counted FLOPs and parameters at ranks, as fields of a row."""
+    table = known.table
+    pairs = zip(table.names, table.neutral, strict=True)
+    own = np.asarray([neutral if chosen[path] is None else chosen[path] for path, neutral in pairs])
+    return {"flops": float(table.cost("flops", own)), "num_params": int(table.cost("params", own))}

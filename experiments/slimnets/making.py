@@ -1,0 +1,173 @@
+"""Rows of SlimNets: each made once, kept, and read again only where it is still what was asked."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+import jaxcompress as jc
+from experiments.common import data, environment
+from experiments.common.measure import accuracy_of, count_nonzero
+from experiments.common.network import Network
+from experiments.common.stage_files import differences, path_digest, read_object
+from experiments.slimnets.network import compressed, start
+from experiments.slimnets.presets import Preset, settings_of
+from experiments.slimnets.rows import Recipe, needed
+from experiments.slimnets.table import CONSOLE
+from experiments.slimnets.training import trained
+from jaxcompress.artifact import Encoding, num_bytes
+from jaxcompress.files import locked, write_json
+
+__all__ = ["Series", "finished", "finished_or_made", "make", "network_of"]
+
+
+class Series(NamedTuple):
+    """The rows of one seed.
+
+    Attributes:
+        preset: the scale.
+        recipes: of all rows, by name.
+        dataset: at that scale.
+        mesh: the devices.
+        folder: where the rows lie.
+        seed: of everything random.
+        weights: folder of published weights.
+    """
+
+    preset: Preset
+    recipes: Mapping[str, Recipe]
+    dataset: data.Dataset
+    mesh: Mesh
+    folder: Path
+    seed: int
+    weights: Path | None = None
+
+
+def finished_or_made(name: str, series: Series) -> dict[str, Any]:
+    """Return a row; while another process makes it, wait for that."""
+    # Not the row's own folder: that is an artifact's, which has its own ways.
+    folder = series.folder / "locks" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, wait=True):
+        return finished(name, series) or make(name, series)
+
+
+def finished(name: str, series: Series) -> dict[str, Any] | None:
+    """Return what an earlier run measured of a row, if it finished.
+
+    Raises:
+        ValueError: if the row's file is damaged, or it was made by other code or of other inputs.
+    """
+    file = series.folder / name / "row.json"
+    if not file.exists():
+        return None
+    remedy = f"delete {file.parent} to make the row again, or choose another workdir"
+    row = read_object(file, remedy)
+    inputs = row.get("inputs")
+    offences = ["it names no inputs"]
+    if isinstance(inputs, dict):
+        offences = differences(inputs, inputs_of(name, series))
+    offences += [f"it lacks {field}" for field in FIELDS if field not in row]
+    if offences:
+        raise ValueError(
+            "rows of one folder are made by one code of the same inputs, but of "
+            f"{file} {'; '.join(offences)}; {remedy}"
+        )
+    return row
+
+
+FIELDS = ("seed", "accuracy", "num_params", "num_nonzero", "flops", "bytes", "cpu_seconds")
+
+
+def inputs_of(name: str, series: Series) -> dict[str, Any]:
+    """Return everything that decides a row but its seed, as JSON has it; files by their digests."""
+    recipe = series.recipes[name]
+    weights = None
+    if recipe.published and series.weights is not None:
+        weights = path_digest(series.weights / f"{recipe.network}_cifar10.safetensors")
+    inputs = {
+        "code": environment.code_digest(),
+        "data": data.identity(series.dataset),
+        "preset": settings_of(series.preset),
+        "recipe": recipe._asdict(),
+        "rows": {other: path_digest(series.folder / other) for other in needed(recipe)},
+        "weights": weights,
+    }
+    return dict(json.loads(json.dumps(inputs, default=str)))
+
+
+def make(name: str, series: Series) -> dict[str, Any]:
+    """Make one row: start, compress, train, prune, save, load, measure."""
+    recipe = series.recipes[name]
+    CONSOLE.print(f"[bold]{name}[/bold], seed {series.seed}")
+    # Before the work: what changes while it runs is not what it was made of.
+    inputs = inputs_of(name, series)
+    # Of the name, so that a row's randomness does not depend on which others there are.
+    key = jax.random.fold_in(jax.random.key(series.seed), zlib.crc32(name.encode()))
+    # Not the wall clock: rows run side by side, and other work beside them.
+    started = time.process_time()
+    made = network_of(recipe, series, key)
+    seconds = time.process_time() - started
+    row: dict[str, Any] = {
+        "name": name,
+        "seed": series.seed,
+        **saved(recipe, made, series.folder / name, series.dataset, series.mesh),
+        "cpu_seconds": seconds,
+        "environment": environment.describe(),
+        "inputs": inputs,
+    }
+    row = json.loads(json.dumps(row, default=float))
+    write_json(series.folder / name / "row.json", row)
+    CONSOLE.print(
+        f"    {row['accuracy']:.2%}, {row['num_nonzero']:,} non-zero, {row['bytes']:,} B, "
+        f"{row['cpu_seconds']:.0f} CPU s"
+    )
+    return row
+
+
+def network_of(recipe: Recipe, series: Series, key: jax.Array) -> Network:
+    """Start, compress and train the network of one row."""
+    preset, dataset = series.preset, series.dataset
+    begin = functools.partial(
+        start,
+        preset=preset,
+        dataset=dataset,
+        folder=series.folder,
+        weights=series.weights,
+        key=key,
+    )
+    made = compressed(recipe, begin(recipe), preset, dataset, key)
+    if not recipe.trains:
+        return made
+    teacher = None
+    if recipe.teacher is not None:
+        # The row that teaches, as it was left.
+        left = series.recipes[recipe.teacher]
+        teacher = begin(left._replace(start=recipe.teacher, folds=False, published=False))
+    return trained(recipe, made, teacher, preset, dataset, key, series.mesh)
+
+
+def saved(
+    recipe: Recipe, made: Network, folder: Path, dataset: data.Dataset, mesh: Mesh
+) -> dict[str, Any]:
+    """Save a network, load it again, and measure what was loaded."""
+    encoding = Encoding(recipe.values)
+    jc.save(folder, made.compression, made.variables, network=made.source, encoding=encoding)
+    apply, variables = jc.load(folder)
+    graph = jc.trace(apply, variables, data.image_shape(dataset))
+    accuracy, _ = accuracy_of(apply, variables, dataset, mesh)
+    return {
+        "accuracy": accuracy,
+        "num_params": graph.params,
+        "num_nonzero": count_nonzero(variables),
+        "flops": graph.flops,
+        "bytes": num_bytes(folder),
+    }
