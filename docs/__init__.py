@@ -1,0 +1,3 @@
+"""The pages of results, and how they are made from the result files."""
+
+from __future__ import annotations

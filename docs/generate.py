@@ -1,0 +1,69 @@
+"""Write the pages of results, and the README's table of them, from the result files.
+
+python -m docs.generate           # writes docs/results and the README's table
+python -m docs.generate --check   # says which are not as the files say, and fails
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from docs.pages import headline, knowledge, pruning, ranks, slimnets, throughput
+
+__all__ = ["PAGES", "main", "outdated", "readme"]
+
+ROOT = Path(__file__).parents[1]
+PAGES: dict[str, Callable[[], str]] = {
+    "pruning": pruning.page,
+    "ranks": ranks.page,
+    "knowledge": knowledge.page,
+    "slimnets": slimnets.page,
+    "throughput": throughput.page,
+}
+BEGIN, END = "<!-- headline: python -m docs.generate -->", "<!-- end of headline -->"
+
+
+def readme() -> str:
+    """Return the README with its table of headline figures made anew."""
+    text = (ROOT / "README.md").read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"README.md must hold the table between {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n{headline.table_of_figures()}\n{END}{after}"
+
+
+def texts() -> dict[Path, str]:
+    """Return what every generated file should hold."""
+    note = "<!-- Written by python -m docs.generate from the result files; edit docs/pages. -->\n\n"
+    pages = {ROOT / f"docs/results/{name}.md": note + page() for name, page in PAGES.items()}
+    return {**pages, ROOT / "README.md": readme()}
+
+
+def outdated() -> list[str]:
+    """Name the generated files that are not as the result files say."""
+    return [
+        path.relative_to(ROOT).as_posix()
+        for path, text in texts().items()
+        if not path.exists() or path.read_text() != text
+    ]
+
+
+def main() -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m docs.generate")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if outdated")
+    if parser.parse_args().check:
+        names = outdated()
+        if names:
+            raise SystemExit(f"not as the result files say: {', '.join(names)}; run docs.generate")
+        return
+    for path, text in texts().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Images per second and latency beside PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from docs.markdown import command, load, source, table
+
+__all__ = ["page"]
+
+PATH = "benchmarks/results/throughput_amd_epyc_2_threads.json"
+PROFILE = "benchmarks/results/cpu_convolutions.json"
+OURS = {
+    "jit": ("jit",),
+    "`fast_convolutions`": ("fast",),
+    "the same, bfloat16": ("bfloat16 fast",),
+}
+THEIRS = {
+    "PyTorch, channels last": ("channels_last",),
+    "`torch.compile`": ("compile", "compile channels_last"),
+    "AMP": ("amp",),
+    "AMP, compiled": ("amp compile",),
+}
+NETWORKS = {
+    "resnet20": "ResNet-20",
+    "resnet56": "ResNet-56",
+    "vgg16": "VGG-16",
+    "resnet50": "ResNet-50, 224 x 224",
+}
+TASKS = {
+    "train": "training",
+    "stored": "training on stored logits",
+    "live": "training with a live teacher",
+    "eval": "evaluation",
+}
+
+Case = Mapping[str, Any]
+
+
+def _cases() -> list[Case]:
+    return list(load(PATH)["cases"])
+
+
+def _rate(case: Case, framework: str, variants: Iterable[str]) -> float | None:
+    """Return the images per second of the fastest of some variants; None where none was run."""
+    measured = case["seconds"][framework]
+    rates = [case["case"]["batch"] / median(measured[v]) for v in variants if v in measured]
+    return max(rates, default=None)
+
+
+def _ratio(case: Case) -> float:
+    best = [_rate(case, name, case["seconds"][name]) for name in ("jaxcompress", "PyTorch")]
+    ours, theirs = (rate for rate in best if rate is not None)
+    return ours / theirs
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
+
+
+def _name(case: Case) -> str:
+    what = case["case"]
+    half = ", half the FLOPs" if what["half"] else ""
+    return f"{NETWORKS[what['name']]}{half}, {TASKS[what['task']]}"
+
+
+def _rates() -> str:
+    order = {name: place for place, name in enumerate((*NETWORKS, *TASKS))}
+    wide = [case for case in _cases() if case["case"]["batch"] in (16, 128)]
+    wide.sort(key=lambda c: (order[c["case"]["name"]], order[c["case"]["task"]], c["case"]["half"]))
+    lines = []
+    for case in wide:
+        ours = [_number(_rate(case, "jaxcompress", variants)) for variants in OURS.values()]
+        theirs = [_number(_rate(case, "PyTorch", variants)) for variants in THEIRS.values()]
+        batch, ratio = case["case"]["batch"], f"{_ratio(case):.2f}"
+        lines.append([_name(case), batch, *ours, *theirs, ratio])
+    return table(["", "batch", *OURS, *THEIRS, "ratio"], lines)
+
+
+def _milliseconds(case: Case | None, framework: str, variants: Sequence[str]) -> str:
+    if case is None:
+        return ""
+    known = [case["seconds"][framework][v] for v in variants if v in case["seconds"][framework]]
+    return f"{1000 * min(median(seconds) for seconds in known):.1f}"
+
+
+def _latency() -> str:
+    found = {
+        (case["case"]["name"], case["case"]["half"], case["case"]["batch"]): case
+        for case in _cases()
+        if case["case"]["task"] == "eval" and case["case"]["batch"] not in (16, 128)
+    }
+    lines = []
+    for name, batch in sorted({(name, batch) for name, _, batch in found}):
+        cells = [
+            _milliseconds(found.get((name, half, batch)), framework, variants)
+            for framework, variants in (
+                ("jaxcompress", ("fast",)),
+                ("PyTorch", ("eager", "channels_last")),
+            )
+            for half in (False, True)
+        ]
+        lines.append([NETWORKS[name], batch, *cells])
+    head = ["network", "images per call", "whole", "half", "PyTorch, whole", "PyTorch, half"]
+    return table(head, lines)
+
+
+def _profile() -> str:
+    profiles = load(PROFILE)["profiles"]
+    parts = profiles["fast"]["milliseconds"]
+    return table(["part of a step", "ms"], [[name, f"{ms:.0f}"] for name, ms in parts.items()])
+
+
+def page() -> str:
+    """Return the page."""
+    return f"""# Speed
+
+Images per second; the frameworks in turns, same weights, logits compared; "ratio": our best over
+PyTorch's best of the row; – was not measured. {source(PATH)}
+
+{_rates()}
+
+{
+        command(
+            'python -m pip install ".[bench]" && python -m benchmarks.throughput',
+            "--rounds 3 --steps 4 --seconds 1 --resume",
+        )
+    }
+
+What shrinking to half of the FLOPs does to latency: float32 with `fast_convolutions`, milliseconds
+a call; beside it PyTorch's best in float32, channels last or not, without `torch.compile`:
+
+{_latency()}
+
+`jax.jit(jaxcompress.backend.fast_convolutions(step))` rewrites a whole step to call the oneDNN
+kernels that jaxlib's CPU build carries and XLA does not select; elsewhere it changes nothing. Where
+the processor time of a step of ResNet-20 goes: {source(PROFILE)}
+
+{_profile()}
+"""
