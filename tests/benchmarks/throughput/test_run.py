@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks.throughput import run as throughput
 from benchmarks.throughput.run import cases as throughput_cases
 from benchmarks.throughput.run import ours as throughput_jax
-from benchmarks.throughput import run as throughput
 from benchmarks.throughput.worker import _prepare
 
 CASE = {"name": "resnet20", "half": True, "task": "stored", "batch": 4}
