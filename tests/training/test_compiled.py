@@ -13,12 +13,11 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks import leaks
 from jaxcompress import parallel
-from jaxcompress.backend import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.graph import trace
-from jaxcompress.prune.importance import fisher
-from jaxcompress.training import eval_step, evaluate, init_state, jit_step, reestimate, train_step
+from jaxcompress.training import evaluate
 
 KEY, MESH = jax.random.key(0), parallel.mesh(jax.devices()[:1])
 IMAGES, LABELS = np.eye(3, dtype=np.float32), np.arange(3)
@@ -29,64 +28,16 @@ KERNELS = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
 GRAPH = trace(lambda v, x: jnp.tanh(x @ v["a"]) @ v["b"], KERNELS, jnp.ones((2, 3)))
 
 
-def call_evaluate(seen: Callable[[Any], None]) -> None:
-    def apply(variables: Any, images: jax.Array) -> jax.Array:
-        return images * variables["w"]
-
-    def preprocess(images: jax.Array) -> jax.Array:
-        return images + 1
-
-    seen(apply)
-    seen(preprocess)
-    options = {"batch_size": 3, "mesh": MESH, "preprocess": preprocess}
-    for _ in range(2):
-        evaluate(apply, VARIABLES, IMAGES, LABELS, **options)
-
-
-def call_reestimate(seen: Callable[[Any], None]) -> None:
-    def train_apply(variables: Any, images: jax.Array, key: jax.Array) -> Any:
-        return images, {"mean": 0.9 * variables["mean"] + 0.1 * images.mean(0)}
-
-    seen(train_apply)
-    reestimate(train_apply, VARIABLES, IMAGES[None], KEY)
-
-
-def call_steps(seen: Callable[[Any], None]) -> None:
-    def loss(variables: Any, batch: Any, key: jax.Array) -> Any:
-        return jnp.sum(variables["w"] * batch["image"]), ({}, {})
-
-    seen(loss)
-    step = jit_step(train_step(loss, TX), MESH)
-    step(init_state(VARIABLES, TX), BATCH, KEY)
-
-
-def call_fast(seen: Callable[[Any], None]) -> None:
-    def apply(variables: Any, images: jax.Array) -> jax.Array:
-        return images * variables["w"]
-
-    seen(apply)
-    jax.jit(fast_convolutions(eval_step(apply)))(VARIABLES, BATCH)
-
-
-def call_fisher(seen: Callable[[Any], None]) -> None:
-    def loss(variables: Any, batch: jax.Array) -> jax.Array:
-        return jnp.square(jnp.tanh(batch @ variables["a"]) @ variables["b"]).mean()
-
-    seen(loss)
-    fisher(GRAPH, loss, KERNELS, jnp.ones((1, 2, 3)), KEY)
-
-
-CALLS = [call_evaluate, call_reestimate, call_steps, call_fast, call_fisher]
-
-
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", leaks.CALLS)
 def test_repeated_calls_leave_no_function_alive(call: Callable[..., None]) -> None:
-    functions: list[weakref.ref[Any]] = []
-    for _ in range(12):
-        call(lambda function: functions.append(weakref.ref(function)))
-    gc.collect()
-    assert len(functions) >= 12
-    assert sum(reference() is not None for reference in functions) == 0
+    functions, alive = leaks.alive_after(call, 4)
+    assert functions >= 4
+    assert alive == 0
+
+
+def test_a_function_that_stays_alive_is_found() -> None:
+    kept: list[Any] = []
+    assert leaks.alive_after(lambda seen: kept.append(leaks.network(seen)), 3) == (3, 3)
 
 
 class Scale:

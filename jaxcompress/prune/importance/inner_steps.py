@@ -20,6 +20,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from jaxcompress.compression.precision import like, widened
 from jaxcompress.graph import Trainable, default_trainable
 from jaxcompress.paths import flatten_with_paths
 
@@ -40,6 +41,8 @@ def adapt(
     trainable: Trainable | None = None,
 ) -> tuple[Any, jax.Array]:
     """Take one optimizer step per support batch, differentiably in the gates.
+
+    Half precision is stepped in float32, and rounded where the loss reads it.
 
     Args:
         loss: `loss(variables, gates, batch) -> scalar`, twice differentiable in variables and
@@ -69,15 +72,18 @@ def adapt(
         raise ValueError(f"order is 1 (constant inner gradients) or 2 (exact), but is {order!r}")
     leaves, treedef = flatten_with_paths(variables)
     chosen = trainable or default_trainable(leaves)
-    params = {path: jnp.asarray(leaf) for path, leaf in leaves.items() if chosen(path, leaf)}
+    params = {path: widened(leaf) for path, leaf in leaves.items() if chosen(path, leaf)}
     if not params:
         raise ValueError(
             f"an inner step changes some leaf, but none of {list(leaves)} is trainable"
         )
 
+    def whole(params: Any, rest: Any) -> Any:
+        merged = {**rest, **{path: like(own, leaves[path]) for path, own in params.items()}}
+        return jax.tree.unflatten(treedef, [merged[path] for path in leaves])
+
     def at(params: Any, gates: Any, rest: Any, batch: Any) -> jax.Array:
-        merged = {**rest, **params}
-        return loss(jax.tree.unflatten(treedef, [merged[p] for p in leaves]), gates, batch)
+        return loss(whole(params, rest), gates, batch)
 
     rest = {path: leaf for path, leaf in leaves.items() if path not in params}
     gradient = _symmetric_gradient(at)
@@ -90,8 +96,7 @@ def adapt(
         return (optax.apply_updates(params, updates), state), lax.stop_gradient(value)
 
     (params, _), losses = _loop(step, (params, optimizer.init(params)), support)
-    merged = {**rest, **params}
-    return jax.tree.unflatten(treedef, [merged[path] for path in leaves]), losses
+    return whole(params, rest), losses
 
 
 def _loop(step: Callable[..., Any], carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
@@ -118,7 +123,8 @@ def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
         return jax.value_and_grad(loss)(params, gates, rest, batch)
 
     def forward(*inputs: Any) -> Any:
-        return gradient(*inputs), inputs
+        # Not `gradient` again: the program would then keep it, and with it the caller's loss.
+        return jax.value_and_grad(loss)(*inputs), inputs
 
     def backward(inputs: Any, cotangents: Any) -> Any:
         params, gates, rest, batch = inputs

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.graph import Graph, Trainable
 from jaxcompress.prune.gating import gated
@@ -94,11 +95,19 @@ def meta(
     _check(loss, variables, support, query, together)
     episodes = len(jax.tree.leaves(query)[0])
     at = _gates_of_episodes(graph, gates or {}, names, episodes)
-    setting = _Setting(graph, loss, optimizer or SGD, order, names, trainable)
+    episode = jit_of(
+        _episodes,
+        graph,
+        loss,
+        optimizer=optimizer or SGD,
+        order=order,
+        names=names,
+        trainable=trainable,
+    )
     inputs = jax.tree.map(
         lambda leaf: leaf.reshape(-1, together, *jnp.shape(leaf)[1:]), (at, support, query)
     )
-    gradients, losses = map_rounds(partial(_episodes, setting, variables), inputs)
+    gradients, losses = map_rounds(partial(episode, variables), inputs)
     check_steps(losses.reshape(episodes, -1))
     size = jnp.square if square else jnp.abs
     sizes = {n: size(own.reshape(episodes, -1)) for n, own in gradients.items()}
@@ -106,44 +115,38 @@ def meta(
     return {name: own.mean(0) for name, own in sizes.items()}
 
 
-class _Setting(NamedTuple):
-    """What is compiled in, compared by identity."""
+def _episodes(
+    graph: Graph,
+    loss: Callable[[Any, Any], jax.Array],
+    *,
+    optimizer: optax.GradientTransformation,
+    order: int,
+    names: tuple[str, ...],
+    trainable: Trainable | None,
+) -> Callable[..., tuple[Any, Any]]:
+    """Make the meta-gradients and losses of episodes, vmapped."""
+    gated_loss = gated(graph, loss)
 
-    graph: Graph
-    loss: Callable[[Any, Any], jax.Array]
-    optimizer: optax.GradientTransformation
-    order: int
-    names: tuple[str, ...]
-    trainable: Trainable | None
-
-
-@partial(jax.jit, static_argnums=0)
-def _episodes(setting: _Setting, variables: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
-    """Return the meta-gradients and losses of episodes, vmapped."""
-    loss = gated(setting.graph, setting.loss)
-
-    def after_steps(gates: Any, support: Any, query: Any) -> tuple[jax.Array, jax.Array]:
+    def after_steps(variables: Any, gates: Any, support: Any, query: Any) -> tuple[Any, Any]:
         adapted, losses = adapt(
-            loss,
-            variables,
-            gates,
-            support,
-            setting.optimizer,
-            order=setting.order,
-            trainable=setting.trainable,
+            gated_loss, variables, gates, support, optimizer, order=order, trainable=trainable
         )
-        value = loss(adapted, gates, query)
+        value = gated_loss(adapted, gates, query)
         return value, jnp.append(losses, value)
 
-    def episode(inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
-        gradient, losses = jax.grad(after_steps, has_aux=True)(*inputs)
-        return {name: gradient[name] for name in setting.names}, losses
+    def episode(variables: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        slope = jax.grad(after_steps, argnums=1, has_aux=True)
+        gradient, losses = slope(variables, *inputs)
+        return {name: gradient[name] for name in names}, losses
 
-    if len(jax.tree.leaves(inputs)[0]) == 1:
-        # A vmap of one would give every kernel a batch axis, and convolutions would be slower.
-        own = episode(jax.tree.map(lambda leaf: leaf[0], inputs))
-        return jax.tree.map(lambda leaf: leaf[None], own)
-    return jax.vmap(episode)(inputs)
+    def episodes(variables: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+        if len(jax.tree.leaves(inputs)[0]) == 1:
+            # A vmap of one would give every kernel a batch axis: convolutions would be slower.
+            single = episode(variables, jax.tree.map(lambda leaf: leaf[0], inputs))
+            return jax.tree.map(lambda leaf: leaf[None], single)
+        return jax.vmap(partial(episode, variables))(inputs)
+
+    return episodes
 
 
 def _gates_of_episodes(
