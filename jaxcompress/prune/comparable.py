@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.graph import Graph
@@ -15,14 +17,35 @@ __all__ = ["channel_costs", "per_cost", "per_group"]
 def per_group(scores: Mapping[str, Any]) -> dict[str, Any]:
     """Divide each group's scores by their mean magnitude: s / mean(|s|).
 
-    A group whose scores are all 0 stays 0.
+    A group whose scores are all 0 stays 0; infinite scores, of channels that must stay or go, stay
+    infinite and do not count in the mean.
+
+    Raises:
+        ValueError: if a score is NaN; all groups are named.
 
     Example:
         >>> per_group({"a": np.array([1.0, 3.0])})["a"].tolist()
         [0.5, 1.5]
     """
-    means = {name: abs(score).mean() for name, score in scores.items()}
-    return {name: score / (means[name] + (means[name] == 0)) for name, score in scores.items()}
+    wrong = [name for name, score in scores.items() if _holds_nan(score)]
+    if wrong:
+        raise ValueError(f"scores are numbers, but those of {wrong} hold NaN; score them again")
+    return {name: score / _mean_size(score) for name, score in scores.items()}
+
+
+def _holds_nan(score: Any) -> bool:
+    return not isinstance(score, jax.core.Tracer) and bool(np.isnan(np.asarray(score)).any())
+
+
+def _mean_size(score: Any) -> Any:
+    """Return the mean magnitude of the finite scores, 1 where that is 0."""
+    library = jnp if isinstance(score, jax.Array) else np
+    sizes, is_finite = abs(score), library.isfinite(score)
+    if not isinstance(score, jax.core.Tracer) and bool(is_finite.all()):
+        mean = sizes.mean()
+    else:
+        mean = library.where(is_finite, sizes, 0).sum() / library.maximum(is_finite.sum(), 1)
+    return mean + (mean == 0)
 
 
 def channel_costs(graph: Graph, kind: str = "flops") -> dict[str, float]:

@@ -156,17 +156,50 @@ def input_moments(
     """
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
-    means = jax.jit(lambda own, inputs: _batch_means(graph, apply, own, inputs, forms))
+    means = jax.jit(lambda own, inputs, away: _batch_means(graph, apply, own, inputs, forms, away))
+    away: dict[str, np.ndarray] = {}
     total: dict[str, np.ndarray] = {}
     count = 0
     for inputs in batches:
-        for path, mean in means(variables, inputs).items():
+        found = means(variables, inputs, away)
+        if not count:
+            away = _far_means(found)
+            found = means(variables, inputs, away) if away else found
+        for path, mean in found.items():
             total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
         count += 1
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
     require_finite("input covariances", total, "look for NaN in the batches")
-    return {path: own / count for path, own in total.items()}
+    moments = {path: own / count for path, own in total.items()}
+    return {path: _moved_back(own, away.get(path)) for path, own in moments.items()}
+
+
+def _far_means(moments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the means that lie so far from 0 that float32 would lose the spread around them.
+
+    Sites without any are left out; `float32[groups, rows + 1]`, 0 where nothing is lost.
+    """
+    far = {}
+    for path, own in moments.items():
+        whole = np.asarray(own, np.float64)
+        mean, square = whole[..., -1], np.diagonal(whole, axis1=-2, axis2=-1)
+        spread = np.maximum(square - mean**2, 0)
+        found = np.where(mean**2 > 1e3 * spread, mean, 0)
+        found[..., -1] = 0
+        if found.any():
+            # One for all steps of a scan: it need not be exact, only near.
+            far[path] = found.reshape(-1, *found.shape[-2:]).mean(0).astype(np.float32)
+    return far
+
+
+def _moved_back(moments: np.ndarray, away: np.ndarray | None) -> np.ndarray:
+    """Return E[(x, 1) (x, 1)^T] from that of (x - a, 1)."""
+    if away is None:
+        return moments
+    move = np.broadcast_to(np.eye(moments.shape[-1]), moments.shape).copy()
+    move[..., :, -1] += away
+    return move @ moments @ np.swapaxes(move, -1, -2)
 
 
 def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[str, np.ndarray]:
@@ -189,12 +222,19 @@ def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[st
 
 
 def _batch_means(
-    graph: Graph, apply: Callable[..., Any], variables: Any, inputs: Any, forms: Mapping[str, str]
+    graph: Graph,
+    apply: Callable[..., Any],
+    variables: Any,
+    inputs: Any,
+    forms: Mapping[str, str],
+    away: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Return E[(x - a, 1) (x - a, 1)^T] of one batch; a is 0 where nothing is said of a site."""
     found: dict[str, list[Any]] = {path: [] for path in forms}
 
     def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
         rows = extended_rows(graph, node, arrays, position, path, forms[path])
+        rows = rows - away[path] if path in away else rows
         product = jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest")
         found[path].append(product / len(rows))
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.compression.observing import observe
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import bind
 from jaxcompress.graph.interpret import Node
@@ -66,6 +67,7 @@ def output_covariances(
         [9.0, 1.0]
     """
     check_sites(graph, dict.fromkeys(paths))
+    require_finite("variables", variables, "train or load them again")
     means = jax.jit(lambda own, inputs, key: _batch_means(graph, apply, own, inputs, paths, key))
     total: dict[str, np.ndarray] = {}
     count = 0
@@ -76,6 +78,7 @@ def output_covariances(
         count += 1
     if not count:
         raise ValueError("a sensitivity needs data, but there is no batch; pass at least one")
+    require_finite("output covariances", total, "look for NaN in the batches")
     return {path: own / count for path, own in total.items()}
 
 

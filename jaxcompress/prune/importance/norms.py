@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -53,14 +54,21 @@ def magnitude(
         roles = ("producer", "passing", *(("consumer",) if coupled else ()))
         members = [member for member in group.members if member.role in roles]
         members = members or [m for m in group.members if m.role != "consumer"]
-        total = jnp.zeros(group.width)
+        kernels = {m.path: jnp.abs(widened(leaves[m.path])) for m in members or group.members}
+        unit, total = _unit(kernels.values()), jnp.zeros(group.width)
         for member in members or group.members:
-            leaf = jnp.moveaxis(widened(leaves[member.path]), member.axis, 0)
-            leaf = jnp.abs(leaf) ** order
+            leaf = jnp.moveaxis(kernels[member.path] / unit, member.axis, 0) ** order
             sums = leaf.reshape(leaf.shape[0], -1).sum(axis=1)
             total += sums[member.indices].sum(axis=1)
-        scores[name] = total ** (1 / order)
+        scores[name] = total ** (1 / order) * unit
     return scores
+
+
+def _unit(sizes: Iterable[jax.Array]) -> jax.Array:
+    """Return a power of two in which powers of the sizes neither overflow nor vanish; mostly 1."""
+    largest = jnp.stack([size.max(initial=0.0) for size in sizes]).max()
+    is_usual = (largest < 2.0**40) & (largest > 2.0**-40) | (largest == 0)
+    return jnp.where(is_usual, 1.0, jnp.exp2(jnp.floor(jnp.log2(largest))))
 
 
 def random(graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
