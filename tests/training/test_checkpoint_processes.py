@@ -49,9 +49,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[s
 def test_what_processes_save_together_one_restores(outputs: tuple[Path, list[list[str]]]) -> None:
     folder, (first, second) = outputs
     assert first[-1] == second[-1] == "done"
-    assert checkpoint_steps(folder / "run") == {3: 0.5, 5: 0.5, 7: None} or checkpoint_steps(
-        folder / "run"
-    ) == {5: 0.5, 7: None}
+    assert checkpoint_steps(folder / "run") == {5: 0.5, 7: None}
     like = {"w": VALUES, "step": np.int32(0), "split": VALUES}
     for array in (restore(folder / "run", like)[name] for name in ("w", "split")):
         np.testing.assert_array_equal(array, VALUES)
@@ -64,6 +62,6 @@ def test_all_processes_refuse_together(outputs: tuple[Path, list[list[str]]]) ->
     assert "highest there is 5 and got step=5" in first[1] and follows in second[1]
     for said in (first, second):
         assert "w: an array of one process" in said[2] and "parallel.replicate" in said[2]
-        assert "w: " in said[3] and "parallel.replicate" in said[3], said[3]
+        assert "these leaves have none: w; pass parallel.replicate" in said[3]
         assert "those of number [1] do not see" in said[4]
     assert not (folder / "other").exists() and not list((folder / "0" / "apart").glob("[0-9]*"))
