@@ -102,8 +102,8 @@ def test_straight_through_gates(name: str) -> None:
         return sum((weights[group] @ gate for group, gate in gates.items()), jnp.zeros(()))
 
     # Straight from `jax.grad` keys are sorted; inside an unsorted dict is seen as it is.
-    found, slopes = jax.value_and_grad(lambda own: value(reordered(own)))(scores)
-    expected, right = jax.value_and_grad(value)(dict(sorted(scores.items())))
+    found, slopes = jax.jit(jax.value_and_grad(lambda own: value(reordered(own))))(scores)
+    expected, right = jax.jit(jax.value_and_grad(value))(dict(sorted(scores.items())))
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
     close(slopes, right, 1e-5)
 

@@ -82,9 +82,10 @@ def test_ranks(name: str, search: str) -> None:
     old, new, _ = pair = pair_of(name)
     expected = SEARCHES[search](old, old.forms)
     assert search == "uniform" or len(set(expected.values())) > 1
-    assert SEARCHES[search](old, reordered(old.forms)) == expected
-    assert pair.translated(SEARCHES[search](new, new.forms)) == expected
     assert pair.translated(SEARCHES[search](new, dict(sorted(new.forms.items())))) == expected
+    if search in PLAIN:
+        assert SEARCHES[search](old, reordered(old.forms)) == expected
+        assert pair.translated(SEARCHES[search](new, new.forms)) == expected
 
 
 @every_network
