@@ -2,141 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
-from jaxcompress import Budget, Graph, factorize, select, shrink, sparse, trace
-from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import arrays
-from jaxcompress.low_rank.statistics import input_roots, output_covariances
-from jaxcompress.paths import flatten_with_paths
-from jaxcompress.prune import importance
-from jaxcompress.prune.learned.hard_masks import straight_through
-from jaxcompress.prune.learned.learner import learn
+from jaxcompress import Budget, factorize, importance, select, shrink, sparse
+from jaxcompress.graph import flatten_with_paths
+from jaxcompress.low_rank import output_covariances
+from jaxcompress.prune.learned import learn, straight_through
 from tests.laws import close
-from tests.toys.record import initial, rows
+from tests.toys.order import BUDGET, Case, every_network, pair_of, reordered
 
-COUNT = 12
 KEY = jax.random.key(0)
-
-
-class Convolutions(nn.Module):
-    """Twelve convolutions that Linen names: Conv_10 is sorted before Conv_2."""
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        for _ in range(COUNT):
-            images = nn.tanh(nn.Conv(8, (3, 3))(images))
-        return nn.Dense(3, name="head")(images.mean((1, 2)))
-
-
-class Attention(nn.Module):
-    """Two blocks of attention and a feed-forward part, six layers each, that Linen names."""
-
-    @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        for _ in range(2):
-            query, key, value = (nn.Dense(8)(tokens) for _ in range(3))
-            weights = jax.nn.softmax(query @ key.swapaxes(-1, -2))
-            tokens = tokens + nn.Dense(8)(weights @ value)
-            tokens = tokens + nn.Dense(8)(nn.tanh(nn.Dense(8)(tokens)))
-        return nn.Dense(3, name="head")(tokens.mean(1))
-
-
-class Case(NamedTuple):
-    """One network under one set of names; `forms` says what may be factorized."""
-
-    apply: Callable[..., Any]
-    variables: Any
-    inputs: jax.Array
-    graph: Graph
-    forms: dict[str, str]
-
-    def loss(self, variables: Any, batch: jax.Array) -> jax.Array:
-        """Return one number that depends on every output."""
-        return jnp.square(self.apply(variables, batch) - 0.3).mean()
-
-
-class Pair(NamedTuple):
-    """A network, the same with other names, and the old path of every new one."""
-
-    old: Case
-    new: Case
-    paths: dict[str, str]
-
-    def translated(self, by_path: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what belongs to new paths under the old ones."""
-        return {self.paths[path]: value for path, value in by_path.items()}
-
-    def groups(self) -> dict[str, str]:
-        """Return the old name of every new group: they have the same members."""
-        old = {_members(group, lambda path: path): n for n, group in self.old.graph.groups.items()}
-        named = self.new.graph.groups.items()
-        return {n: old[_members(group, self.paths.__getitem__)] for n, group in named}
-
-
-def _members(group: Any, old: Callable[[str], str]) -> frozenset[Any]:
-    parts = [(old(m.path), m.axis, m.role, m.indices.tobytes()) for m in group.members]
-    return frozenset(parts)
-
-
-@functools.cache
-def pair_of(name: str) -> Pair:
-    """Build a network twice, under names that sort otherwise: w3, w8, w1, w6, ... in turn."""
-    module, inputs, layer, form = {
-        "convolutions": (Convolutions(), rows(4, 8, 8, 3), "Conv", "spatial"),
-        "attention": (Attention(), rows(4, 5, 8), "Dense", "dense"),
-    }[name]
-    names = {f"{layer}_{i}": f"w{(5 * i + 3) % COUNT}" for i in range(COUNT)} | {"head": "last"}
-    variables = _with_steep_spectra(initial(module, inputs), layer)
-    back = {new: old for old, new in names.items()}
-    renamed = {"params": {names[old]: own for old, own in variables["params"].items()}}
-
-    def apply(own: Any, images: jax.Array) -> jax.Array:
-        layers = {back[new]: leaf for new, leaf in own["params"].items()}
-        return module.apply({"params": layers}, images)
-
-    kernels = [f"{layer}_{i}" for i in range(COUNT) if layer == "Dense" or i]
-    forms = {f"params/{own}/kernel": form for own in kernels}
-    new_forms = {f"params/{names[own]}/kernel": form for own in kernels}
-    old_case = Case(module.apply, variables, inputs, trace(module.apply, variables, inputs), forms)
-    new_case = Case(apply, renamed, inputs, trace(apply, renamed, inputs), new_forms)
-    paths = {
-        f"params/{n}/{leaf}": f"params/{o}/{leaf}" for o, n in names.items() for leaf in LEAVES
-    }
-    return Pair(old_case, new_case, paths)
-
-
-LEAVES = ("kernel", "bias")
-
-
-def _with_steep_spectra(variables: Any, layer: str) -> Any:
-    """Give every kernel a spectrum of its own, so that no two sites want the same rank."""
-    layers = dict(variables["params"])
-    for i in range(COUNT):
-        kernel = np.asarray(layers[f"{layer}_{i}"]["kernel"])
-        wide = kernel if layer == "Dense" else kernel.transpose(0, 2, 1, 3)
-        left, values, right = np.linalg.svd(wide.reshape(-1, 8 if layer == "Dense" else 24), False)
-        falling = values[0] * np.geomspace(1.0, 10.0 ** -(((7 * i) % COUNT) / 4), len(values))
-        changed = ((left * falling) @ right).reshape(wide.shape)
-        changed = changed if layer == "Dense" else changed.transpose(0, 2, 1, 3)
-        layers[f"{layer}_{i}"] = {**layers[f"{layer}_{i}"], "kernel": jnp.asarray(changed)}
-    return {"params": layers}
-
-
-def reordered(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a dict in the opposite order."""
-    return dict(reversed(list(tree.items())))
-
-
-every_network = pytest.mark.parametrize("name", ["convolutions", "attention"])
 
 
 @every_network
@@ -147,92 +27,6 @@ def test_groups_and_costs_have_no_names_in_them(name: str) -> None:
     assert list(groups.values()) != list(pair.old.graph.groups)
     assert pair.new.graph.flops == pair.old.graph.flops
     assert pair.translated(pair.new.graph.uses) == pair.old.graph.uses
-
-
-def _measured(case: Case, forms: dict[str, str]) -> Any:
-    whole = case.apply(case.variables, case.inputs)
-    own = jax.jit(lambda v: jnp.exp(-jnp.square(case.apply(v, case.inputs) - whole).mean()))
-    return ranks.measure(case.graph, case.variables, lambda v: float(own(v)), reordered(forms))
-
-
-def _sensitivity(case: Case, forms: dict[str, str]) -> Any:
-    return ranks.sensitivity(
-        case.graph, case.apply, case.variables, [case.inputs], KEY, reordered(forms)
-    )
-
-
-def _enc_inf(case: Case, forms: dict[str, str]) -> dict[str, int | None]:
-    whole = case.apply(case.variables, case.inputs)
-    own = jax.jit(lambda v: -jnp.square(case.apply(v, case.inputs) - whole).mean())
-    evaluate = lambda v: float(own(v))  # noqa: E731
-    return ranks.enc_inf(case.graph, case.variables, BUDGET, evaluate, forms, count=4)
-
-
-def _lossless(case: Case, forms: dict[str, str]) -> dict[str, int | None]:
-    table = ranks.network_table(case.graph, case.variables, forms)
-    metric = arrays.energy_metric(table)
-    full = dict(zip(table.names, table.neutral.tolist(), strict=True))
-    enough = lambda own: float(sum(own[p] or full[p] for p in own) >= 0.7 * sum(full.values()))  # noqa: E731
-    search = functools.partial(arrays.enc_map, table, metric)
-    found = ranks.lossless(table, search, enough, 1.0, 0.05).ranks
-    assert found is not None
-    return table.named(found)
-
-
-def _data_aware(case: Case, forms: dict[str, str]) -> dict[str, int | None]:
-    given = case.graph, case.apply, case.variables, [case.inputs]
-    roots = reordered(input_roots(*given, reordered(forms)))
-    return ranks.energy_threshold(case.graph, case.variables, BUDGET, forms, roots)
-
-
-def _plain(
-    search: Callable[..., dict[str, int | None]], case: Case, forms: dict[str, str]
-) -> dict[str, int | None]:
-    return search(case.graph, case.variables, BUDGET, forms)
-
-
-BUDGET = Budget(flops=0.7)
-PLAIN = ("enc_map", "enc_model", "optimum", "uniform", "energy_threshold", "evbmf_scaled")
-SEARCHES: dict[str, Callable[[Case, dict[str, str]], dict[str, int | None]]] = {
-    **{name: functools.partial(_plain, getattr(ranks, name)) for name in PLAIN},
-    "measured": lambda case, forms: ranks.enc_map(
-        case.graph, case.variables, BUDGET, forms, metric=_measured(case, forms)
-    ),
-    "sensitivity": lambda case, forms: ranks.optimum(
-        case.graph, case.variables, BUDGET, forms, metric=_sensitivity(case, forms)
-    ),
-    "enc_inf": _enc_inf,
-    "lossless": _lossless,
-    "data_aware": _data_aware,
-}
-
-
-@every_network
-@pytest.mark.parametrize("search", SEARCHES)
-def test_ranks(name: str, search: str) -> None:
-    old, new, _ = pair = pair_of(name)
-    expected = SEARCHES[search](old, old.forms)
-    assert search == "uniform" or len(set(expected.values())) > 1
-    assert SEARCHES[search](old, reordered(old.forms)) == expected
-    assert pair.translated(SEARCHES[search](new, new.forms)) == expected
-    assert pair.translated(SEARCHES[search](new, dict(sorted(new.forms.items())))) == expected
-
-
-@every_network
-def test_the_table_has_the_spectrum_of_each_site(name: str) -> None:
-    case = pair_of(name).new
-    table = ranks.network_table(case.graph, case.variables, case.forms)
-    for site, values in zip(table.names, table.spectra, strict=True):
-        alone = ranks.spectra(case.graph, case.variables, {site: case.forms[site]})[site]
-        np.testing.assert_allclose(values, alone, rtol=1e-6, err_msg=site)
-
-
-def test_a_metric_of_other_sites_is_refused() -> None:
-    case = pair_of("convolutions").old
-    some = dict(list(case.forms.items())[:3])
-    metric = ranks.energy_metric(ranks.network_table(case.graph, case.variables, some))
-    with pytest.raises(ValueError, match="does not know params/Conv_4/kernel, .*same graph and"):
-        ranks.enc_map(case.graph, case.variables, BUDGET, case.forms, metric=metric)
 
 
 def _scores_of(case: Case, method: str) -> dict[str, Any]:
@@ -307,8 +101,8 @@ def test_straight_through_gates(name: str) -> None:
         return sum((weights[group] @ gate for group, gate in gates.items()), jnp.zeros(()))
 
     # Straight from `jax.grad` keys are sorted; inside an unsorted dict is seen as it is.
-    found, slopes = jax.value_and_grad(lambda own: value(reordered(own)))(scores)
-    expected, right = jax.value_and_grad(value)(dict(sorted(scores.items())))
+    found, slopes = jax.jit(jax.value_and_grad(lambda own: value(reordered(own))))(scores)
+    expected, right = jax.jit(jax.value_and_grad(value))(dict(sorted(scores.items())))
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
     close(slopes, right, 1e-5)
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 from jax.sharding import SingleDeviceSharding
 
+from jaxcompress.paths import flatten_with_paths
 from jaxcompress.training import chunks, digests, record
 from jaxcompress.training.checkpoint import checkpoint_steps, is_score
 
@@ -32,7 +33,8 @@ def restore_checkpoint(
     Args:
         directory: where `save_checkpoint` wrote.
         like: a freshly made state, or its `jax.eval_shape`; leaves without a sharding are
-            placed on the default device. Pass the state replicated over a mesh to restore there.
+            placed on the default device. Pass the state replicated over a mesh to restore there,
+            as several processes must.
         step: its number; None: the newest.
 
     Raises:
@@ -57,6 +59,7 @@ def restore_checkpoint(
         )
     number = steps[-1] if step is None else step
     folder = Path(directory).absolute() / str(number)
+    _check_held(like)
     leaves = _record(folder)
     different = record.mismatches(leaves, like)
     if different:
@@ -72,6 +75,22 @@ def restore_checkpoint(
     if wrong:
         _refuse(folder, [f"the values of {path}" for path in wrong])
     return state
+
+
+def _check_held(like: Any) -> None:
+    """Refuse leaves of one process in several: all read a checkpoint together."""
+    if jax.process_count() == 1:
+        return
+    alone = [
+        path
+        for path, leaf in flatten_with_paths(like)[0].items()
+        if getattr(leaf, "sharding", None) is None or leaf.sharding.is_fully_addressable
+    ]
+    if alone:
+        raise ValueError(
+            "several processes restore a state into shardings over all of them, but these leaves "
+            f"have none: {_listed(alone, ', ')}; pass parallel.replicate(state, mesh)"
+        )
 
 
 def _record(folder: Path) -> Mapping[str, Any]:

@@ -68,9 +68,8 @@ def test_gradient_is_soft_and_neutral(network):
     with jax.enable_x64(True):
         scores, budget = start(graph), jc.Budget(flops=0.5).of(graph)
         gates = straight_through(graph.cost, scores, budget, temperature=0.3)
-        jacobian = jax.jacobian(
-            lambda own: straight_through(graph.cost, own, budget, temperature=0.3)
-        )(scores)
+        through = lambda own: straight_through(graph.cost, own, budget, temperature=0.3)  # noqa: E731
+        jacobian = jax.jit(jax.jacobian(through))(scores)
         dense = np.array([float(gates[name].sum()) for name in graph.cost.names])
         costs = jax.grad(graph.cost.flops)(dense)
         for wrt, own in scores.items():
@@ -96,7 +95,7 @@ def test_first_update_follows_the_meta_gradient(network, steps):
 
         gated, absolute = jc.gated(graph, loss), budget.of(graph)
         masks = lambda own: straight_through(graph.cost, own, absolute)  # noqa: E731
-        at, jacobian = masks(state.log_scores), jax.jacobian(masks)(state.log_scores)
+        at, jacobian = masks(state.log_scores), jax.jit(jax.jacobian(masks))(state.log_scores)
 
         @jax.jit
         def value(gates):

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -22,40 +23,42 @@ from jaxcompress.training import checkpoint_steps, digests, restore_checkpoint, 
 
 LIKE = {"step": np.int32(0), "w": np.zeros((32, 8), np.float32)}
 
-# A process kills itself, without any clean-up, at its n-th file-system event below the folder, n
-# growing by a stride until it finishes. It is a fork of one that has imported all, started nothing.
-KILLS = """
-import os, shutil, signal, sys
+# What a kill leaves is what lies there when it comes: a process copies that before each of its own
+# file-system events below the folder. Orbax's threads write on meanwhile, aside.
+EVENTS = """
+import os, shutil, sys
 import numpy as np
 from orbax.checkpoint import v1
 from jaxcompress.training import save_checkpoint
 root = sys.argv[1]
-folder = os.path.join(root, "last")
+folder, events, copying = os.path.join(root, "last"), 0, False
+
+def hook(event, arguments):
+    global events, copying
+    is_own = event.split(".")[0] in ("os", "shutil", "open") and folder in str(arguments[:2])
+    if is_own and not copying:
+        copying, events = True, events + 1
+        # A file of a thread may vanish meanwhile.
+        copy = os.path.join(root, str(events))
+        os.system(f"cp -r '{folder}' '{copy}' 2>/dev/null")
+        copying = False
+
+sys.addaudithook(hook)
 state = {"step": np.array(2, np.int32), "w": np.full((32, 8), 2, np.float32)}
+save_checkpoint(folder, state, overwrite=True, keep=1)
+"""
 
-def killed(last):
-    events = 0
-    def hook(event, arguments):
-        nonlocal events
-        if event.split(".")[0] in ("os", "shutil", "open") and folder in str(arguments[:1]):
-            events += 1
-            if events == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-    save_checkpoint(folder, state, overwrite=True, keep=1)
-    os._exit(0)
-
-number, status = 1 - int(sys.argv[2]), 1
-while status:
-    number += int(sys.argv[2])
-    shutil.rmtree(folder, ignore_errors=True)
-    if os.path.exists(os.path.join(root, "old")):
-        shutil.copytree(os.path.join(root, "old"), folder)
-    child = os.fork() or killed(number)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), status
-    if os.path.exists(folder):
-        shutil.copytree(folder, os.path.join(root, str(number)))
+# And one that really is killed, without any clean-up, when its step is moved in.
+KILLED = """
+import os, signal, sys
+from jaxcompress.training import save_checkpoint
+import numpy as np
+def hook(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("/last/" + sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+state = {"step": np.array(2, np.int32), "w": np.ones((32, 8), np.float32)}
+save_checkpoint(sys.argv[1], state, overwrite=True)
 """
 
 
@@ -63,9 +66,8 @@ def state(step: int) -> dict[str, Any]:
     return {"step": jnp.int32(step), "w": jnp.full((32, 8), step, jnp.float32)}
 
 
-def folders_after_kills(root: Path, stride: int) -> list[Path]:
-    command = [sys.executable, "-c", KILLS, str(root), str(stride)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def folders_after_kills(root: Path) -> list[Path]:
+    done = subprocess.run([sys.executable, "-c", EVENTS, str(root)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return sorted((path for path in root.iterdir() if path.name.isdecimal()), key=number)
 
@@ -74,24 +76,41 @@ def number(path: Path) -> int:
     return int(path.name)
 
 
-def test_a_kill_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "old", state(1))
+def names_below(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
+
+
+def test_a_kill_at_every_event_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last", state(1))
     found = []
-    for folder in folders_after_kills(tmp_path, 4):
+    for folder in folders_after_kills(tmp_path):
         there = restore_checkpoint(folder, LIKE)
         found.append(int(there["step"]))
         np.testing.assert_array_equal(there["w"], found[-1])
-    assert len(found) > 8 and found == sorted(found) and set(found) == {1, 2}
+    assert found == sorted(found) and set(found) == {1, 2}
+    assert found.count(1) > 20 and found.count(2) > 4, Counter(found)
 
 
 def test_a_kill_of_the_first_save_leaves_a_folder_to_start_in(tmp_path: Path) -> None:
-    folders = folders_after_kills(tmp_path, 9)
+    folders = folders_after_kills(tmp_path)
     unfinished = [folder for folder in folders if not checkpoint_steps(folder)]
-    assert len(unfinished) > 2
-    for folder in unfinished:
+    # Many events leave files of the same names.
+    different = {names_below(folder): folder for folder in unfinished}
+    assert len(unfinished) > 20 and len(different) > 4
+    for folder in different.values():
         save_checkpoint(folder, state(1))
         assert int(restore_checkpoint(folder, LIKE)["step"]) == 1
         assert sorted(os.listdir(folder)) == [".lock", "0"]
+
+
+def test_a_killed_save_lets_go_of_the_folder(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last", state(1))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "last"), "1"])
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "last" / ".unfinished" / "1" / digests.FILE).exists()
+    assert int(restore_checkpoint(tmp_path / "last", LIKE)["step"]) == 1
+    save_checkpoint(tmp_path / "last", state(3), overwrite=True)
+    assert checkpoint_steps(tmp_path / "last") == {0: None, 1: None}
 
 
 def damage(file: Path, trial: int, rng: random.Random) -> None:

@@ -1,0 +1,57 @@
+"""One of two processes under `jax.distributed` that save and restore together.
+
+``python -m tests.training.distributed PORT NUMBER FOLDER``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+VALUES = np.arange(6, dtype=np.float32)
+
+
+def refused(work: Any) -> str:
+    """Return how something is refused."""
+    try:
+        work()
+    except (ValueError, OSError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
+def main() -> None:
+    """Join the other; save and restore; say what was refused."""
+    port, number, folder = sys.argv[1:]
+    jax.distributed.initialize(f"localhost:{port}", 2, int(number))
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from jaxcompress import parallel
+    from jaxcompress.training import restore_checkpoint, save_checkpoint
+
+    mesh = parallel.mesh()
+    rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+    state = parallel.replicate({"w": VALUES, "step": np.int32(3)}, mesh)
+    split = jax.make_array_from_callback((6,), rows, lambda index: VALUES[index])
+    state["split"] = split
+    run, other = Path(folder) / "run", Path(folder) / "other"
+    for step in (3, 5):
+        save_checkpoint(run, state, step=step, score=0.5)
+    found = restore_checkpoint(run, state)
+    np.testing.assert_array_equal(found["w"].addressable_data(0), VALUES)
+    np.testing.assert_array_equal(found["split"].addressable_data(0), split.addressable_data(0))
+    assert int(found["step"].addressable_data(0)) == 3
+    print(refused(lambda: save_checkpoint(run, state)))
+    print(refused(lambda: save_checkpoint(run, state, step=5)))
+    print(refused(lambda: save_checkpoint(other, {"w": jax.numpy.ones(2)})))
+    print(refused(lambda: restore_checkpoint(run, {**state, "w": VALUES})))
+    print(refused(lambda: save_checkpoint(Path(folder) / number / "apart", state)))
+    print(refused(lambda: save_checkpoint(run, state, step=7)))
+
+
+if __name__ == "__main__":
+    main()

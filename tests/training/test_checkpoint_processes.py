@@ -1,0 +1,67 @@
+"""Several processes save one checkpoint together, or all refuse it in words."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxcompress.training import checkpoint_steps, restore_checkpoint
+from tests.training.distributed import VALUES
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]]:
+    """What each of two processes of one device says, and the folder they wrote in."""
+    folder = tmp_path_factory.mktemp("together")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    own = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.distributed", str(port), str(n), str(folder)],
+            env=own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    results = [process.communicate(timeout=240) for process in both]
+    if any(process.returncode for process in both):
+        text = "\n".join(error for _, error in results)
+        if "Multiprocess computations aren't implemented" in text or "DEADLINE_EXCEEDED" in text:
+            pytest.skip(f"jax.distributed does not run on this CPU: {text[-300:]}")
+        raise AssertionError(text)
+    lines = [
+        [line for line in text.splitlines() if line == "done" or "Error: " in line]
+        for text, _ in results
+    ]
+    return folder, lines
+
+
+def test_what_processes_save_together_one_restores(outputs: tuple[Path, list[list[str]]]) -> None:
+    folder, (first, second) = outputs
+    assert first[-1] == second[-1] == "done"
+    assert checkpoint_steps(folder / "run") == {5: 0.5, 7: None}
+    like = {"w": VALUES, "step": np.int32(0), "split": VALUES}
+    for array in (restore_checkpoint(folder / "run", like)[name] for name in ("w", "split")):
+        np.testing.assert_array_equal(array, VALUES)
+
+
+def test_all_processes_refuse_together(outputs: tuple[Path, list[list[str]]]) -> None:
+    folder, (first, second) = outputs
+    follows = "RuntimeError: the first process writes a checkpoint for all, but it failed"
+    assert "FileExistsError" in first[0] and follows in second[0]
+    assert "highest there is 5 and got step=5" in first[1] and follows in second[1]
+    for said in (first, second):
+        assert "w: an array of one process" in said[2] and "parallel.replicate" in said[2]
+        assert "these leaves have none: w; pass parallel.replicate" in said[3]
+        assert "those of number [1] do not see" in said[4]
+    assert not (folder / "other").exists() and not list((folder / "0" / "apart").glob("[0-9]*"))
