@@ -21,14 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jaxcompress as jc
-from experiments.common.environment import describe
+from experiments.common.command import Command
+from experiments.common.environment import describe, prepare
 from jaxcompress import models
 from jaxcompress.prune.candidates import candidate_losses, chunk_size
 
-__all__ = ["Config", "main"]
+__all__ = ["COMMAND", "Config", "main"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Config:
     Attributes:
         network: its name.
         candidates: K.
-        images: of the batch.
+        batch_size: images of the batch.
         keep: probability of every channel.
         stage: candidates of the prefix-sharing rows differ in groups from this stage on.
         repeats: of each timing; the median counts.
@@ -47,7 +47,7 @@ class Config:
 
     network: str = "resnet20"
     candidates: int = 64
-    images: int = 256
+    batch_size: int = 256
     keep: float = 0.6
     stage: int = 3
     repeats: int = 3
@@ -56,6 +56,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Time all ways, check that they agree, and write the file."""
+    prepare()
     variables, graph, loss, batch = _network(config)
     every, late = _candidates(config, graph)
     gated = jax.jit(jc.gated(graph, loss))
@@ -108,8 +109,8 @@ def _network(config: Config) -> tuple[Any, jc.Graph, Callable[[Any, Any], jax.Ar
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
     keys = jax.random.split(jax.random.key(1))
-    images = jax.random.normal(keys[0], (config.images, *shape[1:]))
-    labels = jax.random.randint(keys[1], (config.images,), 0, 10)
+    images = jax.random.normal(keys[0], (config.batch_size, *shape[1:]))
+    labels = jax.random.randint(keys[1], (config.batch_size,), 0, 10)
     return variables, graph, loss, {"image": images, "label": labels}
 
 
@@ -136,5 +137,7 @@ def _time(way: Callable[[], jax.Array], repeats: int) -> tuple[float, np.ndarray
     return statistics.median(seconds), values
 
 
+COMMAND = Command("benchmarks.candidates", __doc__, main, Config)
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    COMMAND()

@@ -9,36 +9,26 @@ ResNet-20, from JAX's profiler. Writes `benchmarks/results/cpu_convolutions.json
 
 from __future__ import annotations
 
-import collections
+import dataclasses
 import functools
-import glob
 import itertools
 import json
 import os
-import re
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from experiments.common.environment import describe
-from jaxcompress import models
+from benchmarks.cores import limit_cores
+from benchmarks.cpu_profile import BATCH, processor_seconds, profile, step
+from experiments.common.command import Command
+from experiments.common.environment import describe, prepare
 from jaxcompress.backend import fast_convolutions, onednn
-from jaxcompress.training import init_state, train_step
 
-__all__ = ["TRIES", "main", "profile", "rates"]
+__all__ = ["COMMAND", "TRIES", "main", "rates"]
 
-BATCH = 128
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 # size, channels in, out, stride
 SHAPES = [(32, 16, 16, 1), (16, 32, 32, 1), (8, 64, 64, 1), (32, 16, 32, 2), (32, 3, 16, 1)]
 
@@ -153,67 +143,23 @@ def rates(shape: tuple[int, int, int, int], dtype: str) -> dict[str, float]:
     return found
 
 
-def processor_seconds(call: Callable[[], Any], repeats: int = 7) -> float:
-    """Return the median processor time of a call, after two."""
-    times = []
-    for _ in range(repeats + 2):
-        started = time.process_time()
-        jax.block_until_ready(call())
-        times.append(time.process_time() - started)
-    return statistics.median(times[2:])
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where the rates go.
+
+    Attributes:
+        output: the JSON file.
+    """
+
+    output: Path = Path("benchmarks/results/cpu_convolutions.json")
 
 
-KINDS = {
-    "oneDNN convolutions": r"onednn",
-    "XLA convolutions": r"^(conv|ynn_)",
-    "stored operands": r"^(cond|branch|copy(\.|$))",
-    "transposes": r"transpose",
-    "element-wise and reductions": r"",
-}
-
-
-def profile(fast: bool, network: str = "resnet20", steps: int = 3) -> dict[str, float]:
-    """Return milliseconds per training step of each kind of operation."""
-    call = step(fast, network)
-    call(), call()
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            for _ in range(steps):
-                call()
-        (file,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
-        planes = list(jax.profiler.ProfileData.from_file(file).planes)
-    found: dict[str, float] = collections.Counter()
-    events = [e for plane in planes for line in plane.lines if line.name.startswith("tf_XLAEigen")
-              for e in line.events]  # fmt: skip
-    for event in events:
-        if "ThunkExecutor" in event.name or "::" in event.name:
-            continue
-        kind = next(kind for kind, pattern in KINDS.items() if re.search(pattern, event.name))
-        found[kind] += event.duration_ns / 1e6 / steps
-    return dict(found)
-
-
-def step(fast: bool, network: str) -> Callable[[], Any]:
-    """Return a call that trains one step and waits for it."""
-    module = models.build(network)
-    variables = models.initialize(module, jax.random.key(0), (1, 32, 32, 3))
-    train, key = models.training_function(module), jax.random.key(1)
-    batch = {"image": jax.random.normal(key, (BATCH, 32, 32, 3)), "label": jnp.arange(BATCH) % 10}
-
-    def loss(own: Any, batch: Any, key: jax.Array) -> Any:
-        logits, state = train(own, batch["image"], key)
-        values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return values.mean(), (state, {})
-
-    tx = optax.sgd(0.01, momentum=0.9)
-    plain = train_step(loss, tx)
-    compiled = jax.jit(fast_convolutions(plain) if fast else plain)
-    state = init_state(variables, tx)
-    return lambda: jax.block_until_ready(compiled(state, batch, key))
-
-
-def main() -> None:
+def main(config: Config) -> None:
     """Measure, print and write everything."""
+    prepare()
+    limit_cores(1)
+    # Read when JAX starts its backend, which nothing did before.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}"
     rows = []
     for dtype, shape in itertools.product(("float32", "bfloat16"), SHAPES):
         for name, rate in rates(shape, dtype).items():
@@ -229,9 +175,11 @@ def main() -> None:
         report["profiles"][name] = {"processor_seconds": seconds, "milliseconds": kinds}
         parts = ", ".join(f"{kind} {own:.0f} ms" for kind, own in kinds.items())
         print(f"ResNet-20 step, {name}: {1000 * seconds:.0f} ms; {parts}", flush=True)
-    path = Path(__file__).parent / "results" / "cpu_convolutions.json"
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_text(json.dumps(report, indent=2) + "\n")
 
+
+COMMAND = Command("benchmarks.cpu_convolutions", __doc__, main, Config)
 
 if __name__ == "__main__":
-    main()
+    COMMAND()

@@ -1,12 +1,15 @@
 """ENC's rank searches against its released ResNet-56, and their times there and on VGG-16.
 
-Run from the root of a clone: ``JAXCOMPRESS_SHARED=... python -m benchmarks.enc_fixture``. The first
-part needs the folder's `enc_resnet56/reference.json`; the second draws random kernels of VGG-16 at
-224x224 with falling spectra. Times are of one run, after the singular values unless they say so.
+    JAXCOMPRESS_SHARED=... python -m benchmarks.enc_fixture
+
+The first part needs the folder's `enc_resnet56/reference.json`; the second draws random kernels of
+VGG-16 at 224x224 with falling spectra. Times are of one run, after the singular values unless they
+say so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -16,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.command import Command
+from experiments.common.environment import prepare
 from jaxcompress.graph import Budget
 from jaxcompress.low_rank.ranks.arrays import (
     Metric,
@@ -36,7 +41,7 @@ from jaxcompress.low_rank.ranks.arrays import (
     uniform,
 )
 
-__all__ = ["load_fixture", "main", "vgg16_table"]
+__all__ = ["COMMAND", "load_fixture", "main", "vgg16_table"]
 
 # Channels in and out, and height of the output, of VGG-16's convolutions at 224x224.
 VGG16 = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56)]
@@ -139,10 +144,10 @@ def searches(table: SiteTable, budget: Budget, energy: Metric) -> dict[str, np.n
     return {**found, "optimum": best.ranks}
 
 
-def time_vgg16() -> None:
+def time_vgg16(seed: int) -> None:
     """Print the search times of VGG-16 at 224x224, at a quarter of its FLOPs."""
     print("VGG-16 at 224x224, 13 convolutions, 25 % FLOPs")
-    table = timed("singular values and EVBMF", vgg16_table)
+    table = timed("singular values and EVBMF", lambda: vgg16_table(seed))
     table = table.fix({"conv1": int(table.r_max[0]) // 2})
     energy = timed("energy metric", lambda: energy_metric(table))
     accuracies = [np.interp(knots, [0, knots[-1]], [0.5, 0.7]) for knots in table.knots]
@@ -160,15 +165,29 @@ def time_vgg16() -> None:
         )
 
 
-def main() -> None:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is drawn.
+
+    Attributes:
+        seed: of the random kernels.
+    """
+
+    seed: int = 0
+
+
+def main(config: Config) -> None:
     """Print everything."""
+    prepare()
     shared = os.environ.get("JAXCOMPRESS_SHARED")
     if shared:
         compare_with_released(Path(shared) / "enc_resnet56" / "reference.json")
     else:
         print("JAXCOMPRESS_SHARED is not set: skipping the released ResNet-56")
-    time_vgg16()
+    time_vgg16(config.seed)
 
+
+COMMAND = Command("benchmarks.enc_fixture", __doc__, main, Config)
 
 if __name__ == "__main__":
-    main()
+    COMMAND()

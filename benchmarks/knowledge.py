@@ -3,7 +3,7 @@
 From the root of a clone:
 
     python -m benchmarks.knowledge
-    python -m benchmarks.knowledge --teacher resnet20 --batch-size 32 --steps 3 --examples 2048
+    python -m benchmarks.knowledge --network resnet20 --batch-size 32 --steps 3 --examples 2048
 
 Images are random: what is measured does not depend on what they show, except for how far zstd
 compresses feature maps, which come from a network with random weights and so are a lower bound on
@@ -18,22 +18,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jaxcompress as jc
 from experiments.common import environment
+from experiments.common.command import Command
 from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
 from jaxcompress import knowledge, models, parallel, training
 from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write
 from jaxcompress.prune import importance
 
-__all__ = ["Config", "main"]
+__all__ = ["COMMAND", "Config", "main"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Config:
     """What is measured.
 
     Attributes:
-        teacher: name of the network; the student is half its FLOPs.
+        network: name of the teacher; the student is half its FLOPs.
         classes: number of logits of the storage settings that are compared.
         examples: in the stores.
         batch_size: images per step, and records per read.
@@ -49,7 +49,7 @@ class Config:
         output: the JSON file.
     """
 
-    teacher: str = "resnet56"
+    network: Literal["resnet20", "resnet56"] = "resnet56"
     classes: tuple[int, ...] = (10, 1000)
     examples: int = 8192
     batch_size: int = 128
@@ -70,6 +70,7 @@ SETTINGS = {
 
 def main(config: Config) -> dict[str, Any]:
     """Measure, print and write everything."""
+    environment.prepare()
     found: dict[str, Any] = {
         "environment": environment.describe(),
         "storage": storage_rows(config),
@@ -146,13 +147,13 @@ def read_seconds(config: Config, folder: str) -> float:
 def step_times(config: Config) -> dict[str, float]:
     """Time training steps of the student, in turns, so that other load meets all alike."""
     mesh, shape = parallel.mesh(), (config.batch_size, 32, 32, 3)
-    module = models.build(config.teacher, num_classes=10)
+    module = models.build(config.network, num_classes=10)
     variables = models.initialize(module, jax.random.key(0), (1, *shape[1:]))
     apply = models.evaluation_function(module)
     graph = jc.trace(apply, variables, jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32))
     keep = jc.select(graph, importance.magnitude(graph, variables), jc.Budget(flops=0.5))
     prune = jc.shrink(graph, keep)
-    train = prune.function(featured_training(module, FEATURES[config.teacher]))
+    train = prune.function(featured_training(module, FEATURES[config.network]))
     small = prune.variables(variables)
     own = parallel.replicate(variables, mesh)
     generator = np.random.default_rng(0)
@@ -237,5 +238,7 @@ def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, flo
     return {name: float(np.median(own)) for name, own in times.items()}
 
 
+COMMAND = Command("benchmarks.knowledge", __doc__, main, Config)
+
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    COMMAND()

@@ -4,12 +4,12 @@
 
 ResNet-20 at batch 128 with SGD, momentum and weight decay. The steps take turns, so that a busy
 machine slows all alike; the ratio is the median over rounds. The masked steps are measured between
-two events of the schedule, and at an event, where masks are chosen anew. Writes
-`benchmarks/results/masked_step.json`.
+two events of the schedule, and at an event, where masks are chosen anew.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import time
@@ -21,13 +21,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.common.environment import describe
+from experiments.common.command import Command
+from experiments.common.environment import describe, prepare
 from jaxcompress import models, sparse
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.sparse.schedule import one_shot, periodic
 from jaxcompress.training import TrainState, init_state, train_step
 
-__all__ = ["main", "masked_step_ratios"]
+__all__ = ["COMMAND", "main", "masked_step_ratios"]
 
 
 def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, float]:
@@ -87,16 +88,29 @@ class _Run:
         return time.perf_counter() - started
 
 
-def main() -> None:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where the ratios go.
+
+    Attributes:
+        output: the JSON file.
+    """
+
+    output: Path = Path("benchmarks/results/masked_step.json")
+
+
+def main(config: Config) -> None:
     """Print the ratios and write them down."""
+    prepare()
     found = masked_step_ratios()
     for name, value in found.items():
         print(f"{name}: {value:.4f} s" if name == "dense" else f"{name}: {value:.3f} x dense")
     content = {"network": "resnet20", "batch_size": 128, **found, "environment": describe()}
-    path = Path(__file__).parent / "results" / "masked_step.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_text(json.dumps(content, indent=2) + "\n")
 
+
+COMMAND = Command("benchmarks.masked_step", __doc__, main, Config)
 
 if __name__ == "__main__":
-    main()
+    COMMAND()

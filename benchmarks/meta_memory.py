@@ -1,4 +1,6 @@
-"""What a meta-gradient costs in memory, beside a training step: `python -m benchmarks.meta_memory`.
+"""What a meta-gradient costs in memory, beside a training step.
+
+    python -m benchmarks.meta_memory --steps 0 1 3
 
 Compiles, for one ResNet and batch size, a plain training step (loss and gradients of all
 variables) and episodes of K inner steps, first and second order, and asks XLA how much temporary
@@ -12,19 +14,19 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 
 import jaxcompress as jc
-from experiments.common.environment import describe
+from experiments.common.command import Command
+from experiments.common.environment import describe, prepare
 from jaxcompress import models
 from jaxcompress.prune.importance import adapt
 
-__all__ = ["Config", "main"]
+__all__ = ["COMMAND", "Config", "main"]
 
 
 def convolutions(primitive: Any, *_: Any, **__: Any) -> bool:
@@ -32,7 +34,8 @@ def convolutions(primitive: Any, *_: Any, **__: Any) -> bool:
     return bool(primitive.name == "conv_general_dilated")
 
 
-POLICIES: dict[str, Callable[..., bool] | None] = {
+Policy = Literal["none", "nothing_saveable", "convolutions"]
+POLICIES: dict[Policy, Callable[..., bool] | None] = {
     "none": None,
     "nothing_saveable": jax.checkpoint_policies.nothing_saveable,
     "convolutions": convolutions,
@@ -45,21 +48,22 @@ class Config:
 
     Attributes:
         network: its name.
-        images: of every batch.
+        batch_size: images of every batch.
         steps: K.
         policies: names of `POLICIES`, for second order.
         output: the JSON file.
     """
 
     network: str = "resnet20"
-    images: int = 64
+    batch_size: int = 64
     steps: tuple[int, ...] = (0, 1, 3, 5)
-    policies: tuple[str, ...] = ("none",)
+    policies: tuple[Policy, ...] = ("none",)
     output: Path = Path("benchmarks/results/meta_memory.json")
 
 
 def main(config: Config) -> None:
     """Compile all programs and write what they take."""
+    prepare()
     graph, variables, loss = _network(config.network)
     gated, gates = jc.gated(graph, loss), jc.prune.ones(graph)
     plain = _temporary(jax.value_and_grad(loss), variables, _batch(config))
@@ -82,7 +86,7 @@ def main(config: Config) -> None:
     config.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _with_policy(loss: Callable[..., Any], policy: str) -> Callable[..., Any]:
+def _with_policy(loss: Callable[..., Any], policy: Policy) -> Callable[..., Any]:
     chosen = POLICIES[policy]
     return loss if chosen is None else jax.checkpoint(loss, policy=chosen)
 
@@ -101,7 +105,7 @@ def _temporary(function: Callable[..., Any], *shapes: Any) -> int:
 
 
 def _batch(config: Config, *leading: int) -> dict[str, jax.ShapeDtypeStruct]:
-    own = (*leading, config.images)
+    own = (*leading, config.batch_size)
     return {
         "image": jax.ShapeDtypeStruct((*own, 32, 32, 3), jnp.float32),
         "label": jax.ShapeDtypeStruct(own, jnp.int32),
@@ -121,5 +125,7 @@ def _network(name: str) -> tuple[jc.Graph, Any, Callable[[Any, Any], jax.Array]]
     return graph, variables, loss
 
 
+COMMAND = Command("benchmarks.meta_memory", __doc__, main, Config)
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    COMMAND()

@@ -1,4 +1,6 @@
-"""How long it takes to read a network: `python -m benchmarks.trace_time`, on one core.
+"""How long it takes to read a network, on one core.
+
+    python -m benchmarks.trace_time
 
 Prints, for each network, the equations of its jaxpr, the groups found, the median seconds of five
 traces and of `jax.make_jaxpr`, which is part of it; writes `benchmarks/results/trace_time.json`.
@@ -6,22 +8,23 @@ traces and of `jax.make_jaxpr`, which is part of it; writes `benchmarks/results/
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
 import jax
 import jax.numpy as jnp
 
 import jaxcompress as jc
-from experiments.common.environment import describe
+from benchmarks.cores import limit_cores
+from experiments.common.command import Command
+from experiments.common.environment import describe, prepare
 from jaxcompress import models
+
+__all__ = ["COMMAND", "main"]
 
 NETWORKS = {
     "resnet56": (1, 32, 32, 3),
@@ -48,8 +51,21 @@ def jaxpr_of(apply: Any, variables: Any, images: Any) -> Any:
     return jax.make_jaxpr(lambda v, x: apply(v, x))(variables, images)
 
 
-def main() -> None:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where the times go.
+
+    Attributes:
+        output: the JSON file.
+    """
+
+    output: Path = Path("benchmarks/results/trace_time.json")
+
+
+def main(config: Config) -> None:
     """Measure all networks."""
+    prepare()
+    limit_cores(1)
     rows = []
     for name, shape in NETWORKS.items():
         module = models.build(name)
@@ -67,10 +83,11 @@ def main() -> None:
         }
         rows.append(row)
         print(row, flush=True)
-    path = Path(__file__).parent / "results" / "trace_time.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"environment": describe(), "rows": rows}, indent=2) + "\n")
+    config.output.parent.mkdir(parents=True, exist_ok=True)
+    config.output.write_text(json.dumps({"environment": describe(), "rows": rows}, indent=2) + "\n")
 
+
+COMMAND = Command("benchmarks.trace_time", __doc__, main, Config)
 
 if __name__ == "__main__":
-    main()
+    COMMAND()

@@ -9,8 +9,9 @@ one program that measures everybody. Choices are made on held-out training image
 
 Rows that the output file holds already are not measured again, so that a table can be split among
 processes and resumed; `--methods`, `--ratios` and `--seeds` choose a part of it. Torch-Pruning's
-rows need its packages (`pip install "jaxcompress[bench]"`) and are left out, saying so, where they
-are missing. Seconds are processor time of scoring and selecting, compilation included.
+rows need its packages (`pip install --editable ".[experiments,bench]"`) and are left out, saying
+so, where they are missing. Seconds are processor time of scoring and selecting, compilation
+included.
 """
 
 from __future__ import annotations

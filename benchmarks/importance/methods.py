@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 import optax
 
 import jaxcompress as jc
+from benchmarks.importance.settings import Ours
 from benchmarks.importance.task import Task
 from experiments.common import score
 from jaxcompress.backend import fast_convolutions
@@ -130,7 +132,7 @@ def _learned(
 
     loss = task.loss
     if temperature is not None:
-        loss = score.distillation(task.train_apply, temperature)
+        loss = score.kept_answers(task.train_apply, temperature)
 
     def choose(budget: jc.Budget) -> Keep:
         scores = learn_gates(
@@ -164,7 +166,7 @@ def _local(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     start = {name: jnp.log(scores[name] + 1e-12) for name in task.groups}
     query = task.with_logits(task.batches(keys[1], 1, 256))
     batch = jax.tree.map(lambda leaf: leaf[0], query)
-    loss = score.distillation(task.train_apply, score.LEARN_TEMPERATURE)
+    loss = score.kept_answers(task.train_apply, score.LEARN_TEMPERATURE)
 
     def choose(budget: jc.Budget) -> Keep:
         found = local_search(
@@ -175,30 +177,32 @@ def _local(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     return choose
 
 
-METHODS: dict[str, Method] = {
-    "random": _random,
-    "l1": partial(_magnitude, order=1),
-    "l2": partial(_magnitude, order=2),
-    "l2_not_normalised": partial(_magnitude, order=2, normalise=False),
-    "taylor": partial(_taylor, power=0.0),
-    "taylor_per_flop": partial(_taylor, power=1.0),
-    "fisher_at_one": partial(_fisher, masked=False),
-    "fisher": _fisher,
-    "fisher_iterative": _iterative_fisher,
-    "fisher_local": _local,
-    "meta_first_order": partial(_meta, order=1, steps=1),
-    "meta": partial(_meta, order=2, steps=1),
-    "learned": _learned,
-    "learned_temperature_1": partial(_learned, temperature=1.0),
-    "learned_temperature_16": partial(_learned, temperature=16.0),
-    "learned_64": partial(_learned, temperature=1.0, images=64),
-    "learned_192": partial(_learned, temperature=1.0, images=192),
-    "learned_labels": partial(_learned, temperature=None),
-    "learned_groups": partial(_learned, temperature=None, channel_rate=0.0, updates=30),
-    "learned_60": partial(_learned, updates=60),
-    "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
-    "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
-    "learned_60_inner_layers": partial(_learned, updates=60, steps=1, inner=_layer_rates(0.01)),
-    "learned_60_inner_rate_0.1": partial(_learned, updates=60, steps=1, inner=optax.sgd(0.1)),
-    "learned_60_inner_3": partial(_learned, updates=60, steps=3, order=2),
-}
+METHODS: Mapping[Ours, Method] = MappingProxyType(
+    {
+        "random": _random,
+        "l1": partial(_magnitude, order=1),
+        "l2": partial(_magnitude, order=2),
+        "l2_not_normalised": partial(_magnitude, order=2, normalise=False),
+        "taylor": partial(_taylor, power=0.0),
+        "taylor_per_flop": partial(_taylor, power=1.0),
+        "fisher_at_one": partial(_fisher, masked=False),
+        "fisher": _fisher,
+        "fisher_iterative": _iterative_fisher,
+        "fisher_local": _local,
+        "meta_first_order": partial(_meta, order=1, steps=1),
+        "meta": partial(_meta, order=2, steps=1),
+        "learned": _learned,
+        "learned_temperature_1": partial(_learned, temperature=1.0),
+        "learned_temperature_16": partial(_learned, temperature=16.0),
+        "learned_64": partial(_learned, temperature=1.0, images=64),
+        "learned_192": partial(_learned, temperature=1.0, images=192),
+        "learned_labels": partial(_learned, temperature=None),
+        "learned_groups": partial(_learned, temperature=None, channel_rate=0.0, updates=30),
+        "learned_60": partial(_learned, updates=60),
+        "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
+        "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
+        "learned_60_inner_layers": partial(_learned, updates=60, steps=1, inner=_layer_rates(0.01)),
+        "learned_60_inner_rate_0.1": partial(_learned, updates=60, steps=1, inner=optax.sgd(0.1)),
+        "learned_60_inner_3": partial(_learned, updates=60, steps=3, order=2),
+    }
+)

@@ -1,34 +1,48 @@
 """Accuracy after pruning against FLOPs, as a picture: one curve per importance.
 
-python -m benchmarks.importance_plot --rows importance.json --picture curves.png
+python -m benchmarks.importance.plot --reports importance.json --picture curves.png
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from benchmarks.importance.rows import Row
+from benchmarks.importance.settings import Ours, Torch
+from experiments.common import environment
+from experiments.common.command import Command
 
-__all__ = ["main", "plot"]
+__all__ = ["COMMAND", "Config", "main", "plot"]
 
 STYLES = {"jaxcompress": "-o", "torch-pruning": ":s"}
 
 
-def main(rows: Path, picture: Path, methods: tuple[str, ...] = ()) -> None:
-    """Draw a file of `benchmarks.importance`.
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is drawn.
 
-    Args:
-        rows: the file.
+    Attributes:
+        reports: files of `benchmarks.importance`, of one network.
         picture: where it goes.
         methods: which, of either library; default all of two ratios or more.
     """
-    found = [Row(**row) for row in json.loads(rows.read_text())["rows"]]
-    plot(picture, [row for row in found if not methods or row.method in methods])
+
+    reports: tuple[Path, ...]
+    picture: Path
+    methods: tuple[Ours | Torch, ...] = ()
+
+
+def main(config: Config) -> None:
+    """Draw files of `benchmarks.importance`."""
+    environment.prepare()
+    known = [json.loads(path.read_text())["rows"] for path in config.reports]
+    found = [Row(**row) for rows in known for row in rows]
+    plot(config.picture, [r for r in found if not config.methods or r.method in config.methods])
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
@@ -52,5 +66,7 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
     figure.savefig(path, dpi=110)
 
 
+COMMAND = Command("benchmarks.importance.plot", __doc__, main, Config)
+
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    COMMAND()

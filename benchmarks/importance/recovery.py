@@ -14,6 +14,7 @@ import optax
 import jaxcompress as jc
 from benchmarks.importance.task import Task
 from jaxcompress import training
+from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge.losses import kd
 
 __all__ = ["Recover"]
@@ -37,7 +38,7 @@ class Recover:
             return training.train_step(loss, tx)(state, batch, jax.random.key(0))[0]
 
         self._tx = tx
-        self._step = jax.jit(training.fast_convolutions(step))
+        self._step = jax.jit(fast_convolutions(step))
 
     def __call__(self, variables: Any, gates: Any, key: jax.Array) -> Any:
         """Return trained variables; `gates` at 0 are what was pruned."""

@@ -2,80 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import get_args
 
 import jax
-import tyro
 
 import jaxcompress as jc
 from benchmarks.importance.methods import METHODS, Keep
 from benchmarks.importance.recovery import Recover
 from benchmarks.importance.rows import Row, Rows, table
-from benchmarks.importance.task import Form, Measure, Task, load_task
-from experiments.common.environment import describe
+from benchmarks.importance.settings import Config, Library, Torch
+from benchmarks.importance.task import Measure, Task, load_task
+from experiments.common.environment import describe, prepare
 
-__all__ = ["Config", "main"]
+__all__ = ["main"]
 
-TORCH = ("l1", "l2", "taylor", "hessian", "fpgm", "lamp", "bn_scale", "random")
-DETERMINISTIC = {
-    "jaxcompress": ("l1", "l2", "l2_not_normalised"),
-    "torch-pruning": ("l1", "l2", "fpgm", "lamp", "bn_scale"),
-}
-
-Library = Literal["jaxcompress", "torch-pruning"]
+TORCH: tuple[Torch, ...] = get_args(Torch)
+DETERMINISTIC: Mapping[Library, tuple[str, ...]] = MappingProxyType(
+    {
+        "jaxcompress": ("l1", "l2", "l2_not_normalised"),
+        "torch-pruning": ("l1", "l2", "fpgm", "lamp", "bn_scale"),
+    }
+)
 Choose = Callable[[jc.Budget], Keep]
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What is compared.
-
-    Attributes:
-        network: whose weights are pruned.
-        ratios: FLOPs that stay, as fractions.
-        libraries: ours, or Torch-Pruning too.
-        methods: of these libraries, default all.
-        groups: internal widths, as Torch-Pruning can prune, or residual streams too.
-        seeds: repetitions of what is random: score batches, masks, views.
-        test_images: how many of the 10,000.
-        validation_images: how many of the 5,000 held-out training images, 0 for none.
-        estimation_images: training images for BatchNorm re-estimation.
-        forms: of re-estimation, and `recovered`: after a little training.
-        recovery_steps: how little, in steps of 128 images.
-        output: the JSON file.
-    """
-
-    network: Literal["resnet20", "resnet56"] = "resnet56"
-    ratios: tuple[float, ...] = (0.6, 0.5, 0.4, 0.3)
-    libraries: tuple[Library, ...] = ("jaxcompress", "torch-pruning")
-    methods: tuple[str, ...] = ()
-    groups: Literal["internal", "all"] = "internal"
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    test_images: int = 10_000
-    validation_images: int = 0
-    estimation_images: int = 4_096
-    forms: tuple[Form, ...] = ("augmented", "plain")
-    recovery_steps: int = 40
-    output: Path = Path("benchmarks/results/importance.json")
-
-    def settings(self) -> dict[str, Any]:
-        """Return what all rows of a file have in common."""
-        names = ("network", "test_images", "validation_images", "estimation_images")
-        own = {name: getattr(self, name) for name in names}
-        if "recovered" in self.forms:
-            own["recovery_steps"] = self.recovery_steps
-        return own
 
 
 def main(config: Config) -> list[Row]:
     """Measure the rows that are missing, add each to the file, and print the table."""
+    prepare()
     environment = describe()
     commit = environment.pop("commit")
     rows = Rows(config.output, {**config.settings(), "environment": environment})
@@ -83,14 +43,14 @@ def main(config: Config) -> list[Row]:
     task = load_task(folder, config.network, config.groups)
     images = (config.test_images, config.validation_images, config.estimation_images)
     measure = Measure(task, *images, config.forms, Recover(task, config.recovery_steps))
-    for library, name, seed, prepare in _runs(config, task, folder):
+    for library, name, seed, method in _runs(config, task, folder):
         done = {row.key for row in rows.read()}
         keys = {r: (library, name, config.groups, r, seed) for r in config.ratios}
         missing = [ratio for ratio, key in keys.items() if key not in done]
         if not missing:
             continue
         started = time.process_time()
-        choose = prepare(seed)
+        choose = method(seed)
         shared = time.process_time() - started
         for ratio in missing:
             started = time.process_time()
@@ -107,16 +67,16 @@ def main(config: Config) -> list[Row]:
 
 def _runs(
     config: Config, task: Task, folder: Path
-) -> Iterator[tuple[str, str, int, Callable[[int], Choose]]]:
+) -> Iterator[tuple[Library, str, int, Callable[[int], Choose]]]:
     """Yield (library, method, seed, prepare), first seeds first."""
     found = [*_ours(config, task), *_torch_pruning(config, task, folder)]
     for seed in config.seeds:
-        for library, name, prepare in found:
+        for library, name, method in found:
             if seed == config.seeds[0] or name not in DETERMINISTIC[library]:
-                yield library, name, seed, prepare
+                yield library, name, seed, method
 
 
-def _ours(config: Config, task: Task) -> list[tuple[str, str, Callable[[int], Choose]]]:
+def _ours(config: Config, task: Task) -> list[tuple[Library, str, Callable[[int], Choose]]]:
     names = [n for n in METHODS if not config.methods or n in config.methods]
     if "jaxcompress" not in config.libraries:
         return []
@@ -126,7 +86,7 @@ def _ours(config: Config, task: Task) -> list[tuple[str, str, Callable[[int], Ch
 
 def _torch_pruning(
     config: Config, task: Task, folder: Path
-) -> list[tuple[str, str, Callable[[int], Choose]]]:
+) -> list[tuple[Library, str, Callable[[int], Choose]]]:
     if "torch-pruning" not in config.libraries or config.groups == "all":
         return []
     if importlib.util.find_spec("torch_pruning") is None:
@@ -147,7 +107,3 @@ def _line(row: Row) -> str:
     )
     head = f"{row.library:13} {row.method:24} {row.ratio:4.0%} seed {row.seed}"
     return f"{head}  {accuracies}  {row.cpu_seconds:6.1f} s"
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +13,15 @@ import numpy as np
 import optax
 
 import jaxcompress as jc
-from experiments.common import data
-from jaxcompress import models, training
-from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
+from benchmarks.importance.settings import Form, Groups
+from experiments.common import data, published, score
+from jaxcompress import training
+from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import streams
 from jaxcompress.knowledge.drawing import Views, views
 
-__all__ = ["Form", "Measure", "Task", "load_task"]
+__all__ = ["Measure", "Task", "load_task"]
 
-Form: TypeAlias = Literal["augmented", "plain", "recovered"]
-"""How the images of BatchNorm re-estimation are drawn: `augmented`, or `plain` as they are.
-
-`recovered` trains a little between two augmented re-estimations.
-"""
-
-SHAPE = (1, 32, 32, 3)
 BATCH = 256
 HELD_OUT = 5_000
 """The last training images: none of them is used for scoring."""
@@ -72,30 +66,21 @@ class Task(NamedTuple):
 
     def with_logits(self, batches: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Add the dense network's logits, in evaluation mode, to batches `[*leading, ...]`."""
-        images = batches["image"]
-        flat = images.reshape(-1, *images.shape[-4:])
-        answer = jax.jit(self.apply)
-        found = jnp.stack([answer(self.variables, own) for own in flat])
-        return {**batches, "logits": found.reshape(*images.shape[:-3], -1)}
+        return score.with_logits(self.apply, self.variables, batches)
 
 
-def load_task(folder: Path, network: str, groups: str) -> Task:
+def load_task(folder: Path, network: str, groups: Groups) -> Task:
     """Load weights and images from the shared folder, and trace the network."""
-    module = models.build(network)
-    apply, train_apply = models.evaluation_function(module), models.training_function(module)
-    like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), jax.random.key(0))
     weights = folder / "weights" / f"{network}_cifar10.safetensors"
-    variables = load_torch_weights(weights, like, akamaster_resnet_name)
-    dataset = data.load("cifar10", folder / "tensorflow_datasets")
+    whole, dataset = published.load(network, weights, "cifar10", folder / "tensorflow_datasets")
+    _, apply, train_apply, variables, _ = whole
     last = dataset.train_images[-HELD_OUT:], dataset.train_labels[-HELD_OUT:]
     dataset = dataclasses.replace(
         dataset,
         train_images=dataset.train_images[:-HELD_OUT],
         train_labels=dataset.train_labels[:-HELD_OUT],
-        mean=data.IMAGENET[0],
-        std=data.IMAGENET[1],
     )
-    graph = jc.trace(apply, variables, jnp.zeros(SHAPE))
+    graph = jc.trace(apply, variables, data.image_shape(dataset))
     left_alone = streams(graph) if groups == "internal" else []
     chosen = tuple(name for name in graph.groups if name not in left_alone)
 
@@ -133,7 +118,7 @@ class Measure:
             return training.reestimate(train, variables, batches, jax.random.key(0))
 
         @jax.jit
-        @training.fast_convolutions
+        @fast_convolutions
         def correct(variables: Any, gates: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
             logits = gated(variables, gates, normalize(images))
             return (logits.argmax(-1) == labels).sum()

@@ -1,6 +1,7 @@
 """Throughput against PyTorch: training, evaluation, fine-tuning with knowledge, and latency.
 
-From the root of a clone, with PyTorch installed beside JAX (`pip install .[bench]`):
+From the root of a clone, with PyTorch installed beside JAX
+(`pip install --editable ".[experiments,bench]"`):
 
     python -m benchmarks.throughput --quick            # ResNet-20, 3 minutes on 2 cores
     python -m benchmarks.throughput                    # all networks

@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.throughput`, which starts it: `throughput_jax THREADS DEVICE`.
+"""Our side of `benchmarks.throughput`.
 
 Variants: `jit` is the network as it is; `fast` with `fast_convolutions` (on CPUs); `bfloat16` with
 computation in that type, and `bfloat16 fast`. A training step is SGD with momentum and weight
@@ -7,37 +7,42 @@ decay, its state donated.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if __name__ == "__main__":
-    from benchmarks.throughput.worker import limit_threads, serve
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-    limit_threads(int(sys.argv[1]))
+from benchmarks.throughput.cases import Case, export, network
+from benchmarks.throughput.worker import Side
+from experiments.common.teaching import distillation
+from jaxcompress import training
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.knowledge import cross_entropy
 
-if TYPE_CHECKING:
-    import jax
-
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "start"]
 
 TEMPERATURE, WEIGHT = 4.0, 0.5
 
 
 class Prepared(NamedTuple):
-    """See `benchmarks.throughput_worker.Prepared`."""
+    """See `benchmarks.throughput.worker.Prepared`."""
 
     logits_error: float
     variants: Mapping[str, Callable[[], None] | str]
 
 
+def start(threads: int, device: str) -> Side:
+    """Return what prepares a case; the environment says which device JAX takes."""
+    del threads, device
+    return prepare
+
+
 def prepare(case: dict[str, Any], folder: Path) -> Prepared:
     """Write the case's files and make its variants."""
-    import jax.numpy as jnp
-
-    from benchmarks.throughput.cases import Case, export, network
-
     own = Case(**case)
     roles = export(own, folder)
     half = {role: network(own.name, role == "student" and own.half, jnp.bfloat16) for role in roles}
@@ -50,10 +55,6 @@ def prepare(case: dict[str, Any], folder: Path) -> Prepared:
 
 
 def _fast(task: str, plain: Any, networks: Any, folder: Path) -> Callable[[], None] | str:
-    import jax
-
-    from jaxcompress.backend import fast_convolutions
-
     if jax.default_backend() != "cpu":
         return "changes nothing here: it is for CPUs"
     return _call(task, fast_convolutions(plain), networks, folder)
@@ -61,11 +62,6 @@ def _fast(task: str, plain: Any, networks: Any, folder: Path) -> Callable[[], No
 
 def _fast_error(student: Any, folder: Path) -> float:
     """How far the logits with fast convolutions are off, relative to the largest."""
-    import jax
-    import numpy as np
-
-    from jaxcompress.backend import fast_convolutions
-
     wanted = np.load(folder / "student_logits.npy")
     with jax.default_matmul_precision("highest"):
         found = jax.jit(fast_convolutions(student.apply))(
@@ -76,42 +72,30 @@ def _fast_error(student: Any, folder: Path) -> float:
 
 def _function(task: str, networks: Any) -> Callable[..., Any]:
     """Return `evaluation(variables, batch)` or `step(state, batch, key)`."""
-    import jax
-
-    from jaxcompress import training
-    from jaxcompress.knowledge import cross_entropy, kd
-
     student, teacher = networks["student"], networks.get("teacher")
     if task == "eval":
         return lambda variables, batch: student.apply(variables, batch["image"])
 
     def loss(variables: Any, batch: Any, key: jax.Array) -> Any:
         logits, state = student.train(variables, batch["image"], key)
-        value = cross_entropy(logits, batch["label"])
         if task == "live":
             batch = {**batch, "logits": teacher.apply(batch["teacher"], batch["image"])}
         if task in ("stored", "live"):
-            target = jax.lax.stop_gradient(batch["logits"])
-            value = (1 - WEIGHT) * value + WEIGHT * kd(logits, target, TEMPERATURE)
+            batch = {**batch, "logits": jax.lax.stop_gradient(batch["logits"])}
+            value = distillation(logits, batch, WEIGHT, TEMPERATURE)
+        else:
+            value = cross_entropy(logits, batch["label"])
         return value.mean(), (state, {})
 
     return training.train_step(loss, _optimizer())
 
 
 def _optimizer() -> Any:
-    import optax
-
     return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3, momentum=0.9))
 
 
 def _call(task: str, function: Any, networks: Any, folder: Path) -> Callable[[], None]:
     """Return a call that runs one step and waits for it."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from jaxcompress import training
-
     batch = {"image": np.load(folder / "images.npy"), "label": np.load(folder / "labels.npy")}
     if task == "stored":
         batch["logits"] = np.load(folder / "teacher_logits.npy")
@@ -133,13 +117,7 @@ def _call(task: str, function: Any, networks: Any, folder: Path) -> Callable[[],
 
 
 def _evaluation(evaluate: Any, variables: Any, batch: Any) -> Callable[[], None]:
-    import jax
-
     def call() -> None:
         jax.block_until_ready(evaluate(variables, batch))
 
     return call
-
-
-if __name__ == "__main__":
-    serve(prepare)

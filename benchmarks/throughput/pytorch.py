@@ -1,4 +1,4 @@
-"""PyTorch's side: `python -m benchmarks.throughput_torch THREADS DEVICE`.
+"""PyTorch's side of `benchmarks.throughput`.
 
 Variants: `eager`; `channels_last`; `compile` and `compile channels_last` with `torch.compile`;
 `amp` is bfloat16 autocast over channels-last tensors, and `amp compile`. On a GPU cuDNN picks its
@@ -8,15 +8,10 @@ fastest algorithms and may use TF32, as JAX does by default.
 from __future__ import annotations
 
 import copy
-import sys
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-if __name__ == "__main__":
-    from benchmarks.throughput.worker import limit_threads, serve
-
-    limit_threads(int(sys.argv[1]))
 
 import numpy as np
 import torch
@@ -24,11 +19,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from benchmarks.throughput.networks import build
+from benchmarks.throughput.worker import Side
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "start"]
 
 TEMPERATURE, WEIGHT = 4.0, 0.5
-DEVICE = "cuda" if sys.argv[2:3] == ["gpu"] else "cpu"
 
 
 class Variant(NamedTuple):
@@ -50,7 +45,7 @@ VARIANTS = {
 
 
 class Prepared(NamedTuple):
-    """See `benchmarks.throughput_worker.Prepared`."""
+    """See `benchmarks.throughput.worker.Prepared`."""
 
     logits_error: float
     variants: Mapping[str, Callable[[], None] | str]
@@ -59,15 +54,22 @@ class Prepared(NamedTuple):
 class Files(NamedTuple):
     """What the case's folder holds, on the device."""
 
+    device: str
     networks: dict[str, torch.nn.Module]
     images: torch.Tensor
     labels: torch.Tensor
     logits: dict[str, torch.Tensor]
 
 
-def prepare(case: dict[str, Any], folder: Path) -> Prepared:
+def start(threads: int, device: str) -> Side:
+    """Limit PyTorch to these threads, and return what prepares a case on cpu or gpu."""
+    torch.set_num_threads(threads)
+    return functools.partial(prepare, device={"cpu": "cpu", "gpu": "cuda"}[device])
+
+
+def prepare(case: dict[str, Any], folder: Path, device: str = "cpu") -> Prepared:
     """Load the case's files, compare logits, and make its variants."""
-    files = _load(folder)
+    files = _load(folder, device)
     variants = {
         name: _call(case["task"], files, variant)
         for name, variant in VARIANTS.items()
@@ -76,14 +78,15 @@ def prepare(case: dict[str, Any], folder: Path) -> Prepared:
     return Prepared(_logits_error(files), variants)
 
 
-def _load(folder: Path) -> Files:
+def _load(folder: Path, device: str) -> Files:
     images = torch.from_numpy(np.load(folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
     paths = {path.stem: path for path in folder.glob("*.safetensors")}
     return Files(
-        {role: build(load_file(path)).to(DEVICE) for role, path in paths.items()},
-        images.to(DEVICE),
-        torch.from_numpy(np.load(folder / "labels.npy")).long().to(DEVICE),
-        {r: torch.from_numpy(np.load(folder / f"{r}_logits.npy")).to(DEVICE) for r in paths},
+        device,
+        {role: build(load_file(path)).to(device) for role, path in paths.items()},
+        images.to(device),
+        torch.from_numpy(np.load(folder / "labels.npy")).long().to(device),
+        {r: torch.from_numpy(np.load(folder / f"{r}_logits.npy")).to(device) for r in paths},
     )
 
 
@@ -115,9 +118,9 @@ def _call(task: str, files: Files, variant: Variant) -> Callable[[], None]:
         for role, network in files.networks.items()
     }
     runs = {r: torch.compile(n) if variant.compiled else n for r, n in networks.items()}
-    amp = torch.autocast(DEVICE, torch.bfloat16, enabled=variant.amp)
+    amp = torch.autocast(files.device, torch.bfloat16, enabled=variant.amp)
     if task == "eval":
-        return _evaluation(networks["student"], runs["student"], images, amp)
+        return _evaluation(networks["student"], runs["student"], images, amp, files.device)
     optimizer = torch.optim.SGD(
         networks["student"].parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4
     )
@@ -130,18 +133,20 @@ def _call(task: str, files: Files, variant: Variant) -> Callable[[], None]:
             target = _target(task, files, runs, networks, images)
         _loss(logits.float(), files.labels, target).backward()
         optimizer.step()
-        _wait()
+        _wait(files.device)
 
     return call
 
 
-def _evaluation(network: Any, run: Any, images: torch.Tensor, amp: Any) -> Callable[[], None]:
+def _evaluation(
+    network: Any, run: Any, images: torch.Tensor, amp: Any, device: str
+) -> Callable[[], None]:
     network.eval()
 
     def call() -> None:
         with torch.no_grad(), amp:
             run(images)
-        _wait()
+        _wait(device)
 
     return call
 
@@ -168,11 +173,6 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor | Non
     return (1 - WEIGHT) * value + WEIGHT * TEMPERATURE**2 * taught
 
 
-def _wait() -> None:
-    if DEVICE == "cuda":
+def _wait(device: str) -> None:
+    if device == "cuda":
         torch.cuda.synchronize()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]))
-    serve(prepare)

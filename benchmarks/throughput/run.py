@@ -14,89 +14,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.throughput.worker import Worker
+from benchmarks.throughput.settings import Config, cases
+from benchmarks.throughput.table import rows, table
+from benchmarks.throughput.worker import JAX, TORCH, Worker
 from experiments.common.environment import describe
 
-__all__ = ["Config", "cases", "main", "rows", "table"]
+__all__ = ["TOLERANCE", "main"]
 
 TOLERANCE = 1e-4
-JAX, TORCH = "jaxcompress", "PyTorch"
-TASKS = ("train", "eval", "stored", "live")
-LATENCY_BATCHES = (1, 32, 256)
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What is measured.
-
-    Attributes:
-        networks: resnet20, resnet56, vgg16 (32x32), resnet50 (224x224).
-        tasks: train, eval, stored (fine-tuning with stored logits), live (with a teacher running).
-        latency: of evaluation at these batch sizes too, dense and half.
-        batch: images per step; ResNet-50 takes `large_batch`.
-        large_batch: images per step of ResNet-50.
-        rounds: how often the frameworks take turns.
-        steps: timed steps of each variant per turn.
-        seconds: a turn of a variant takes about this long at most, and one step at least.
-        threads: cores for either framework; 0 for all.
-        device: cpu or gpu.
-        compile: whether PyTorch's `torch.compile` variants run.
-        python: the interpreter that has PyTorch; default this one.
-        quick: ResNet-20, training and evaluation, without `torch.compile`.
-        resume: keep the cases that the output file already has.
-        output: the JSON file; default by the device's name.
-    """
-
-    networks: tuple[str, ...] = ("resnet20", "resnet56", "vgg16", "resnet50")
-    tasks: tuple[str, ...] = TASKS
-    latency: tuple[int, ...] = LATENCY_BATCHES
-    batch: int = 128
-    large_batch: int = 16
-    rounds: int = 5
-    steps: int = 10
-    seconds: float = 2.0
-    threads: int = 0
-    device: str = "cpu"
-    compile: bool = True
-    python: str = sys.executable
-    quick: bool = False
-    resume: bool = False
-    output: Path | None = None
-
-
-def cases(config: Config) -> list[dict[str, Any]]:
-    """List what is measured, each as the fields of `throughput_cases.Case`.
-
-    Example:
-        >>> [case["task"] for case in cases(Config(networks=("resnet20",), latency=()))][:4]
-        ['train', 'eval', 'stored', 'live']
-    """
-    found = []
-    for name in config.networks:
-        batch = config.large_batch if name == "resnet50" else config.batch
-        for half in (False, True):
-            # The dense network is the teacher: only a shrunk one is fine-tuned.
-            tasks = [t for t in config.tasks if half or t in ("train", "eval")]
-            todo = [(task, batch) for task in tasks] + [("eval", b) for b in config.latency]
-            for task, size in dict.fromkeys(todo):
-                found.append({"name": name, "half": half, "task": task, "batch": size})
-    return found
 
 
 def main(config: Config) -> dict[str, Any]:
     """Measure, print and write everything."""
-    if config.quick:
-        config = dataclasses.replace(
-            config, networks=("resnet20",), tasks=("train", "eval"), latency=(), rounds=3, steps=3,
-            compile=False,
-        )  # fmt: skip
-    # Both frameworks hold the GPU at once, so that neither may take all of its memory.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[config.device]
+    prepare(config.device)
+    config = quickened(config)
     threads = config.threads or len(os.sched_getaffinity(0))
     environment = _environment(config, threads)
     output = config.output or _path(environment["device"], threads, config.quick)
@@ -119,10 +52,10 @@ def main(config: Config) -> dict[str, Any]:
 
 def measure(case: dict[str, Any], config: Config, threads: int) -> dict[str, Any]:
     """Prepare one case in both frameworks, compare their logits, and time all variants in turns."""
-    modules = {JAX: ("throughput_jax", sys.executable), TORCH: ("throughput_torch", config.python)}
+    modules = {JAX: ("ours", sys.executable), TORCH: ("pytorch", config.python)}
     with tempfile.TemporaryDirectory() as folder:
         workers = {
-            name: Worker(f"benchmarks.{module}", python, threads, config.device)
+            name: Worker(module, python, threads, config.device)
             for name, (module, python) in modules.items()
         }
         try:
@@ -168,68 +101,25 @@ def _steps(seconds: list[float], config: Config) -> int:
     return max(1, min(config.steps, int(config.seconds / statistics.median(seconds))))
 
 
-def rows(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turn measurements into one row per variant: images/s, spread, ratio to the best PyTorch.
+def prepare(device: str) -> None:
+    """Set for the workers, which inherit it, and for JAX here, which is used first after this.
 
-    Example:
-        >>> case = {"name": "resnet20", "half": False, "task": "eval", "batch": 100}
-        >>> seconds = {"jaxcompress": {"jit": [1.0, 1.0]}, "PyTorch": {"eager": [2.0, 2.0]}}
-        >>> first = {"jaxcompress": {"first": {"jit": 3.0}}, "PyTorch": {"first": {"eager": 2.0}}}
-        >>> found = rows([{"case": case, "frameworks": first, "seconds": seconds}])
-        >>> [(row["variant"], row["rate"], row["ratio"]) for row in found]
-        [('jit', 100.0, 2.0), ('eager', 50.0, 1.0)]
+    Unlike the experiments' `prepare` it leaves the compilation cache alone: a first call that read
+    a program from there would not be the first call that is reported.
     """
-    found = []
-    for own in measured:
-        case, seconds = own["case"], own["seconds"]
-        best = min((statistics.median(s) for s in seconds[TORCH].values()), default=None)
-        for framework, part in own["frameworks"].items():
-            for variant, first in part["first"].items():
-                row = {**case, "framework": framework, "variant": variant, "first": first}
-                if not isinstance(first, str):
-                    row |= _rates(seconds[framework][variant], case["batch"], best)
-                found.append(row)
-    return found
+    # Both frameworks hold the GPU at once, so that neither may take all of its memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
 
 
-def _rates(seconds: list[float], batch: int, best: float | None) -> dict[str, float | None]:
-    median = statistics.median(seconds)
-    quarters = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
-    return {
-        "rate": batch / median,
-        "milliseconds": 1000 * median,
-        "spread": (quarters[2] - quarters[0]) / 2 / median,
-        "ratio": None if best is None else best / median,
-    }
-
-
-def table(found: list[dict[str, Any]]) -> Table:
-    """Lay the rows out; a variant that did not run shows why."""
-    result = Table(title="images per second; ratio to the best PyTorch variant of the same run")
-    for name in (
-        "network",
-        "task",
-        "batch",
-        "variant",
-        "img/s",
-        "±",
-        "ms",
-        "ratio",
-        "first call, s",
-    ):
-        result.add_column(name, justify="left" if name in ("network", "variant") else "right")
-    for row in found:
-        size = "half" if row["half"] else "dense"
-        cells = [f"{row['name']} {size}", row["task"], str(row["batch"])]
-        cells.append(f"{row['framework']} {row['variant']}")
-        if "rate" in row:
-            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-            cells += [f"{row['rate']:.0f}", f"{row['spread']:.0%}", f"{row['milliseconds']:.1f}"]
-            cells += [ratio, f"{row['first']:.1f}"]
-        else:
-            cells += ["", "", "", "", row["first"]]
-        result.add_row(*cells)
-    return result
+def quickened(config: Config) -> Config:
+    """Return the settings, fewer where they are to be quick."""
+    if not config.quick:
+        return config
+    return dataclasses.replace(
+        config, networks=("resnet20",), tasks=("train", "eval"), latency=(), rounds=3, steps=3,
+        compile=False,
+    )  # fmt: skip
 
 
 def _environment(config: Config, threads: int) -> dict[str, Any]:
@@ -254,7 +144,3 @@ def _plain(config: Config) -> dict[str, Any]:
     """Return the settings that change how a case is measured."""
     own = dataclasses.asdict(config)
     return {name: own[name] for name in ("rounds", "steps", "seconds", "threads", "compile")}
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))

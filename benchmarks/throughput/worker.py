@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Prepared", "Side", "Worker", "limit_threads", "serve"]
+__all__ = ["JAX", "TORCH", "Prepared", "Side", "Worker", "serve"]
 
+JAX, TORCH = "jaxcompress", "PyTorch"
 Call = Callable[[], None]
 
 
@@ -31,12 +32,6 @@ class Prepared(Protocol):
 
 
 Side = Callable[[dict[str, Any], Path], Prepared]
-
-
-def limit_threads(threads: int) -> None:
-    """Keep this process, and every thread it will start, on the first cores."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def serve(prepare: Side) -> None:
@@ -81,10 +76,10 @@ def _timed(call: Call, steps: int) -> list[float]:
 
 
 class Worker:
-    """The other end: starts a module as a worker and asks it."""
+    """The other end: starts a framework's module, `ours` or `pytorch`, and asks it."""
 
     def __init__(self, module: str, python: str, threads: int, device: str) -> None:
-        command = [python, "-m", module, str(threads), device]
+        command = [python, "-m", "benchmarks.throughput.side", module, str(threads), device]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             command,
@@ -92,7 +87,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         )
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ weights of ResNet-20, prunes them gradually while the stored answers of ResNet-5
 
 {
         command(
-            "python -m experiments.slimnets --preset published --data-dir tensorflow_datasets",
+            "python -m experiments.slimnets published --data-dir tensorflow_datasets",
             "--weights-dir weights --rows resnet20-170x resnet20-340x",
         )
     }

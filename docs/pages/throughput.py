@@ -126,7 +126,7 @@ PyTorch's best of the row; – was not measured. {source(PATH)}
 
 {
         command(
-            'python -m pip install ".[bench]" && python -m benchmarks.throughput',
+            'python -m pip install ".[experiments,bench]" && python -m benchmarks.throughput',
             "--rounds 3 --steps 4 --seconds 1 --resume",
         )
     }

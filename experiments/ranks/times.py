@@ -47,7 +47,7 @@ class Config:
         flops: budget, a fraction of the network.
         first: factorize the first convolution too.
         candidates: that `enc_inf` evaluates; 0 leaves it out.
-        images: that each candidate classifies.
+        choice_images: that each candidate classifies.
         seed: of the random weights.
         workdir: where the report goes.
     """
@@ -58,7 +58,7 @@ class Config:
     flops: float = 0.25
     first: bool = True
     candidates: int = 0
-    images: int = 512
+    choice_images: int = 512
     seed: int = 0
     workdir: Path = Path("runs/rank_times")
 
@@ -114,7 +114,7 @@ def infer(
     forms: dict[str, str],
 ) -> tuple[np.ndarray, float, dict[str, float]]:
     """Return ENC-Inf's ranks, the seconds of its search, and what its images took."""
-    shape = (config.images, config.size, config.size, 3)
+    shape = (config.choice_images, config.size, config.size, 3)
     images = jax.random.normal(jax.random.key(config.seed + 1), shape)
     labels = jax.jit(apply)(variables, images).argmax(-1)
     agreement = jax.jit(lambda own: (apply(own, images).argmax(-1) == labels).mean())

@@ -90,6 +90,9 @@ def plot_compression(
         keep: `{group: bool[width]}`.
         rows: report rows.
 
+    Raises:
+        ImportError: if matplotlib is not installed, naming the extra that has it.
+
     Example:
         >>> import tempfile
         >>> import jax.numpy as jnp
@@ -99,8 +102,14 @@ def plot_compression(
         >>> path = tempfile.mkdtemp() + "/picture.png"
         >>> plot_compression(path, "halved", graph, {"a[1]": np.arange(4) < 2}, [])
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f"a picture is drawn by matplotlib, but it cannot be imported ({error}); install the "
+            "extra: pip install 'jaxcompress[experiments]'"
+        ) from error
 
     figure = Figure(figsize=(12, max(4.0, 0.17 * len(graph.groups) + 1.5)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.importance import plot as importance_plot
 from benchmarks.importance.rows import Row, Rows, table
-from benchmarks.importance.run import plot as importance_plot
 
 
 def row(seed: int, ratio: float = 0.5, groups: str = "internal", **test: float) -> Row:

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.throughput import run as throughput
-from benchmarks.throughput.run import cases as throughput_cases
-from benchmarks.throughput.run import ours as throughput_jax
+from benchmarks.throughput import cases, ours, run, settings, table
 from benchmarks.throughput.worker import _prepare
 
 CASE = {"name": "resnet20", "half": True, "task": "stored", "batch": 4}
@@ -25,7 +23,7 @@ CASE = {"name": "resnet20", "half": True, "task": "stored", "batch": 4}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a small case."""
     path = tmp_path_factory.mktemp("case")
-    throughput_cases.export(throughput_cases.Case(**CASE), path)
+    cases.export(cases.Case(**CASE), path)
     return path
 
 
@@ -40,7 +38,7 @@ def measured() -> list[dict[str, Any]]:
 
 
 def test_the_ratio_is_to_the_best_pytorch_variant_that_ran() -> None:
-    rows = {row["variant"]: row for row in throughput.rows(measured())}
+    rows = {row["variant"]: row for row in table.rows(measured())}
     assert rows["jit"]["ratio"] == 2.0 and rows["amp"]["ratio"] == 1.0
     assert rows["eager"]["rate"] == 25.0 and rows["jit"]["spread"] == 0.0
     assert "rate" not in rows["compile"]
@@ -48,7 +46,7 @@ def test_the_ratio_is_to_the_best_pytorch_variant_that_ran() -> None:
 
 def test_the_table_shows_rates_and_why_a_variant_did_not_run() -> None:
     text = io.StringIO()
-    Console(file=text, width=140).print(throughput.table(throughput.rows(measured())))
+    Console(file=text, width=140).print(table.table(table.rows(measured())))
     lines = text.getvalue().splitlines()
     (jit,) = [line for line in lines if "jaxcompress jit" in line]
     assert "resnet20 half" in jit and "2.00" in jit and "1000.0" in jit
@@ -56,8 +54,8 @@ def test_the_table_shows_rates_and_why_a_variant_did_not_run() -> None:
 
 
 def test_only_shrunk_networks_are_fine_tuned() -> None:
-    config = throughput.Config(networks=("resnet20", "resnet50"), latency=(1, 128))
-    found = throughput.cases(config)
+    config = settings.Config(networks=("resnet20", "resnet50"), latency=(1, 128))
+    found = settings.cases(config)
     assert all(case["half"] for case in found if case["task"] in ("stored", "live"))
     assert {case["batch"] for case in found if case["name"] == "resnet20"} == {1, 128}
     # No case twice, though batch 128 is also that of plain evaluation.
@@ -67,26 +65,26 @@ def test_only_shrunk_networks_are_fine_tuned() -> None:
 @pytest.mark.parametrize("error", [2e-4, float("nan")])
 def test_logits_that_differ_stop_the_benchmark(error: float) -> None:
     with pytest.raises(AssertionError, match="before anything is timed"):
-        throughput._check("PyTorch", CASE, error)
+        run._check("PyTorch", CASE, error)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg16", "resnet50"])
 def test_every_leaf_has_a_name_in_pytorch(name: str) -> None:
-    size = throughput_cases.SIZES[name]
-    module = throughput_cases.models.build(name)
+    size = cases.SIZES[name]
+    module = cases.models.build(name)
     variables = jax.eval_shape(
-        lambda: throughput_cases.models.initialize(module, jax.random.key(0), (1, size, size, 3))
+        lambda: cases.models.initialize(module, jax.random.key(0), (1, size, size, 3))
     )
-    leaves = throughput_cases.flatten_with_paths(variables)[0]
-    assert leaves.keys() <= throughput_cases.torch_names(name).keys()
+    leaves = cases.flatten_with_paths(variables)[0]
+    assert leaves.keys() <= cases.torch_names(name).keys()
 
 
 def test_half_of_the_flops_in_whole_streams(folder: Path) -> None:
     flops = json.loads((folder / "flops.json").read_text())
     assert 0.4 < flops["own"] / flops["dense"] <= 0.5
-    own = throughput_cases.network("resnet20", True)
+    own = cases.network("resnet20", True)
     assert own.variables["params"]["stage1_block0"]["conv2"]["kernel"].shape[3] == 16
-    half = throughput_cases.network("resnet20", True, jnp.bfloat16)
+    half = cases.network("resnet20", True, jnp.bfloat16)
     shapes = [jax.tree.map(jnp.shape, each.variables) for each in (own, half)]
     assert shapes[0] == shapes[1]
 
@@ -96,7 +94,7 @@ def test_a_variant_that_fails_is_reported_and_left_out() -> None:
         raise RuntimeError("no compiler")
 
     variants = {"good": lambda: None, "bad": fail, "elsewhere": "it is for CPUs"}
-    prepared = throughput_jax.Prepared(1e-6, variants)
+    prepared = ours.Prepared(1e-6, variants)
     calls, answer = _prepare(lambda case, folder: prepared, {"case": CASE, "folder": "."})
     assert list(calls) == ["good"] and answer["logits_error"] == 1e-6
     assert answer["first"]["bad"] == "RuntimeError: no compiler"
@@ -104,18 +102,18 @@ def test_a_variant_that_fails_is_reported_and_left_out() -> None:
 
 
 def test_our_side_prepares_and_runs(tmp_path: Path) -> None:
-    prepared = throughput_jax.prepare({**CASE, "task": "live"}, tmp_path)
-    assert prepared.logits_error < throughput.TOLERANCE
+    prepared = ours.prepare({**CASE, "task": "live"}, tmp_path)
+    assert prepared.logits_error < run.TOLERANCE
     assert sorted(prepared.variants) == ["bfloat16", "bfloat16 fast", "fast", "jit"]
     prepared.variants["jit"]()
 
 
 def test_pytorch_agrees_and_runs(folder: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    from benchmarks import throughput_torch
+    from benchmarks.throughput import pytorch
 
-    prepared = throughput_torch.prepare({**CASE, "compile": False}, folder)
-    assert prepared.logits_error < throughput.TOLERANCE
+    prepared = pytorch.prepare({**CASE, "compile": False}, folder)
+    assert prepared.logits_error < run.TOLERANCE
     for call in prepared.variants.values():
         call()
 
@@ -125,10 +123,10 @@ def test_pytorch_networks_agree(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from benchmarks.throughput.networks import build
 
-    own = throughput_cases.network(name, half=True)
-    size = throughput_cases.SIZES[name]
+    own = cases.network(name, half=True)
+    size = cases.SIZES[name]
     images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
-    state = throughput_cases.torch_state(name, own.variables)
+    state = cases.torch_state(name, own.variables)
     network = build({key: torch.from_numpy(value) for key, value in state.items()}).eval()
     with torch.no_grad():
         found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
