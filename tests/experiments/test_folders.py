@@ -77,12 +77,3 @@ def test_files_and_functions_are_short() -> None:
             if isinstance(node, ast.FunctionDef) and body_lines(node) > BODY
         ]
     assert not long, "\n".join(long)
-
-
-def test_results_are_where_the_readme_says() -> None:
-    text = (ROOT / "README.md").read_text()
-    names = {word.strip("`(),.") for word in text.replace(")", " ").split() if "/results/" in word}
-    missing = sorted(
-        name for name in names if name.endswith((".json", ".md")) and not (ROOT / name).exists()
-    )
-    assert len(names) > 10 and not missing, missing
