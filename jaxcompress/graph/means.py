@@ -19,10 +19,8 @@ from jaxcompress.graph.internals import is_literal, shape_of
 
 __all__ = ["mean_equations"]
 
-PASSING = frozenset(
-    "broadcast_in_dim convert_element_type copy expand_dims reduce_precision reshape squeeze "
-    "stop_gradient transpose".split()
-)
+SAME = "convert_element_type copy pcast pvary reduce_precision reshard stop_gradient".split()
+PASSING = frozenset([*SAME, "broadcast_in_dim", "expand_dims", "reshape", "squeeze", "transpose"])
 
 ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -30,7 +28,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "mul": operator.mul,
     "max": max,
     "min": min,
-    "convert_element_type": lambda value: value,
+    **{name: lambda value: value for name in SAME},
 }
 
 Users = Mapping[Any, Sequence[JaxprEqn]]

@@ -131,13 +131,17 @@ def test_dropout_needs_a_key() -> None:
     module, shape = SMALL["vgg"]
     variables = shapes(module, shape)
     with pytest.raises(Exception, match="dropout"):
-        jax.eval_shape(training_function(module), variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+        jax.eval_shape(
+            training_function(module), variables, jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
 
 
 def test_statistics_synchronise_over_a_mapped_axis() -> None:
     module, variables, images = drawn("resnet_a")
     logits, state = training_function(module)(variables, images)
-    mapped = jax.vmap(training_function(module.clone(axis_name="parts")), (None, 0), axis_name="parts")
+    mapped = jax.vmap(
+        training_function(module.clone(axis_name="parts")), (None, 0), axis_name="parts"
+    )
     part_logits, part_state = mapped(variables, images.reshape([2, 2, 8, 8, 1]))
     np.testing.assert_allclose(part_logits.reshape(logits.shape), logits, atol=1e-4)
     for path, leaf in flatten_with_paths(part_state)[0].items():
