@@ -18,7 +18,7 @@ from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, ones, shrink
-from tests.toys import convolution, leaves, tokens
+from tests.toys import convolution, leaves, norms, tokens
 from tests.toys.record import Toy
 
 __all__ = [
@@ -36,7 +36,9 @@ __all__ = [
     "toy_of",
 ]
 
-TOYS = {build.__name__: build for build in (*convolution.TOYS, *tokens.TOYS, *leaves.TOYS)}
+TOYS = {
+    build.__name__: build for build in (*convolution.TOYS, *tokens.TOYS, *leaves.TOYS, *norms.TOYS)
+}
 
 
 @functools.cache

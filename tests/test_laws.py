@@ -37,11 +37,12 @@ from tests.laws import (
     taken_state,
     toy_of,
 )
-from tests.toys import convolution, tokens
+from tests.toys import convolution, norms, tokens
 from tests.toys.record import initial
 
 every_toy = pytest.mark.parametrize("name", TOYS)
 TRAINED = [name for name in TOYS if toy_of(name).train_apply is not None]
+NORMED = [build.__name__ for build in norms.TOYS]
 INDEPENDENT = [n for n in TOYS if toy_of(n).independent and toy_of(n).differentiable]
 FEW = ["concatenation", "fused_attention", "channel_shuffle", "straight_through"]
 
@@ -77,6 +78,28 @@ def test_mask_is_shrink(name: str) -> None:
     close(small_others, others, toy.tolerance)
     if toy.differentiable:
         close(small_own, prune.variables(own), toy.tolerance)
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_means_may_divide_by_the_number_in_the_code(name: str) -> None:
+    toy = toy_of(name)
+    graph = trace(toy.apply, toy.variables, *toy.inputs, means="all")
+    keep = random_keep(graph, seed=6, least=3)
+    prune, gates = shrink(graph, keep), gates_of(graph, keep)
+    small = jax.jit(prune.function(toy.apply))(prune.variables(toy.variables), *toy.inputs)
+    output = jax.jit(gated(graph, toy.apply))(toy.variables, gates, *toy.inputs)
+    close(small, output, toy.tolerance)
+    again = from_spec(json.loads(json.dumps(dict(prune.spec)))).function(toy.apply)
+    same(jax.jit(again)(prune.variables(toy.variables), *toy.inputs), small)
+
+
+@pytest.mark.parametrize("name", norms.NATIVE)
+def test_means_divide_by_what_is_left_as_the_code_does(name: str) -> None:
+    toy, graph = toy_of(name), graph_of(name)
+    prune = shrink(graph, random_keep(graph, seed=7, least=3))
+    small = prune.variables(toy.variables)
+    expected = jax.jit(toy.apply)(small, *toy.inputs)
+    close(jax.jit(prune.function(toy.apply))(small, *toy.inputs), expected, toy.tolerance)
 
 
 @pytest.mark.parametrize("name", TRAINED)

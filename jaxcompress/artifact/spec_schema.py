@@ -55,6 +55,8 @@ def shapes_before(spec: Mapping[str, Any], shapes: Shapes, nonzero: Counts) -> A
         counts = counts if kind == "sparsify" else {}
         found, shapes = check(named, shapes, counts)
         found += _carried_problems(step.get("inputs", {}))
+        if step.get("means", "all") not in ("kept", "all"):
+            found.append("its means divide by neither 'kept' nor 'all'")
         if found:
             return [f"spec: {problem}" for problem in found], shapes
     return [], shapes

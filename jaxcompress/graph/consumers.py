@@ -1,4 +1,4 @@
-"""What contractions say of groups: the role of each kernel axis, and who consumes a group."""
+"""What sums say of groups: the role of each kernel axis, and who consumes a group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcompress.graph.groups import Consumer, Group
 from jaxcompress.graph.internals import source_line
-from jaxcompress.graph.labelling import Contraction
+from jaxcompress.graph.labelling import Contraction, Reduction
 from jaxcompress.graph.program import LabelledProgram
 from jaxcompress.graph.rules.linear import passed_dimensions
 from jaxcompress.graph.sites import kernel_operand
@@ -16,14 +16,16 @@ from jaxcompress.graph.sites import kernel_operand
 __all__ = ["kernel_roles", "summed_over", "with_consumers"]
 
 
-def summed_over(contractions: Sequence[Contraction], components: np.ndarray) -> np.ndarray:
-    """Return `bool[components]`, those that a contraction sums over."""
+def summed_over(
+    contractions: Sequence[Contraction], reductions: Sequence[Reduction], components: np.ndarray
+) -> np.ndarray:
+    """Return `bool[components]`, those that a contraction or a reduction sums over."""
     summed = np.zeros(components.max(initial=-1) + 1, bool)
-    for contraction in contractions:
-        for pair in contraction.contracted:
-            for axis in pair:
-                if axis.labels is not None:
-                    summed[components[axis.labels]] = True
+    pairs = [pair for contraction in contractions for pair in contraction.contracted]
+    for axes in [*pairs, *(reduction.axes for reduction in reductions)]:
+        for axis in axes:
+            if axis.labels is not None:
+                summed[components[axis.labels]] = True
     return summed
 
 
@@ -48,11 +50,19 @@ def kernel_roles(labelled: LabelledProgram) -> dict[tuple[str, int], str]:
 def with_consumers(
     labelled: LabelledProgram,
     contractions: Sequence[Contraction],
+    reductions: Sequence[Reduction],
     groups: Mapping[str, Group],
     group_of: np.ndarray,
 ) -> dict[str, Group]:
-    """Return the groups with the contractions over them; `group_of` is `int[labels]`."""
-    names, consumers = list(groups), {name: [] for name in groups}  # type: ignore[var-annotated]
+    """Return the groups with what sums over them; `group_of` is `int[labels]`."""
+    names = list(groups)
+    consumers: dict[str, list[Consumer]] = {name: [] for name in groups}
+    for reduction in reductions:
+        consumer = Consumer(None, None, source_line(reduction.equation))
+        reduced = [axis.labels for axis in reduction.axes if axis.labels is not None]
+        for number in np.unique(group_of[np.concatenate(reduced)]):
+            if number >= 0:
+                consumers[names[number]].append(consumer)
     for contraction in contractions:
         kernel = kernel_operand(contraction)
         for pair in contraction.contracted:

@@ -52,7 +52,7 @@ def rewrite_derivative(
     for labels, mask in known:
         seeds[labels] = np.where(mask, REMOVED, KEPT)
     removed = spread(labelling, seeds, _conflict) == REMOVED
-    return body, Rewriting(removed, rewriting.rules)
+    return body, Rewriting(removed, rewriting.rules, means=rewriting.means)
 
 
 def _known(

@@ -53,13 +53,20 @@ def pin_elsewhere(
 
 def pin_inside_rules(labelled: LabelledProgram) -> None:
     """Freeze what is contracted inside a custom derivative: a gate there would have none."""
-    for contraction in labelled.labelling.contractions:
+    labelling = labelled.labelling
+    for contraction in labelling.contractions:
         if contraction.inside_rule:
             for pair in contraction.contracted:
                 for axis in pair:
-                    labelled.labelling.pin(
-                        contraction.equation, axis, "it is contracted inside a custom derivative"
-                    )
+                    reason = "it is contracted inside a custom derivative"
+                    labelling.pin(contraction.equation, axis, reason)
+    for reduction in labelling.reductions:
+        if reduction.inside_rule:
+            for axis in reduction.axes:
+                reason = (
+                    f"{reduction.equation.primitive.name} inside a custom derivative reduces it"
+                )
+                labelling.pin(reduction.equation, axis, reason, hard=False)
 
 
 def frozen_axes(

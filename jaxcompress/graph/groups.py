@@ -34,10 +34,10 @@ class Member(NamedTuple):
 
 
 class Consumer(NamedTuple):
-    """One contraction over a group's channels.
+    """One contraction over a group's channels, or one sum, maximum or other reduction of them.
 
     Attributes:
-        path: the leaf kernel, or None where both operands are computed.
+        path: the leaf kernel; None where both operands are computed, and for a reduction.
         axis: the kernel's axis that is summed over.
         source: the line of code.
     """

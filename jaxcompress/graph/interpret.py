@@ -22,6 +22,7 @@ from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.deferred import Deferred
 from jaxcompress.graph.internals import bind, is_key, is_literal, located, source_line
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.means import mean_equations
 from jaxcompress.graph.selection import select
 
 __all__ = ["Body", "Node", "Outcome", "Rewriting", "Rule", "constants", "label", "run"]
@@ -35,12 +36,21 @@ class Outcome(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One labelled equation."""
+    """One labelled equation.
+
+    Attributes:
+        equation: the equation.
+        inputs: its operands.
+        outputs: its results.
+        bodies: the jaxprs in it.
+        is_mean: whether it is a sum that the program divides by the number of its summands.
+    """
 
     equation: JaxprEqn
     inputs: Sequence[Value]
     outputs: Sequence[Value]
     bodies: Sequence[Body]
+    is_mean: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +71,18 @@ class Rule(NamedTuple):
         label: `(labelling, equation, inputs) -> Outcome`.
         rebind: `(rewriting, node, arrays) -> arrays`; None where the primitive has no shape among
             its parameters, so that it is bound unchanged.
-        contracted: `equation -> [(left dimension, right dimension)]` of a contraction.
+        contracted: `equation -> [(dimension of each operand)]` that are summed over: pairs for a
+            contraction, `(dimension,)` for a reduction.
+        neutral: `dtype -> value` that changes nothing in a reduction other than a sum (the least
+            number in a maximum); it stands for entries whose gate is 0.
         permutes: the primitive may take part in an unfinished permutation (a split axis that is
             moved before it is merged again); for all others an axis that is split is used as it is.
     """
 
     label: Callable[[Labelling, JaxprEqn, Sequence[Value]], Outcome]
     rebind: Callable[[Rewriting, Node, Sequence[Any]], list[Any]] | None = None
-    contracted: Callable[[JaxprEqn], list[tuple[int, int]]] | None = None
+    contracted: Callable[[JaxprEqn], Sequence[tuple[int, ...]]] | None = None
+    neutral: Callable[[Any], Any] | None = None
     permutes: bool = False
 
 
@@ -132,6 +146,8 @@ def label(
 
     closed_over = constants(labelling, jaxpr)
     outputs = run(jaxpr, closed_over, inputs, step, lambda atom: whole(atom.aval.shape))
+    for index in mean_equations(jaxpr):
+        nodes[index] = nodes[index]._replace(is_mean=True)
     return Body(jaxpr, inputs, closed_over, nodes, outputs)
 
 
@@ -149,17 +165,21 @@ class Rewriting:
     Attributes:
         removed: `bool[labels]`, what every axis lost.
         rules: the rule of an equation.
-        gate: multiplies one operand of a contraction: `(node, pairs, arrays) -> arrays`.
+        gate: multiplies one operand of a contraction or reduction:
+            `(node, dimensions, arrays) -> arrays`.
         gated: `bool[labels]`, the labels that `gate` acts on.
         substitute: asked first for every equation: `(rewriting, node, arrays) -> results`, or None
             where it has nothing to say.
+        means: what a mean over channels divides by: "kept", the number that is left, or "all", the
+            number that the program names.
     """
 
     removed: np.ndarray
     rules: Callable[[JaxprEqn], Rule | None]
-    gate: Callable[[Node, list[tuple[int, int]], Sequence[Any]], Sequence[Any]] | None = None
+    gate: Callable[[Node, Sequence[tuple[int, ...]], Sequence[Any]], Sequence[Any]] | None = None
     gated: np.ndarray | None = None
     substitute: Callable[[Rewriting, Node, list[Any]], Sequence[Any] | None] | None = None
+    means: str = "all"
 
     @cached_property
     def _changes(self) -> bool:
@@ -219,8 +239,11 @@ class Rewriting:
             return False
         rule = self.rules(node.equation)
         if rule is not None and rule.contracted is not None:
-            axes = [node.inputs[0].axes[left] for left, _ in rule.contracted(node.equation)]
-            axes += [node.inputs[1].axes[right] for _, right in rule.contracted(node.equation)]
+            axes = [
+                node.inputs[operand].axes[dimension]
+                for dimensions in rule.contracted(node.equation)
+                for operand, dimension in enumerate(dimensions)
+            ]
             return any(a.labels is not None and self.gated[a.labels].any() for a in axes)
         return any(self.gates(inner) for body in node.bodies for inner in body.nodes)
 

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from jaxcompress.graph.axes import Axis, Labels, Product, Split, Value
 
-__all__ = ["Contraction", "Kind", "Labelling", "Pin"]
+__all__ = ["Contraction", "Kind", "Labelling", "Pin", "Reduction"]
 
 
 class Kind(IntEnum):
@@ -61,6 +61,20 @@ class Contraction(NamedTuple):
     inside_rule: bool
 
 
+class Reduction(NamedTuple):
+    """One sum, maximum or other reduction: what it leaves out may go.
+
+    Attributes:
+        equation: the jaxpr equation.
+        axes: the axes that it reduces.
+        inside_rule: whether it stands inside a function with a derivative rule of its own.
+    """
+
+    equation: Any
+    axes: tuple[Axis, ...]
+    inside_rule: bool
+
+
 @dataclass
 class Labelling:
     """Collects what the rules say; local to one reading of one jaxpr.
@@ -83,6 +97,7 @@ class Labelling:
     products: list[Product] = field(default_factory=list)
     used: set[int] = field(default_factory=set)
     contractions: list[Contraction] = field(default_factory=list)
+    reductions: list[Reduction] = field(default_factory=list)
     uses: Counter[str] = field(default_factory=Counter)
     count: int = 0
     repeat: int = 1
@@ -190,6 +205,11 @@ class Labelling:
                 self.inside_rule,
             )
         )
+
+    def reduction(self, equation: Any, axes: Sequence[Axis]) -> None:
+        """Record one reduction."""
+        if not self.silent and any(axis.labels is not None for axis in axes):
+            self.reductions.append(Reduction(equation, tuple(axes), self.inside_rule))
 
     @contextmanager
     def scope(

@@ -31,6 +31,8 @@ class Graph:
         unread: the leaves that no traced function reads. Nothing ties them to a group: they stay
             whole, and a function that reads them is refused unless it is traced as well (`also=`).
         carried: where groups lie on the inputs that outputs replace (`state=`).
+        means: what a mean over channels divides by once some are gone: "kept", what is left, or
+            "all", the number that the program names.
     """
 
     groups: Mapping[str, Group]
@@ -42,6 +44,7 @@ class Graph:
     batch_axis: int | None
     unread: tuple[str, ...] = ()
     carried: tuple[Carried, ...] = ()
+    means: str = "kept"
 
     @property
     def flops(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxcompress.graph.cost import Cost, CostBuilder
 from jaxcompress.graph.frozen import frozen_axes, pin_elsewhere, pin_inside_rules
 from jaxcompress.graph.groups import Group, find_groups
 from jaxcompress.graph.internals import is_key, source_line
-from jaxcompress.graph.labelling import Contraction, Kind
+from jaxcompress.graph.labelling import Contraction, Kind, Reduction
 from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
 from jaxcompress.graph.record import Graph
@@ -50,6 +51,7 @@ def trace(
     also: Sequence[Also | tuple[Callable[..., Any], tuple[Any, ...]]] = (),
     batch_axis: int | None = 0,
     split: str = "whole",
+    means: str = "kept",
     trainable: Trainable | None = None,
 ) -> Graph:
     """Find the groups of channels that can be removed from a function without touching its code.
@@ -74,6 +76,9 @@ def trace(
         batch_axis: the axis of examples of every input; None where there is none.
         split: which factor of an axis that a reshape splits may shrink: "whole" removes whole
             heads or groups, "lanes" the same lane of every head or group.
+        means: what a mean over channels divides by once some are gone: "kept", the number that is
+            left, which is what the same code computes at the smaller width, or "all", the number
+            that the program names, as if they were zeros. Removing equals masking in both.
         trainable: `trainable(path, leaf)`, which leaves count as parameters; Linen's `params` or,
             without such a collection, all inexact leaves by default.
 
@@ -113,6 +118,8 @@ def trace(
     """
     if split not in ("whole", "lanes"):
         raise ValueError(f"split must be 'whole' or 'lanes', but is {split!r}")
+    if means not in ("kept", "all"):
+        raise ValueError(f"means must be 'kept' or 'all', but is {means!r}")
     others = [_also(number, entry) for number, entry in enumerate(also)]
     functions = (Also(apply, inputs, output, state), *others)
     readings = [_label(functions[0], variables, batch_axis)]
@@ -121,7 +128,8 @@ def trace(
     readings += [_label(other, variables, batch_axis, labelled) for other in others]
     choose_factors(labelled.labelling, prefer_last=split == "lanes")
     leaves = labelled.program.leaves
-    return _graph(readings, first, batch_axis, trainable or default_trainable(leaves))
+    graph = _graph(readings, first, batch_axis, trainable or default_trainable(leaves))
+    return dataclasses.replace(graph, means=means)
 
 
 def _label(
@@ -143,6 +151,7 @@ class _First(NamedTuple):
     """What is of the first function alone: what it sums over, reads, replaces and costs."""
 
     contractions: tuple[Contraction, ...]
+    reductions: tuple[Reduction, ...]
     uses: dict[str, int]
     sites: dict[str, Site]
     examples: int
@@ -152,7 +161,8 @@ def _first(labelled: LabelledProgram) -> _First:
     labelling = labelled.labelling
     examples = max(sum(count for kind, count in labelling.kinds if kind is Kind.EXAMPLE), 1)
     sites = find_sites(labelled, examples)
-    return _First(tuple(labelling.contractions), dict(labelling.uses), sites, examples)
+    sums = tuple(labelling.contractions), tuple(labelling.reductions)
+    return _First(*sums, dict(labelling.uses), sites, examples)
 
 
 def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
@@ -177,14 +187,16 @@ def _graph(
     read_by = {path for reading, _ in readings for path in read_leaves(reading.program)}
     pin_inside_rules(labelled)
     components = labelling.components()
-    summed = summed_over(first.contractions, components)
+    summed = summed_over(first.contractions, first.reductions, components)
     pin_elsewhere(labelling, len(first.contractions), components, summed)
     first_pin = frozen_components(labelling, components)
     counted = [axis for c in first.contractions for axis in c.counted]
     roles = kernel_roles(labelled)
     offered = summed & (first_pin < 0)
     groups, group_of, channel_of = find_groups(labelled, components, offered, counted, roles)
-    groups = with_consumers(labelled, first.contractions, groups, group_of[components])
+    groups = with_consumers(
+        labelled, first.contractions, first.reductions, groups, group_of[components]
+    )
     places = group_of[components], channel_of[components]
     carried = find_carried(readings, list(groups), *places)
     return Graph(

@@ -53,7 +53,9 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
 
     In every contraction over a group, exactly one operand is multiplied by the group's gates: the
     one that carries the examples, else the left one. A vmap over candidate gates therefore keeps
-    one shared kernel.
+    one shared kernel. A sum over a group is such a contraction, with ones: every normalisation sees
+    the gates. Where the program divides the sum by the number of summands, it divides by the sum of
+    the gates (`means` of `trace`). In a maximum, a channel of gate 0 is less than all others.
 
     Under batch-statistics BatchNorm the examples of a batch interact: the gradient of the summed
     loss with respect to the gates of example b is then not that of its own loss alone.
@@ -91,7 +93,7 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
         rewriting = Rewriting(
             np.zeros(len(slots), bool),
             rule_of,
-            _multiplier(labelled.labelling, slots, _arrays(gates)),
+            _multiplier(labelled.labelling, slots, _arrays(gates), graph.means == "kept"),
             slots > 0,
         )
         leaves, _ = flatten_with_paths(variables)
@@ -129,7 +131,7 @@ def _flat(arrays: Sequence[Any], slots: np.ndarray) -> tuple[Any, np.ndarray]:
 
 
 def _multiplier(
-    labelling: Labelling, slots: np.ndarray, gates: Sequence[Any]
+    labelling: Labelling, slots: np.ndarray, gates: Sequence[Any], by_kept: bool
 ) -> Callable[..., Any]:
     components = labelling.components()
     example = np.full(components.max(initial=-1) + 1, -1)
@@ -142,41 +144,76 @@ def _multiplier(
         found = example[components[axis.labels]]
         return found if (found >= 0).all() else None
 
-    def multiply(node: Node, pairs: list[tuple[int, int]], arrays: Sequence[Any]) -> Sequence[Any]:
-        found = [[examples_on(axis) for axis in value.axes] for value in node.inputs[:2]]
-        which = next((i for i in (0, 1) if any(e is not None for e in found[i])), 0)
-        value, array = node.inputs[which], arrays[which]
-        for pair in pairs:
-            axis, other = (node.inputs[i].axes[pair[i]] for i in (which, 1 - which))
-            # A fixed axis (an input) loses what the axis that it is summed with loses.
-            labels = (
-                other.labels if axis.labels is None and axis.size == other.size else axis.labels
-            )
+    def multiply(
+        node: Node, summed: Sequence[tuple[int, ...]], arrays: Sequence[Any]
+    ) -> Sequence[Any]:
+        operands = range(len(summed[0]))
+        examples = [[examples_on(axis) for axis in node.inputs[i].axes] for i in operands]
+        which = next((i for i in operands if any(e is not None for e in examples[i])), 0)
+        place = next((i for i, e in enumerate(examples[which]) if e is not None), None)
+        rows = None if place is None else examples[which][place]
+        if rows is None and gates[0].ndim == 2 and _is_penalty(node):
+            return arrays
+        array = arrays[which]
+        for dimensions in summed:
+            labels = _labels(node, dimensions, which)
             if labels is None or not slots[labels].any():
                 continue
-            place = next((i for i, e in enumerate(found[which]) if e is not None), None)
-            rows = None if place is None else found[which][place]
-            flat, own = _flat(gates, slots[labels])
-            array = scaled(array, _factor(node, value, pair[which], own, place, rows, flat))
+            flat, chosen = _flat(gates, slots[labels])
+            values = flat[..., chosen]
+            if by_kept and node.is_mean:
+                values = _averaging(values)
+            factor = _factor(node, node.inputs[which], dimensions[which], values, place, rows)
+            array = _gated(node, array, factor)
         return [array if i == which else other for i, other in enumerate(arrays)]
 
     return multiply
+
+
+def _is_penalty(node: Node) -> bool:
+    """Whether a reduction gives one number that no example has a part in: a term of a loss."""
+    return len(node.inputs) == 1 and not node.outputs[0].axes
+
+
+def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray | None:
+    """Return the labels of one operand's summed axis.
+
+    A fixed axis (an input) loses what the axis that it is summed with loses.
+    """
+    axes = [node.inputs[i].axes[dimension] for i, dimension in enumerate(dimensions)]
+    axis, other = axes[which], axes[len(axes) - 1 - which]
+    return other.labels if axis.labels is None and axis.size == other.size else axis.labels
+
+
+def _averaging(values: Any) -> Any:
+    """Scale gates so that a sum divided by their number becomes one divided by their sum."""
+    total = values.sum(-1, keepdims=True)
+    return values * (values.shape[-1] / jnp.where(total == 0, 1, total))
+
+
+def _gated(node: Node, array: Any, factor: Any) -> Any:
+    """Multiply an operand; where that would not leave an entry out, put what changes nothing."""
+    rule = rule_of(node.equation)
+    is_number = jnp.issubdtype(array.dtype, jnp.inexact)
+    if is_number and (rule is None or rule.neutral is None):
+        return scaled(array, factor)
+    neutral = 0 if rule is None or rule.neutral is None else rule.neutral(array.dtype)
+    return jnp.where(factor == 0, jnp.asarray(neutral, array.dtype), array)
 
 
 def _factor(
     node: Node,
     value: Value,
     dimension: int,
-    slots: np.ndarray,
+    gates: Any,
     place: int | None,
     rows: np.ndarray | None,
-    flat: Any,
 ) -> Any:
-    """Return the gates of one operand's axis, shaped to multiply it."""
+    """Return the gates of one operand's axis, `[size]` or `[examples, size]`, in shape."""
     shape = [1] * len(value.axes)
-    shape[dimension] = len(slots)
-    if flat.ndim == 1:
-        return flat[slots].reshape(shape)
+    shape[dimension] = gates.shape[-1]
+    if gates.ndim == 1:
+        return gates.reshape(shape)
     if place is None or rows is None:
         raise ValueError(
             "gates of each example need an operand with an example axis, but "
@@ -184,7 +221,7 @@ def _factor(
             "use gates [width]"
         )
     shape[place] = len(rows)
-    own = flat[rows][:, slots]
+    own = gates[rows]
     return (own if place < dimension else own.T).reshape(shape)
 
 

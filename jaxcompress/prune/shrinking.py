@@ -77,6 +77,8 @@ def shrink(graph: Graph, keep: Mapping[str, Any]) -> Compression:
             leaf = leaves.setdefault(path, entry)
             leaf["keep"][str(axis)] = np.flatnonzero(mask).tolist()
     spec: dict[str, Any] = {"kind": "shrink", "leaves": leaves}
+    if leaves:
+        spec["means"] = graph.means
     carried = carried_keep(graph, keep)
     return from_spec(spec | ({"inputs": carried} if carried else {}))
 
@@ -89,6 +91,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
         {'a': 1.0}
     """
     leaves, carried = spec["leaves"], spec.get("inputs", {})
+    means = spec.get("means", "all")
     indices = {
         path: {int(axis): np.asarray(kept) for axis, kept in leaf["keep"].items()}
         for path, leaf in leaves.items()
@@ -120,7 +123,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
             labelled = label_program(program, False, None if small else 0, small)
             tie_plain_state(labelled)
             removed = removals(labelled, {**known, **known_inputs(carried, small)})
-            rewriting = Rewriting(removed, rule_of)
+            rewriting = Rewriting(removed, rule_of, means=means)
             return run_rewritten(labelled, rewriting, own.values(), inputs, keywords)
 
         return shrunk

@@ -290,7 +290,7 @@ def unknown_primitives() -> Toy:
 
 
 def normalised() -> Toy:
-    """LayerNorm and a softmax over channels freeze them; BatchNorm over inputs does not."""
+    """LayerNorm and a softmax over channels, BatchNorm over inputs: none of them freezes any."""
     shapes = {"first": (4, 6), "second": (6, 5), "third": (5, 4), "head": (4, 2)}
 
     def apply(variables: Any, inputs: jax.Array) -> jax.Array:
@@ -299,9 +299,8 @@ def normalised() -> Toy:
         hidden = jax.nn.standardize(hidden @ variables["third"], axis=0)
         return hidden @ variables["head"]
 
-    return Toy(
-        apply, draw(11, shapes), (ROWS,), {"third[1]": 4}, frozen="reduced", independent=False
-    )
+    groups = {"first[1]": 6, "second[1]": 5, "third[1]": 4}
+    return Toy(apply, draw(11, shapes), (ROWS,), groups, independent=False)
 
 
 def pieces() -> Toy:

@@ -17,18 +17,19 @@ TOKENS = rows(2, 5, 3)
 
 
 def vision_transformer() -> Toy:
-    """ViT: heads of separate query, key and value kernels, and perceptron widths."""
-    module = VisionTransformer(num_classes=3, width=8, depth=1, heads=2, mlp_ratio=0.75)
+    """ViT: heads, head sizes, perceptron widths, and the residual width that LayerNorm averages."""
+    module = VisionTransformer(num_classes=3, width=16, depth=1, heads=2, mlp_ratio=0.375)
     images = rows(2, 8, 8, 3)
     variables = initial(module, images, train=False)
     block = "params/block0"
     groups = {
         f"{block}/attention/key/kernel[1]": 2,
-        f"{block}/attention/key/kernel[2]": 4,
-        f"{block}/attention/value/kernel[2]": 4,
+        f"{block}/attention/key/kernel[2]": 8,
+        f"{block}/attention/out/kernel[2]": 16,
+        f"{block}/attention/value/kernel[2]": 8,
         f"{block}/mlp_expand/kernel[1]": 6,
     }
-    return Toy(evaluation_function(module), variables, (images,), groups, frozen="reduced")
+    return Toy(evaluation_function(module), variables, (images,), groups)
 
 
 def fused_attention() -> Toy:
@@ -201,15 +202,18 @@ def loops() -> Toy:
 
 def transformer_training() -> Toy:
     """Dropout in a transformer, whose training mode takes a key."""
-    module = VisionTransformer(num_classes=3, width=4, depth=1, heads=2, mlp_ratio=1.5, dropout=0.3)
+    module = VisionTransformer(
+        num_classes=3, width=16, depth=1, heads=2, mlp_ratio=0.375, dropout=0.3
+    )
     images = rows(2, 8, 8, 3)
     variables = initial(module, images, train=False)
     apply = lambda variables, images, key: evaluation_function(module)(variables, images)  # noqa: E731
     block = "params/block0"
     groups = {
         f"{block}/attention/key/kernel[1]": 2,
-        f"{block}/attention/key/kernel[2]": 2,
-        f"{block}/attention/value/kernel[2]": 2,
+        f"{block}/attention/key/kernel[2]": 8,
+        f"{block}/attention/out/kernel[2]": 16,
+        f"{block}/attention/value/kernel[2]": 8,
         f"{block}/mlp_expand/kernel[1]": 6,
     }
     inputs = (images, jax.random.key(3))

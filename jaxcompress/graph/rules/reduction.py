@@ -1,33 +1,66 @@
 """Rules of primitives that mix the entries of an axis: reductions, scans, sorts and windows.
 
-Removing a channel is not the same as masking it where the channels themselves are summed,
-compared or normalised (LayerNorm, softmax over channels): such an axis is pinned. A sum over
-channels still has a meaning for fewer of them (an L2 term of a loss), so that pin is soft: it
-decides what may be removed, but does not stop a decision from being applied.
+A sum over channels is a contraction with ones: a gate multiplies each summand, so that removing a
+channel equals masking it, in every normalisation. In a maximum, what changes nothing stands for a
+channel whose gate is 0. What returns positions among channels, runs along them or sorts them has no
+such reading: there the axis is pinned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import shape_of
-from jaxcompress.graph.interpret import Outcome, Rule
+from jaxcompress.graph.internals import bind, shape_of
+from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 
 __all__ = ["RULES"]
 
 
 def reduce(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Drop the reduced axes; where one is labelled, removing differs from masking."""
-    params = equation.params
-    value, dropped = inputs[0], params["axes" if "axes" in params else "dimensions"]
-    name = equation.primitive.name
-    for dimension in dropped:
-        labelling.pin(equation, value.axes[dimension], f"it is reduced by {name}", hard=False)
+    """Drop the reduced axes, which lose what their summands lose."""
+    value, dropped = inputs[0], [dimension for (dimension,) in reduced(equation)]
+    labelling.reduction(equation, [value.axes[dimension] for dimension in dropped])
     axes = tuple(axis for i, axis in enumerate(value.axes) if i not in dropped)
+    return Outcome([Value(axes) for _ in equation.outvars])
+
+
+def reduced(equation: JaxprEqn) -> list[tuple[int]]:
+    """Return the dimensions that a reduction drops."""
+    return [(dimension,) for dimension in equation.params["axes"]]
+
+
+def rebind_sum(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+    """Sum what is left; of a mean over what is left, so that the program's division is by that."""
+    (total,) = bind(node.equation, arrays)
+    axes = [node.inputs[0].axes[dimension] for (dimension,) in reduced(node.equation)]
+    kept, size = (prod(count(axis) for axis in axes) for count in (rewriting.size, _size))
+    if rewriting.means != "kept" or not node.is_mean or kept in (0, size):
+        return [total]
+    return [total * jnp.asarray(size / kept, total.dtype)]
+
+
+def _size(axis: Axis) -> int:
+    return axis.size
+
+
+def fold(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Drop the axes that an unknown operation combines; fewer of them mean something else."""
+    count = len(inputs) // 2
+    for value in inputs[:count]:
+        for dimension in equation.params["dimensions"]:
+            axis = value.axes[dimension]
+            labelling.pin(equation, axis, "it is reduced by an operation of its own", hard=False)
+    axes = tuple(
+        axis for i, axis in enumerate(inputs[0].axes) if i not in equation.params["dimensions"]
+    )
     return Outcome([Value(axes) for _ in equation.outvars])
 
 
@@ -97,7 +130,28 @@ def _is_still(equation: JaxprEqn, dimension: int) -> bool:
     )
 
 
-REDUCTIONS = "reduce reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor"
+def _least(dtype: Any) -> Any:
+    return -np.inf if jnp.issubdtype(dtype, jnp.inexact) else _bounds(dtype)[0]
+
+
+def _largest(dtype: Any) -> Any:
+    return np.inf if jnp.issubdtype(dtype, jnp.inexact) else _bounds(dtype)[1]
+
+
+def _bounds(dtype: Any) -> tuple[Any, Any]:
+    if dtype == np.bool_:
+        return False, True
+    return jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
+
+
+NEUTRAL: dict[str, Callable[[Any], Any]] = {
+    "reduce_max": _least,
+    "reduce_min": _largest,
+    "reduce_prod": lambda dtype: 1,
+    "reduce_and": lambda dtype: True if dtype == np.bool_ else -1,
+    "reduce_or": lambda dtype: False if dtype == np.bool_ else 0,
+    "reduce_xor": lambda dtype: False if dtype == np.bool_ else 0,
+}
 ACCUMULATIONS = "cumlogsumexp cummax cummin cumprod cumsum"
 WINDOWS = """
 reduce_window reduce_window_max reduce_window_min reduce_window_sum select_and_gather_add
@@ -105,7 +159,9 @@ select_and_scatter_add
 """
 
 RULES = {
-    **{name: Rule(reduce) for name in REDUCTIONS.split()},
+    "reduce_sum": Rule(reduce, rebind_sum, reduced),
+    "reduce": Rule(fold),
+    **{name: Rule(reduce, None, reduced, neutral) for name, neutral in NEUTRAL.items()},
     **{name: Rule(search) for name in ("argmax", "argmin")},
     **{name: Rule(accumulate) for name in ACCUMULATIONS.split()},
     "sort": Rule(sort),

@@ -1,0 +1,127 @@
+"""Which sums of a program are means: divided by exactly the number of their summands.
+
+A mean over channels that lost some of them may divide by what is left, as the same code would at
+the smaller width, or by the number that the program names, as if the lost ones were zeros.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from math import isclose, prod
+from typing import Any
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+
+from jaxcompress.graph.internals import is_literal, shape_of
+
+__all__ = ["mean_equations"]
+
+SAME = "convert_element_type copy pcast pvary reduce_precision reshard stop_gradient".split()
+PASSING = frozenset([*SAME, "broadcast_in_dim", "expand_dims", "reshape", "squeeze", "transpose"])
+
+ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "max": max,
+    "min": min,
+    **{name: lambda value: value for name in SAME},
+}
+
+Users = Mapping[Any, Sequence[JaxprEqn]]
+Known = Mapping[Any, float]
+
+
+def mean_equations(jaxpr: ClosedJaxpr) -> list[int]:
+    """Return the positions of the sums whose every use divides them by their number of summands.
+
+    The division, or multiplication by the inverse, may stand behind changes of type and shape, and
+    be made in several steps by scalars that the program knows.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> program = jax.make_jaxpr(lambda x: (x.sum(1) / 4, x.sum(0) / 4))(jnp.ones((3, 4)))
+        >>> [program.jaxpr.eqns[number].params["axes"] for number in mean_equations(program)]
+        [(1,)]
+    """
+    equations = jaxpr.jaxpr.eqns
+    sums = [number for number, one in enumerate(equations) if one.primitive.name == "reduce_sum"]
+    if not sums:
+        return []
+    users: dict[Any, list[JaxprEqn]] = defaultdict(list)
+    for equation in equations:
+        for atom in equation.invars:
+            if not is_literal(atom):
+                users[atom].append(equation)
+    known, ends = _scalars(jaxpr), {v for v in jaxpr.jaxpr.outvars if not is_literal(v)}
+    return [number for number in sums if _is_mean(equations[number], users, known, ends)]
+
+
+def _scalars(jaxpr: ClosedJaxpr) -> dict[Any, float]:
+    """Return the scalars of a program that depend on nothing, by variable."""
+    pairs = zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)
+    known = {variable: float(value) for variable, value in pairs if _is_scalar(value)}
+    for equation in jaxpr.jaxpr.eqns:
+        operation = ARITHMETIC.get(equation.primitive.name)
+        if operation is not None and not shape_of(equation.outvars[0]):
+            values = [_value(atom, known) for atom in equation.invars]
+            if None not in values:
+                known[equation.outvars[0]] = float(operation(*values))
+    return known
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, float | int | np.ndarray | np.generic) and (
+        np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
+    )
+
+
+def _value(atom: Any, known: Known) -> float | None:
+    if is_literal(atom):
+        return float(atom.val) if _is_scalar(atom.val) else None
+    return known.get(atom)
+
+
+def _is_mean(equation: JaxprEqn, users: Users, known: Known, ends: set[Any]) -> bool:
+    shape = shape_of(equation.invars[0])
+    count = prod(shape[dimension] for dimension in equation.params["axes"])
+    return count > 1 and _divided(equation.outvars[0], float(count), users, known, ends)
+
+
+def _divided(variable: Any, count: float, users: Users, known: Known, ends: set[Any]) -> bool:
+    """Whether every use of a variable divides it by `count`."""
+    if variable in ends or not users.get(variable):
+        return False
+    return all(_divides(one, variable, count, users, known, ends) for one in users[variable])
+
+
+def _divides(
+    equation: JaxprEqn, variable: Any, count: float, users: Users, known: Known, ends: set[Any]
+) -> bool:
+    left = count
+    if equation.primitive.name not in PASSING:
+        factor = _factor(equation, variable, known)
+        if factor is None:
+            return False
+        left = count * factor
+        if isclose(left, 1.0, rel_tol=1e-5):
+            return True
+    return _divided(equation.outvars[0], left, users, known, ends)
+
+
+def _factor(equation: JaxprEqn, variable: Any, known: Known) -> float | None:
+    """Return the scalar by which an equation multiplies a variable; None where it does not."""
+    if equation.primitive.name not in ("mul", "div") or len(equation.invars) != 2:
+        return None
+    left, right = equation.invars
+    is_left = left is variable
+    other = right if is_left else left
+    if other is variable or (equation.primitive.name == "div" and not is_left):
+        return None
+    value = _value(other, known)
+    if value is None or not np.isfinite(value) or value == 0:
+        return None
+    return value if equation.primitive.name == "mul" else 1 / value
