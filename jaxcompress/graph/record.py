@@ -31,6 +31,7 @@ class Graph:
         unread: the leaves that no traced function reads. Nothing ties them to a group: they stay
             whole, and a function that reads them is refused unless it is traced as well (`also=`).
         carried: where groups lie on the inputs that outputs replace (`state=`).
+        streams: the groups along which two branches are added somewhere, in natural order.
     """
 
     groups: Mapping[str, Group]
@@ -42,6 +43,7 @@ class Graph:
     batch_axis: int | None
     unread: tuple[str, ...] = ()
     carried: tuple[Carried, ...] = ()
+    streams: tuple[str, ...] = ()
 
     @property
     def flops(self) -> float:

@@ -1,16 +1,15 @@
-"""Which groups lie inside a block, and which are residual streams that many blocks share."""
+"""Which groups lie inside a block: all that are no residual streams, which blocks share."""
 
 from __future__ import annotations
 
 from jaxcompress.graph import Graph
+from jaxcompress.importance import streams
 
 __all__ = ["internal_groups"]
 
 
 def internal_groups(graph: Graph) -> list[str]:
-    """Return the groups that one kernel produces: all but residual streams and tied widths.
-
-    Depthwise kernels, which pass the channels of another on, are none of their own.
+    """Return the groups that are no residual `importance.streams`: widths of one branch each.
 
     Example:
         >>> import jax.numpy as jnp
@@ -24,4 +23,5 @@ def internal_groups(graph: Graph) -> list[str]:
         >>> internal_groups(trace(apply, variables, jnp.ones((1, 3))))
         ['up[1]']
     """
-    return [name for name, group in graph.groups.items() if len(group.producers) == 1]
+    shared = set(streams(graph))
+    return [name for name in graph.groups if name not in shared]
