@@ -9,6 +9,7 @@ two element-wise functions of one array.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -142,14 +143,14 @@ class _Walk:
             constants, carry = scan_counts(node.equation)
             start, scanned = values[constants : constants + carry], values[constants + carry :]
             slices = [Origin(value.depends, value.makers[1:]) for value in scanned]
-            results = self._loop(body, values[:constants], start, slices, params["length"])
+            results = self._loop(body, values[:constants], start, slices, max(params["length"], 1))
             stacked = [Origin(value.depends, (0, *value.makers)) for value in results[carry:]]
             return [*results[:carry], *stacked]
         if name == "while":
             # The condition is left out: it says when to stop and hands no branch on.
             first, second = params["cond_nconsts"], params["body_nconsts"]
             start = values[first + second :]
-            results = self._loop(body, values[first : first + second], start, (), 2)
+            results = self._loop(body, values[first : first + second], start, (), sys.maxsize)
             return [_either(*pair) for pair in zip(start, results, strict=True)]
         if name == "cond":
             branches = [self(branch, values[1:]) for branch in node.bodies]
@@ -167,12 +168,14 @@ class _Walk:
         slices: Sequence[Origin],
         rounds: int,
     ) -> list[Origin]:
-        """Follow rounds of a body until its carry brings nothing new."""
+        """Follow rounds of a body, at most as many as it runs, until its carry brings no news."""
         inside = _union(self.bits[id(node)] for node in _makers(body))
-        while True:
+        results: list[Origin] = []
+        for _ in range(rounds):
             results = self(body, [*constants, *state, *slices])
             pairs = zip(state, results[: len(state)], strict=True)
             after = [_either(before, _earlier(result, inside)) for before, result in pairs]
-            if rounds < 2 or after == list(state):
-                return results
+            if after == list(state):
+                break
             state = after
+        return results
