@@ -33,6 +33,7 @@ class Graph:
         carried: where groups lie on the inputs that outputs replace (`state=`).
         means: what a mean over channels divides by once some are gone: "kept", what is left, or
             "all", the number that the program names.
+        streams: the groups along which two branches are added somewhere, in natural order.
     """
 
     groups: Mapping[str, Group]
@@ -44,6 +45,7 @@ class Graph:
     batch_axis: int | None
     unread: tuple[str, ...] = ()
     carried: tuple[Carried, ...] = ()
+    streams: tuple[str, ...] = ()
     means: str = "kept"
 
     @property

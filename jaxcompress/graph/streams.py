@@ -7,10 +7,30 @@ from jaxcompress.graph.record import Graph
 __all__ = ["internal_groups", "streams"]
 
 
-def internal_groups(graph: Graph) -> list[str]:
-    """Return the groups that one kernel produces: all but residual streams and tied widths.
+def streams(graph: Graph) -> list[str]:
+    """Name the groups along which two branches are added somewhere: residual streams.
 
-    Depthwise kernels, which pass the channels of another on, are none of their own.
+    A branch is what depends on the inputs through other convolutions, dots or table look-ups than
+    its partner, so that products, gates, biases, normalisation and activations make no stream.
+    What holds of the first function traced counts; a sum over stacked branches is not seen.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda v, x: jnp.tanh(x @ v["a"] + x @ v["skip"]) @ v["b"]
+        >>> shapes = {"a": (3, 4), "skip": (3, 4), "b": (4, 2)}
+        >>> variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
+        >>> streams(trace(apply, variables, jnp.ones((5, 3))))
+        ['a[1]']
+        >>> gated = lambda v, x: (jnp.tanh(x @ v["a"]) * (x @ v["skip"])) @ v["b"]
+        >>> streams(trace(gated, variables, jnp.ones((5, 3))))
+        []
+    """
+    return list(graph.streams)
+
+
+def internal_groups(graph: Graph) -> list[str]:
+    """Return the groups along which nothing is added: all but residual `streams`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -24,25 +44,5 @@ def internal_groups(graph: Graph) -> list[str]:
         >>> internal_groups(trace(apply, variables, jnp.ones((1, 3))))
         ['up[1]']
     """
-    return [name for name, group in graph.groups.items() if len(group.producers) == 1]
-
-
-def streams(graph: Graph) -> list[str]:
-    """Name the groups that several kernels produce: residual streams, which are mostly sums.
-
-    Depthwise kernels, which pass the channels of another on, are not counted.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxcompress.graph import trace
-        >>> apply = lambda v, x: jnp.tanh(x @ v["a"] + x @ v["skip"]) @ v["b"]
-        >>> shapes = {"a": (3, 4), "skip": (3, 4), "b": (4, 2)}
-        >>> variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
-        >>> streams(trace(apply, variables, jnp.ones((5, 3))))
-        ['a[1]']
-    """
-    return [
-        name
-        for name, group in graph.groups.items()
-        if len({member.path for member in group.producers}) > 1
-    ]
+    shared = set(graph.streams)
+    return [name for name in graph.groups if name not in shared]

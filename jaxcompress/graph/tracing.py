@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcompress.graph.additions import added_labels
 from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
 from jaxcompress.graph.cost import Cost, CostBuilder
@@ -148,13 +149,14 @@ def _label(
 
 
 class _First(NamedTuple):
-    """What is of the first function alone: what it sums over, reads, replaces and costs."""
+    """What is of the first function alone: what it sums over, reads, replaces, costs and adds."""
 
     contractions: tuple[Contraction, ...]
     reductions: tuple[Reduction, ...]
     uses: dict[str, int]
     sites: dict[str, Site]
     examples: int
+    added: np.ndarray
 
 
 def _first(labelled: LabelledProgram) -> _First:
@@ -162,7 +164,8 @@ def _first(labelled: LabelledProgram) -> _First:
     examples = max(sum(count for kind, count in labelling.kinds if kind is Kind.EXAMPLE), 1)
     sites = find_sites(labelled, examples)
     sums = tuple(labelling.contractions), tuple(labelling.reductions)
-    return _First(*sums, dict(labelling.uses), sites, examples)
+    added = np.flatnonzero(added_labels(labelled))
+    return _First(*sums, dict(labelling.uses), sites, examples, added)
 
 
 def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
@@ -199,6 +202,7 @@ def _graph(
     )
     places = group_of[components], channel_of[components]
     carried = find_carried(readings, list(groups), *places)
+    joined = np.unique(places[0][first.added])
     return Graph(
         groups,
         first.sites,
@@ -209,6 +213,7 @@ def _graph(
         batch_axis,
         tuple(path for path in leaves if path not in read_by),
         carried,
+        tuple(name for position, name in enumerate(groups) if position in joined),
     )
 
 
