@@ -81,7 +81,7 @@ class _Grouped(nn.Module):
         return nn.Dense(2)(hidden.mean((1, 2)))
 
 
-def group_norm() -> Toy:
+def linen_group_norm() -> Toy:
     """GroupNorm: whole groups go, each with its own statistics."""
     module = _Grouped()
     return Toy(module.apply, initial(module, IMAGES), (IMAGES,), {"params/Conv_0/kernel[3]": 4})
@@ -188,7 +188,7 @@ TOYS = (
     layer_norm,
     layer_norm_one_pass,
     linen_norms,
-    group_norm,
+    linen_group_norm,
     weight_standardised,
     response_norm,
     channel_softmax,

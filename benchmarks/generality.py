@@ -1,0 +1,107 @@
+"""How much of each architecture can go, and whether removing it equals masking it.
+
+    python -m benchmarks.generality
+
+Every network of `jaxcompress.models`, abstractly, and every toy of `tests/toys` with its arrays:
+the share of parameters and FLOPs that go when every group is halved, the largest error of the law
+(removed against masked, relative), seconds to trace. Writes `benchmarks/results/generality.json`;
+a test compares it, so that reach never falls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxcompress as jc
+from experiments.common.environment import describe, prepare
+from jaxcompress import models
+
+__all__ = ["Config", "main", "networks", "reach", "toys"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Where to.
+
+    Attributes:
+        output: the JSON file.
+    """
+
+    output: Path = Path("benchmarks/results/generality.json")
+
+
+def halved(graph: jc.Graph) -> dict[str, np.ndarray]:
+    """Keep the first half of every group, one channel at least."""
+    return {n: np.arange(g.width) < max(g.width // 2, 1) for n, g in graph.groups.items()}
+
+
+def reach(graph: jc.Graph) -> dict[str, float]:
+    """Return the shares of parameters and FLOPs that go when every group is halved."""
+    cost, widths = graph.cost, graph.cost.widths(halved(graph))
+    return {
+        "groups": len(graph.groups),
+        "params": 1 - float(cost.params(widths)) / max(graph.params, 1),
+        "flops": 1 - float(cost.flops(widths)) / max(graph.flops, 1),
+    }
+
+
+def networks() -> dict[str, Any]:
+    """Trace every registered network, abstractly; return rows by name."""
+    rows = {}
+    for name in sorted(models.NETWORKS):
+        module = models.build(name)
+        shape = (1, 224, 224, 3) if "imagenet" in name or name == "resnet50" else (1, 32, 32, 3)
+        start = functools.partial(models.initialize, module, shape=shape)
+        variables = jax.eval_shape(start, jax.random.key(0))
+        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+        started = time.perf_counter()
+        graph = jc.trace(models.evaluation_function(module), variables, images)
+        rows[name] = {"trace_seconds": time.perf_counter() - started, **reach(graph)}
+    return rows
+
+
+def toys() -> dict[str, Any]:
+    """Trace every toy, and compare removing with masking; return rows by name."""
+    from tests.laws import TOYS, gates_of, graph_of, toy_of
+
+    rows = {}
+    for name in TOYS:
+        toy, graph = toy_of(name), graph_of(name)
+        keep = halved(graph)
+        prune = jc.shrink(graph, keep)
+        small = jax.jit(prune.function(toy.apply))(prune.variables(toy.variables), *toy.inputs)
+        masked = jax.jit(jc.gated(graph, toy.apply))
+        expected = masked(toy.variables, gates_of(graph, keep), *toy.inputs)
+        pairs = zip(jax.tree.leaves(small), jax.tree.leaves(expected), strict=True)
+        rows[name] = {"error": max(_error(*pair) for pair in pairs), **reach(graph)}
+    return rows
+
+
+def _error(left: Any, right: Any) -> float:
+    left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
+    return float(np.abs(left - right).max(initial=0) / max(np.abs(right).max(initial=0), 1e-30))
+
+
+def main(config: Config) -> None:
+    """Measure all, print a line each, write the file."""
+    prepare()
+    result = {"environment": describe(), "networks": networks(), "toys": toys()}
+    for kind in ("networks", "toys"):
+        for name, row in result[kind].items():
+            shares = f"{row['params']:6.1%} of parameters {row['flops']:6.1%} of FLOPs"
+            print(f"{kind[:-1]:8} {name:28} {row['groups']:4} groups {shares}")
+    config.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, prog="python -m benchmarks.generality"))
