@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 import jaxcompress as jc
 from experiments import prune, rank_study, report
@@ -21,7 +20,6 @@ from experiments.rank_study import Known
 from experiments.tuning import Tuner
 from jaxcompress import low_rank, training
 from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["Judge", "compare", "final", "lossless"]
 
@@ -118,7 +116,7 @@ def compare(
     shared = {
         "method": method,
         "budget": fraction,
-        "enc_ratio": ranks.enc_ratio(known.graph, chosen, known.forms),
+        "enc_ratio": ranks.enc_ratio(known.table, chosen),
         "count": judge.count,
         "ranks": list(chosen.values()),
     }
@@ -206,9 +204,7 @@ def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
     """
     task, known = judge.task, judge.known
     metric = ranks.error_metric(known.weighted_table)
-
-    def search(budget: jc.Budget) -> np.ndarray:
-        return arrays.optimum(known.weighted_table, metric, budget, cells=10_000).ranks
+    search = functools.partial(ranks.optimum, metric=metric, cells=10_000)
 
     def evaluate(chosen: rank_study.Chosen) -> float:
         made = rank_study.factorized(known, task.variables, chosen, factors)
@@ -216,10 +212,10 @@ def lossless(judge: Judge, factors: str, step: float) -> list[report.Row]:
         return judge.test_accuracy(judge.renewed(task.train_apply, whole))
 
     baseline, started = judge.test_accuracy(task.variables), time.perf_counter()
-    found = ranks.lossless(known.weighted_table, search, evaluate, baseline, step)
+    found = ranks.lossless(known.weighted_table, search, evaluate, baseline=baseline, step=step)
     if found.ranks is None:
         return []
-    chosen = known.weighted_table.named(found.ranks)
+    chosen = found.ranks
     row = report.Row(
         "lossless",
         accuracy=max(trial.accuracy for trial in found.trials if trial.ranks is found.ranks),

@@ -18,7 +18,6 @@ from experiments.stage_files import read_arrays
 from jaxcompress import low_rank
 from jaxcompress.files import atomic_file
 from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["FACTORS", "SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
@@ -27,15 +26,14 @@ FACTORS = ("weights", "data", "refined", "weighted")
 last, with outputs weighted by how much they matter, for statistics that are re-estimated."""
 
 Chosen = dict[str, int | None]
-Search = Callable[[ranks.SiteTable, jc.Budget], np.ndarray]
 
-SEARCHES: dict[str, Search] = {
-    "uniform": arrays.uniform,
-    "energy_threshold": arrays.energy_threshold,
-    "evbmf": arrays.evbmf_scaled,
-    "enc_map": lambda table, own: arrays.enc_map(table, arrays.energy_metric(table), own),
-    "enc_model": lambda table, own: arrays.enc_model(table, own, arrays.energy_metric(table)),
-    "optimum": lambda table, own: arrays.optimum(table, arrays.energy_metric(table), own).ranks,
+SEARCHES: dict[str, ranks.Search] = {
+    "uniform": ranks.uniform,
+    "energy_threshold": ranks.energy_threshold,
+    "evbmf": ranks.evbmf_scaled,
+    "enc_map": ranks.enc_map,
+    "enc_model": ranks.enc_model,
+    "optimum": ranks.optimum,
 }
 """Methods that need the weights alone; `enc_inf` and `sensitivity` need images, too."""
 
@@ -57,12 +55,12 @@ class Known(NamedTuple):
 
     graph: jc.Graph
     forms: dict[str, str]
-    table: ranks.SiteTable
+    table: ranks.Sites
     inputs: Inputs
     centred: Inputs
     outputs: Mapping[str, Any]
     output_roots: Mapping[str, Any]
-    weighted_table: ranks.SiteTable
+    weighted_table: ranks.Sites
     seconds: dict[str, float]
 
 
@@ -114,7 +112,7 @@ def learn(task: prune.Task, key: jax.Array, images: int, batch_size: int, folder
     outputs = timed("gradients", lambda: gradients(seen, list(forms), key), folder / "outputs.npz")
     inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
     weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)
-    table = functools.partial(ranks.network_table, graph, variables, forms)
+    table = functools.partial(ranks.sites_of, graph, variables, forms)
     return Known(
         graph,
         forms,
@@ -174,12 +172,10 @@ def choose(
     """
     if method == "sensitivity":
         table = known.weighted_table
-        found = arrays.optimum(table, ranks.error_metric(table), budget, cells=10_000)
-        return table.named(found.ranks)
+        return ranks.optimum(table, budget, metric=ranks.error_metric(table), cells=10_000)
     if method == "enc_inf":
-        energy = arrays.energy_metric(known.table)
-        return known.table.named(arrays.enc_inf(known.table, budget, evaluate, energy).ranks)
-    return known.table.named(SEARCHES[method](known.table, budget))
+        return ranks.enc_inf(known.table, budget, evaluate=evaluate)
+    return SEARCHES[method](known.table, budget)
 
 
 def factorized(
@@ -219,7 +215,5 @@ def compensated(
 
 def costs(known: Known, chosen: Chosen) -> dict[str, Any]:
     """Return the counted FLOPs and parameters at ranks, as fields of a row."""
-    table = known.table
-    pairs = zip(table.names, table.neutral, strict=True)
-    own = np.asarray([neutral if chosen[path] is None else chosen[path] for path, neutral in pairs])
+    table, own = known.table, known.table.array(chosen)
     return {"flops": float(table.cost("flops", own)), "num_params": int(table.cost("params", own))}
