@@ -132,9 +132,7 @@ def test_network_metrics_combine():
     ("call", "message"),
     [
         (
-            lambda t: sites_from_costs(
-                ["a"], [dense_cost(4, 4)], [np.array([1, np.nan])], [(4, 4)]
-            ),
+            lambda t: sites_from_costs(["a"], [dense_cost(2, 2)], [np.full(2, np.nan)], [(2, 2)]),
             "must be finite, but those of a are not",
         ),
         (

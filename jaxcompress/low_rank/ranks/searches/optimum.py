@@ -138,7 +138,7 @@ def _solve(
     up = [np.ceil(cost / cell - 1e-6).astype(np.int64) for cost in costs]
     down = [np.floor(cost / cell + 1e-6).astype(np.int64) for cost in costs]
     value, chosen = _program(logs, up, int(np.floor(room / cell + 1e-6)))
-    ranks = np.asarray([ranks[i] for ranks, i in zip(options, chosen, strict=True)])
+    ranks = np.asarray([option[i] for option, i in zip(options, chosen, strict=True)])
     if all((a == b).all() for a, b in zip(up, down, strict=True)):
         return ranks, value
     # Rounded down, no configuration looks too dear, so that this optimum is a bound.
