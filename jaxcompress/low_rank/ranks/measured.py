@@ -24,7 +24,8 @@ def measure(sites: Sites, evaluate: Evaluate) -> Metric:
         evaluate: value at `{site: rank}`, 0 to 1, sites that are not named left alone: the accuracy
             on images taken from the training data (ENC), or `exp(-KL)` from the original's
             predictions, whose product over sites adds up divergences. BatchNorm in evaluation mode.
-            `truncations` makes variables of ranks; jit the function of them.
+            `truncations`, with the roots of `sites_of`, makes variables of ranks; jit the function
+            of them.
 
     Raises:
         ValueError: if a value is not in [0, 1], or that of the whole network is 0.

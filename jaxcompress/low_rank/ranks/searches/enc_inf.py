@@ -29,7 +29,8 @@ def enc_inf(
         sites: of `sites_of` or `sites_from_costs`.
         budget: fractions are of `sites.total`.
         evaluate: accuracy at `{site: rank or None}`, on images taken from the training data; called
-            once per candidate, best metric first. `truncations` makes variables of ranks.
+            once per candidate, best metric first. `truncations`, with the roots of `sites_of`,
+            makes variables of ranks.
         metric: see `best_configurations`; the energy of the singular values by default, A_p.
         count: 20 for the paper's ResNet-56, 40 for its VGG-16.
         space: which configurations are candidates; coarse steps make them differ. The paper's
