@@ -10,6 +10,7 @@ say so.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -22,33 +23,18 @@ import numpy as np
 from experiments.common.command import Command
 from experiments.common.environment import prepare
 from jaxcompress.graph import Budget
-from jaxcompress.low_rank.ranks.arrays import (
-    Metric,
-    SiteTable,
-    best_configurations,
-    channel_cost,
-    enc_map,
-    enc_model,
-    energy_metric,
-    energy_threshold,
-    evbmf_scaled,
-    measured_metric,
-    network_accuracy,
-    optimum,
-    singular_values,
-    site_table,
-    spatial_cost,
-    uniform,
-)
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import Metric, Ranks, Sites
+from jaxcompress.low_rank.ranks.spectrum import singular_values
 
-__all__ = ["COMMAND", "load_fixture", "main", "vgg16_table"]
+__all__ = ["COMMAND", "load_fixture", "main", "vgg16_sites"]
 
 # Channels in and out, and height of the output, of VGG-16's convolutions at 224x224.
 VGG16 = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56)]
 VGG16 += [(256, 256, 56)] * 2 + [(256, 512, 28)] + [(512, 512, 28)] * 2 + [(512, 512, 14)] * 3
 
 
-def load_fixture(file: Path) -> tuple[SiteTable, list[np.ndarray], dict[str, np.ndarray]]:
+def load_fixture(file: Path) -> tuple[Sites, list[np.ndarray], dict[str, np.ndarray]]:
     """Return ENC's ResNet-56: its sites, accuracies at their knots, and released ranks.
 
     Costs are the paper's: r_max costs what the whole site does, and strided sites count as in its
@@ -62,7 +48,7 @@ def load_fixture(file: Path) -> tuple[SiteTable, list[np.ndarray], dict[str, np.
         "flops": np.asarray([2.0 * layer["macs_at_r_max"] for layer in layers]),
         "params": np.asarray([1.0 * layer["params_at_r_max"] for layer in layers]),
     }
-    table = SiteTable(
+    sites = Sites(
         names=tuple(layer["name"] for layer in layers),
         r_max=r_max,
         lowest=np.maximum(1, np.round(r_max / 10)).astype(int),
@@ -76,11 +62,11 @@ def load_fixture(file: Path) -> tuple[SiteTable, list[np.ndarray], dict[str, np.
     accuracies = [np.asarray(layer["accuracy_at_knots"]) for layer in layers]
     released = {name: np.asarray(r["ranks"]) for name, r in reference["released"].items()}
     # The paper does not search the first convolution: it stays at r_max.
-    return table.fix({"first_conv": 10}), accuracies, released
+    return sites.fix({"first_conv": 10}), accuracies, released
 
 
-def vgg16_table(seed: int = 0) -> SiteTable:
-    """Return the table of VGG-16's 13 convolutions at 224x224, from random kernels."""
+def vgg16_sites(seed: int = 0) -> Sites:
+    """Return VGG-16's 13 convolutions at 224x224, from random kernels."""
     random = np.random.default_rng(seed)
     spectra, costs, shapes = [], [], []
     for index, (inputs, outputs, size) in enumerate(VGG16):
@@ -88,10 +74,11 @@ def vgg16_table(seed: int = 0) -> SiteTable:
         shape = (3 * inputs, 3 * outputs) if index else (9 * inputs, outputs)
         kernel = random.normal(size=shape) * np.geomspace(1, 0.02, shape[1])
         spectra.append(singular_values(kernel))
-        form = spatial_cost if index else channel_cost
+        form = ranks.spatial_cost if index else ranks.channel_cost
         costs.append(form(inputs, outputs, (3, 3), size * size))
         shapes.append(shape)
-    return site_table([f"conv{i + 1}" for i in range(len(VGG16))], costs, spectra, shapes)
+    names = [f"conv{i + 1}" for i in range(len(VGG16))]
+    return ranks.sites_from_costs(names, costs, spectra, shapes)
 
 
 def timed(label: str, call: Callable[[], Any]) -> Any:
@@ -102,10 +89,11 @@ def timed(label: str, call: Callable[[], Any]) -> Any:
     return result
 
 
-def describe(table: SiteTable, ranks: np.ndarray, energy: Metric, measured: Metric) -> str:
+def describe(sites: Sites, chosen: Ranks, energy: Metric, measured: Metric) -> str:
     """Return cost and network metrics of one configuration."""
-    logs = [float(network_accuracy(table, ranks, m)) for m in (energy, measured)]
-    shares = [float(table.cost(k, ranks)) / table.total[k] for k in ("flops", "params")]
+    array = sites.array(chosen)
+    logs = [float(ranks.network_accuracy(sites, array, m)) for m in (energy, measured)]
+    shares = [float(sites.cost(k, array)) / sites.total[k] for k in ("flops", "params")]
     return (
         f"FLOPs {shares[0]:.4f}  params {shares[1]:.4f}  log A_p {logs[0]:8.3f}  "
         f"log A_m {logs[1]:7.4f}"
@@ -114,53 +102,53 @@ def describe(table: SiteTable, ranks: np.ndarray, energy: Metric, measured: Metr
 
 def compare_with_released(file: Path) -> None:
     """Print agreement with the released ranks, and every search at their cost."""
-    table, accuracies, released = load_fixture(file)
-    energy = energy_metric(table)
-    measured = measured_metric(table, accuracies, full=0.985)
+    sites, accuracies, released = load_fixture(file)
+    energy = ranks.energy_metric(sites)
+    measured = ranks.measured_metric(sites, accuracies, full=0.985)
     print("ENC's ResNet-56, FLOPs and parameters of its 55 convolutions")
     for name in ("map_50", "map_55"):
-        share = float(table.cost("flops", released[name])) / table.total["flops"]
-        ranks = enc_map(table, energy, Budget(flops=share))
-        away = np.abs(ranks - released[name])
+        share = float(sites.cost("flops", released[name])) / sites.total["flops"]
+        chosen = ranks.enc_map(sites, Budget(flops=share), metric=energy)
+        away = np.abs(sites.array(chosen) - released[name])
         print(f"  {name} at {share:.4f}: {(away == 0).sum()} of 55 equal, at most {away.max()} off")
-    for name, ranks in released.items():
-        print(f"  released {name:12} {describe(table, ranks, energy, measured)}")
-    share = float(table.cost("flops", released["model_50"])) / table.total["flops"]
-    for name, ranks in searches(table, Budget(flops=share), energy).items():
-        print(f"  ours     {name:12} {describe(table, ranks, energy, measured)}")
+    for name, array in released.items():
+        print(f"  released {name:12} {describe(sites, sites.named(array), energy, measured)}")
+    share = float(sites.cost("flops", released["model_50"])) / sites.total["flops"]
+    for name, chosen in searches(sites, Budget(flops=share), energy).items():
+        print(f"  ours     {name:12} {describe(sites, chosen, energy, measured)}")
 
 
-def searches(table: SiteTable, budget: Budget, energy: Metric) -> dict[str, np.ndarray]:
+def searches(sites: Sites, budget: Budget, energy: Metric) -> dict[str, Ranks]:
     """Return the ranks of every search, printing their times and the optimum's bound."""
-    found = {
-        "uniform": timed("uniform", lambda: uniform(table, budget)),
-        "energy": timed("energy threshold", lambda: energy_threshold(table, budget)),
-        "evbmf": timed("EVBMF, scaled", lambda: evbmf_scaled(table, budget)),
-        "map": timed("enc_map", lambda: enc_map(table, energy, budget)),
-        "model": timed("enc_model", lambda: enc_model(table, budget, energy)),
+    chosen = {
+        "uniform": timed("uniform", lambda: ranks.uniform(sites, budget)),
+        "energy": timed("energy threshold", lambda: ranks.energy_threshold(sites, budget)),
+        "evbmf": timed("EVBMF, scaled", lambda: ranks.evbmf_scaled(sites, budget)),
+        "map": timed("enc_map", lambda: ranks.enc_map(sites, budget, metric=energy)),
+        "model": timed("enc_model", lambda: ranks.enc_model(sites, budget, metric=energy)),
     }
-    best = timed("optimum", lambda: optimum(table, energy, budget))
+    best = timed("optimum", lambda: ranks.bounded_optimum(sites, budget, metric=energy))
     print(f"  optimum: log A {best.value:.4f}, no configuration exceeds {best.bound:.4f}")
-    return {**found, "optimum": best.ranks}
+    return {**chosen, "optimum": best.ranks}
 
 
 def time_vgg16(seed: int) -> None:
     """Print the search times of VGG-16 at 224x224, at a quarter of its FLOPs."""
     print("VGG-16 at 224x224, 13 convolutions, 25 % FLOPs")
-    table = timed("singular values and EVBMF", lambda: vgg16_table(seed))
-    table = table.fix({"conv1": int(table.r_max[0]) // 2})
-    energy = timed("energy metric", lambda: energy_metric(table))
-    accuracies = [np.interp(knots, [0, knots[-1]], [0.5, 0.7]) for knots in table.knots]
-    measured = measured_metric(table, accuracies, full=0.7)
-    budget = Budget(flops=0.25)
-    for name, ranks in searches(table, budget, energy).items():
-        print(f"  ours     {name:12} {describe(table, ranks, energy, measured)}")
+    sites = timed("singular values and EVBMF", lambda: vgg16_sites(seed))
+    sites = sites.fix({"conv1": int(sites.r_max[0]) // 2})
+    energy = timed("energy metric", lambda: ranks.energy_metric(sites))
+    accuracies = [np.interp(knots, [0, knots[-1]], [0.5, 0.7]) for knots in sites.knots]
+    measured = ranks.measured_metric(sites, accuracies, full=0.7)
+    budget, metrics = Budget(flops=0.25), (energy, measured)
+    for name, chosen in searches(sites, budget, energy).items():
+        print(f"  ours     {name:12} {describe(sites, chosen, energy, measured)}")
     for density in (0.096, 0.165):
-        label = f"40 candidates of A_c, density {density}"
+        space = ranks.CandidateSpace(density=density)
         timed(
-            label,
-            lambda d=density: best_configurations(
-                table, budget, energy, measured, count=40, density=d
+            f"40 candidates of A_c, density {density}",
+            functools.partial(
+                ranks.best_configurations, sites, budget, count=40, metric=metrics, space=space
             ),
         )
 

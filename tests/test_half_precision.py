@@ -14,7 +14,6 @@ import pytest
 from jaxcompress import Budget, factorize, gated, select, shrink, trace
 from jaxcompress.graph import Graph
 from jaxcompress.low_rank import compensate, multiplied_out, ranks, refine, truncations
-from jaxcompress.low_rank.ranks import arrays
 from jaxcompress.low_rank.statistics import input_covariances, input_roots
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import importance, ones
@@ -165,9 +164,9 @@ def test_spectra_and_truncations_are_those_of_float64(dtype: Any) -> None:
     np.testing.assert_allclose(
         ranks.spectra(graph, variables, forms)["b"], exact, rtol=1e-6, atol=1e-6
     )
-    table = ranks.network_table(graph, variables, forms)
-    assert table.dense["bytes"].tolist() == (2 * table.dense["params"]).tolist()
-    chosen = table.named(arrays.enc_map(table, arrays.energy_metric(table), Budget(flops=0.5)))
+    sites = ranks.sites_of(graph, variables, forms)
+    assert sites.dense["bytes"].tolist() == (2 * sites.dense["params"]).tolist()
+    chosen = ranks.enc_map(sites, Budget(flops=0.5))
     roots = input_roots(graph, two_layers, variables, [x], forms)
     lowrank = factorize(graph, chosen, forms, roots)
     small = refine(lowrank, variables, lowrank.variables(variables), {})

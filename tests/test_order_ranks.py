@@ -12,64 +12,68 @@ import numpy as np
 import pytest
 
 from jaxcompress import ranks
-from jaxcompress.low_rank import input_roots
-from jaxcompress.low_rank.ranks import arrays
+from jaxcompress.low_rank import input_roots, truncations
 from tests.toys.order import BUDGET, Case, every_network, pair_of, reordered
 
 KEY = jax.random.key(0)
 
 
-def _measured(case: Case, forms: dict[str, str]) -> Any:
+def _sites(case: Case, forms: dict[str, str]) -> ranks.Sites:
+    return ranks.sites_of(case.graph, case.variables, forms)
+
+
+def _at(case: Case, forms: dict[str, str], value: Callable[[Any], Any]) -> ranks.Evaluate:
+    at, jitted = truncations(case.graph, case.variables, forms), jax.jit(value)
+    return lambda chosen: float(jitted(at(chosen)))
+
+
+def _error(case: Case) -> Callable[[Any], jax.Array]:
     whole = case.apply(case.variables, case.inputs)
-    own = jax.jit(lambda v: jnp.exp(-jnp.square(case.apply(v, case.inputs) - whole).mean()))
-    return ranks.measure(case.graph, case.variables, lambda v: float(own(v)), reordered(forms))
+    return lambda variables: jnp.square(case.apply(variables, case.inputs) - whole).mean()
 
 
-def _sensitivity(case: Case, forms: dict[str, str]) -> Any:
-    return ranks.sensitivity(
-        case.graph, case.apply, case.variables, [case.inputs], KEY, reordered(forms)
-    )
+def _measured(case: Case, forms: dict[str, str]) -> ranks.Ranks:
+    error, other = _error(case), reordered(forms)
+    evaluate = _at(case, other, lambda variables: jnp.exp(-error(variables)))
+    metric = ranks.measure(_sites(case, other), evaluate)
+    return ranks.enc_map(_sites(case, forms), BUDGET, metric=metric)
 
 
-def _enc_inf(case: Case, forms: dict[str, str]) -> dict[str, int | None]:
-    whole = case.apply(case.variables, case.inputs)
-    own = jax.jit(lambda v: -jnp.square(case.apply(v, case.inputs) - whole).mean())
-    evaluate = lambda v: float(own(v))  # noqa: E731
-    return ranks.enc_inf(case.graph, case.variables, BUDGET, evaluate, forms, count=4)
+def _sensitivity(case: Case, forms: dict[str, str]) -> ranks.Ranks:
+    given = case.graph, case.apply, case.variables, [case.inputs]
+    metric = ranks.sensitivity(_sites(case, reordered(forms)), *given, key=KEY)
+    return ranks.optimum(_sites(case, forms), BUDGET, metric=metric)
 
 
-def _lossless(case: Case, forms: dict[str, str]) -> dict[str, int | None]:
-    table = ranks.network_table(case.graph, case.variables, forms)
-    metric = arrays.energy_metric(table)
-    full = dict(zip(table.names, table.neutral.tolist(), strict=True))
-    enough = lambda own: float(sum(own[p] or full[p] for p in own) >= 0.7 * sum(full.values()))  # noqa: E731
-    search = functools.partial(arrays.enc_map, table, metric)
-    found = ranks.lossless(table, search, enough, 1.0, 0.05).ranks
-    assert found is not None
-    return table.named(found)
+def _enc_inf(case: Case, forms: dict[str, str]) -> ranks.Ranks:
+    error = _error(case)
+    evaluate = _at(case, forms, lambda variables: -error(variables))
+    return ranks.enc_inf(_sites(case, forms), BUDGET, evaluate=evaluate, count=4)
 
 
-def _data_aware(case: Case, forms: dict[str, str]) -> dict[str, int | None]:
+def _lossless(case: Case, forms: dict[str, str]) -> ranks.Ranks:
+    sites = _sites(case, forms)
+    enough = lambda chosen: float(sites.array(chosen).sum() >= 0.7 * sites.neutral.sum())  # noqa: E731
+    smallest = ranks.lossless(sites, ranks.enc_map, enough, baseline=1.0, step=0.05).ranks
+    assert smallest is not None
+    return smallest
+
+
+def _data_aware(case: Case, forms: dict[str, str]) -> ranks.Ranks:
     given = case.graph, case.apply, case.variables, [case.inputs]
     roots = reordered(input_roots(*given, reordered(forms)))
-    return ranks.energy_threshold(case.graph, case.variables, BUDGET, forms, roots)
+    return ranks.energy_threshold(ranks.sites_of(case.graph, case.variables, forms, roots), BUDGET)
 
 
-def _plain(
-    search: Callable[..., dict[str, int | None]], case: Case, forms: dict[str, str]
-) -> dict[str, int | None]:
-    return search(case.graph, case.variables, BUDGET, forms)
+def _plain(search: ranks.Search, case: Case, forms: dict[str, str]) -> ranks.Ranks:
+    return search(_sites(case, forms), BUDGET)
 
 
 PLAIN = ("enc_map", "enc_model", "optimum", "uniform", "energy_threshold", "evbmf_scaled")
-SEARCHES: dict[str, Callable[[Case, dict[str, str]], dict[str, int | None]]] = {
+SEARCHES: dict[str, Callable[[Case, dict[str, str]], ranks.Ranks]] = {
     **{name: functools.partial(_plain, getattr(ranks, name)) for name in PLAIN},
-    "measured": lambda case, forms: ranks.enc_map(
-        case.graph, case.variables, BUDGET, forms, metric=_measured(case, forms)
-    ),
-    "sensitivity": lambda case, forms: ranks.optimum(
-        case.graph, case.variables, BUDGET, forms, metric=_sensitivity(case, forms)
-    ),
+    "measured": _measured,
+    "sensitivity": _sensitivity,
     "enc_inf": _enc_inf,
     "lossless": _lossless,
     "data_aware": _data_aware,
@@ -89,10 +93,10 @@ def test_ranks(name: str, search: str) -> None:
 
 
 @every_network
-def test_the_table_has_the_spectrum_of_each_site(name: str) -> None:
+def test_sites_have_the_spectrum_of_each(name: str) -> None:
     case = pair_of(name).new
-    table = ranks.network_table(case.graph, case.variables, case.forms)
-    for site, values in zip(table.names, table.spectra, strict=True):
+    sites = _sites(case, case.forms)
+    for site, values in zip(sites.names, sites.spectra, strict=True):
         alone = ranks.spectra(case.graph, case.variables, {site: case.forms[site]})[site]
         np.testing.assert_allclose(values, alone, rtol=1e-6, err_msg=site)
 
@@ -100,6 +104,6 @@ def test_the_table_has_the_spectrum_of_each_site(name: str) -> None:
 def test_a_metric_of_other_sites_is_refused() -> None:
     case = pair_of("convolutions").old
     some = dict(list(case.forms.items())[:3])
-    metric = ranks.energy_metric(ranks.network_table(case.graph, case.variables, some))
+    metric = ranks.energy_metric(_sites(case, some))
     with pytest.raises(ValueError, match="does not know params/Conv_4/kernel, .*same graph and"):
-        ranks.enc_map(case.graph, case.variables, BUDGET, case.forms, metric=metric)
+        ranks.enc_map(_sites(case, case.forms), BUDGET, metric=metric)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 import jaxcompress as jc
@@ -23,7 +22,6 @@ from experiments.ranks.judge import Judge
 from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
 from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["compare", "dense", "final", "lossless", "say"]
 
@@ -69,7 +67,7 @@ def compare(
     shared = {
         "method": method,
         "budget": fraction,
-        "enc_ratio": ranks.enc_ratio(known.graph, chosen, known.forms),
+        "enc_ratio": ranks.enc_ratio(known.table, chosen),
         "count": judge.count,
         "ranks": list(chosen.values()),
     }
@@ -158,8 +156,7 @@ def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
     network, known = judge.network, judge.known
     metric = ranks.error_metric(known.weighted_table)
 
-    def search(budget: jc.Budget) -> np.ndarray:
-        return arrays.optimum(known.weighted_table, metric, budget, cells=10_000).ranks
+    search = functools.partial(ranks.optimum, metric=metric, cells=10_000)
 
     def evaluate(chosen: study.Chosen) -> float:
         made = study.factorized(known, network.variables, chosen, factors)
@@ -167,10 +164,10 @@ def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
         return judge.test_accuracy(judge.renewed(network.train_apply, whole))
 
     baseline, started = judge.test_accuracy(network.variables), time.perf_counter()
-    found = ranks.lossless(known.weighted_table, search, evaluate, baseline, step)
+    found = ranks.lossless(known.weighted_table, search, evaluate, baseline=baseline, step=step)
     if found.ranks is None:
         return []
-    chosen = known.weighted_table.named(found.ranks)
+    chosen = found.ranks
     row = report.Row(
         "lossless",
         accuracy=max(trial.accuracy for trial in found.trials if trial.ranks is found.ranks),

@@ -19,21 +19,19 @@ from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
 from jaxcompress.files import atomic_file
 from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
 Chosen = dict[str, int | None]
-Search = Callable[[ranks.SiteTable, jc.Budget], np.ndarray]
 
-SEARCHES: Mapping[str, Search] = MappingProxyType(
+SEARCHES: Mapping[str, ranks.Search] = MappingProxyType(
     {
-        "uniform": arrays.uniform,
-        "energy_threshold": arrays.energy_threshold,
-        "evbmf": arrays.evbmf_scaled,
-        "enc_map": lambda table, own: arrays.enc_map(table, arrays.energy_metric(table), own),
-        "enc_model": lambda table, own: arrays.enc_model(table, own, arrays.energy_metric(table)),
-        "optimum": lambda table, own: arrays.optimum(table, arrays.energy_metric(table), own).ranks,
+        "uniform": ranks.uniform,
+        "energy_threshold": ranks.energy_threshold,
+        "evbmf": ranks.evbmf_scaled,
+        "enc_map": ranks.enc_map,
+        "enc_model": ranks.enc_model,
+        "optimum": ranks.optimum,
     }
 )
 """Methods that need the weights alone; `enc_inf` and `sensitivity` need images, too."""
@@ -56,12 +54,12 @@ class Known(NamedTuple):
 
     graph: jc.Graph
     forms: dict[str, str]
-    table: ranks.SiteTable
+    table: ranks.Sites
     inputs: Inputs
     centred: Inputs
     outputs: Mapping[str, Any]
     output_roots: Mapping[str, Any]
-    weighted_table: ranks.SiteTable
+    weighted_table: ranks.Sites
     seconds: dict[str, float]
 
 
@@ -115,7 +113,7 @@ def learn(
     )
     inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
     weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)
-    table = functools.partial(ranks.network_table, graph, variables, forms)
+    table = functools.partial(ranks.sites_of, graph, variables, forms)
     return Known(
         graph,
         forms,
@@ -175,12 +173,10 @@ def choose(
     """
     if method == "sensitivity":
         table = known.weighted_table
-        found = arrays.optimum(table, ranks.error_metric(table), budget, cells=10_000)
-        return table.named(found.ranks)
+        return ranks.optimum(table, budget, metric=ranks.error_metric(table), cells=10_000)
     if method == "enc_inf":
-        energy = arrays.energy_metric(known.table)
-        return known.table.named(arrays.enc_inf(known.table, budget, evaluate, energy).ranks)
-    return known.table.named(SEARCHES[method](known.table, budget))
+        return ranks.enc_inf(known.table, budget, evaluate=evaluate)
+    return SEARCHES[method](known.table, budget)
 
 
 def factorized(
@@ -220,7 +216,5 @@ def compensated(
 
 def costs(known: Known, chosen: Chosen) -> dict[str, Any]:
     """Return the counted FLOPs and parameters at ranks, as fields of a row."""
-    table = known.table
-    pairs = zip(table.names, table.neutral, strict=True)
-    own = np.asarray([neutral if chosen[path] is None else chosen[path] for path, neutral in pairs])
+    table, own = known.table, known.table.array(chosen)
     return {"flops": float(table.cost("flops", own)), "num_params": int(table.cost("params", own))}

@@ -29,7 +29,6 @@ from experiments.common import table as report_table
 from experiments.common.command import Command
 from jaxcompress import low_rank, models
 from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import arrays
 
 __all__ = ["COMMAND", "Config", "main"]
 
@@ -75,22 +74,22 @@ def main(config: Config) -> list[report.Row]:
     apply, image = models.evaluation_function(module), jax.ShapeDtypeStruct(shape, np.float32)
     graph, traced = timed(lambda: jc.trace(apply, variables, image))
     forms = ranks.convolution_sites(graph, first=config.first)
-    table, decomposed = timed(lambda: ranks.network_table(graph, variables, forms))
-    metric, measured = timed(lambda: arrays.energy_metric(table))
+    table, decomposed = timed(lambda: ranks.sites_of(graph, variables, forms))
+    metric, measured = timed(lambda: ranks.energy_metric(table))
     budget = jc.Budget(flops=config.flops)
     parts = {"trace_seconds": traced, "svd_seconds": decomposed, "metric_seconds": measured}
-    searches: dict[str, Callable[[], np.ndarray]] = {
-        "enc_map": lambda: arrays.enc_map(table, metric, budget),
-        "enc_model": lambda: arrays.enc_model(table, budget, metric),
-        "optimum": lambda: arrays.optimum(table, metric, budget).ranks,
+    searches: dict[str, Callable[[], ranks.Ranks]] = {
+        "enc_map": lambda: ranks.enc_map(table, budget, metric=metric),
+        "enc_model": lambda: ranks.enc_model(table, budget, metric=metric),
+        "optimum": lambda: ranks.optimum(table, budget, metric=metric),
     }
     rows = []
     for name, search in searches.items():
         found, seconds = timed(search)
-        rows.append(row(name, graph, table, forms, found, seconds, parts))
+        rows.append(row(name, table, found, seconds, parts))
     if config.candidates:
         found, seconds, own = infer(config, apply, variables, graph, table, metric, forms)
-        rows.append(row("enc_inf", graph, table, forms, found, seconds, {**parts, **own}))
+        rows.append(row("enc_inf", table, found, seconds, {**parts, **own}))
         searches["enc_inf"] = lambda: found
     show(table, {name: own.extra["ranks"] for name, own in zip(searches, rows, strict=True)})
     report_table.table(rows)
@@ -109,10 +108,10 @@ def infer(
     apply: Callable[..., Any],
     variables: Any,
     graph: jc.Graph,
-    table: ranks.SiteTable,
+    table: ranks.Sites,
     metric: ranks.Metric,
     forms: dict[str, str],
-) -> tuple[np.ndarray, float, dict[str, float]]:
+) -> tuple[ranks.Ranks, float, dict[str, float]]:
     """Return ENC-Inf's ranks, the seconds of its search, and what its images took."""
     shape = (config.choice_images, config.size, config.size, 3)
     images = jax.random.normal(jax.random.key(config.seed + 1), shape)
@@ -120,54 +119,53 @@ def infer(
     agreement = jax.jit(lambda own: (apply(own, images).argmax(-1) == labels).mean())
     _, compiled = timed(lambda: jax.block_until_ready(agreement(variables)))
     at, decomposed = timed(lambda: low_rank.truncations(graph, variables, forms))
-    classified = 0.0
+    classified: list[float] = []
 
-    def evaluate(chosen: dict[str, int | None]) -> float:
-        nonlocal classified
+    def evaluate(chosen: ranks.Ranks) -> float:
         found, seconds = timed(lambda: float(agreement(at(chosen))))
-        classified += seconds
+        classified.append(seconds)
         return found
 
     budget, count = jc.Budget(flops=config.flops), config.candidates
-    inference, whole = timed(lambda: arrays.enc_inf(table, budget, evaluate, metric, count=count))
+    inferred, whole = timed(
+        lambda: ranks.enc_inf(table, budget, evaluate=evaluate, metric=metric, count=count)
+    )
     return (
-        inference.ranks,
+        inferred,
         decomposed + whole,
         {
-            "images_seconds": classified,
+            "images_seconds": sum(classified),
             "factors_seconds": decomposed,
             "compile_seconds": compiled,
-            "candidates": float(len(inference.candidates)),
+            "candidates": float(len(classified)),
         },
     )
 
 
 def row(
     name: str,
-    graph: jc.Graph,
-    table: ranks.SiteTable,
-    forms: dict[str, str],
-    found: np.ndarray,
+    table: ranks.Sites,
+    found: ranks.Ranks,
     seconds: float,
     parts: dict[str, float],
 ) -> report.Row:
     """Describe what a search found; `seconds` counts the decomposition and the metric too."""
-    named = table.named(found)
+    array = table.array(found)
     return report.Row(
         name,
-        flops=float(table.cost("flops", found)),
-        num_params=int(table.cost("params", found)),
+        flops=float(table.cost("flops", array)),
+        num_params=int(table.cost("params", array)),
         seconds=seconds + parts["svd_seconds"] + parts["metric_seconds"],
         extra={
             "search_seconds": seconds,
-            "enc_ratio": ranks.enc_ratio(graph, named, forms),
-            "ranks": list(named.values()),
+            "enc_ratio": ranks.enc_ratio(table, found),
+            "ranks": list(found.values()),
             **parts,
         },
     )
 
 
-def show(table: ranks.SiteTable, found: dict[str, list[int | None]]) -> None:
+def show(table: ranks.Sites, found: dict[str, list[int | None]]) -> None:
     """Print costs and ranks per site."""
     grid = Table("site", "r_max", "EVBMF", "MFLOPs", "per rank", *found, box=box.SIMPLE)
     for i, name in enumerate(table.names):

@@ -73,9 +73,7 @@ class Budget:
             >>> Budget(flops=0.5).of(graph)
             Budget(flops=6.0, params=None, bytes=None)
         """
-        dense: dict[str, Any] = {
-            kind: float(getattr(graph.cost, kind)(graph.cost.dense)) for kind in self.ceilings()
-        }
+        dense: dict[str, Any] = {kind: float(graph.cost.of(kind)) for kind in self.ceilings()}
         absolute = {
             kind: value * dense[kind] if value <= 1 else float(value)
             for kind, value in self.ceilings().items()

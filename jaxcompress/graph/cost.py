@@ -21,7 +21,10 @@ import numpy as np
 
 from jaxcompress.graph.axes import Axis
 
-__all__ = ["Cost", "CostBuilder", "Term"]
+__all__ = ["KINDS", "Cost", "CostBuilder", "Term"]
+
+KINDS = ("flops", "params", "bytes")
+"""What is counted, and a `Budget` may bound."""
 
 
 class Term(NamedTuple):
@@ -78,6 +81,24 @@ class Cost:
     def bytes(self, widths: Any) -> Any:
         """Return the bytes of all leaves at `widths`, `[groups]`."""
         return self._sum(self.byte_terms, widths)
+
+    def of(self, kind: str, widths: Any = None) -> Any:
+        """Return the cost of one kind at `widths`, `[groups]`; at the full widths by default.
+
+        Raises:
+            ValueError: if the kind is none of "flops", "params", "bytes".
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from jaxcompress.graph import trace
+            >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((3, 2))}, jnp.ones((1, 3)))
+            >>> float(graph.cost.of("flops")), float(graph.cost.of("bytes"))
+            (12.0, 24.0)
+        """
+        if kind not in KINDS:
+            raise ValueError(f"a cost is one of {', '.join(KINDS)}, but {kind!r} is asked for")
+        count = {"flops": self.flops, "params": self.params, "bytes": self.bytes}[kind]
+        return count(self.dense if widths is None else widths)
 
     def widths(self, kept: Mapping[str, Any]) -> np.ndarray:
         """Return `int[groups]`, the widths of a keep; groups that it does not name stay whole."""

@@ -1,7 +1,7 @@
 """Low rank: kernels as two factors, with ranks chosen for the whole network.
 
-    ranks = jc.ranks.enc_map(graph, variables, jc.Budget(flops=0.5))
-    compression = jc.factorize(graph, ranks)
+    sites = jc.ranks.sites_of(graph, variables)
+    compression = jc.factorize(graph, jc.ranks.enc_map(sites, jc.Budget(flops=0.5)), sites.forms)
 
 `ranks` chooses, `factorize` carries out, `truncations` tries ranks without changing a shape.
 `statistics` tells what each site is given and which of its errors matter, `refine` makes factors

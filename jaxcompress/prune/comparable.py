@@ -63,10 +63,10 @@ def channel_costs(graph: Graph, kind: str = "flops") -> dict[str, float]:
         >>> channel_costs(graph)
         {'a[1]': 10.0}
     """
-    cost, dense = getattr(graph.cost, kind), np.asarray(graph.cost.dense, float)
-    full = float(cost(dense))
+    cost, dense = graph.cost, np.asarray(graph.cost.dense, float)
+    full = float(cost.of(kind))
     eye = np.eye(len(dense))
-    return {name: full - float(cost(dense - eye[i])) for i, name in enumerate(graph.cost.names)}
+    return {name: full - float(cost.of(kind, dense - eye[i])) for i, name in enumerate(cost.names)}
 
 
 def per_cost(

@@ -161,6 +161,6 @@ def _target(graph: Graph, limits: Mapping[str, float], part: float) -> Budget:
     """Return the ceilings `part` of the way to the limits, in equal ratios."""
     targets = {}
     for kind, limit in limits.items():
-        dense = float(getattr(graph.cost, kind)(graph.cost.dense))
+        dense = float(graph.cost.of(kind))
         targets[kind] = limit if limit >= dense else dense * (limit / dense) ** part
     return Budget(**targets)

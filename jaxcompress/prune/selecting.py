@@ -111,7 +111,7 @@ def _levels(cost: Cost, units: Units, scores: Any, budget: Ceilings, fill: bool)
 
 def _fits(cost: Cost, widths: Any, budget: Ceilings) -> Any:
     widths = widths.astype(jnp.result_type(float))
-    checks = [getattr(cost, kind)(widths) <= limit for kind, limit in budget.ceilings().items()]
+    checks = [cost.of(kind, widths) <= limit for kind, limit in budget.ceilings().items()]
     return jnp.all(jnp.stack(checks))
 
 
@@ -227,8 +227,8 @@ def _check_reachable(
     smallest = np.array(units.base)
     np.add.at(smallest, units.group[units.forced], units.size[units.forced])
     for kind, limit in budget.ceilings().items():
-        least = float(getattr(graph.cost, kind)(smallest))
-        dense = float(getattr(graph.cost, kind)(graph.cost.dense))
+        least = float(graph.cost.of(kind, smallest))
+        dense = float(graph.cost.of(kind))
         if least > limit:
             raise ValueError(
                 f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "

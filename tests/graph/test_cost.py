@@ -12,6 +12,7 @@ from jax import lax
 
 import jaxcompress as jc
 from jaxcompress.graph import trace
+from jaxcompress.graph.cost import KINDS
 from jaxcompress.graph.internals import bind, inner_jaxprs
 from jaxcompress.graph.taps import Window, windows
 from tests.laws import TOYS, graph_of, toy_of
@@ -168,3 +169,14 @@ def test_half_of_a_decoder_is_half_of_its_operations() -> None:
     keep = jc.select(graph, scores, jc.Budget(flops=0.5))
     widths = (int(keep[name].sum()) for name in ("e[3]", "m[3]", "u[3]"))
     assert 0.45 < operations(*widths) / operations(16, 16, 16) <= 0.5
+
+
+def test_every_kind_that_a_budget_bounds_is_counted() -> None:
+    variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+    graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
+    cost, half = graph.cost, graph.cost.dense / 2
+    assert tuple(jc.Budget(flops=0.5).__dict__) == KINDS
+    for kind, count in zip(KINDS, (cost.flops, cost.params, cost.bytes), strict=True):
+        assert cost.of(kind) == count(cost.dense) == 2 * count(half) == 2 * cost.of(kind, half)
+    with pytest.raises(ValueError, match="one of flops, params, bytes, but 'names'"):
+        cost.of("names")

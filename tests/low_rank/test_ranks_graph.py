@@ -1,4 +1,4 @@
-"""Rank searches on graphs: what tables count, what budgets bound, and what is measured."""
+"""Rank searches on graphs: what sites count, what budgets bound, and what is measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from jaxcompress.compression import chain
 from jaxcompress.graph import Budget, trace
 from jaxcompress.low_rank import factorize, ranks, truncations
-from jaxcompress.low_rank.ranks import arrays
 from jaxcompress.low_rank.statistics import input_roots, output_covariances, output_sensitivities
 from jaxcompress.models import evaluation_function
 from jaxcompress.models.resnet import ResNet
@@ -31,16 +30,17 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def table(network):
+def sites(network):
     _, variables, graph = network
-    return ranks.network_table(graph, variables)
+    return ranks.sites_of(graph, variables)
 
 
-def test_the_table_is_of_the_whole_graph(network, table):
+def test_totals_are_of_the_whole_graph(network, sites):
     _, _, graph = network
-    assert table.total["flops"] == pytest.approx(graph.flops)
-    assert table.total["params"] == pytest.approx(graph.params)
-    assert len(table.names) == sum(s.primitive != "dot_general" for s in graph.sites.values()) - 1
+    assert sites.total["flops"] == pytest.approx(graph.flops)
+    assert sites.total["params"] == pytest.approx(graph.params)
+    assert sites.forms == ranks.convolution_sites(graph)
+    assert len(sites.names) == sum(s.primitive != "dot_general" for s in graph.sites.values()) - 1
 
 
 SEARCHES = {
@@ -54,26 +54,24 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_counted_flops_and_params_hold_the_budget(network, name):
+def test_counted_flops_and_params_hold_the_budget(network, sites, name):
     apply, variables, graph = network
-    found = SEARCHES[name](graph, variables, Budget(flops=0.6, params=0.7))
-    lowrank = factorize(graph, found)
+    chosen = SEARCHES[name](sites, Budget(flops=0.6, params=0.7))
+    lowrank = factorize(graph, chosen)
     small = trace(lowrank.function(apply), lowrank.variables(variables), IMAGES)
     assert small.flops <= 0.6 * graph.flops
     assert small.params <= 0.7 * graph.params
     assert min(small.flops / (0.6 * graph.flops), 1) > 0.9 or small.params > 0.63 * graph.params
 
 
-def test_enc_ratio_leaves_out_what_is_not_searched(network, table):
+def test_enc_ratio_leaves_out_what_is_not_searched(network, sites):
     apply, variables, graph = network
-    forms = ranks.convolution_sites(graph)
-    found = ranks.enc_map(graph, variables, Budget(flops=0.5))
-    rest = table.rest["flops"] / graph.flops
-    lowrank = factorize(graph, found)
-    counted = trace(lowrank.function(apply), lowrank.variables(variables), IMAGES).flops
-    ratio = ranks.enc_ratio(graph, found, forms)
+    chosen = ranks.enc_map(sites, Budget(flops=0.5))
+    rest = sites.rest["flops"] / graph.flops
+    counted = trace_flops(graph, apply, variables, chosen)
+    ratio = ranks.enc_ratio(sites, chosen)
     assert rest + (1 - rest) * ratio == pytest.approx(counted / graph.flops)
-    assert ranks.enc_ratio(graph, {}, forms) == 1.0
+    assert ranks.enc_ratio(sites, {}) == 1.0
 
 
 def test_spectra_are_singular_values_and_with_roots_output_errors():
@@ -108,43 +106,43 @@ def test_scanned_and_shared_kernels_are_one_site():
     variables = draw(0, {"stack": (3, 6, 6), "twice": (6, 6)})
     graph = trace(apply, variables, rows(4, 6))
     forms = {"stack": "dense", "twice": "dense"}
-    table = ranks.network_table(graph, variables, forms)
-    assert table.total == {
+    sites = ranks.sites_of(graph, variables, forms)
+    assert sites.total == {
         "flops": graph.flops,
         "params": graph.params,
         "bytes": 4.0 * graph.params,
     }
     each = np.linalg.svd(np.asarray(variables["stack"]), compute_uv=False)
-    np.testing.assert_allclose(table.spectra[0], each.mean(0), rtol=1e-5)
-    found = ranks.enc_map(graph, variables, Budget(flops=0.7), forms)
-    lowrank = factorize(graph, found)
+    np.testing.assert_allclose(sites.spectra[0], each.mean(0), rtol=1e-5)
+    lowrank = factorize(graph, ranks.enc_map(sites, Budget(flops=0.7)), sites.forms)
     small = trace(lowrank.function(apply), lowrank.variables(variables), rows(4, 6))
     assert small.flops <= 0.7 * graph.flops
 
 
-def test_measured_metric_truncates_one_site_at_a_time_with_one_program(network, table):
+def test_measured_metric_truncates_one_site_at_a_time_with_one_program(network):
     apply, variables, graph = network
     traces = []
 
     @jax.jit
-    def agreement(own):
+    def agreement(given):
         traces.append(1)
-        same = apply(own, IMAGES).argmax(-1) == apply(variables, IMAGES).argmax(-1)
+        same = apply(given, IMAGES).argmax(-1) == apply(variables, IMAGES).argmax(-1)
         return same.mean()
 
     forms = dict(list(ranks.convolution_sites(graph).items())[:3])
-    metric = ranks.measure(graph, variables, lambda own: float(agreement(own)), forms)
+    sites, at = ranks.sites_of(graph, variables, forms), truncations(graph, variables, forms)
+    metric = ranks.measure(sites, lambda chosen: float(agreement(at(chosen))))
     assert len(traces) == 1
     assert [curve[-1] for curve in metric.curves] == [1.0] * 3
     site, form = next(iter(forms.items()))
-    knot = int(table.knots[0][0])
+    knot = int(sites.knots[0][0])
     alone = factorize(graph, {site: knot}, {site: form})
     outputs = alone.function(apply)(alone.variables(variables), IMAGES)
     expected = float((outputs.argmax(-1) == apply(variables, IMAGES).argmax(-1)).mean())
     assert metric.curves[0][knot] == pytest.approx(expected)
 
 
-def test_sensitivity_predicts_the_error_of_the_outputs(network):
+def test_sensitivity_predicts_the_error_of_the_outputs(network, sites):
     """Small errors of a site move the outputs as far as its gradients say."""
     apply, variables, graph = network
     path, form = "params/stage3_block0/conv2/kernel", "channel"
@@ -163,30 +161,29 @@ def test_sensitivity_predicts_the_error_of_the_outputs(network):
     assert change == pytest.approx(weights[path] * error, rel=0.7)
 
     batches = images.reshape(2, 128, 8, 8, 3)
-    metric = ranks.sensitivity(graph, apply, variables, batches, jax.random.key(1))
+    metric = ranks.sensitivity(sites, graph, apply, variables, batches, key=jax.random.key(1))
     assert all((np.diff(curve) >= 0).all() and curve[0] >= np.exp(-21) for curve in metric.curves)
-    found = ranks.optimum(graph, variables, Budget(flops=0.5), metric=metric)
-    assert trace_flops(graph, apply, variables, found) <= 0.5 * graph.flops
+    chosen = ranks.optimum(sites, Budget(flops=0.5), metric=metric)
+    assert trace_flops(graph, apply, variables, chosen) <= 0.5 * graph.flops
 
 
-def trace_flops(graph, apply, variables, found):
-    lowrank = factorize(graph, found)
+def trace_flops(graph, apply, variables, chosen):
+    lowrank = factorize(graph, chosen)
     return trace(lowrank.function(apply), lowrank.variables(variables), IMAGES).flops
 
 
-def test_enc_inf_takes_the_most_accurate_candidate(network, table):
+def test_enc_inf_takes_the_most_accurate_candidate(network, sites):
     _, variables, graph = network
-    budget, energy = Budget(flops=0.6), arrays.energy_metric(table)
-    found = arrays.best_configurations(table, budget, energy, count=4)
-    calls = []
+    budget, at = Budget(flops=0.6), truncations(graph, variables, sites.forms)
+    shapes, calls = jax.tree.map(jnp.shape, variables), []
 
-    def evaluate(own):
-        calls.append(own)
+    def evaluate(chosen):
+        calls.append(jax.tree.map(jnp.shape, at(chosen)))
         return len(calls) / 4
 
-    chosen = ranks.enc_inf(graph, variables, budget, evaluate, count=4)
-    assert len(calls) == 4
-    assert chosen == table.named(found[-1])
+    chosen = ranks.enc_inf(sites, budget, evaluate=evaluate, count=4)
+    assert calls == [shapes] * 4
+    assert chosen == ranks.best_configurations(sites, budget, count=4)[-1]
 
 
 def test_ranks_of_a_shrunk_network_hold_the_remaining_budget(network):
@@ -199,23 +196,23 @@ def test_ranks_of_a_shrunk_network_hold_the_remaining_budget(network):
     prune = shrink(graph, keep)
     small, small_apply = prune.variables(variables), prune.function(apply)
     middle = trace(small_apply, small, IMAGES)
-    found = ranks.enc_map(middle, small, Budget(flops=0.5).of(graph))
-    both = chain(prune, factorize(middle, found))
+    chosen = ranks.enc_map(ranks.sites_of(middle, small), Budget(flops=0.5).of(graph))
+    both = chain(prune, factorize(middle, chosen))
     last = trace(both.function(apply), both.variables(variables), IMAGES)
     assert 0.45 * graph.flops < last.flops <= 0.5 * graph.flops
 
 
-def test_errors_name_the_sites(network):
+def test_errors_name_the_sites(network, sites):
     _, variables, graph = network
     path = "params/stage1_block0/conv1/kernel"
     leaves, treedef = flatten_with_paths(variables)
     leaves[path] = leaves[path].at[0, 0, 0, 0].set(jnp.nan)
     broken = jax.tree.unflatten(treedef, list(leaves.values()))
     with pytest.raises(ValueError, match=f"finite.*{path}"):
-        ranks.enc_map(graph, broken, Budget(flops=0.5))
+        ranks.sites_of(graph, broken)
     with pytest.raises(ValueError, match="smallest reachable is"):
-        ranks.enc_map(graph, variables, Budget(flops=0.01))
+        ranks.enc_map(sites, Budget(flops=0.01))
     with pytest.raises(ValueError, match="nowhere"):
-        ranks.enc_map(graph, variables, Budget(flops=0.5), {"nowhere": "dense"})
+        ranks.sites_of(graph, variables, {"nowhere": "dense"})
     with pytest.raises(ValueError, match="nowhere"):
         truncations(graph, variables, {"nowhere": "dense"})

@@ -6,28 +6,27 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import Budget
-from jaxcompress.low_rank.ranks.arrays import (
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import (
     channel_cost,
     dense_cost,
-    enc_model,
-    energy_curve,
     energy_metric,
-    evbmf_rank,
     measured_metric,
     network_accuracy,
-    singular_values,
-    site_table,
+    sites_from_costs,
     spatial_cost,
 )
+from jaxcompress.low_rank.ranks.evbmf import evbmf_rank
+from jaxcompress.low_rank.ranks.metrics import energy_curve
+from jaxcompress.low_rank.ranks.spectrum import singular_values
 
 
-def make_table(sides=(16, 24)):
+def make_sites(sides=(16, 24)):
     # A third of the values stands out, so that EVBMF and with it the knots lie in between.
     spectra = [np.where(np.arange(s) < s // 3, 50.0, 0.1) / np.arange(1, s + 1) for s in sides]
     costs = [dense_cost(side, side) for side in sides]
-    return site_table(
-        [f"site{i}" for i in range(len(sides))], costs, spectra, [(s, s) for s in sides]
-    )
+    names = [f"site{i}" for i in range(len(sides))]
+    return sites_from_costs(names, costs, spectra, [(s, s) for s in sides])
 
 
 def test_costs_count_both_factors():
@@ -43,14 +42,14 @@ def test_costs_count_both_factors():
 def test_a_site_that_would_grow_is_left_alone():
     # With the exact stride split the factors reach the whole's FLOPs before r_max.
     cost = spatial_cost(16, 32, (3, 3), positions=64, middle_positions=128)
-    table = site_table(["strided"], [cost], [np.geomspace(1, 0.1, 48)], [(48, 96)])
-    neutral = int(table.neutral[0])
+    sites = sites_from_costs(["strided"], [cost], [np.geomspace(1, 0.1, 48)], [(48, 96)])
+    neutral = int(sites.neutral[0])
     assert neutral < cost.r_max
     assert cost.slope["flops"] * (neutral - 1) < cost.dense["flops"]
     assert cost.slope["flops"] * neutral >= cost.dense["flops"]
-    assert table.cost("flops", np.array([neutral])) == cost.dense["flops"]
-    assert table.named(np.array([neutral])) == {"strided": None}
-    assert table.clip(np.array([cost.r_max])) == neutral
+    assert sites.cost("flops", np.array([neutral])) == cost.dense["flops"]
+    assert sites.named(np.array([neutral])) == {"strided": None}
+    assert sites.clip(np.array([cost.r_max])) == neutral
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(60, 60), (40, 90), (90, 40)])
@@ -81,52 +80,51 @@ def test_singular_values_agree_with_lapack():
 
 
 def test_metrics_rise_from_zero_to_one():
-    table = make_table()
-    energy = energy_metric(table)
-    accuracies = [0.9 * np.sqrt(knots / knots[-1]) for knots in table.knots]
-    for metric in (energy, measured_metric(table, accuracies, full=0.9)):
+    sites = make_sites()
+    energy = energy_metric(sites)
+    accuracies = [0.9 * np.sqrt(knots / knots[-1]) for knots in sites.knots]
+    for metric in (energy, measured_metric(sites, accuracies, full=0.9)):
         for curve in metric.curves:
             assert curve[0] == 0 and curve[-1] == pytest.approx(1)
             assert (np.diff(curve) >= -1e-12).all()
         levels = [metric.ranks_at(level) for level in np.linspace(0, 1, 40)]
         assert (np.diff(levels, axis=0) >= 0).all()
-        np.testing.assert_array_equal(levels[-1], table.r_max)
+        np.testing.assert_array_equal(levels[-1], sites.r_max)
     np.testing.assert_allclose(energy_curve(np.array([3.0, 3.0, 1.0, 1.0]), 3), [0, 0, 0.75, 1.0])
 
 
 def test_measured_curves_pass_through_the_knots():
-    table = make_table((40,))
-    accuracy = np.linspace(0.3, 0.8, len(table.knots[0]))
-    curve = measured_metric(table, [accuracy], full=0.8).curves[0]
+    sites = make_sites((40,))
+    accuracy = np.linspace(0.3, 0.8, len(sites.knots[0]))
+    curve = measured_metric(sites, [accuracy], full=0.8).curves[0]
     # Of equal knots the first counts.
-    ranks, first = np.unique(table.knots[0], return_index=True)
-    assert len(ranks) > 4
-    np.testing.assert_allclose(curve[ranks], accuracy[first] / 0.8)
+    knots, first = np.unique(sites.knots[0], return_index=True)
+    assert len(knots) > 4
+    np.testing.assert_allclose(curve[knots], accuracy[first] / 0.8)
 
 
 def test_a_dip_is_skipped_by_the_inverse():
-    table = make_table((200,))
-    knots = table.knots[0]
+    sites = make_sites((200,))
+    knots = sites.knots[0]
     accuracy = np.linspace(0.4, 0.9, len(knots))
     accuracy[3] = 0.1
-    metric = measured_metric(table, [accuracy], full=0.9)
+    metric = measured_metric(sites, [accuracy], full=0.9)
     assert metric.curves[0][knots[3]] == pytest.approx(0.1 / 0.9)
-    ranks = [metric.ranks_at(level)[0] for level in np.linspace(0, 1, 50)]
-    assert (np.diff(ranks) >= 0).all()
+    levels = [metric.ranks_at(level)[0] for level in np.linspace(0, 1, 50)]
+    assert (np.diff(levels) >= 0).all()
 
 
 def test_network_metrics_combine():
-    table = make_table()
-    energy = energy_metric(table)
-    measured = measured_metric(table, [k / k[-1] for k in table.knots], full=1.0)
-    ranks = np.array([[3, 6], [5, 9]])
-    a_p = np.exp(network_accuracy(table, ranks, energy))
-    a_m = np.exp(network_accuracy(table, ranks, measured=measured))
-    share = table.cost("flops", ranks) / table.total["flops"]
-    np.testing.assert_allclose(
-        np.exp(network_accuracy(table, ranks, energy, measured)), a_p * share + a_m
-    )
-    products = [energy.curves[0][r[0]] * energy.curves[1][r[1]] for r in ranks]
+    sites = make_sites()
+    energy = energy_metric(sites)
+    measured = measured_metric(sites, [k / k[-1] for k in sites.knots], full=1.0)
+    both = np.array([[3, 6], [5, 9]])
+    a_p = np.exp(network_accuracy(sites, both))
+    a_m = np.exp(network_accuracy(sites, both, measured))
+    share = sites.cost("flops", both) / sites.total["flops"]
+    a_c = np.exp(network_accuracy(sites, both, (energy, measured)))
+    np.testing.assert_allclose(a_c, a_p * share + a_m)
+    products = [energy.curves[0][r[0]] * energy.curves[1][r[1]] for r in both]
     np.testing.assert_allclose(a_p, products)
 
 
@@ -134,11 +132,11 @@ def test_network_metrics_combine():
     ("call", "message"),
     [
         (
-            lambda t: site_table(["a"], [dense_cost(4, 4)], [np.array([1, np.nan])], [(4, 4)]),
+            lambda t: sites_from_costs(["a"], [dense_cost(2, 2)], [np.full(2, np.nan)], [(2, 2)]),
             "must be finite, but those of a are not",
         ),
         (
-            lambda t: site_table(["a"], [dense_cost(9, 9)], [np.ones(3)], [(9, 9)]),
+            lambda t: sites_from_costs(["a"], [dense_cost(9, 9)], [np.ones(3)], [(9, 9)]),
             "a: 3 < 4",
         ),
         (lambda t: t.fix({"nothing": 3}), r"\['nothing'\]; the sites are site0, site1"),
@@ -146,9 +144,9 @@ def test_network_metrics_combine():
         (lambda t: measured_metric(t, [np.ones(2)] * 2, 1.0), "site0.*site1"),
         (lambda t: measured_metric(t, [1.5 + 0 * k for k in t.knots], 1.0), "1.5 to 1.5"),
         (lambda t: measured_metric(t, [k / k[-1] for k in t.knots], 0.0), "full=0.0"),
-        (lambda t: enc_model(t, Budget(flops=0.5)), "none is given"),
+        (lambda t: ranks.enc_model(t, Budget(flops=0.5), metric=()), "0 are given"),
     ],
 )
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
-        call(make_table())
+        call(make_sites())

@@ -7,18 +7,8 @@ import pytest
 
 from benchmarks.enc_fixture import load_fixture
 from jaxcompress.graph import Budget
-from jaxcompress.low_rank.ranks.arrays import (
-    best_configurations,
-    channel_cost,
-    enc_map,
-    enc_model,
-    energy_metric,
-    measured_metric,
-    network_accuracy,
-    optimum,
-    rank_knots,
-    spatial_cost,
-)
+from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks.from_costs import rank_knots
 
 
 @pytest.fixture(scope="module")
@@ -28,46 +18,47 @@ def released(shared):
 
 @pytest.mark.parametrize(("name", "exact"), [("map_50", 55), ("map_55", 55)])
 def test_equal_metric_gives_the_released_ranks(released, name, exact):
-    table, _, ranks = released
-    share = float(table.cost("flops", ranks[name])) / table.total["flops"]
-    found = enc_map(table, energy_metric(table), Budget(flops=share))
-    assert (found == ranks[name]).sum() == exact
+    sites, _, theirs = released
+    share = float(sites.cost("flops", theirs[name])) / sites.total["flops"]
+    chosen = sites.array(ranks.enc_map(sites, Budget(flops=share)))
+    assert (chosen == theirs[name]).sum() == exact
     assert share == pytest.approx({"map_50": 0.5065, "map_55": 0.5507}[name], abs=5e-5)
 
 
 def test_rounded_complexity_gives_them_too(released):
-    table, _, ranks = released
-    np.testing.assert_array_equal(
-        enc_map(table, energy_metric(table), Budget(flops=0.5065)), ranks["map_50"]
-    )
+    sites, _, theirs = released
+    chosen = sites.array(ranks.enc_map(sites, Budget(flops=0.5065)))
+    np.testing.assert_array_equal(chosen, theirs["map_50"])
 
 
 def test_knots_and_largest_ranks(released):
-    table, _, _ = released
+    sites, _, _ = released
     for name, r_max, evbmf, knots in zip(
-        table.names, table.r_max, table.evbmf, table.knots, strict=True
+        sites.names, sites.r_max, sites.evbmf, sites.knots, strict=True
     ):
         np.testing.assert_array_equal(rank_knots(int(r_max), int(evbmf)), knots, err_msg=name)
-    assert channel_cost(3, 16, (3, 3), 1024).r_max == 10
+    assert ranks.channel_cost(3, 16, (3, 3), 1024).r_max == 10
     widths = [(16, 16), (16, 32), (32, 32), (32, 64), (64, 64)]
-    found = {spatial_cost(i, o, (3, 3), 1).r_max for i, o in widths}
-    assert found == set(table.r_max[1:].tolist())
+    largest = {ranks.spatial_cost(i, o, (3, 3), 1).r_max for i, o in widths}
+    assert largest == set(sites.r_max[1:].tolist())
 
 
 def test_searches_beat_the_released_configurations(released):
-    table, accuracies, ranks = released
-    energy = energy_metric(table)
-    budget = Budget(flops=float(table.cost("flops", ranks["model_50"])))
-    theirs = float(network_accuracy(table, ranks["model_50"], energy))
-    ours = enc_model(table, budget, energy)
-    best = optimum(table, energy, budget)
-    assert theirs < float(network_accuracy(table, ours, energy)) <= best.value
+    sites, accuracies, theirs = released
+    energy = ranks.energy_metric(sites)
+    budget = Budget(flops=float(sites.cost("flops", theirs["model_50"])))
+    value = float(ranks.network_accuracy(sites, theirs["model_50"], energy))
+    ours = sites.array(ranks.enc_model(sites, budget))
+    best = ranks.bounded_optimum(sites, budget)
+    assert value < float(ranks.network_accuracy(sites, ours, energy)) <= best.value
     assert best.bound - best.value < 1e-9
-    for found in (ours, best.ranks):
-        assert table.cost("flops", found) <= budget.flops
-    both = best_configurations(
-        table, budget, energy, measured_metric(table, accuracies, 0.985), count=20
-    )
+    for chosen in (ours, sites.array(best.ranks)):
+        assert sites.cost("flops", chosen) <= budget.flops
+    pair = energy, ranks.measured_metric(sites, accuracies, 0.985)
+    both = [
+        sites.array(chosen)
+        for chosen in ranks.best_configurations(sites, budget, count=20, metric=pair)
+    ]
     assert len({tuple(row) for row in both}) == 20
-    shares = table.cost("flops", both) / budget.flops
+    shares = sites.cost("flops", np.array(both)) / budget.flops
     assert ((shares <= 1) & (shares >= 0.994)).all()

@@ -31,7 +31,7 @@ def draw(graph, seed):
 
 
 def cost(graph, kind, keep):
-    return float(getattr(graph.cost, kind)(graph.cost.widths(keep)))
+    return float(graph.cost.of(kind, graph.cost.widths(keep)))
 
 
 BUDGETS = [

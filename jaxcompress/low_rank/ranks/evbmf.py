@@ -77,12 +77,12 @@ def _noise_variance(squared: np.ndarray, long: int, alpha: float, limit: float) 
     energies = [_free_energy(squared / (long * np.exp(g)), alpha, limit) for g in grid]
     best = int(np.argmin(energies))
     bracket = (grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)])
-    found = minimize_scalar(
+    refined = minimize_scalar(
         lambda g: _free_energy(squared / (long * np.exp(g)), alpha, limit),
         bounds=bracket,
         method="bounded",
     )
-    return float(np.exp(found.x if found.fun < energies[best] else grid[best]))
+    return float(np.exp(refined.x if refined.fun < energies[best] else grid[best]))
 
 
 def _free_energy(x: np.ndarray, alpha: float, limit: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from jaxcompress.low_rank.ranks.table import SiteTable
+from jaxcompress.low_rank.ranks.sites import Sites
 
 __all__ = [
     "Metric",
@@ -20,6 +20,7 @@ __all__ = [
     "energy_curve",
     "energy_metric",
     "measured_metric",
+    "metric_or_energy",
 ]
 
 
@@ -45,28 +46,29 @@ class Metric:
         share = [float(inverse(min(level, inverse.x[-1]))) for inverse in self.inverses]
         return np.round(np.asarray(share) * self.r_max).astype(np.int64)
 
-    def of(self, table: SiteTable) -> Metric:
-        """Return the metric of a table's sites, in the table's order.
+    def of(self, sites: Sites) -> Metric:
+        """Return the metric of these sites alone, in their order.
 
         Raises:
-            ValueError: if the metric lacks a site of the table, or has another r_max for it.
+            ValueError: if the metric lacks one of them, or has another r_max for it.
         """
         known = {name: site for site, name in enumerate(self.names)}
-        rows = list(zip(table.names, table.r_max.tolist(), strict=True))
+        rows = list(zip(sites.names, sites.r_max.tolist(), strict=True))
         wrong = [name for name, _ in rows if name not in known]
         wrong += [
-            f"{name} (r_max {self.r_max[known[name]]}, in the table {r_max})"
+            f"{name} (r_max {self.r_max[known[name]]}, here {r_max})"
             for name, r_max in rows
             if name in known and self.r_max[known[name]] != r_max
         ]
         if wrong:
             raise ValueError(
-                "a metric must know every site of the table at its r_max, but does not know "
+                "a metric must know every site at its r_max, but does not know "
                 f"{', '.join(wrong)}; make it of the same graph and forms"
             )
-        order = [known[name] for name in table.names]
-        curves, inverses = ([own[i] for i in order] for own in (self.curves, self.inverses))
-        return Metric(table.names, tuple(curves), tuple(inverses), self.r_max[order])
+        order = [known[name] for name in sites.names]
+        curves = tuple(self.curves[i] for i in order)
+        inverses = tuple(self.inverses[i] for i in order)
+        return Metric(sites.names, curves, inverses, self.r_max[order])
 
 
 def energy_curve(singular_values: np.ndarray, r_max: int) -> np.ndarray:
@@ -90,47 +92,52 @@ def energy_curve(singular_values: np.ndarray, r_max: int) -> np.ndarray:
     return np.concatenate([[0.0], shares])
 
 
-def energy_metric(table: SiteTable) -> Metric:
-    """Return ENC's PCA-energy metric of every site, its inverse through the table's knots.
+def energy_metric(sites: Sites) -> Metric:
+    """Return ENC's PCA-energy metric of every site, its inverse through their knots.
 
     Example:
-        >>> from jaxcompress.low_rank.ranks.arrays import dense_cost, site_table
+        >>> from jaxcompress.low_rank.ranks import dense_cost, sites_from_costs
         >>> cost = dense_cost(inputs=8, outputs=8)
-        >>> table = site_table(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
-        >>> energy_metric(table).curves[0].round(2).tolist()
+        >>> sites = sites_from_costs(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
+        >>> energy_metric(sites).curves[0].round(2).tolist()
         [0.0, 0.0, 0.56, 0.85, 1.0]
     """
-    pairs = zip(table.spectra, table.r_max, strict=True)
-    return curve_metric(table, [energy_curve(values, int(r_max)) for values, r_max in pairs])
+    pairs = zip(sites.spectra, sites.r_max, strict=True)
+    return curve_metric(sites, [energy_curve(values, int(r_max)) for values, r_max in pairs])
 
 
-def curve_metric(table: SiteTable, curves: Sequence[np.ndarray]) -> Metric:
-    """Return the metric of any rising curves y in [0, 1], its inverse through the table's knots.
+def metric_or_energy(sites: Sites, metric: Metric | None) -> Metric:
+    """Return the metric of these sites, in their order: that of the energy where none is given."""
+    return (energy_metric(sites) if metric is None else metric).of(sites)
+
+
+def curve_metric(sites: Sites, curves: Sequence[np.ndarray]) -> Metric:
+    """Return the metric of any rising curves y in [0, 1], its inverse through the sites' knots.
 
     Args:
-        table: the sites.
+        sites: all of them.
         curves: y at every rank, `float[r_max + 1]` per site.
 
     Example:
-        >>> from jaxcompress.low_rank.ranks.arrays import dense_cost, site_table
+        >>> from jaxcompress.low_rank.ranks import dense_cost, sites_from_costs
         >>> cost = dense_cost(inputs=8, outputs=8)
-        >>> table = site_table(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
-        >>> curve_metric(table, [np.linspace(0, 1, 5)]).ranks_at(0.5).tolist()
+        >>> sites = sites_from_costs(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
+        >>> curve_metric(sites, [np.linspace(0, 1, 5)]).ranks_at(0.5).tolist()
         [2]
     """
-    values = [curve[knots] for curve, knots in zip(curves, table.knots, strict=True)]
-    inverses = [_inverse(*row) for row in zip(table.knots, values, table.r_max, strict=True)]
-    return Metric(table.names, tuple(curves), tuple(inverses), table.r_max)
+    values = [curve[knots] for curve, knots in zip(curves, sites.knots, strict=True)]
+    inverses = [_inverse(*row) for row in zip(sites.knots, values, sites.r_max, strict=True)]
+    return Metric(sites.names, tuple(curves), tuple(inverses), sites.r_max)
 
 
-def measured_metric(table: SiteTable, accuracies: Sequence[np.ndarray], full: float) -> Metric:
+def measured_metric(sites: Sites, accuracies: Sequence[np.ndarray], full: float) -> Metric:
     """Return ENC's measurement metric: accuracy with one site truncated over that of none.
 
     Between knots, and down to (0, 0), curves are PCHIP. Where the last knot is r_max its accuracy
     counts as `full`, so that y(r_max) = 1.
 
     Args:
-        table: whose `knots` were measured.
+        sites: whose `knots` were measured.
         accuracies: per site `float[knots]`, all other sites left alone, in [0, 1].
         full: accuracy of the network left alone.
 
@@ -139,20 +146,20 @@ def measured_metric(table: SiteTable, accuracies: Sequence[np.ndarray], full: fl
             [0, 1], or `full` is not positive.
 
     Example:
-        >>> from jaxcompress.low_rank.ranks.arrays import dense_cost, site_table
+        >>> from jaxcompress.low_rank.ranks import dense_cost, sites_from_costs
         >>> cost = dense_cost(inputs=8, outputs=8)
-        >>> table = site_table(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
-        >>> accuracy = [np.interp(table.knots[0], [0, 2, 4], [0, 0.6, 0.8])]
-        >>> measured_metric(table, accuracy, full=0.8).curves[0][[0, 2, 4]].round(2).tolist()
+        >>> sites = sites_from_costs(["a"], [cost], [np.geomspace(1, 0.01, 8)], [(8, 8)])
+        >>> accuracy = [np.interp(sites.knots[0], [0, 2, 4], [0, 0.6, 0.8])]
+        >>> measured_metric(sites, accuracy, full=0.8).curves[0][[0, 2, 4]].round(2).tolist()
         [0.0, 0.75, 1.0]
     """
-    _check_accuracies(table, accuracies, full)
+    _check_accuracies(sites, accuracies, full)
     values = [np.asarray(row, np.float64) / full for row in accuracies]
-    for knots, row, r_max in zip(table.knots, values, table.r_max, strict=True):
+    for knots, row, r_max in zip(sites.knots, values, sites.r_max, strict=True):
         row[knots == r_max] = 1.0
-    rows = list(zip(table.knots, values, table.r_max, strict=True))
+    rows = list(zip(sites.knots, values, sites.r_max, strict=True))
     curves, inverses = ([find(*row) for row in rows] for find in (_curve, _inverse))
-    return Metric(table.names, tuple(curves), tuple(inverses), table.r_max)
+    return Metric(sites.names, tuple(curves), tuple(inverses), sites.r_max)
 
 
 def _inverse(knots: np.ndarray, values: np.ndarray, r_max: int) -> PchipInterpolator:
@@ -174,11 +181,11 @@ def _curve(knots: np.ndarray, values: np.ndarray, r_max: int) -> np.ndarray:
     return PchipInterpolator(ranks, levels)(np.arange(r_max + 1))
 
 
-def _check_accuracies(table: SiteTable, accuracies: Sequence[np.ndarray], full: float) -> None:
+def _check_accuracies(sites: Sites, accuracies: Sequence[np.ndarray], full: float) -> None:
     if not full > 0:
         raise ValueError(f"accuracies are divided by that of the whole network, but {full=}")
     wrong = []
-    for name, knots, row in zip(table.names, table.knots, accuracies, strict=True):
+    for name, knots, row in zip(sites.names, sites.knots, accuracies, strict=True):
         row = np.asarray(row)
         if row.shape != knots.shape:
             wrong.append(f"{name}: shape {row.shape} for {len(knots)} knots")

@@ -1,4 +1,4 @@
-"""The sites of a graph as a `SiteTable`, so that the array-level searches run on real networks."""
+"""The sites of a graph: which there are, their spectra, and the record that is searched."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxcompress.graph import Graph, Site
+from jaxcompress.graph.cost import KINDS
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.ranks.forms import FactorCost
+from jaxcompress.low_rank.ranks.from_costs import sites_from_costs
+from jaxcompress.low_rank.ranks.sites import Sites
 from jaxcompress.low_rank.ranks.spectrum import singular_values
-from jaxcompress.low_rank.ranks.table import SiteTable, site_table
 from jaxcompress.low_rank.site_factors import site_matrices
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["convolution_sites", "enc_ratio", "network_table", "spectra"]
+__all__ = ["convolution_sites", "sites_of", "spectra"]
 
 
 def convolution_sites(graph: Graph, first: bool = False) -> dict[str, str]:
@@ -36,10 +39,9 @@ def convolution_sites(graph: Graph, first: bool = False) -> dict[str, str]:
         >>> convolution_sites(graph)
         {}
     """
-    found = [site for site in graph.sites.values() if site.primitive == "conv_general_dilated"]
-    if not first:
-        found = found[1:]
-    return {site.path: site.forms[0].name for site in found if _is_replaceable(site)}
+    sites = [site for site in graph.sites.values() if site.primitive == "conv_general_dilated"]
+    searched = sites if first else sites[1:]
+    return {site.path: site.forms[0].name for site in searched if _is_replaceable(site)}
 
 
 def _is_replaceable(site: Site) -> bool:
@@ -56,8 +58,8 @@ def spectra(
     graph: Graph,
     variables: Any,
     forms: Mapping[str, str] | None = None,
-    roots: Mapping[str, Any] | None = None,
-    output_roots: Mapping[str, Any] | None = None,
+    roots: Mapping[str, ArrayLike] | None = None,
+    output_roots: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the singular values of every site, falling, `float64[full]` by path.
 
@@ -87,9 +89,9 @@ def spectra(
     check_sites(graph, forms)
     leaves, _ = flatten_with_paths(variables)
     layouts = {path: graph.sites[path].described(form) for path, form in forms.items()}
-    own = {path: leaves[path] for path in forms}
+    kernels = {path: leaves[path] for path in forms}
     # By path: what comes out of a jitted function has its keys sorted.
-    matrices = jax.jit(lambda kernels: site_matrices(kernels, layouts))(own)
+    matrices = jax.jit(lambda kernels: site_matrices(kernels, layouts))(kernels)
     roots, output_roots = roots or {}, output_roots or {}
     arrays = {
         path: _weighted(matrices[path], roots.get(path), output_roots.get(path)) for path in forms
@@ -98,7 +100,9 @@ def spectra(
     return _same_shaped(arrays)
 
 
-def _weighted(matrix: Any, root: Any, output_root: Any) -> np.ndarray:
+def _weighted(
+    matrix: ArrayLike, root: ArrayLike | None, output_root: ArrayLike | None
+) -> np.ndarray:
     wide = np.asarray(matrix, np.float64)
     wide = wide if root is None else np.asarray(root, np.float64).swapaxes(-1, -2) @ wide
     return wide if output_root is None else wide @ np.asarray(output_root, np.float64)
@@ -118,26 +122,26 @@ def _same_shaped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     shapes: dict[tuple[int, ...], list[str]] = {}
     for path, matrix in arrays.items():
         shapes.setdefault(matrix.shape, []).append(path)
-    found: dict[str, np.ndarray] = {}
+    means: dict[str, np.ndarray] = {}
     for paths in shapes.values():
-        values = singular_values(np.stack([arrays[path] for path in paths]))
-        for path, own in zip(paths, values, strict=True):
-            found[path] = own.reshape(-1, own.shape[-1]).mean(0)
-    return {path: found[path] for path in arrays}
+        stacked = singular_values(np.stack([arrays[path] for path in paths]))
+        for path, values in zip(paths, stacked, strict=True):
+            means[path] = values.reshape(-1, values.shape[-1]).mean(0)
+    return {path: means[path] for path in arrays}
 
 
-def network_table(
+def sites_of(
     graph: Graph,
     variables: Any,
     forms: Mapping[str, str] | None = None,
-    roots: Mapping[str, Any] | None = None,
-    output_roots: Mapping[str, Any] | None = None,
-) -> SiteTable:
-    """Return the sites of a graph as a table: costs (flops, params, bytes), spectra, knots.
+    roots: Mapping[str, ArrayLike] | None = None,
+    output_roots: Mapping[str, ArrayLike] | None = None,
+) -> Sites:
+    """Return the sites of a graph: forms, costs (flops, params, bytes), spectra and knots.
 
-    The sites are in the order of their first use, in whatever order `forms` names them. Totals are
-    those of the graph, so that fractions of a `Budget` are of the whole network. The arguments are
-    those of `spectra`.
+    They are in the order of their first use, in whatever order `forms` names them. Totals are those
+    of the graph, so that fractions of a `Budget` are of the whole network. The arguments are those
+    of `spectra`.
 
     Raises:
         ValueError: if a site or form does not exist, or a kernel is not finite; all are named.
@@ -147,8 +151,8 @@ def network_table(
         >>> from jaxcompress.graph import trace
         >>> variables = {"a": jnp.eye(8), "b": jnp.eye(8)}
         >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 8)))
-        >>> table = network_table(graph, variables, {"a": "dense"})
-        >>> table.r_max.tolist(), table.total["flops"] == graph.flops
+        >>> sites = sites_of(graph, variables, forms={"a": "dense"})
+        >>> sites.r_max.tolist(), sites.total["flops"] == graph.flops
         ([4], True)
     """
     forms = convolution_sites(graph) if forms is None else forms
@@ -157,12 +161,13 @@ def network_table(
     forms = {path: forms[path] for path in graph.sites if path in forms}
     costs = [_cost(graph, path, form) for path, form in forms.items()]
     chosen = [graph.sites[path].form(form) for path, form in forms.items()]
-    return site_table(
+    return sites_from_costs(
         list(forms),
         costs,
         [values[path] for path in forms],
         [(form.rows, form.columns) for form in chosen],
         rest=_rest(graph, costs),
+        forms=forms,
     )
 
 
@@ -186,30 +191,5 @@ def _cost(graph: Graph, path: str, name: str) -> FactorCost:
 
 
 def _rest(graph: Graph, costs: Sequence[FactorCost]) -> dict[str, float]:
-    total = {kind: float(getattr(graph.cost, kind)(graph.cost.dense)) for kind in KINDS}
+    total = {kind: float(graph.cost.of(kind)) for kind in KINDS}
     return {kind: total[kind] - sum(cost.dense[kind] for cost in costs) for kind in KINDS}
-
-
-KINDS = ("flops", "params", "bytes")
-
-
-def enc_ratio(graph: Graph, ranks: Mapping[str, int | None], forms: Mapping[str, str]) -> float:
-    """Return sum(c_l r_l) over the convolutions that are searched, as a share of their own cost.
-
-    ENC's complexity: it leaves out everything else, while a graph's FLOPs count it.
-
-    Args:
-        graph: of the network.
-        ranks: of its sites; None counts as whole.
-        forms: the sites that were searched.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxcompress.graph import trace
-        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((8, 8))}, jnp.ones((1, 8)))
-        >>> enc_ratio(graph, {"a": 2}, {"a": "dense"})
-        0.5
-    """
-    sites = [(graph.sites[path], name, ranks.get(path)) for path, name in forms.items()]
-    kept = [s.flops if rank is None else s.form(name).flops * rank for s, name, rank in sites]
-    return sum(kept) / sum(site.flops for site, _, _ in sites)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["singular_values"]
 
 
-def singular_values(matrices: Any) -> np.ndarray:
+def singular_values(matrices: ArrayLike) -> np.ndarray:
     """Return the singular values in falling order, `float64[..., min(rows, columns)]`.
 
     They are the roots of the eigenvalues of the smaller Gram matrix, in float64: about 3 times
     faster than a singular value decomposition. Values below 1e-8 of the largest are rounding. A
-    matrix that is not finite gets NaN, which `site_table` refuses by name.
+    matrix that is not finite gets NaN, which `sites_from_costs` refuses by name.
 
     Args:
         matrices: `float[..., rows, columns]`, of any float type; same-shaped sites may be stacked.

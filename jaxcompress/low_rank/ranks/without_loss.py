@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxcompress.graph.budget import Budget
-from jaxcompress.low_rank.ranks.table import SiteTable
+from jaxcompress.low_rank.ranks.sites import Evaluate, Ranks, Search, Sites
 
 __all__ = ["Lossless", "Trial", "lossless"]
 
@@ -18,66 +15,59 @@ class Trial(NamedTuple):
 
     Attributes:
         share: of the FLOPs of the original that it was allowed.
-        ranks: `int[sites]`.
+        ranks: by site.
         accuracy: measured.
     """
 
     share: float
-    ranks: np.ndarray
+    ranks: Ranks
     accuracy: float
 
 
 class Lossless(NamedTuple):
-    """What `lossless` found.
+    """What `lossless` returns.
 
     Attributes:
-        ranks: of the cheapest trial that passed, `int[sites]`; None if none passed.
+        ranks: of the cheapest trial that passed; None if none passed.
         trials: all that were evaluated, in order.
     """
 
-    ranks: np.ndarray | None
+    ranks: Ranks | None
     trials: tuple[Trial, ...]
 
 
 def lossless(
-    table: SiteTable,
-    search: Callable[[Budget], np.ndarray],
-    evaluate: Callable[[dict[str, int | None]], float],
-    baseline: float,
-    step: float = 0.01,
+    sites: Sites, search: Search, evaluate: Evaluate, *, baseline: float, step: float = 0.01
 ) -> Lossless:
-    """Find the smallest FLOPs at which the measured accuracy is not below `baseline`.
+    """Return the ranks of the least FLOPs whose measured accuracy is not below `baseline`.
 
     Bisection on the share of FLOPs, between the smallest reachable and 1, down to `step`. Accuracy
-    need not fall evenly with cost: what is found passes, and the last failure lies within `step`
+    need not fall evenly with cost: what is returned passes, and the last failure lies within `step`
     below it, but a still smaller one might pass again.
 
     Args:
-        table: the sites.
-        search: ranks, `int[sites]`, under a budget of FLOPs, for example `enc_map` of a metric.
-        evaluate: accuracy of `{site: rank or None}`, fine-tuned first or not.
+        sites: of `sites_of` or `sites_from_costs`.
+        search: any of the searches, its options bound: `functools.partial(enc_map, metric=metric)`.
+        evaluate: accuracy at `{site: rank or None}`, fine-tuned first or not.
         baseline: accuracy that must be reached.
         step: resolution in shares of the FLOPs.
 
     Example:
-        >>> from jaxcompress.low_rank.ranks.arrays import dense_cost, site_table, uniform
+        >>> import numpy as np
+        >>> from jaxcompress.low_rank.ranks import dense_cost, sites_from_costs, uniform
         >>> spectrum = np.geomspace(1, 0.1, 64)
-        >>> table = site_table(["a"], [dense_cost(64, 64)], [spectrum], [(64, 64)])
-        >>> found = lossless(
-        ...     table,
-        ...     search=lambda budget: uniform(table, budget),
-        ...     evaluate=lambda ranks: 0.9 if (ranks["a"] or 64) >= 20 else 0.8,
-        ...     baseline=0.9,
-        ... )
-        >>> found.ranks.tolist()
-        [20]
+        >>> sites = sites_from_costs(["a"], [dense_cost(64, 64)], [spectrum], [(64, 64)])
+        >>> evaluate = lambda ranks: 0.9 if (ranks["a"] or 64) >= 20 else 0.8
+        >>> lossless(sites, uniform, evaluate, baseline=0.9).ranks
+        {'a': 20}
     """
-    least = float(table.cost("flops", table.clip(table.lowest))) / table.total["flops"]
+    whole = sites.total["flops"]
+    least = float(sites.cost("flops", sites.clip(sites.lowest))) / whole
     trials: list[Trial] = []
 
     def passes(share: float) -> bool:
-        ranks = search(Budget(flops=share * table.total["flops"]))
-        trials.append(Trial(share, ranks, float(evaluate(table.named(ranks)))))
+        ranks = search(sites, Budget(flops=share * whole))
+        trials.append(Trial(share, ranks, float(evaluate(ranks))))
         return trials[-1].accuracy >= baseline
 
     low, high = least, 1.0

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxcompress.graph import Cost
@@ -88,7 +87,7 @@ def _end_to_end(arrays: Mapping[str, Any], names: Iterable[str]) -> jax.Array:
 def _targets(cost: Cost, budget: Ceilings, part: Any) -> dict[str, Any]:
     targets = {}
     for kind, limit in budget.ceilings().items():
-        dense = jnp.maximum(float(getattr(cost, kind)(np.asarray(cost.dense, float))), limit)
+        dense = jnp.maximum(float(cost.of(kind)), limit)
         targets[kind] = dense + (limit - dense) * part
     return targets
 
@@ -101,7 +100,7 @@ def _channel_costs(
     kept = [hard[n].sum() if n in hard else d for n, d in zip(cost.names, dense, strict=True)]
 
     def relative(widths: Any) -> Any:
-        return sum(getattr(cost, kind)(widths) / limit for kind, limit in limits.items())
+        return sum(cost.of(kind, widths) / limit for kind, limit in limits.items())
 
     slopes = jax.grad(relative)(jnp.stack(kept))
     own = [jnp.broadcast_to(slopes[cost.names.index(n)], jnp.shape(s)) for n, s in scores.items()]

@@ -57,7 +57,7 @@ def log_costs(graph: Graph, budget: Budget) -> dict[str, float]:
     Several ceilings of a budget count alike.
     """
     kinds = list(budget.ceilings())
-    dense = {kind: float(getattr(graph.cost, kind)(graph.cost.dense)) for kind in kinds}
+    dense = {kind: float(graph.cost.of(kind)) for kind in kinds}
     own = {kind: channel_costs(graph, kind) for kind in kinds}
     return {
         name: float(np.log(sum(own[kind][name] / dense[kind] for kind in kinds) / len(kinds)))
