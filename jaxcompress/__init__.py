@@ -4,7 +4,7 @@ Read any function's jaxpr to learn what may be removed (`trace`), score it (`imp
 under a budget (`select`), and rewrite function and variables into smaller ones (`shrink`):
 
     graph = jc.trace(apply, variables, images)
-    scores = jc.prune.per_cost(graph, jc.importance.magnitude(graph, variables))
+    scores = jc.importance.magnitude(graph, variables)
     keep = jc.select(graph, scores, jc.Budget(flops=0.5))
     prune = jc.shrink(graph, keep)
     small_apply, small_variables = prune.function(apply), prune.variables(variables)

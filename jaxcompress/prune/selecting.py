@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,10 @@ from jax import lax
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
+from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.units import Units, make_units, order_units, rank_channels, unit_scores
 
-__all__ = ["select", "threshold"]
+__all__ = ["check_selection", "select", "threshold"]
 
 
 def threshold(
@@ -40,7 +41,8 @@ def threshold(
 
     Args:
         cost: of the graph.
-        scores: `{group: float[width]}`; groups without scores stay whole.
+        scores: `{group: float[width]}`; groups without scores stay whole. Raw `Scores` are made
+            comparable, a bare dict is taken as is (see `comparable_scores`).
         budget: absolute (see `Budget.of`); its ceilings may be traced.
         multiple_of: widths are multiples of this, or full.
         min_width: fewest channels of a group.
@@ -61,6 +63,7 @@ def threshold(
         >>> threshold(graph.cost, scores, Budget(flops=0.5).of(graph))["a[1]"].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
+    scores = comparable_scores(cost, scores, tuple(budget.ceilings()))
     units = make_units(cost, list(scores), multiple_of, min_width, protected)
     if not len(units.size):
         return {name: jnp.ones(len(score)) for name, score in scores.items()}
@@ -130,7 +133,8 @@ def select(
     Args:
         graph: whose groups are scored; fractions in the budget are of it.
         scores: `{group: float[width]}`, higher is kept; +inf goes before and -inf after all
-            others, equal ones are spread over groups. Groups without scores stay whole.
+            others, equal ones are spread over groups. Groups without scores stay whole. Raw
+            `Scores` are made comparable, a bare dict is taken as is; see `comparable_scores`.
         budget: ceilings that all hold.
         multiple_of: widths are multiples of this, or full; 8 or 128 suit hardware lanes.
         min_width: fewest channels of a group.
@@ -154,13 +158,10 @@ def select(
         >>> select(graph, {"a[1]": np.array([1.0, 4.0, 2.0, 3.0])}, Budget(params=15))["a[1]"]
         array([False,  True,  True,  True])
     """
-    if multiple_of < 1 or min_width < 1:
-        raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
-    _check_types(budget, protect)
     _check_scores(graph, scores)
-    protected = _protected(graph, protect)
-    absolute = budget.of(graph)
-    _check_reachable(graph, scores, absolute, multiple_of, min_width, protected)
+    absolute, protected = check_selection(graph, scores, budget, multiple_of, min_width, protect)
+    # Before the conversion: as if the caller had made them comparable.
+    scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         gates = jax.jit(
             lambda own: threshold(
@@ -174,6 +175,27 @@ def select(
             )
         )({name: np.asarray(score, np.float64) for name, score in scores.items()})
         return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}
+
+
+def check_selection(
+    graph: Graph,
+    names: Collection[str],
+    budget: Budget,
+    multiple_of: int,
+    min_width: int,
+    protect: Sequence[str],
+) -> tuple[Budget, list[str]]:
+    """Raise unless some widths of the named groups fit the budget, before they are scored.
+
+    Returns:
+        The budget in absolute numbers, and the groups that are protected.
+    """
+    if multiple_of < 1 or min_width < 1:
+        raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
+    _check_types(budget, protect)
+    protected, absolute = _protected(graph, protect), budget.of(graph)
+    _check_reachable(graph, names, absolute, multiple_of, min_width, protected)
+    return absolute, protected
 
 
 def _check_types(budget: Any, protect: Any) -> None:
@@ -217,13 +239,13 @@ def _protected(graph: Graph, patterns: Sequence[str]) -> list[str]:
 
 def _check_reachable(
     graph: Graph,
-    scores: Mapping[str, Any],
+    names: Collection[str],
     budget: Budget,
     multiple_of: int,
     min_width: int,
     protected: Sequence[str],
 ) -> None:
-    units = make_units(graph.cost, list(scores), multiple_of, min_width, protected)
+    units = make_units(graph.cost, list(names), multiple_of, min_width, protected)
     smallest = np.array(units.base)
     np.add.at(smallest, units.group[units.forced], units.size[units.forced])
     for kind, limit in budget.ceilings().items():
