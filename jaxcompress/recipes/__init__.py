@@ -1,0 +1,37 @@
+"""Recipes: for each method one function with the best measured default; every part replaceable.
+
+    compression = jc.recipes.prune(apply, variables, batches, jc.Budget(flops=0.5), key=key)
+    small, small_apply = compression.variables(variables), compression.function(apply)
+
+`batches` is any iterable of batches; no labels are needed, no loop is written, no file touched.
+"""
+
+from __future__ import annotations
+
+from jaxcompress.recipes.distances import Distance
+from jaxcompress.recipes.examples import inputs_of
+from jaxcompress.recipes.importances import (
+    Fisher,
+    Importance,
+    Learned,
+    Magnitude,
+    Meta,
+    Random,
+    Taylor,
+)
+from jaxcompress.recipes.problem import Problem
+from jaxcompress.recipes.pruning import prune
+
+__all__ = [
+    "Distance",
+    "Fisher",
+    "Importance",
+    "Learned",
+    "Magnitude",
+    "Meta",
+    "Problem",
+    "Random",
+    "Taylor",
+    "inputs_of",
+    "prune",
+]
