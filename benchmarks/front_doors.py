@@ -119,9 +119,31 @@ def prune(task: Task, loss: Any) -> tuple[jc.Compression, Any]:
     return compression, compression.variables(task.variables)
 
 
+def low_rank(task: Task) -> tuple[jc.Compression, Any]:
+    """Factorize kernels."""
+    found = jc.recipes.low_rank(
+        task.apply,
+        task.variables,
+        task.batches(2048, 128, 2),
+        jc.Budget(flops=task.config.flops),
+        key=task.key,
+        train_apply=task.train_apply,
+    )
+    return found.compression, found.variables
+
+
+def sparse(task: Task) -> tuple[jc.Compression, Any]:
+    """Set weights to zero."""
+    batches, sparsity = task.batches(128, 128, 3), task.config.sparsity
+    compression = jc.recipes.sparse(task.apply, task.variables, batches, sparsity)
+    return compression, compression.variables(task.variables)
+
+
 ROWS: dict[str, Callable[[Task], tuple[jc.Compression, Any]]] = {
     "prune": lambda task: prune(task, task.loss),
     "prune without labels": lambda task: prune(task, None),
+    "low_rank": low_rank,
+    "sparse": sparse,
 }
 
 

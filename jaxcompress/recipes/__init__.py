@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from jaxcompress.recipes.distances import Distance
 from jaxcompress.recipes.examples import inputs_of
+from jaxcompress.recipes.factorizing import LowRank, low_rank
 from jaxcompress.recipes.importances import (
     Fisher,
     Importance,
@@ -21,17 +22,26 @@ from jaxcompress.recipes.importances import (
 )
 from jaxcompress.recipes.problem import Problem
 from jaxcompress.recipes.pruning import prune
+from jaxcompress.recipes.sites import LowRankSettings
+from jaxcompress.recipes.sparsity import sparse
+from jaxcompress.recipes.teaching import Lesson, distill
 
 __all__ = [
     "Distance",
     "Fisher",
     "Importance",
     "Learned",
+    "Lesson",
+    "LowRank",
+    "LowRankSettings",
     "Magnitude",
     "Meta",
     "Problem",
     "Random",
     "Taylor",
+    "distill",
     "inputs_of",
+    "low_rank",
     "prune",
+    "sparse",
 ]
