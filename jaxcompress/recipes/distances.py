@@ -42,7 +42,10 @@ def distance_of(distance: Distance) -> Callable[[Any, Any], jax.Array]:
     """
     if callable(distance):
         return distance
-    named = {"classes": partial(kd, temperature=TEMPERATURE), "values": squared}
+    named: dict[Any, Callable[[Any, Any], jax.Array]] = {
+        "classes": partial(kd, temperature=TEMPERATURE),
+        "values": squared,
+    }
     if distance not in named:
         raise ValueError(
             "distance says how answers are compared: 'classes', 'values', or a function "

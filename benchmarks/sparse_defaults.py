@@ -1,0 +1,103 @@
+"""Which score and scope `recipes.sparse` takes by default: ResNet-20 on digits, no fine-tuning.
+
+    python -m benchmarks.sparse_defaults --seeds 0 1 2
+
+The quickstart's teacher is trained once a seed, its kernels are made sparse by every score and
+scope, BatchNorm is re-estimated, and the 360 test images are classified.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxcompress as jc
+from experiments import data, quickstart
+from experiments.measure import augmented
+from jaxcompress import models, parallel, training
+from jaxcompress.files import write_json
+from jaxcompress.knowledge.losses import cross_entropy
+
+SCORES = {
+    "magnitude": jc.sparse.magnitude,
+    "gradient_times_weight": jc.sparse.gradient_times_weight,
+    "random": jc.sparse.random,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        output: the rows.
+        seeds: of the teachers.
+        sparsities: of the kernels.
+    """
+
+    output: Path = Path("benchmarks/results/sparse_defaults_digits.json")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sparsities: tuple[float, ...] = (0.8, 0.9, 0.95)
+
+
+def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Train a teacher and judge every score and scope at every sparsity."""
+    config, dataset = quickstart.Config(seed=seed), data.load("digits")
+    module = models.build(quickstart.NETWORK[0], **quickstart.NETWORK[1])
+    apply, train_apply = models.evaluation_function(module), models.training_function(module)
+    keys = jax.random.split(jax.random.key(seed), 3)
+    variables = models.initialize(module, keys[0], quickstart.SHAPE)
+    epochs, mesh = config.teacher_epochs, parallel.mesh()
+    trained = quickstart.fit(train_apply, variables, dataset, epochs, config, keys[1], mesh)
+    variables = jax.device_get(trained)
+    own = augmented(dataset, keys[2], count=1437, batch_size=128, settings=quickstart.VIEWS)
+    batches = [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
+    run = jax.jit(apply)
+    images = data.preprocess(dataset)(dataset.test_images)
+
+    def loss(own: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(own, batch["image"])
+        return cross_entropy(logits, batch["label"]).mean()
+
+    def accuracy(own: Any) -> float:
+        return float(np.mean(np.asarray(run(own, images)).argmax(-1) == dataset.test_labels))
+
+    rows = [{"seed": seed, "score": "dense", "accuracy": accuracy(variables)}]
+    for sparsity, (name, score), scope in itertools.product(
+        sparsities, SCORES.items(), get_args(jc.sparse.Scope)
+    ):
+        compression = jc.recipes.sparse(
+            apply, variables, batches, sparsity, loss=loss, score=score, scope=scope
+        )
+        small = compression.variables(variables)
+        renewed = training.reestimate(train_apply, small, jnp.asarray(own["image"]), keys[2])
+        about = {"seed": seed, "sparsity": sparsity, "score": name, "scope": scope}
+        rows.append({**about, "accuracy": accuracy(small), "reestimated": accuracy(renewed)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main(config: Config) -> None:
+    """Measure all seeds."""
+    about = {
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy", "flax")},
+    }
+    rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
+    for seed in [own for own in config.seeds if own not in {row["seed"] for row in rows}]:
+        rows += rows_of(seed, config.sparsities)
+        write_json(config.output, {**about, "rows": rows})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
