@@ -151,7 +151,7 @@ def gate_scores(graph: jc.Graph, made: Made, task: Task, key: jax.Array) -> dict
     def loss(variables: Any, batch: Any) -> jax.Array:
         return cross_entropy(made.apply(variables, batch["image"]), batch["label"]).mean()
 
-    return jc.prune.per_cost(graph, meta(graph, loss, made.variables, support, query))
+    return dict(jc.prune.per_cost(graph, meta(graph, loss, made.variables, support, query)))
 
 
 def learned_scores(
