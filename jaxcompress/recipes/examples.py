@@ -99,7 +99,7 @@ def _described(batch: Any) -> dict[str, Any]:
 
 
 def draw(examples: Any, key: jax.Array, number: int, size: int) -> Any:
-    """Draw batches `[number, min(size, examples), ...]`.
+    """Draw batches `[number, size, ...]`, smaller where there are fewer examples, but two at least.
 
     No example comes twice before all came once: where there are too few they are gone through
     again, in another order.
@@ -110,7 +110,8 @@ def draw(examples: Any, key: jax.Array, number: int, size: int) -> Any:
         ([0, 1, 2], [0, 1, 2])
     """
     total = len(jax.tree.leaves(examples)[0])
-    size = min(size, total)
+    # An axis of length one is no axis of examples: gates of each example could not lie along it.
+    size = min(size, max(total, 2))
     passes = -(-number * size // total)
     keys = [jax.random.fold_in(key, i) for i in range(passes)]
     order = np.concatenate([np.asarray(jax.random.permutation(own, total)) for own in keys])

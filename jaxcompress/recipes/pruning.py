@@ -28,7 +28,7 @@ from jaxcompress.recipes.examples import (
 from jaxcompress.recipes.importances import Importance, Learned
 from jaxcompress.recipes.problem import Problem, ask_of
 
-__all__ = ["prune"]
+__all__ = ["groups_of", "prune"]
 
 
 def prune(
@@ -114,7 +114,7 @@ def prune(
     require_finite("variables", variables, "train or load them again")
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
-    chosen = _groups(graph, groups)
+    chosen = groups_of(graph, groups)
     check_selection(graph, chosen, budget, multiple_of, min_width, protect)
     if loss is not None:
         check_scalar(loss, variables, first)
@@ -133,8 +133,12 @@ def prune(
     return shrink(graph, keep)
 
 
-def _groups(graph: Graph, groups: Collection[str] | str) -> tuple[str, ...]:
-    """Return the names of the groups that may lose channels."""
+def groups_of(graph: Graph, groups: Collection[str] | str) -> tuple[str, ...]:
+    """Return the names of the groups that may lose channels.
+
+    Raises:
+        ValueError: if a group is unknown, or there is none.
+    """
     if isinstance(groups, str):
         if groups not in ("internal", "all"):
             raise ValueError(f"groups is 'internal', 'all', or a list of names, but is {groups!r}")
