@@ -10,7 +10,6 @@ import pytest
 import jaxcompress as jc
 from jaxcompress import recipes
 from tests.recipes import networks
-from tests.recipes.test_pruning import losses
 
 KEY = jax.random.key(3)
 SETTINGS = recipes.LowRankSettings(examples=200, size=40, fitting=120, fitting_size=40)
@@ -64,9 +63,10 @@ def test_compression_makes_factors_of_any_variables(case):
     )
 
 
-def test_compensation_helps(case):
+@pytest.mark.parametrize("case", ["depthwise"], indirect=True)
+def test_compensation_helps_where_statistics_are_renewed(case):
     twice, never = found_by(case), found_by(case, compensate=0)
-    assert distance(case, twice) < 1.02 * distance(case, never)
+    assert distance(case, twice) < distance(case, never)
 
 
 def test_ranks_are_given_or_searched():
@@ -97,4 +97,4 @@ def test_half_precision_and_values():
     case = networks.perceptron(jnp.bfloat16)
     found = found_by(case, distance="values")
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found.variables))
-    assert np.isfinite(distance(case, found)) and losses is not None
+    assert np.isfinite(distance(case, found))

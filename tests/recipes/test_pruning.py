@@ -69,6 +69,7 @@ def losses(case, compression):
     return float(answers(found, case.outputs(case.variables, x)).mean())
 
 
+@pytest.mark.parametrize("case", ["depthwise", "perceptron"], indirect=True)
 def test_the_default_is_better_than_raw_scores(case):
     """At the same budget, against bare Taylor scores and bare norms."""
     x, budget = case.batches[0]["image"], jc.Budget(flops=0.4)
@@ -91,7 +92,7 @@ def test_the_default_is_better_than_raw_scores(case):
         train_apply=case.train_apply,
         importance=SMALL,
     )
-    assert losses(case, learned) < 0.9 * min(raw)
+    assert losses(case, learned) < 0.8 * min(raw)
 
 
 @pytest.mark.parametrize("count", [1, 7, 90])
