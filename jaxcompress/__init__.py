@@ -9,6 +9,8 @@ under a budget (`select`), and rewrite function and variables into smaller ones 
     prune = jc.shrink(graph, keep)
     small_apply, small_variables = prune.function(apply), prune.variables(variables)
 
+`jc.recipes` has one function for each method, with the best measured default.
+
 One folder a method: `jc.prune`, `jc.low_rank`, `jc.sparse`, `jc.knowledge`, over `jc.graph` and
 `jc.compression`. Everything is a pure function of pytrees, works under jit, grad, vmap and on a
 mesh, and leaves the model's code alone.

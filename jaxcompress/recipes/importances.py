@@ -55,7 +55,7 @@ class Random:
 
 @dataclass(frozen=True)
 class Taylor:
-    """Absolute mean gradients, per FLOP. 71.0 %.
+    """Absolute mean gradients, per FLOP. 83.8 %; 71.0 if they are not divided by it.
 
     Attributes:
         batches: how many.

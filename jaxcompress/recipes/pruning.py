@@ -56,7 +56,8 @@ def prune(
     default s = log F - alpha log c + a + u: masked Fisher F of `loss`, the cost c of a channel, and
     what 120 steps learn of the loss at hard masks, `distance(network(masked), network(whole))`.
     That reaches 78.4 % on ResNet-20 and 89.2 on ResNet-56 (CIFAR-10, half of the FLOPs, BatchNorm
-    re-estimated, no fine-tuning), where raw Taylor scores reach 39 and 71 (the README says how).
+    re-estimated, no fine-tuning), where bare Taylor scores reach 33.5 and 71.0. Without labels it
+    is a point less on ResNet-20, one seed (`benchmarks.front_doors`).
 
     Afterwards, re-estimate BatchNorm (`training.reestimate` with `compression.function(
     train_apply)`), then fine-tune, for example by `recipes.distill`.
