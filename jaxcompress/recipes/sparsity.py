@@ -76,13 +76,7 @@ def sparse(
         >>> compression.variables(variables)["a"].tolist()
         [[1.0, 0.0], [0.0, 4.0]]
     """
-    if batches is None and (graph is None or score.needs_gradient):
-        raise ValueError(
-            "kernels are known by a graph, and gradients by data, but batches and graph are "
-            f"{(batches, graph)}; pass batches, whose first one tells the shapes"
-        )
-    if score.needs_gradient and loss is None:
-        raise ValueError("this score reads gradients of a loss, but loss is None; pass loss=")
+    _check(batches, graph, score, loss)
     gradients = None
     if batches is not None:
         first, every = opened(batches)
@@ -103,6 +97,17 @@ def sparse(
         include=include,
     )
     return sparsify(variables, masks, pattern=pattern, graph=graph)
+
+
+def _check(batches: Any, graph: Graph | None, score: Score, loss: Any) -> None:
+    """Raise unless kernels can be told, and gradients where the score needs them."""
+    if batches is None and (graph is None or score.needs_gradient):
+        raise ValueError(
+            "kernels are known by a graph, and gradients by data, but batches and graph are "
+            f"{(batches, graph)}; pass batches, whose first one tells the shapes"
+        )
+    if score.needs_gradient and loss is None:
+        raise ValueError("this score reads gradients of a loss, but loss is None; pass loss=")
 
 
 def _gradients(

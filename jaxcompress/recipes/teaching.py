@@ -100,42 +100,56 @@ def distill(
         True
     """
     _check(teacher, weight, crossed, features)
-    compare = distance_of(distance)
-    weight = 1.0 if labels is None else weight
-    knowledge = _knowledge(teacher, features)
-    answers = _stored if isinstance(teacher, Store) else _live(Live(*teacher), inputs)
-
-    def parts(variables: Any, batch: Any, key: Any) -> tuple[jax.Array, Any]:
-        student = variables if crossed is None else variables["student"]
-        outputs, state = train_apply(student, inputs(batch), key)
-        if crossed is None:
-            value = weight * compare(outputs, jax.lax.stop_gradient(answers(batch))).mean()
-        else:
-            outputs, made = outputs
-            stored = None if features is None else batch[features]
-            known = batch[LOGITS], made, stored, batch["view"]
-            targets = crossed_targets(variables["assistant"], *known, TEMPERATURE)
-            taught = compare(outputs, targets.logits)
-            value = (weight * taught + targets.assistant).mean()
-            state = {"student": state}
-        if labels is not None:
-            value += (1 - weight) * cross_entropy(outputs, labels(batch)).mean()
-        return value, state
+    teaching = _Teaching(
+        train_apply,
+        _stored if isinstance(teacher, Store) else _live(Live(*teacher), inputs),
+        distance_of(distance),
+        labels,
+        1.0 if labels is None else weight,
+        None if crossed is None else (features or ""),
+        inputs,
+    )
 
     def loss(variables: Any, batch: Any, key: jax.Array | None = None) -> jax.Array:
-        return parts(variables, batch, key)[0]
+        return _value(teaching, variables, batch, key)[0]
 
     def training_loss(variables: Any, batch: Any, key: jax.Array) -> Any:
-        value, state = parts(variables, batch, key)
+        value, state = _value(teaching, variables, batch, key)
         return value, (state, {"loss": value})
 
-    return Lesson(
-        loss,
-        training_loss,
-        knowledge,
-        _view_of(teacher, crossed),
-        _start(knowledge, crossed, features),
-    )
+    knowledge = _knowledge(teacher, features)
+    start, view_of = _start(knowledge, crossed, features), _view_of(teacher, crossed)
+    return Lesson(loss, training_loss, knowledge, view_of, start)
+
+
+class _Teaching(NamedTuple):
+    """What the loss is made of; `crossed` is None, or the record that an assistant reads, or ""."""
+
+    train_apply: Callable[..., Any]
+    answers: Callable[[Any], Any]
+    compare: Callable[[Any, Any], jax.Array]
+    labels: Callable[[Any], jax.Array] | None
+    weight: float
+    crossed: str | None
+    inputs: Inputs
+
+
+def _value(own: _Teaching, variables: Any, batch: Any, key: Any) -> tuple[jax.Array, Any]:
+    """Return the loss and the new state."""
+    if own.crossed is None:
+        outputs, state = own.train_apply(variables, own.inputs(batch), key)
+        answers = jax.lax.stop_gradient(own.answers(batch))
+        value = own.weight * own.compare(outputs, answers).mean()
+    else:
+        (outputs, made), new = own.train_apply(variables["student"], own.inputs(batch), key)
+        stored, state = batch[own.crossed] if own.crossed else None, {"student": new}
+        known = batch[LOGITS], made, stored, batch["view"]
+        targets = crossed_targets(variables["assistant"], *known, TEMPERATURE)
+        taught = own.weight * own.compare(outputs, targets.logits)
+        value = (taught + targets.assistant).mean()
+    if own.labels is not None:
+        value += (1 - own.weight) * cross_entropy(outputs, own.labels(batch)).mean()
+    return value, state
 
 
 def _check(teacher: Any, weight: float, crossed: int | None, features: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -100,6 +101,7 @@ class _Depthwise(nn.Module):
         return nn.Dense(CLASSES)(hidden.mean((1, 2)))
 
 
+@functools.cache
 def depthwise() -> Case:
     """Linen, with BatchNorm and a depthwise convolution."""
     module = _Depthwise()
@@ -117,6 +119,7 @@ def depthwise() -> Case:
     return _trained(case, lambda variables: ["params"])
 
 
+@functools.cache
 def perceptron(dtype: Any = jnp.float32) -> Case:
     """A bare dict of kernels and biases, two hidden layers of unlike width."""
     shapes = {"a": (12, 32), "b": (32, 16), "c": (16, CLASSES)}
@@ -137,6 +140,7 @@ def perceptron(dtype: Any = jnp.float32) -> Case:
     return _trained(Case(apply, None, variables, _split(data), test), list)
 
 
+@functools.cache
 def attention() -> Case:
     """A transformer block over six tokens, mean-pooled."""
     width, heads, size = 12, 3, 4

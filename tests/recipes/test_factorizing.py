@@ -35,8 +35,18 @@ def distance(case, found):
     return float(compare(outputs, case.apply(case.variables, x)).mean())
 
 
-def test_budget_and_better_than_kernels_cut_alone(case):
-    found = found_by(case, batches=(batch for batch in case.batches))
+@pytest.fixture(scope="module")
+def twice(case):
+    return found_by(case, batches=(batch for batch in case.batches))
+
+
+@pytest.fixture(scope="module")
+def never(case):
+    return found_by(case, compensate=0)
+
+
+def test_budget_and_better_than_kernels_cut_alone(case, twice):
+    found = twice
     x = case.test["image"][:1]
     small = jc.trace(found.compression.function(case.apply), found.variables, x)
     graph = jc.trace(case.apply, case.variables, x)
@@ -48,9 +58,9 @@ def test_budget_and_better_than_kernels_cut_alone(case):
     assert distance(case, found) < 0.8 * distance(case, cut)
 
 
-def test_compression_makes_factors_of_any_variables(case):
+def test_compression_makes_factors_of_any_variables(case, never):
     """The record is pure: the same function of variables, data inside, and it survives JSON."""
-    found = found_by(case, compensate=0)
+    found = never
     small = found.compression.variables(case.variables)
     shapes = jax.tree.map(jnp.shape, small)
     assert shapes == jax.tree.map(jnp.shape, found.variables)
@@ -64,8 +74,7 @@ def test_compression_makes_factors_of_any_variables(case):
 
 
 @pytest.mark.parametrize("case", ["depthwise"], indirect=True)
-def test_compensation_helps_where_statistics_are_renewed(case):
-    twice, never = found_by(case), found_by(case, compensate=0)
+def test_compensation_helps_where_statistics_are_renewed(case, twice, never):
     assert distance(case, twice) < distance(case, never)
 
 
