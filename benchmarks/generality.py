@@ -20,13 +20,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import jaxcompress as jc
+from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models
 
-__all__ = ["Config", "main", "networks", "reach", "toys"]
+__all__ = ["COMMAND", "Config", "main", "networks", "reach", "toys"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,5 +103,7 @@ def main(config: Config) -> None:
     config.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
+COMMAND = Command("benchmarks.generality", __doc__, main, Config)
+
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, prog="python -m benchmarks.generality"))
+    COMMAND()

@@ -23,12 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jaxcompress as jc
+from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 
-__all__ = ["CALLS", "Config", "alive_after", "main"]
+__all__ = ["COMMAND", "CALLS", "Config", "alive_after", "main"]
 
 Seen = Callable[[Any], Any]
 SHAPES = {"a": (3, 4), "b": (4, 2)}
@@ -210,5 +210,7 @@ def main(config: Config) -> None:
     config.output.write_text(text + "\n")
 
 
+COMMAND = Command("benchmarks.leaks", __doc__, main, Config)
+
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, prog="python -m benchmarks.leaks"))
+    COMMAND()

@@ -4,10 +4,12 @@ Read any function's jaxpr to learn what may be removed (`trace`), score it (`imp
 under a budget (`select`), and rewrite function and variables into smaller ones (`shrink`):
 
     graph = jc.trace(apply, variables, images)
-    scores = jc.prune.per_cost(graph, jc.importance.magnitude(graph, variables))
+    scores = jc.importance.magnitude(graph, variables)
     keep = jc.select(graph, scores, jc.Budget(flops=0.5))
     prune = jc.shrink(graph, keep)
     small_apply, small_variables = prune.function(apply), prune.variables(variables)
+
+`jc.recipes` has one function for each method, with the best measured default.
 
 One folder a method: `jc.prune`, `jc.low_rank`, `jc.sparse`, `jc.knowledge`, over `jc.graph` and
 `jc.compression`. Everything is a pure function of pytrees, works under jit, grad, vmap and on a
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         models,
         parallel,
         prune,
+        recipes,
         report,
         sparse,
         training,
@@ -66,6 +69,7 @@ __all__ = [
     "parallel",
     "prune",
     "ranks",
+    "recipes",
     "report",
     "save",
     "select",

@@ -24,6 +24,7 @@ PARTS = (
     "sparse",
     "knowledge",
     "training",
+    "recipes",
     "models",
     "artifact",
     "adapters",

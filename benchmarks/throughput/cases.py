@@ -97,7 +97,8 @@ def network(name: str, half: bool, dtype: Any = None) -> Network:
     apply, train = models.evaluation_function(module), models.training_function(module)
     if not half:
         return Network(variables, apply, train, float(graph.flops))
-    scores, budget = importance.magnitude(graph, variables), jc.Budget(flops=0.5)
+    # As they are: the published widths were chosen so.
+    scores, budget = dict(importance.magnitude(graph, variables)), jc.Budget(flops=0.5)
     keep = jc.select(graph, scores, budget, multiple_of=8, protect=PROTECT[name])
     flops = float(graph.cost.flops(graph.cost.widths(keep)))
     prune = jc.shrink(graph, keep)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,18 +14,27 @@ import jaxcompress as jc
 from experiments.common import data
 from experiments.common.measure import augmented
 from experiments.common.teaching import stored_logits
-from jaxcompress.backend import fast_convolutions
+from jaxcompress import recipes
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy, kd
-from jaxcompress.prune import importance
+from jaxcompress.recipes.distances import TEMPERATURE
+from jaxcompress.recipes.problem import ask_of
 
 __all__ = ["Importance", "Source", "kept_answers", "score", "source_of", "with_logits"]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
-ROUNDS, IMAGES = 32, 32
-LEARN_STEPS, LEARN_IMAGES, LEARN_TEMPERATURE = 120, 128, 4.0
-TAYLOR_BATCHES, TAYLOR_IMAGES = 16, 128
+IMPORTANCES: dict[Importance, recipes.Importance] = {
+    "learned": recipes.Learned(),
+    "meta": recipes.Meta(),
+    "fisher": recipes.Fisher(),
+    "taylor": recipes.Taylor(),
+    "magnitude": recipes.Magnitude(),
+    "random": recipes.Random(),
+}
+ROUNDS, IMAGES = recipes.Fisher().rounds, recipes.Fisher().examples
+LEARN_STEPS, LEARN_IMAGES = recipes.Learned().steps, recipes.Learned().examples
+LEARN_TEMPERATURE = TEMPERATURE
 COST_POWER = {"meta": 1.0, "fisher": 1.5, "taylor": 1.0}
 
 
@@ -88,61 +99,24 @@ def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -
     `learned` starts from `fisher` and knows costs itself; gradients (`fisher`, `meta`, `taylor`)
     are weighed by what a channel costs; norms are divided by their group's mean.
     """
-    if name == "learned":
-        return _learned(source, budget, key)
-    scores = _scores(name, source, key)
+    scores = IMPORTANCES[name](_problem(source), budget, key)
     scores = {group: scores[group] for group in source.groups}
+    if name == "learned":
+        return scores
     if name == "magnitude":
-        return jc.prune.per_group(scores)
-    return jc.prune.per_cost(source.graph, scores, power=COST_POWER.get(name, 0.0))
+        return dict(jc.prune.per_group(scores))
+    return dict(jc.prune.per_cost(source.graph, scores, power=COST_POWER.get(name, 0.0)))
 
 
-def _scores(name: Importance, source: Source, key: jax.Array) -> Mapping[str, Any]:
-    graph, variables = source.graph, source.variables
-    if name == "random":
-        return importance.random(graph, key)
-    if name == "magnitude":
-        return importance.magnitude(graph, variables)
-    if name == "fisher":
-        return _fisher(source, key)
-    if name == "taylor":
-        # Absolute values are taken per batch: small batches would add noise, not signal.
-        large = source.batches(key, TAYLOR_BATCHES, TAYLOR_IMAGES)
-        return importance.taylor(graph, source.loss, variables, large)
-    query = source.batches(key, ROUNDS, IMAGES)
-    support = source.batches(jax.random.fold_in(key, 1), ROUNDS, IMAGES)
-    one_step = jax.tree.map(lambda leaf: leaf[:, None], support)
-    return importance.meta(graph, source.loss, variables, one_step, query, groups=source.groups)
-
-
-def _fisher(source: Source, key: jax.Array) -> dict[str, jax.Array]:
-    """Masked Fisher; residual streams are masked more gently."""
-    gentle = {g: (0.75, 1.0) for g in jc.graph.streams(source.graph) if g in source.groups}
-    batches = source.batches(key, ROUNDS, IMAGES)
-    return importance.fisher(
-        source.graph,
-        source.loss,
-        source.variables,
-        batches,
-        key,
-        keep_of=gentle,
-        groups=source.groups,
-    )
-
-
-def _learned(source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, jax.Array]:
-    """Learned gates, started from masked Fisher."""
-    scores, query = jax.random.split(key)
-    start = {name: jnp.asarray(value) for name, value in _fisher(source, scores).items()}
-    batches = source.batches(query, LEARN_STEPS, LEARN_IMAGES)
-    loss = source.loss
-    if source.apply is not None and source.train_apply is not None:
-        batches = with_logits(source.apply, source.variables, batches)
-        loss = kept_answers(source.train_apply, LEARN_TEMPERATURE)
-    compiled = lambda step: jax.jit(fast_convolutions(step))  # noqa: E731
-    return jc.prune.learned.learn_gates(
-        source.graph, loss, source.variables, start, budget, batches, compiled=compiled
-    )
+def _problem(source: Source) -> recipes.Problem:
+    """Return what recipes compute scores from; `learned` asks where both functions are given."""
+    ask, functions = None, (source.apply, source.train_apply)
+    if functions[0] is not None and functions[1] is not None:
+        distance = partial(kd, temperature=LEARN_TEMPERATURE)
+        image = operator.itemgetter("image")
+        ask = ask_of((functions[0], functions[1]), source.variables, image, distance)
+    groups = tuple(source.groups)
+    return recipes.Problem(source.graph, source.variables, groups, source.batches, source.loss, ask)
 
 
 def with_logits(apply: Callable[..., Any], variables: Any, batches: Any) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def project(config: Any, console: Console) -> list[report.Row]:
     variables = models.initialize(module, jax.random.key(0), (1, size, size, 3))
     apply = models.evaluation_function(module)
     graph = jc.trace(apply, variables, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    keep = jc.select(graph, importance.magnitude(graph, variables), jc.Budget(flops=config.flops))
+    # As they are: the published projections were chosen so.
+    scores = dict(importance.magnitude(graph, variables))
+    keep = jc.select(graph, scores, jc.Budget(flops=config.flops))
     prune = jc.shrink(graph, keep)
     batch_data = random_batch(config, mesh)
 

@@ -130,7 +130,7 @@ def gate_scores(
     def loss(variables: Any, batch: Any) -> jax.Array:
         return cross_entropy(network.apply(variables, batch["image"]), batch["label"]).mean()
 
-    return jc.prune.per_cost(graph, meta(graph, loss, network.variables, support, query))
+    return dict(jc.prune.per_cost(graph, meta(graph, loss, network.variables, support, query)))
 
 
 def learned_scores(

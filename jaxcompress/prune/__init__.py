@@ -1,13 +1,14 @@
 """Pruning: fewer channels, the same function of the rest.
 
     graph = jc.trace(apply, variables, images)
-    scores = jc.prune.per_cost(graph, jc.importance.fisher(graph, loss, variables, batches))
+    scores = jc.importance.fisher(graph, loss, variables, batches, key)
     keep = jc.select(graph, scores, jc.Budget(flops=0.5))
     compression = jc.shrink(graph, keep)
 
 `importance` scores channels and `learn_gates` improves scores by gradients at hard masks;
-`per_group` and `per_cost` make them comparable; `select` turns them into a keep on the host,
-`threshold` into gates inside jit. `gated` and `gate` try a removal without changing a shape,
+they are `Scores`, which know what they are comparable by, and `per_group` and `per_cost` make them
+comparable in other ways than by default. `select` turns them into a keep on the host, `threshold`
+into gates inside jit. `gated` and `gate` try a removal without changing a shape,
 `shrink` carries it out. `iterative` scores again as channels go, `local_search` compares
 candidates.
 """
@@ -17,7 +18,12 @@ from __future__ import annotations
 from jaxcompress.prune import importance
 from jaxcompress.prune.candidates import Found, candidate_losses, chunk_size, local_search
 from jaxcompress.prune.carried import shrink_inputs
-from jaxcompress.prune.comparable import channel_costs, per_cost, per_group
+from jaxcompress.prune.comparable import (
+    channel_costs,
+    comparable_scores,
+    per_cost,
+    per_group,
+)
 from jaxcompress.prune.gating import gate, gated, ones
 from jaxcompress.prune.iteration import iterative, iterative_scores
 from jaxcompress.prune.learned import (
@@ -30,6 +36,7 @@ from jaxcompress.prune.learned import (
     scale_by_shared_rms,
     straight_through,
 )
+from jaxcompress.prune.scores import Scores
 from jaxcompress.prune.selecting import select, threshold
 from jaxcompress.prune.shrinking import shrink
 
@@ -38,8 +45,10 @@ __all__ = [
     "Learn",
     "LearnState",
     "Learned",
+    "Scores",
     "candidate_losses",
     "channel_costs",
+    "comparable_scores",
     "chunk_size",
     "gate",
     "gate_optimizer",

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.gating import ones
 from jaxcompress.prune.selecting import select
 
@@ -38,7 +39,7 @@ def iterative(
         graph: whose groups are scored.
         score: `score(gates, round) -> {group: float[width]}`; gates `{group: float[width]}` are 0
             where a channel is removed, `round` is a number, to fold into keys. `fisher` and `meta`
-            take gates and are compiled once for all rounds.
+            take gates and are compiled once for all rounds. Raw `Scores` are made comparable.
         budget: fractions are of `graph`.
         rounds: 1 is `select` of the scores at the whole network.
         **options: of `select`: multiple_of, min_width, protect.
@@ -145,7 +146,8 @@ def _run(
     gates, history = ones(graph), []
     keep: dict[str, np.ndarray] = {}
     for number in range(rounds):
-        found = {name: np.asarray(own) for name, own in score(gates, number).items()}
+        raw = comparable_scores(graph.cost, score(gates, number), tuple(limits))
+        found = {name: np.asarray(own) for name, own in raw.items()}
         before = {name: np.asarray(gates[name]) > 0 for name in found}
         scores = {name: np.where(before[name], own, -np.inf) for name, own in found.items()}
         target = _target(graph, limits, (number + 1) / rounds)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
+from jaxcompress.prune.comparable import comparable_scores
+from jaxcompress.prune.selection_checks import check_scores, check_selection
 from jaxcompress.prune.units import Units, make_units, order_units, rank_channels, unit_scores
 
 __all__ = ["select", "threshold"]
@@ -40,7 +40,8 @@ def threshold(
 
     Args:
         cost: of the graph.
-        scores: `{group: float[width]}`; groups without scores stay whole.
+        scores: `{group: float[width]}`; groups without scores stay whole. Raw `Scores` are made
+            comparable, a bare dict is taken as is (see `comparable_scores`).
         budget: absolute (see `Budget.of`); its ceilings may be traced.
         multiple_of: widths are multiples of this, or full.
         min_width: fewest channels of a group.
@@ -61,6 +62,7 @@ def threshold(
         >>> threshold(graph.cost, scores, Budget(flops=0.5).of(graph))["a[1]"].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
+    scores = comparable_scores(cost, scores, tuple(budget.ceilings()))
     units = make_units(cost, list(scores), multiple_of, min_width, protected)
     if not len(units.size):
         return {name: jnp.ones(len(score)) for name, score in scores.items()}
@@ -130,7 +132,8 @@ def select(
     Args:
         graph: whose groups are scored; fractions in the budget are of it.
         scores: `{group: float[width]}`, higher is kept; +inf goes before and -inf after all
-            others, equal ones are spread over groups. Groups without scores stay whole.
+            others, equal ones are spread over groups. Groups without scores stay whole. Raw
+            `Scores` are made comparable, a bare dict is taken as is; see `comparable_scores`.
         budget: ceilings that all hold.
         multiple_of: widths are multiples of this, or full; 8 or 128 suit hardware lanes.
         min_width: fewest channels of a group.
@@ -154,13 +157,10 @@ def select(
         >>> select(graph, {"a[1]": np.array([1.0, 4.0, 2.0, 3.0])}, Budget(params=15))["a[1]"]
         array([False,  True,  True,  True])
     """
-    if multiple_of < 1 or min_width < 1:
-        raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
-    _check_types(budget, protect)
-    _check_scores(graph, scores)
-    protected = _protected(graph, protect)
-    absolute = budget.of(graph)
-    _check_reachable(graph, scores, absolute, multiple_of, min_width, protected)
+    check_scores(graph, scores)
+    absolute, protected = check_selection(graph, scores, budget, multiple_of, min_width, protect)
+    # Before the conversion: as if the caller had made them comparable.
+    scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         gates = jax.jit(
             lambda own: threshold(
@@ -174,65 +174,3 @@ def select(
             )
         )({name: np.asarray(score, np.float64) for name, score in scores.items()})
         return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}
-
-
-def _check_types(budget: Any, protect: Any) -> None:
-    if not isinstance(budget, Budget):
-        raise TypeError(f"the budget must be a Budget, but is {budget!r}; say Budget(flops=0.5)")
-    if isinstance(protect, str):
-        raise TypeError(
-            f"protect must be a list of patterns, but is {protect!r}; say [{protect!r}]"
-        )
-
-
-def _check_scores(graph: Graph, scores: Mapping[str, Any]) -> None:
-    check_widths(graph, scores, "scores", per_example=False)
-    wrong = [f"{n}: {int(np.isnan(s).sum())}" for n, s in scores.items() if np.isnan(s).any()]
-    if wrong:
-        raise ValueError(
-            "scores order channels, but NaN has no order; NaN entries per group: "
-            f"{', '.join(wrong)}; look for NaN in the variables or the loss"
-        )
-
-
-def _protected(graph: Graph, patterns: Sequence[str]) -> list[str]:
-    """Return the groups that touch a leaf whose path fits a pattern."""
-    touching = {
-        pattern: [
-            name
-            for name, group in graph.groups.items()
-            if any(fnmatch.fnmatchcase(member.path, pattern) for member in group.members)
-        ]
-        for pattern in patterns
-    }
-    missed = [pattern for pattern, names in touching.items() if not names]
-    if missed:
-        example = next((m.path for g in graph.groups.values() for m in g.members), "")
-        raise ValueError(
-            f"a pattern of protect= matches a leaf of some group, but {missed} match none; "
-            f"patterns are compared with whole paths such as {example!r}"
-        )
-    return sorted({name for names in touching.values() for name in names})
-
-
-def _check_reachable(
-    graph: Graph,
-    scores: Mapping[str, Any],
-    budget: Budget,
-    multiple_of: int,
-    min_width: int,
-    protected: Sequence[str],
-) -> None:
-    units = make_units(graph.cost, list(scores), multiple_of, min_width, protected)
-    smallest = np.array(units.base)
-    np.add.at(smallest, units.group[units.forced], units.size[units.forced])
-    for kind, limit in budget.ceilings().items():
-        least = float(graph.cost.of(kind, smallest))
-        dense = float(graph.cost.of(kind))
-        if least > limit:
-            raise ValueError(
-                f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "
-                f"{least:,.0f}, {least / dense:.3f} of {dense:,.0f}: frozen axes, protected or "
-                "unscored groups and minimum widths stay; raise the budget (a fraction up to 1, or "
-                "a larger absolute number) or free more groups"
-            )

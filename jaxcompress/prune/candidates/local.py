@@ -15,6 +15,7 @@ from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.candidates.losses import candidate_losses
+from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.selecting import threshold
 
 __all__ = ["Found", "local_search"]
@@ -60,7 +61,7 @@ def local_search(
         graph: of a function of the variables.
         loss: `loss(variables, batch) -> scalar`; where there is BatchNorm, in training mode.
         variables: pytree of arrays.
-        scores: `{group: float[width]}`, where to start.
+        scores: `{group: float[width]}`, where to start; raw `Scores` are made comparable.
         budget: fractions are of `graph`.
         batch: the query batch, one for all rounds, so that losses compare.
         key: of the noise.
@@ -95,6 +96,7 @@ def local_search(
     """
     absolute = budget.of(graph)
     check_widths(graph, scores, "scores", per_example=False)
+    scores = comparable_scores(graph.cost, scores, tuple(absolute.ceilings()))
 
     def losses(variables: Any, batch: Any, stacked: dict[str, jax.Array]) -> jax.Array:
         gates = jax.vmap(lambda own: threshold(graph.cost, own, absolute))(stacked)

@@ -13,6 +13,7 @@ from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.prune.gating import gated, ones
 from jaxcompress.prune.importance.checks import check_batches, check_scalar
+from jaxcompress.prune.scores import Scores
 
 __all__ = ["taylor"]
 
@@ -22,7 +23,7 @@ def taylor(
     loss: Callable[[Any, Any], jax.Array],
     variables: Any,
     batches: Any,
-) -> dict[str, jax.Array]:
+) -> Scores:
     """Score a channel by the first-order change of the loss without it, batch by batch.
 
     s_c = mean over batches b of |dL_b / dg_c at g = 1|, since L(g_c = 0) - L(g_c = 1) is
@@ -37,7 +38,7 @@ def taylor(
         batches: pytree of arrays `[batches, batch, ...]`.
 
     Returns:
-        `{group: float[width]}`.
+        `{group: float[width]}`, raw gradients: `select` divides them by what a channel costs.
 
     Raises:
         ValueError: if a batch is empty, or the loss not a scalar.
@@ -63,4 +64,5 @@ def taylor(
     for number in range(count):
         own = gradient(variables, start, jax.tree.map(operator.itemgetter(number), batches))
         total = {name: value + jnp.abs(own[name]) for name, value in total.items()}
-    return {name: value / count for name, value in total.items()}
+    means = {name: value / count for name, value in total.items()}
+    return Scores(means, "taylor", "raw gradient", power=1.0)

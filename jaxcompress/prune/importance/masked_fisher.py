@@ -21,6 +21,7 @@ from jaxcompress.graph import Graph
 from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.checks import check_batches, check_scalar
 from jaxcompress.prune.importance.rounds import map_rounds
+from jaxcompress.prune.scores import Scores
 
 __all__ = ["fisher", "random_masks"]
 
@@ -106,7 +107,7 @@ def fisher(
     keep_of: Mapping[str, tuple[float, float]] | None = None,
     groups: Collection[str] | None = None,
     gates: Mapping[str, Any] | None = None,
-) -> dict[str, jax.Array]:
+) -> Scores:
     """Score a channel by the mean squared gate gradient of single examples at random masks.
 
     F_c = mean over rounds r, examples b of (dL_b / dg_bc at g = m_r)^2, m_r a fresh random mask
@@ -134,7 +135,8 @@ def fisher(
             which something is removed already; may be traced.
 
     Returns:
-        `{group: float[width]}`, not negative.
+        `{group: float[width]}`, not negative; raw gradients, which `select` divides by what a
+        channel costs to the power of 1.5.
 
     Raises:
         ValueError: if a batch is empty, the loss not a scalar, a group unknown, or a range wrong.
@@ -154,7 +156,9 @@ def fisher(
     ranges = _ranges(graph, keep, keep_of, groups)
     step = partial(jit_of(_squares, graph, loss), variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
-    return jax.tree.map(lambda own: own.mean(0), map_rounds(step, (numbers, batches)))
+    squares = map_rounds(step, (numbers, batches))
+    means = {name: own.mean(0) for name, own in squares.items()}
+    return Scores(means, "fisher", "raw gradient", power=1.5)
 
 
 def _squares(graph: Graph, loss: Callable[[Any, Any], jax.Array]) -> Callable[..., Any]:

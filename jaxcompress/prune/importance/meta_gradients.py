@@ -23,6 +23,7 @@ from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
 from jaxcompress.prune.importance.inner_steps import adapt, check_steps
 from jaxcompress.prune.importance.rounds import map_rounds
+from jaxcompress.prune.scores import Scores
 
 __all__ = ["meta"]
 
@@ -43,7 +44,7 @@ def meta(
     groups: Collection[str] | None = None,
     together: int = 1,
     trainable: Trainable | None = None,
-) -> dict[str, jax.Array]:
+) -> Scores:
     """Score a channel by the gradient of the query loss through inner optimizer steps.
 
     s_c = mean over episodes of |m_c|, m_c = dL(query; θ_K(g), g) / dg_c at the given gates, and
@@ -72,7 +73,8 @@ def meta(
         trainable: what the optimizer changes, default `default_trainable`.
 
     Returns:
-        `{group: float[width]}`, not negative.
+        `{group: float[width]}`, not negative; raw gradients, which `select` divides by what a
+        channel costs.
 
     Raises:
         ValueError: if a batch is empty, a query batch has examples of one class only (by its
@@ -112,7 +114,8 @@ def meta(
     size = jnp.square if square else jnp.abs
     sizes = {n: size(own.reshape(episodes, -1)) for n, own in gradients.items()}
     _check_finite(sizes)
-    return {name: own.mean(0) for name, own in sizes.items()}
+    means = {name: own.mean(0) for name, own in sizes.items()}
+    return Scores(means, "meta", "raw gradient", power=1.0)
 
 
 def _episodes(

@@ -12,13 +12,12 @@ from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.prune.scores import Scores
 
 __all__ = ["magnitude", "random"]
 
 
-def magnitude(
-    graph: Graph, variables: Any, *, order: int = 2, coupled: bool = False
-) -> dict[str, jax.Array]:
+def magnitude(graph: Graph, variables: Any, *, order: int = 2, coupled: bool = False) -> Scores:
     """Score a channel by the norm of the kernel slices that produce it.
 
     s_c = (sum over producer kernels, sum over entries w of channel c, |w|^order)^(1/order)
@@ -34,7 +33,7 @@ def magnitude(
             al. 2023, "DepGraph: Towards Any Structural Pruning", eq. 5, there for order 2).
 
     Returns:
-        `{group: float[width]}`.
+        `{group: float[width]}`, raw norms: `select` divides them by the mean of each group.
 
     Raises:
         ValueError: if a leaf holds NaN or infinity; all are named.
@@ -61,7 +60,7 @@ def magnitude(
             sums = leaf.reshape(leaf.shape[0], -1).sum(axis=1)
             total += sums[member.indices].sum(axis=1)
         scores[name] = total ** (1 / order) * unit
-    return scores
+    return Scores(scores, "magnitude", "raw norm")
 
 
 def _unit(sizes: Iterable[jax.Array]) -> jax.Array:
@@ -71,17 +70,18 @@ def _unit(sizes: Iterable[jax.Array]) -> jax.Array:
     return jnp.where(is_usual, 1.0, jnp.exp2(jnp.floor(jnp.log2(largest))))
 
 
-def random(graph: Graph, key: jax.Array) -> dict[str, jax.Array]:
+def random(graph: Graph, key: jax.Array) -> Scores:
     """Score channels at random, uniformly in [0, 1): the baseline of every comparison.
 
     Example:
         >>> from jaxcompress.graph import trace
         >>> graph = trace(lambda v, x: x * v["a"], {"a": jnp.ones(3)}, jnp.ones((2, 3)))
         >>> random(graph, jax.random.key(0))
-        {}
+        Scores(random, 0 groups, comparable)
     """
     keys = jax.random.split(key, max(len(graph.groups), 1))
-    return {
+    drawn = {
         name: jax.random.uniform(keys[number], (group.width,))
         for number, (name, group) in enumerate(graph.groups.items())
     }
+    return Scores(drawn, "random")

@@ -11,6 +11,7 @@ from jax import lax
 
 from jaxcompress.graph import Cost
 from jaxcompress.graph.budget import Ceilings
+from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.selecting import threshold
 
 __all__ = ["straight_through"]
@@ -42,7 +43,8 @@ def straight_through(
 
     Args:
         cost: of the graph.
-        scores: `{group: float[width]}`; groups without scores stay whole.
+        scores: `{group: float[width]}`; groups without scores stay whole. Raw `Scores` are made
+            comparable.
         budget: absolute (see `Budget.of`).
         part: in [0, 1], may be traced: the target is at this part of the way from the whole
             network to the budget.
@@ -64,6 +66,7 @@ def straight_through(
         0.0
     """
     limits = _targets(cost, budget, part)
+    scores = comparable_scores(cost, scores, tuple(limits))
     # One order for all that is laid end to end: dicts that JAX hands back have their keys sorted.
     scores = {name: scores[name] for name in cost.names if name in scores}
     fixed = lax.stop_gradient(dict(scores))

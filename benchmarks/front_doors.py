@@ -1,0 +1,189 @@
+"""What the front doors reach with their defaults: ResNet-20 with public weights, CIFAR-10.
+
+    python -m benchmarks.front_doors --data-dir .
+
+No fine-tuning: after each recipe BatchNorm is re-estimated on augmented training images, and test
+images are classified. Rows: the recipe, what is left of the FLOPs, accuracy, processor seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcompress as jc
+from experiments.common import data
+from experiments.common.command import Command
+from experiments.common.environment import prepare
+from experiments.common.measure import augmented
+from jaxcompress import models, training
+from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.files import write_json
+from jaxcompress.knowledge.drawing import Views
+from jaxcompress.knowledge.losses import cross_entropy
+
+SHAPE = (1, 32, 32, 3)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        data_dir: folder with `weights` and `tensorflow_datasets`; that of JAXCOMPRESS_SHARED.
+        output: the rows.
+        network: of the public weights.
+        rows: which of "prune", "prune without labels", "low_rank", "sparse".
+        flops: what `prune` and `low_rank` leave.
+        sparsity: of `sparse`.
+        seed: of what is drawn.
+        test_images: how many are classified.
+        statistics_images: that BatchNorm is re-estimated on.
+    """
+
+    data_dir: Path = Path(os.environ.get("JAXCOMPRESS_SHARED", "."))
+    output: Path = Path("benchmarks/results/front_doors_resnet20.json")
+    network: str = "resnet20"
+    rows: tuple[str, ...] = ("prune", "prune without labels", "low_rank", "sparse")
+    flops: float = 0.5
+    sparsity: float = 0.8
+    seed: int = 0
+    test_images: int = 2000
+    statistics_images: int = 4096
+
+
+class Task:
+    """The network, its images, and how a result is judged."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.key = config, jax.random.key(config.seed)
+        module = models.build(config.network)
+        self.apply = models.evaluation_function(module)
+        self.train_apply = models.training_function(module)
+        like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), self.key)
+        file = config.data_dir / "weights" / f"{config.network}_cifar10.safetensors"
+        self.variables = load_torch_weights(file, like, akamaster_resnet_name)
+        found = data.load("cifar10", config.data_dir / "tensorflow_datasets")
+        mean, std = data.IMAGENET
+        self.dataset = replace(found, mean=mean, std=std)
+
+    def batches(self, count: int, size: int, number: int) -> list[Any]:
+        """Draw augmented training batches, as anyone's loader would."""
+        key = jax.random.fold_in(self.key, number)
+        own = augmented(self.dataset, key, count=count, batch_size=size, settings=Views())
+        return [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
+
+    def loss(self, variables: Any, batch: Any) -> jax.Array:
+        """Cross-entropy in training mode."""
+        logits, _ = self.train_apply(variables, batch["image"])
+        return cross_entropy(logits, batch["label"]).mean()
+
+    def renewed(self, train_apply: Callable[..., Any], variables: Any) -> Any:
+        """Re-estimate BatchNorm."""
+        drawn = self.batches(self.config.statistics_images, 128, 1)
+        images = jnp.stack([batch["image"] for batch in drawn])
+        return training.reestimate(train_apply, variables, images, self.key)
+
+    def accuracy(self, apply: Callable[..., Any], variables: Any) -> float:
+        """Classify the test images."""
+        run, right = jax.jit(fast_convolutions(apply)), 0
+        count = self.config.test_images
+        images, labels = self.dataset.test_images[:count], self.dataset.test_labels[:count]
+        for i in range(0, count, 250):
+            logits = run(variables, data.preprocess(self.dataset)(images[i : i + 250]))
+            right += int((np.asarray(logits).argmax(-1) == labels[i : i + 250]).sum())
+        return right / count
+
+
+def prune(task: Task, loss: Any) -> tuple[jc.Compression, Any]:
+    """Remove channels."""
+    compression = jc.recipes.prune(
+        task.apply,
+        task.variables,
+        task.batches(16_384, 256, 0),
+        jc.Budget(flops=task.config.flops),
+        key=task.key,
+        loss=loss,
+        train_apply=task.train_apply,
+    )
+    return compression, compression.variables(task.variables)
+
+
+def low_rank(task: Task) -> tuple[jc.Compression, Any]:
+    """Factorize kernels."""
+    found = jc.recipes.low_rank(
+        task.apply,
+        task.variables,
+        task.batches(2048, 128, 2),
+        jc.Budget(flops=task.config.flops),
+        key=task.key,
+        train_apply=task.train_apply,
+    )
+    return found.compression, found.variables
+
+
+def sparse(task: Task) -> tuple[jc.Compression, Any]:
+    """Set weights to zero."""
+    batches, sparsity = task.batches(128, 128, 3), task.config.sparsity
+    compression = jc.recipes.sparse(task.apply, task.variables, batches, sparsity)
+    return compression, compression.variables(task.variables)
+
+
+ROWS: dict[str, Callable[[Task], tuple[jc.Compression, Any]]] = {
+    "prune": lambda task: prune(task, task.loss),
+    "prune without labels": lambda task: prune(task, None),
+    "low_rank": low_rank,
+    "sparse": sparse,
+}
+
+
+def main(config: Config) -> None:
+    """Measure every row; what is there already stays."""
+    prepare()
+    task = Task(config)
+    rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
+    if not rows:
+        rows.append({"recipe": "dense", "accuracy": task.accuracy(task.apply, task.variables)})
+    for name in [own for own in config.rows if own not in {row["recipe"] for row in rows}]:
+        started = time.process_time()
+        compression, small = ROWS[name](task)
+        seconds = time.process_time() - started
+        apply = compression.function(task.apply)
+        small = task.renewed(compression.function(task.train_apply), small)
+        image = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
+        flops = jc.trace(apply, small, image).flops
+        dense = jc.trace(task.apply, task.variables, image).flops
+        nonzero = sum(int(np.count_nonzero(leaf)) for leaf in jax.tree.leaves(small["params"]))
+        row = {"recipe": name, "accuracy": task.accuracy(apply, small), "flops": flops / dense}
+        rows.append({**row, "nonzero": nonzero, "cpu_seconds": round(seconds, 1)})
+        print(rows[-1], flush=True)
+        write(config, rows)
+
+
+def write(config: Config, rows: list[dict[str, Any]]) -> None:
+    """Write what was measured, and on what."""
+    shown = {name: own for name, own in asdict(config).items() if not isinstance(own, Path)}
+    about = {
+        "config": shown,
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy", "flax")},
+        "rows": rows,
+    }
+    write_json(config.output, about)
+
+
+COMMAND = Command("benchmarks.front_doors", __doc__, main, Config)
+
+if __name__ == "__main__":
+    COMMAND()

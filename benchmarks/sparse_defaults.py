@@ -1,0 +1,105 @@
+"""Which score and scope `recipes.sparse` takes by default: ResNet-20 on digits, no fine-tuning.
+
+    python -m benchmarks.sparse_defaults --seeds 0 1 2
+
+The quickstart's teacher is trained once a seed, its kernels are made sparse by every score and
+scope, BatchNorm is re-estimated, and the 360 test images are classified.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcompress as jc
+from experiments.common import data
+from experiments.common.command import Command
+from experiments.common.environment import prepare
+from experiments.common.measure import augmented
+from experiments.quickstart.run import trained_teacher
+from experiments.quickstart.settings import Config as Quickstart
+from jaxcompress import parallel, training
+from jaxcompress.files import write_json
+from jaxcompress.knowledge.losses import cross_entropy
+
+SCORES = {
+    "magnitude": jc.sparse.magnitude,
+    "gradient_times_weight": jc.sparse.gradient_times_weight,
+    "random": jc.sparse.random,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Attributes:
+        output: the rows.
+        seeds: of the teachers.
+        sparsities: of the kernels.
+    """
+
+    output: Path = Path("benchmarks/results/sparse_defaults_digits.json")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sparsities: tuple[float, ...] = (0.8, 0.9, 0.95)
+
+
+def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Train a teacher and judge every score and scope at every sparsity."""
+    dataset, keys = data.load("digits"), jax.random.split(jax.random.key(seed), 3)
+    teacher = trained_teacher(Quickstart(seed=seed), dataset, keys, parallel.mesh())
+    apply, train_apply = teacher.apply, teacher.train_apply
+    variables = jax.device_get(teacher.variables)
+    own = augmented(dataset, keys[2], count=1437, batch_size=128, settings=data.DIGITS_VIEWS)
+    batches = [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
+    run = jax.jit(apply)
+    images = data.preprocess(dataset)(dataset.test_images)
+
+    def loss(own: Any, batch: Any) -> jax.Array:
+        logits, _ = train_apply(own, batch["image"])
+        return cross_entropy(logits, batch["label"]).mean()
+
+    def accuracy(own: Any) -> float:
+        return float(np.mean(np.asarray(run(own, images)).argmax(-1) == dataset.test_labels))
+
+    rows = [{"seed": seed, "score": "dense", "accuracy": accuracy(variables)}]
+    for sparsity, (name, score), scope in itertools.product(
+        sparsities, SCORES.items(), get_args(jc.sparse.Scope)
+    ):
+        compression = jc.recipes.sparse(
+            apply, variables, batches, sparsity, loss=loss, score=score, scope=scope
+        )
+        small = compression.variables(variables)
+        renewed = training.reestimate(train_apply, small, jnp.asarray(own["image"]), keys[2])
+        about = {"seed": seed, "sparsity": sparsity, "score": name, "scope": scope}
+        rows.append({**about, "accuracy": accuracy(small), "reestimated": accuracy(renewed)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main(config: Config) -> None:
+    """Measure all seeds."""
+    prepare()
+    about = {
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy", "flax")},
+    }
+    rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
+    for seed in [own for own in config.seeds if own not in {row["seed"] for row in rows}]:
+        rows += rows_of(seed, config.sparsities)
+        write_json(config.output, {**about, "rows": rows})
+
+
+COMMAND = Command("benchmarks.sparse_defaults", __doc__, main, Config)
+
+if __name__ == "__main__":
+    COMMAND()

@@ -1,0 +1,100 @@
+"""Checks of a selection: what is known before channels are scored, and the scores themselves."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxcompress.compression.checks import check_widths
+from jaxcompress.graph import Graph
+from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.units import make_units
+
+__all__ = ["check_scores", "check_selection"]
+
+
+def check_selection(
+    graph: Graph,
+    names: Collection[str],
+    budget: Budget,
+    multiple_of: int,
+    min_width: int,
+    protect: Sequence[str],
+) -> tuple[Budget, list[str]]:
+    """Raise unless some widths of the named groups fit the budget, before they are scored.
+
+    Returns:
+        The budget in absolute numbers, and the groups that are protected.
+    """
+    if multiple_of < 1 or min_width < 1:
+        raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
+    _check_types(budget, protect)
+    protected, absolute = _protected(graph, protect), budget.of(graph)
+    _check_reachable(graph, names, absolute, multiple_of, min_width, protected)
+    return absolute, protected
+
+
+def _check_types(budget: Any, protect: Any) -> None:
+    if not isinstance(budget, Budget):
+        raise TypeError(f"the budget must be a Budget, but is {budget!r}; say Budget(flops=0.5)")
+    if isinstance(protect, str):
+        raise TypeError(
+            f"protect must be a list of patterns, but is {protect!r}; say [{protect!r}]"
+        )
+
+
+def check_scores(graph: Graph, scores: Mapping[str, Any]) -> None:
+    """Raise if a group is unknown, a width wrong, or a score NaN."""
+    check_widths(graph, scores, "scores", per_example=False)
+    wrong = [f"{n}: {int(np.isnan(s).sum())}" for n, s in scores.items() if np.isnan(s).any()]
+    if wrong:
+        raise ValueError(
+            "scores order channels, but NaN has no order; NaN entries per group: "
+            f"{', '.join(wrong)}; look for NaN in the variables or the loss"
+        )
+
+
+def _protected(graph: Graph, patterns: Sequence[str]) -> list[str]:
+    """Return the groups that touch a leaf whose path fits a pattern."""
+    touching = {
+        pattern: [
+            name
+            for name, group in graph.groups.items()
+            if any(fnmatch.fnmatchcase(member.path, pattern) for member in group.members)
+        ]
+        for pattern in patterns
+    }
+    missed = [pattern for pattern, names in touching.items() if not names]
+    if missed:
+        example = next((m.path for g in graph.groups.values() for m in g.members), "")
+        raise ValueError(
+            f"a pattern of protect= matches a leaf of some group, but {missed} match none; "
+            f"patterns are compared with whole paths such as {example!r}"
+        )
+    return sorted({name for names in touching.values() for name in names})
+
+
+def _check_reachable(
+    graph: Graph,
+    names: Collection[str],
+    budget: Budget,
+    multiple_of: int,
+    min_width: int,
+    protected: Sequence[str],
+) -> None:
+    units = make_units(graph.cost, list(names), multiple_of, min_width, protected)
+    smallest = np.array(units.base)
+    np.add.at(smallest, units.group[units.forced], units.size[units.forced])
+    for kind, limit in budget.ceilings().items():
+        least = float(graph.cost.of(kind, smallest))
+        dense = float(graph.cost.of(kind))
+        if least > limit:
+            raise ValueError(
+                f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "
+                f"{least:,.0f}, {least / dense:.3f} of {dense:,.0f}: frozen axes, protected or "
+                "unscored groups and minimum widths stay; raise the budget (a fraction up to 1, or "
+                "a larger absolute number) or free more groups"
+            )

@@ -1,0 +1,93 @@
+"""What importances are computed from: a network, its examples, and what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxcompress.graph import Graph
+from jaxcompress.recipes.distances import Distance, distance_loss
+
+__all__ = ["Ask", "Problem", "ask_of"]
+
+Loss: TypeAlias = Callable[[Any, Any], jax.Array]
+Ask: TypeAlias = Callable[[Any], tuple[Loss, Any]]
+"""`ask(batches) -> (loss, batches with the whole network's answers)`."""
+
+
+class Problem(NamedTuple):
+    """A network of which channels are to be scored.
+
+    Attributes:
+        graph: of the network.
+        variables: its variables.
+        groups: the groups that may be pruned.
+        batches: `batches(key, number, size) -> batches`, pytrees of `[number, size, ...]`.
+        loss: `loss(variables, batch) -> scalar`; None where there are no labels.
+        ask: of the network's own answers; None to do with the loss alone.
+    """
+
+    graph: Graph
+    variables: Any
+    groups: tuple[str, ...]
+    batches: Callable[[jax.Array, int, int], Any]
+    loss: Loss | None
+    ask: Ask | None
+
+    def by_loss(self, batches: Any) -> tuple[Loss, Any]:
+        """Return the loss and the batches it reads; of the network's answers where there is none.
+
+        Raises:
+            ValueError: if there is neither.
+        """
+        if self.loss is not None:
+            return self.loss, batches
+        if self.ask is None:
+            raise ValueError("scores need a loss= or a distance=, but both are None; pass one")
+        return self.ask(batches)
+
+    def by_answers(self, batches: Any) -> tuple[Loss, Any]:
+        """Return the distance from the network's answers; the loss where these are not asked."""
+        return self.by_loss(batches) if self.ask is None else self.ask(batches)
+
+
+def ask_of(
+    functions: tuple[Callable[..., Any], Callable[..., Any] | None],
+    variables: Any,
+    inputs: Callable[[Any], Any],
+    distance: Distance,
+) -> Ask:
+    """Make the function that asks the whole network, and the loss that compares with its answers.
+
+    Args:
+        functions: `apply(variables, inputs) -> outputs`, which answers, and
+            `train_apply(variables, inputs) -> (outputs, state)`, which is compared with the
+            answers; None to compare `apply` itself.
+        variables: of the whole network.
+        inputs: what of a batch the network is given.
+        distance: between outputs and answers.
+    """
+    apply, train_apply = functions
+    compared = apply if train_apply is None else _outputs(train_apply)
+    loss = distance_loss(compared, distance)
+
+    def ask(batches: Any) -> tuple[Loss, Any]:
+        answer, number = jax.jit(apply), len(jax.tree.leaves(batches)[0])
+        # Batch by batch: `inputs` knows nothing of the axis in front.
+        each = [inputs(jax.tree.map(itemgetter(i), batches)) for i in range(number)]
+        answers = [answer(variables, own) for own in each]
+        return loss, {"inputs": _stacked(each), "answers": _stacked(answers)}
+
+    return ask
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _outputs(train_apply: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    return lambda variables, inputs: train_apply(variables, inputs)[0]

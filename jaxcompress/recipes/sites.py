@@ -1,0 +1,202 @@
+"""What low rank needs to know of a network's sites, and the ranks and factors made of it.
+
+All that recipes ask of `low_rank` stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxcompress import low_rank
+from jaxcompress.compression import Compression
+from jaxcompress.graph import Budget, Graph
+from jaxcompress.low_rank import ranks
+from jaxcompress.paths import flatten_with_paths
+
+__all__ = [
+    "Known",
+    "LowRankSettings",
+    "chosen_ranks",
+    "compensated",
+    "factorized",
+    "forms_of",
+    "known_sites",
+    "weighted_sites",
+]
+
+
+@dataclass(frozen=True)
+class LowRankSettings:
+    """How much is looked at; defaults are those of the published table for ResNet-56.
+
+    Attributes:
+        examples: for input covariances and output gradients, and for statistics of BatchNorm.
+        size: of a batch of these.
+        ridge: of the output gradients.
+        rounds: of refining both halves of a 3 x 1 and 1 x 3 pair.
+        fitting: examples of each sweep of the compensation.
+        fitting_size: of a batch of these; the rows of all sites are held at once.
+    """
+
+    examples: int = 1024
+    size: int = 128
+    ridge: float = 0.1
+    rounds: int = 3
+    fitting: int = 256
+    fitting_size: int = 32
+
+
+class Known(NamedTuple):
+    """What is known of the sites of a network.
+
+    Attributes:
+        graph: of the network.
+        forms: of its sites.
+        roots: of the covariances of the rows of each site's matrix.
+        patches: covariances of full patches.
+        outputs: G of each site, with a ridge.
+        output_roots: S of each site.
+        centred: whether means are subtracted, because BatchNorm will be re-estimated.
+        rounds: of refining.
+    """
+
+    graph: Graph
+    forms: Mapping[str, str]
+    roots: Mapping[str, Any]
+    patches: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    output_roots: Mapping[str, Any]
+    centred: bool
+    rounds: int
+
+
+def forms_of(graph: Graph) -> dict[str, str]:
+    """Return the sites to factorize, by path: convolutions, or, without any, dense layers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxcompress.graph import trace
+        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((8, 8))}, jnp.ones((1, 8)))
+        >>> forms_of(graph)
+        {'a': 'dense'}
+    """
+    found = ranks.convolution_sites(graph)
+    if found:
+        return found
+    return {
+        path: site.forms[0].name
+        for path, site in graph.sites.items()
+        if site.forms and not site.other_uses and site.forms[0].params < site.params
+    }
+
+
+def _full(forms: Mapping[str, str]) -> dict[str, str]:
+    """Return the forms whose rows are all that one output is computed from."""
+    return {path: "dense" if form == "dense" else "channel" for path, form in forms.items()}
+
+
+def known_sites(
+    graph: Graph,
+    functions: tuple[Callable[..., Any], Callable[..., Any]],
+    variables: Any,
+    seen: Sequence[Any],
+    forms: Mapping[str, str],
+    centred: bool,
+    settings: LowRankSettings,
+    key: jax.Array,
+) -> Known:
+    """Look at what the sites are given, and at how far their errors move the outputs.
+
+    Args:
+        graph: of the network.
+        functions: `apply`, and the same with outputs as errors of them count.
+        variables: its variables.
+        seen: batches of inputs.
+        forms: of the sites.
+        centred: subtract means.
+        settings: how.
+        key: of random signs.
+    """
+    apply, outputs_of = functions
+    moments = low_rank.input_moments(graph, apply, variables, seen, forms)
+    patches = low_rank.input_moments(graph, apply, variables, seen, _full(forms))
+    covariances = low_rank.covariances_of(moments, centred)
+    outputs = low_rank.output_covariances(graph, outputs_of, variables, seen, list(forms), key)
+    roots = {path: low_rank.covariance_root(outputs[path], settings.ridge) for path in forms}
+    return Known(
+        graph,
+        forms,
+        {path: low_rank.covariance_root(own) for path, own in covariances.items()},
+        low_rank.covariances_of(patches, centred),
+        {path: root @ root.swapaxes(-1, -2) for path, root in roots.items()},
+        low_rank.output_roots(graph, outputs, forms, settings.ridge),
+        centred,
+        settings.rounds,
+    )
+
+
+def chosen_ranks(known: Known, variables: Any, budget: Budget) -> dict[str, int | None]:
+    """Return the ranks of least expected squared error of the outputs under the budget."""
+    sites = weighted_sites(known, variables)
+    return ranks.optimum(sites, budget, metric=ranks.error_metric(sites), cells=10_000)
+
+
+def weighted_sites(known: Known, variables: Any) -> ranks.Sites:
+    """Return the sites with their spectra weighted by what they are given and how much it matters."""
+    return ranks.sites_of(known.graph, variables, known.forms, known.roots, known.output_roots)
+
+
+def factorized(
+    known: Known, variables: Any, chosen: Mapping[str, int | None]
+) -> tuple[Compression, Any]:
+    """Return the compression at ranks, with roots inside, and its refined variables."""
+    compression = low_rank.factorize(
+        known.graph, chosen, known.forms, known.roots, known.output_roots
+    )
+    small = compression.variables(variables)
+    refined = low_rank.refine(
+        compression, variables, small, known.patches, known.outputs, rounds=known.rounds
+    )
+    return compression, refined
+
+
+def compensated(
+    known: Known,
+    compression: Compression,
+    apply: Callable[..., Any],
+    whole: tuple[Any, Any],
+    small: Any,
+    seen: Sequence[Any],
+) -> Any:
+    """Return factors that make up for what the changed network before them has lost.
+
+    Args:
+        known: of the sites.
+        compression: of `factorized`.
+        apply: of the network.
+        whole: the original variables, and `small` multiplied out, BatchNorm re-estimated.
+        small: the factors so far.
+        seen: batches of inputs.
+    """
+    sites = compression.spec["sites"]
+    full = _full({path: known.forms[path] for path in sites})
+    targets, patches = low_rank.compensate(
+        known.graph, apply, *whole, seen, full, centred=known.centred
+    )
+    refined = low_rank.refine(
+        compression, targets, small, patches, known.outputs, rounds=known.rounds
+    )
+    others = {path: site["rank"] for path, site in sites.items() if site["form"] != "spatial"}
+    if not others:
+        return refined
+    roots = {path: low_rank.covariance_root(patches[path]) for path in others}
+    forms = {path: known.forms[path] for path in others}
+    again = low_rank.factorize(known.graph, others, forms, roots, known.output_roots)
+    made, _ = flatten_with_paths(again.variables(targets), whole=others)
+    leaves, treedef = flatten_with_paths(refined, whole=sites)
+    new = {**leaves, **{path: made[path] for path in others}}
+    return jax.tree.unflatten(treedef, list(new.values()))

@@ -1,0 +1,219 @@
+"""`distill`: from a teacher, or what is stored of it, to the loss that its student trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.knowledge import alternate_views, cross_entropy, crossed_targets, init_assistant
+from jaxcompress.knowledge.store import LOGITS, Store
+from jaxcompress.recipes.distances import TEMPERATURE, Distance, distance_of
+from jaxcompress.recipes.examples import Inputs, inputs_of
+
+__all__ = ["Lesson", "Live", "distill"]
+
+
+class Live(NamedTuple):
+    """A teacher that answers in every step.
+
+    Attributes:
+        apply: `apply(variables, inputs) -> outputs`, in evaluation mode.
+        variables: its variables.
+    """
+
+    apply: Callable[[Any, Any], Any]
+    variables: Any
+
+
+class Lesson(NamedTuple):
+    """What training needs to teach a student; no loop is in it.
+
+    Attributes:
+        loss: `loss(variables, batch, key=None) -> scalar`, to differentiate.
+        training_loss: `(variables, batch, key) -> (scalar, (new_state, metrics))`, the same for
+            `training.train_step`.
+        knowledge: stored arrays `{name: [examples, ...]}`, or `[examples, views, ...]`: the rows of
+            a batch's examples belong into the batch, under these names. Empty for a live teacher.
+        view_of: `view_of(examples, epoch) -> int[batch]`, which views to show, also to be put into
+            the batch, as `view`; None where the inputs are to be as they were for the store.
+        variables: `variables(student's, key) -> what loss takes`: the student's alone, or, for
+            crossed views, `{"student", "assistant"}`.
+    """
+
+    loss: Callable[..., jax.Array]
+    training_loss: Callable[..., Any]
+    knowledge: Mapping[str, np.ndarray]
+    view_of: Callable[[jax.Array, jax.Array], jax.Array] | None
+    variables: Callable[[Any, jax.Array], Any]
+
+
+def distill(
+    train_apply: Callable[..., Any],
+    teacher: Live | tuple[Callable[[Any, Any], Any], Any] | Store,
+    *,
+    labels: Callable[[Any], jax.Array] | None = None,
+    weight: float = 0.5,
+    distance: Distance = "classes",
+    crossed: int | None = None,
+    features: str | None = None,
+    inputs: Inputs = inputs_of,
+) -> Lesson:
+    """Make the loss that asks a student for what its teacher says.
+
+    L = weight * distance(student(x), teacher(x)) + (1 - weight) * cross_entropy(student(x), label),
+    means over the batch; by default `kd` at temperature 4 and weight 1/2, as in all experiments
+    here. Without labels, L is the distance alone. Where a store holds several views of each image,
+    training shows these alone, or, with `crossed`, others too: an assistant answers for views that
+    are not stored, and is taught on those that are (`knowledge.crossed_targets`).
+
+    Args:
+        train_apply: the student, `train_apply(variables, inputs, key) -> (outputs, new_state)`, in
+            training mode; `lambda v, x, key: (apply(v, x), {})` for one without state. With
+            `crossed`, its outputs are `(logits, features [batch, crossed])`.
+        teacher: `(apply, variables)` to ask in every step, or an opened store of logits.
+        labels: `labels(batch) -> int[batch]`, e.g. `operator.itemgetter("label")`.
+        weight: of the distance, in (0, 1]; 1 without labels.
+        distance: "classes" for logits, "values" for all else, or a function.
+        crossed: the width of the student's features; None without an assistant.
+        features: the stored record `[..., width]` that the assistant reads beside logits, if any.
+        inputs: what of a batch the network is given; its `image`, or the batch itself.
+
+    Returns:
+        The loss and what it needs.
+
+    Raises:
+        ValueError: if the weight is out of range, the store holds no logits, or crossed views are
+            asked for where fewer than two are stored.
+        TypeError: if the teacher is neither.
+
+    Example:
+        >>> apply = lambda variables, x: x @ variables
+        >>> student = lambda variables, x, key: (apply(variables, x), {})
+        >>> lesson = distill(student, (apply, jnp.eye(3)))
+        >>> float(lesson.loss(jnp.eye(3), jnp.ones((2, 3))))
+        0.0
+        >>> float(lesson.loss(2 * jnp.eye(3), jnp.arange(6.0).reshape(2, 3))) > 0
+        True
+    """
+    _check(teacher, weight, crossed, features)
+    teaching = _Teaching(
+        train_apply,
+        _stored if isinstance(teacher, Store) else _live(Live(*teacher), inputs),
+        distance_of(distance),
+        labels,
+        1.0 if labels is None else weight,
+        None if crossed is None else (features or ""),
+        inputs,
+    )
+
+    def loss(variables: Any, batch: Any, key: jax.Array | None = None) -> jax.Array:
+        return _value(teaching, variables, batch, key)[0]
+
+    def training_loss(variables: Any, batch: Any, key: jax.Array) -> Any:
+        value, state = _value(teaching, variables, batch, key)
+        return value, (state, {"loss": value})
+
+    knowledge = _knowledge(teacher, features)
+    start, view_of = _start(knowledge, crossed, features), _view_of(teacher, crossed)
+    return Lesson(loss, training_loss, knowledge, view_of, start)
+
+
+class _Teaching(NamedTuple):
+    """What the loss is made of; `crossed` is None, or the record that an assistant reads, or ""."""
+
+    train_apply: Callable[..., Any]
+    answers: Callable[[Any], Any]
+    compare: Callable[[Any, Any], jax.Array]
+    labels: Callable[[Any], jax.Array] | None
+    weight: float
+    crossed: str | None
+    inputs: Inputs
+
+
+def _value(own: _Teaching, variables: Any, batch: Any, key: Any) -> tuple[jax.Array, Any]:
+    """Return the loss and the new state."""
+    if own.crossed is None:
+        outputs, state = own.train_apply(variables, own.inputs(batch), key)
+        answers = jax.lax.stop_gradient(own.answers(batch))
+        value = own.weight * own.compare(outputs, answers).mean()
+    else:
+        (outputs, made), new = own.train_apply(variables["student"], own.inputs(batch), key)
+        stored, state = batch[own.crossed] if own.crossed else None, {"student": new}
+        known = batch[LOGITS], made, stored, batch["view"]
+        targets = crossed_targets(variables["assistant"], *known, TEMPERATURE)
+        taught = own.weight * own.compare(outputs, targets.logits)
+        value = (taught + targets.assistant).mean()
+    if own.labels is not None:
+        value += (1 - own.weight) * cross_entropy(outputs, own.labels(batch)).mean()
+    return value, state
+
+
+def _check(teacher: Any, weight: float, crossed: int | None, features: str | None) -> None:
+    if not 0 < weight <= 1:
+        raise ValueError(f"weight is a share in (0, 1] of the loss, but is {weight}")
+    is_store = isinstance(teacher, Store)
+    if not is_store and not (isinstance(teacher, tuple) and len(teacher) == 2):
+        raise TypeError(
+            "a teacher is (apply, variables), or a store by `knowledge.store.open_store`, but is "
+            f"{type(teacher).__name__}"
+        )
+    wanted = [LOGITS, *([] if features is None else [features])]
+    if is_store and not set(wanted) <= set(teacher.arrays):
+        raise ValueError(
+            f"a student learns from the stored {wanted}, but this store holds "
+            f"{sorted(teacher.arrays)}; store them, and whole logits, not the k largest"
+        )
+    views = teacher.manifest.views["count"] if is_store else 0
+    if crossed is not None and views < 2:
+        raise ValueError(
+            f"crossed views hold one stored view back, but {views} are stored; store two or more"
+        )
+
+
+def _knowledge(teacher: Any, features: str | None) -> dict[str, np.ndarray]:
+    """Read what a lesson needs: without further views, of the first axis of examples alone."""
+    if not isinstance(teacher, Store):
+        return {}
+    found = teacher.load([LOGITS, *([] if features is None else [features])])
+    has_views = teacher.manifest.views["count"] > 1
+    return found if has_views else {name: array[:, 0] for name, array in found.items()}
+
+
+def _stored(batch: Any) -> jax.Array:
+    """Return the stored answer to a batch, of the views that it shows."""
+    known: jax.Array = jnp.asarray(batch[LOGITS])
+    if "view" not in batch:
+        return known
+    return jax.vmap(lambda own, view: own[view])(known, batch["view"])
+
+
+def _live(teacher: Live, inputs: Inputs) -> Callable[[Any], Any]:
+    return lambda batch: teacher.apply(teacher.variables, inputs(batch))
+
+
+def _view_of(teacher: Any, crossed: int | None) -> Callable[[jax.Array, jax.Array], Any] | None:
+    stored = teacher.manifest.views["count"] if isinstance(teacher, Store) else 1
+    if stored < 2:
+        return None
+    if crossed is not None:
+        return lambda examples, epoch: alternate_views(examples, epoch, stored=stored)
+    return lambda examples, epoch: jnp.full_like(examples, epoch % stored)
+
+
+def _start(
+    knowledge: Mapping[str, np.ndarray], crossed: int | None, features: str | None
+) -> Callable[[Any, jax.Array], Any]:
+    """Return the function that adds an assistant to the student's variables, where there is one."""
+    if crossed is None:
+        return lambda variables, key: variables
+    stored = 0 if features is None else knowledge[features].shape[-1]
+    sizes = {"knowledge": stored, "view": crossed}
+    classes = knowledge[LOGITS].shape[-1]
+    return lambda variables, key: {
+        "student": variables,
+        "assistant": init_assistant(key, classes=classes, **sizes),
+    }

@@ -1,0 +1,100 @@
+"""`recipes.sparse`: kernels alone, exact counts, and what it refuses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcompress as jc
+from jaxcompress import recipes
+from tests.recipes import networks
+
+
+@pytest.fixture(scope="module")
+def attention():
+    return networks.attention()
+
+
+def zeros(tree):
+    return {name: int((np.asarray(leaf) == 0).sum()) for name, leaf in tree.items()}
+
+
+def test_kernels_lose_the_sparsity_and_nothing_else_changes(attention):
+    case = attention
+    found = recipes.sparse(case.apply, case.variables, iter(case.batches), 0.6)
+    small = found.variables(case.variables)
+    total = sum(leaf.size for leaf in case.variables.values())
+    assert sum(zeros(small).values()) == round(0.6 * total)
+    assert found.function(case.apply) is case.apply
+    for name, leaf in small.items():
+        np.testing.assert_array_equal(leaf, jnp.where(leaf != 0, case.variables[name], 0))
+
+
+def test_biases_stay_though_they_have_two_axes():
+    case = networks.perceptron()
+    variables = {**case.variables, "a_bias": jnp.full((1, 32), 1e-6)}
+    small = recipes.sparse(case.apply, variables, case.batches, 0.5).variables(variables)
+    assert zeros(small)["a_bias"] == 0 and zeros(small)["b_bias"] == zeros(variables)["b_bias"]
+
+
+def test_magnitude_is_better_than_random_and_gradients_are_read(attention):
+    case, x = attention, attention.test["image"]
+    whole = case.apply(case.variables, x)
+    errors = {}
+    for name in ("magnitude", "gradient_times_weight", "random"):
+        score = getattr(jc.sparse, name)
+        found = recipes.sparse(
+            case.apply, case.variables, case.batches, 0.5, loss=case.loss, score=score
+        )
+        errors[name] = float(
+            jnp.square(case.apply(found.variables(case.variables), x) - whole).mean()
+        )
+    assert errors["magnitude"] < errors["random"]
+    assert errors["gradient_times_weight"] < errors["random"]
+
+
+def test_the_gradient_is_the_mean_over_batches(attention):
+    case = attention
+    found = recipes.sparsity._gradients(case.loss, case.variables, case.batches[:3])
+    each = [jax.grad(case.loss)(case.variables, batch) for batch in case.batches[:3]]
+    for name, own in found.items():
+        np.testing.assert_allclose(own, sum(g[name] for g in each) / 3, rtol=1e-4, atol=1e-6)
+
+
+def test_patterns_half_precision_and_a_graph_without_data():
+    case = networks.perceptron(jnp.bfloat16)
+    graph = jc.trace(case.apply, case.variables, case.batches[0]["image"][:1])
+    found = recipes.sparse(
+        case.apply,
+        case.variables,
+        None,
+        0.5,
+        graph=graph,
+        scope="uniform",
+        pattern=jc.sparse.NofM(2, 4),
+    )
+    small = found.variables(case.variables)
+    assert small["b"].dtype == jnp.bfloat16
+    assert (
+        np.count_nonzero(np.asarray(small["b"], np.float32).reshape(8, 4, 16), axis=1) <= 2
+    ).all()
+
+
+REFUSED = {
+    "no graph": ({"batches": None}, ValueError, "pass batches"),
+    "one batch": ({"batches": jnp.ones((3, 6, 3))}, TypeError, r"pass \[batch\]"),
+    "no loss": ({"score": jc.sparse.gradient_times_weight}, ValueError, "pass loss="),
+    "sparsity": ({"sparsity": 1.0}, ValueError, "sparsity"),
+    "scope": ({"scope": "local"}, ValueError, "local"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_wrong_arguments_are_refused(attention, name):
+    changed, error, words = REFUSED[name]
+    given = {"batches": attention.batches, "sparsity": 0.5, **changed}
+    batches, sparsity = given.pop("batches"), given.pop("sparsity")
+    with pytest.raises(error, match=words):
+        recipes.sparse(attention.apply, attention.variables, batches, sparsity, **given)
