@@ -146,7 +146,7 @@ def chosen_ranks(known: Known, variables: Any, budget: Budget) -> dict[str, int 
 
 
 def weighted_sites(known: Known, variables: Any) -> ranks.Sites:
-    """Return the sites with their spectra weighted by what they are given and how much it matters."""
+    """Return the sites, spectra weighted by what they are given and how much it matters."""
     return ranks.sites_of(known.graph, variables, known.forms, known.roots, known.output_roots)
 
 
