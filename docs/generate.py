@@ -10,12 +10,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.pages import headline, knowledge, pruning, ranks, slimnets, throughput
+from docs.pages import headline, knowledge, pruning, ranks, recipes, slimnets, throughput
 
 __all__ = ["PAGES", "main", "outdated", "readme"]
 
 ROOT = Path(__file__).parents[1]
 PAGES: dict[str, Callable[[], str]] = {
+    "recipes": recipes.page,
     "pruning": pruning.page,
     "ranks": ranks.page,
     "knowledge": knowledge.page,

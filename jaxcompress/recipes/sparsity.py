@@ -41,7 +41,9 @@ def sparse(
 
     w <- w where s(w) is among the (1 - sparsity) n largest of the n weights that compete, else 0;
     by default s = |w|, and the weights of all kernels compete. Kernels are what the graph sees
-    contracted and nothing else: no biases, scales, statistics or embeddings.
+    contracted and nothing else: no biases, scales, statistics or embeddings. Of all scores and
+    scopes this is the best one, or within a point of it, on ResNet-20 trained on digits at 80, 90
+    and 95 % zeros (`benchmarks.sparse_defaults`); re-estimate BatchNorm afterwards.
 
     Args:
         apply: `apply(variables, inputs) -> outputs`, in evaluation mode.

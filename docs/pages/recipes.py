@@ -1,0 +1,70 @@
+"""What one function a method reaches with its defaults."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from docs.markdown import Result, command, load, percent, table
+
+__all__ = ["page"]
+
+DOORS = "benchmarks/results/front_doors_resnet20.json"
+SPARSE = "benchmarks/results/sparse_defaults_digits.json"
+
+
+def _where(path: str, result: Result) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"From [`{path}`](../../{path}): {result['device']}, {versions}."
+
+
+def _doors(rows: list[Mapping[str, Any]]) -> str:
+    return table(
+        ["recipe", "of the FLOPs", "non-zero parameters", "accuracy", "CPU seconds"],
+        [
+            [f"`{row['recipe']}`", percent(row.get("flops"), 1)]
+            + [f"{row['nonzero']:,}" if "nonzero" in row else "", percent(row["accuracy"])]
+            + [f"{row['cpu_seconds']:.0f}" if "cpu_seconds" in row else ""]
+            for row in rows
+        ],
+    )
+
+
+def _sparse(rows: list[Mapping[str, Any]]) -> str:
+    found: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if "sparsity" in row:
+            found[row["score"], row["scope"]][row["sparsity"]].append(row["reestimated"])
+    sparsities = sorted({row["sparsity"] for row in rows if "sparsity" in row})
+    return table(
+        ["score", "scope", *(f"{percent(own, 0)} zeros" for own in sparsities)],
+        [
+            [score, scope, *(" / ".join(percent(v, 1) for v in own[s]) for s in sparsities)]
+            for (score, scope), own in found.items()
+        ],
+    )
+
+
+def page() -> str:
+    """Return the page."""
+    doors, sparse = load(DOORS), load(SPARSE)
+    config = doors["config"]
+    return f"""# One function a method
+
+ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm re-estimated
+on {config["statistics_images"]:,} augmented training images, **no fine-tuning**,
+{config["test_images"]:,} test images, seed {config["seed"]}. {_where(DOORS, doors)}
+
+{_doors(doors["rows"])}
+
+{command("python -m benchmarks.front_doors --data-dir .")}
+
+`sparse` goes by the magnitude of weights over all kernels together, which is the best, or within a
+point of it, on the quickstart's network on digits: one-shot, BatchNorm re-estimated, a column for
+each sparsity, one figure for each seed. {_where(SPARSE, sparse)}
+
+{_sparse(sparse["rows"])}
+
+{command("python -m benchmarks.sparse_defaults")}
+"""
