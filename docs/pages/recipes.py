@@ -52,8 +52,8 @@ def page() -> str:
     config = doors["config"]
     return f"""# One function a method
 
-ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm re-estimated on
-{config["statistics_images"]:,} augmented training images, **no fine-tuning**,
+ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm
+re-estimated on {config["statistics_images"]:,} augmented training images, **no fine-tuning**,
 {config["test_images"]:,} test images, seed {config["seed"]}. {_where(DOORS, doors)}
 
 {_doors(doors["rows"])}
