@@ -13,6 +13,7 @@ ABLATION = "experiments/results/knowledge_ablation_cpu.json"
 FEW = "experiments/results/knowledge_few_images_cpu.json"
 STORE = "benchmarks/results/knowledge.json"
 LIMITED = {
+    "ResNet-20": "experiments/results/limited_resources_resnet20_cpu.json",
     "ResNet-56": "experiments/results/limited_resources_resnet56_cpu.json",
     "MobileNetV2": "experiments/results/limited_resources_mobilenet_v2_cpu.json",
     "ResNet-20, digits": "experiments/results/limited_resources_digits_cpu.json",
