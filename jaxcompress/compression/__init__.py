@@ -8,6 +8,7 @@ optimizer state) beside a JSON-able description of itself; `chain` puts several 
 from __future__ import annotations
 
 from jaxcompress.compression.observing import observe
+from jaxcompress.compression.optimizer_state import RestartedState
 from jaxcompress.compression.record import Compression, chain
 
-__all__ = ["Compression", "chain", "observe"]
+__all__ = ["Compression", "RestartedState", "chain", "observe"]

@@ -21,6 +21,7 @@ from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Body, Node, run
 from jaxcompress.graph.passing import sources
 from jaxcompress.graph.program import LabelledProgram
+from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["added_labels"]
 
@@ -143,7 +144,9 @@ class _Walk:
             constants, carry = scan_counts(node.equation)
             start, scanned = values[constants : constants + carry], values[constants + carry :]
             slices = [Origin(value.depends, value.makers[1:]) for value in scanned]
-            results = self._loop(body, values[:constants], start, slices, max(params["length"], 1))
+            length = params["length"]
+            rounds = sys.maxsize if is_symbolic(length) else max(length, 1)
+            results = self._loop(body, values[:constants], start, slices, rounds)
             stacked = [Origin(value.depends, (0, *value.makers)) for value in results[carry:]]
             return [*results[:carry], *stacked]
         if name == "while":

@@ -124,6 +124,12 @@ def _constant(labelling: Labelling, aval: Any, value: Any) -> Value:
     return replace(labelled, indices=np.asarray(value))
 
 
+def _literal(atom: Any) -> Value:
+    known = whole(atom.aval.shape)
+    is_integer = jnp.issubdtype(atom.aval.dtype, jnp.integer)
+    return replace(known, indices=np.asarray(atom.val)) if is_integer else known
+
+
 def label(
     labelling: Labelling,
     jaxpr: ClosedJaxpr,
@@ -145,7 +151,7 @@ def label(
         return outcome.outputs
 
     closed_over = constants(labelling, jaxpr)
-    outputs = run(jaxpr, closed_over, inputs, step, lambda atom: whole(atom.aval.shape))
+    outputs = run(jaxpr, closed_over, inputs, step, _literal)
     for index in mean_equations(jaxpr):
         nodes[index] = nodes[index]._replace(is_mean=True)
     return Body(jaxpr, inputs, closed_over, nodes, outputs)

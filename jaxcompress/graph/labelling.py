@@ -14,6 +14,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from jaxcompress.graph.axes import Axis, Labels, Product, Split, Value
+from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["Contraction", "Kind", "Labelling", "Pin", "Reduction"]
 
@@ -106,8 +107,9 @@ class Labelling:
     caller: Any = None
 
     def fresh(self, size: int, kind: Kind) -> Axis:
-        """Return an axis with labels of its own; an axis of size 1 carries none."""
-        return Axis(size, self.fresh_labels(size, kind)) if size > 1 else Axis(size)
+        """Return an axis with labels of its own; one of size 1, or symbolic, carries none."""
+        is_labelled = not is_symbolic(size) and size > 1
+        return Axis(size, self.fresh_labels(size, kind)) if is_labelled else Axis(size)
 
     def fresh_labels(self, size: int, kind: Kind) -> Labels:
         """Return labels that nothing carries yet."""

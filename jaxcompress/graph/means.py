@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcompress.graph.internals import is_literal, shape_of
+from jaxcompress.graph.symbolic import is_long, is_symbolic, quotient
 
 __all__ = ["mean_equations"]
 
@@ -32,7 +33,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
 }
 
 Users = Mapping[Any, Sequence[JaxprEqn]]
-Known = Mapping[Any, float]
+Known = Mapping[Any, Any]
 
 
 def mean_equations(jaxpr: ClosedJaxpr) -> list[int]:
@@ -60,15 +61,20 @@ def mean_equations(jaxpr: ClosedJaxpr) -> list[int]:
     return [number for number in sums if _is_mean(equations[number], users, known, ends)]
 
 
-def _scalars(jaxpr: ClosedJaxpr) -> dict[Any, float]:
+def _scalars(jaxpr: ClosedJaxpr) -> dict[Any, Any]:
     """Return the scalars of a program that depend on nothing, by variable."""
     pairs = zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)
-    known = {variable: float(value) for variable, value in pairs if _is_scalar(value)}
+    known: dict[Any, Any] = {one: float(value) for one, value in pairs if _is_scalar(value)}
     for equation in jaxpr.jaxpr.eqns:
+        if equation.primitive.name == "dim_as_value":
+            known[equation.outvars[0]] = equation.params["dim"]
         operation = ARITHMETIC.get(equation.primitive.name)
         if operation is not None and not shape_of(equation.outvars[0]):
             values = [_value(atom, known) for atom in equation.invars]
-            if None not in values:
+            if is_symbolic(*values):
+                if equation.primitive.name in SAME:
+                    known[equation.outvars[0]] = values[0]
+            elif None not in values:
                 known[equation.outvars[0]] = float(operation(*values))
     return known
 
@@ -79,7 +85,7 @@ def _is_scalar(value: Any) -> bool:
     )
 
 
-def _value(atom: Any, known: Known) -> float | None:
+def _value(atom: Any, known: Known) -> Any:
     if is_literal(atom):
         return float(atom.val) if _is_scalar(atom.val) else None
     return known.get(atom)
@@ -88,10 +94,11 @@ def _value(atom: Any, known: Known) -> float | None:
 def _is_mean(equation: JaxprEqn, users: Users, known: Known, ends: set[Any]) -> bool:
     shape = shape_of(equation.invars[0])
     count = prod(shape[dimension] for dimension in equation.params["axes"])
-    return count > 1 and _divided(equation.outvars[0], float(count), users, known, ends)
+    whole = count if is_symbolic(count) else float(count)
+    return is_long(count) and _divided(equation.outvars[0], whole, users, known, ends)
 
 
-def _divided(variable: Any, count: float, users: Users, known: Known, ends: set[Any]) -> bool:
+def _divided(variable: Any, count: Any, users: Users, known: Known, ends: set[Any]) -> bool:
     """Whether every use of a variable divides it by `count`."""
     if variable in ends or not users.get(variable):
         return False
@@ -99,21 +106,23 @@ def _divided(variable: Any, count: float, users: Users, known: Known, ends: set[
 
 
 def _divides(
-    equation: JaxprEqn, variable: Any, count: float, users: Users, known: Known, ends: set[Any]
+    equation: JaxprEqn, variable: Any, count: Any, users: Users, known: Known, ends: set[Any]
 ) -> bool:
     left = count
     if equation.primitive.name not in PASSING:
-        factor = _factor(equation, variable, known)
-        if factor is None:
+        left = _multiplied(count, equation, variable, known)
+        if left is None:
             return False
-        left = count * factor
-        if isclose(left, 1.0, rel_tol=1e-5):
+        if not is_symbolic(left) and isclose(left, 1.0, rel_tol=1e-5):
             return True
     return _divided(equation.outvars[0], left, users, known, ends)
 
 
-def _factor(equation: JaxprEqn, variable: Any, known: Known) -> float | None:
-    """Return the scalar by which an equation multiplies a variable; None where it does not."""
+def _multiplied(count: Any, equation: JaxprEqn, variable: Any, known: Known) -> Any:
+    """Return count x the scalar by which an equation multiplies a variable, None if there is none.
+
+    Counts, and what divides them, may be symbolic.
+    """
     if equation.primitive.name not in ("mul", "div") or len(equation.invars) != 2:
         return None
     left, right = equation.invars
@@ -122,6 +131,10 @@ def _factor(equation: JaxprEqn, variable: Any, known: Known) -> float | None:
     if other is variable or (equation.primitive.name == "div" and not is_left):
         return None
     value = _value(other, known)
-    if value is None or not np.isfinite(value) or value == 0:
+    if value is None or value == 0:
         return None
-    return value if equation.primitive.name == "mul" else 1 / value
+    if is_symbolic(count, value):
+        return quotient(count, value) if equation.primitive.name == "div" else None
+    if not np.isfinite(value):
+        return None
+    return count * (value if equation.primitive.name == "mul" else 1 / value)

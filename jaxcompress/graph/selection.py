@@ -9,8 +9,9 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.internals import shape_of
+from jaxcompress.graph.symbolic import is_symbolic
 
-__all__ = ["select", "selected"]
+__all__ = ["select", "selected", "sliced"]
 
 
 def select(array: Any, indices: np.ndarray, axis: int, distinct: bool = True) -> Any:
@@ -49,3 +50,25 @@ def selected(equation: JaxprEqn, indices: np.ndarray | None) -> tuple[int, np.nd
         and bool(((indices >= 0) & (indices < shape[axis])).all())
     )
     return (axis, indices[:, 0]) if is_plain else None
+
+
+def sliced(equation: JaxprEqn, indices: np.ndarray | None) -> tuple[int, slice] | None:
+    """Return the axis and range that a gather takes, if it takes a known range and all else whole.
+
+    A slice of an array with a symbolic axis is such a gather; of others it is a `slice`.
+
+    Args:
+        equation: a gather.
+        indices: its indices, None where they are computed.
+    """
+    numbers, shape = equation.params["dimension_numbers"], shape_of(equation.invars[0])
+    sizes = equation.params["slice_sizes"]
+    if indices is None or indices.shape != (1,) or not is_symbolic(*shape):
+        return None
+    (axis,), start = numbers.start_index_map, int(indices[0])
+    if is_symbolic(shape[axis]) or not 0 <= start <= shape[axis] - sizes[axis]:
+        return None
+    others = [i for i in range(len(shape)) if i != axis]
+    is_whole = all(sizes[i] == shape[i] for i in others)
+    passed = set(numbers.collapsed_slice_dims) <= {axis} and not numbers.operand_batching_dims
+    return (axis, slice(start, start + sizes[axis])) if is_whole and passed else None

@@ -10,7 +10,7 @@ A form writes the kernel as a product of two factors of rank r:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -97,10 +97,12 @@ def kernel_operand(contraction: Contraction) -> int | None:
     return next((i for i in (1, 0) if contraction.operands[i].leaf is not None), None)
 
 
-def find_sites(labelled: LabelledProgram, examples: int) -> dict[str, Site]:
+def find_sites(
+    labelled: LabelledProgram, contractions: Sequence[Contraction], examples: int
+) -> dict[str, Site]:
     """Return all sites of a labelled program by path, in the order of their first use."""
     sites: dict[str, Site] = {}
-    for contraction in labelled.labelling.contractions:
+    for contraction in contractions:
         position = kernel_operand(contraction)
         if position is None:
             continue

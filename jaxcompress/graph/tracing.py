@@ -21,6 +21,7 @@ from jaxcompress.graph.program import LabelledProgram, label_another, label_prog
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
+from jaxcompress.graph.symbolic import check_symbolic, of_one_example
 from jaxcompress.graph.trainable import Trainable, default_trainable
 from jaxcompress.graph.unread import read_leaves
 
@@ -61,7 +62,8 @@ def trace(
         apply: a pure function of (variables, *inputs) whose results are arrays.
         variables: pytree of arrays or `jax.ShapeDtypeStruct`: nothing is computed or allocated.
         *inputs: example inputs, arrays or `jax.ShapeDtypeStruct`; all but the batch axis keep
-            their size.
+            their size. That one may be symbolic (`jax.export.symbolic_shape`): costs are then
+            those of a batch of one.
         output: picks the outputs that must keep their shape from the result; by default all that
             are no new state.
         state: picks the outputs that replace leaves (new BatchNorm statistics) from the result, as
@@ -88,7 +90,8 @@ def trace(
 
     Raises:
         TypeError: if a leaf of the variables or an output is not an array.
-        ValueError: if `state` picks what replaces no leaf, or what `output` picks too.
+        ValueError: if `state` picks what replaces no leaf, or what `output` picks too, or if an
+            axis other than that of examples is symbolic.
 
     Example:
         >>> import jax.numpy as jnp
@@ -138,6 +141,7 @@ def _label(
 ) -> tuple[LabelledProgram, Picks]:
     """Label one function, its leaves as in a reading before."""
     program = read(one.function, variables, one.inputs)
+    check_symbolic(program, batch_axis)
     picks = pick_outputs(program, one.output, one.state)
     free = set(picks.inputs.values())
     if before is None:
@@ -162,8 +166,9 @@ class _First(NamedTuple):
 def _first(labelled: LabelledProgram) -> _First:
     labelling = labelled.labelling
     examples = max(sum(count for kind, count in labelling.kinds if kind is Kind.EXAMPLE), 1)
-    sites = find_sites(labelled, examples)
-    sums = tuple(labelling.contractions), tuple(labelling.reductions)
+    contractions = of_one_example(labelling.contractions, labelled.program.inputs)
+    sites = find_sites(labelled, contractions, examples)
+    sums = contractions, tuple(labelling.reductions)
     added = np.flatnonzero(added_labels(labelled))
     return _First(*sums, dict(labelling.uses), sites, examples, added)
 

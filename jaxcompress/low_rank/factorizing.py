@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.compression.record import Compression
@@ -25,9 +24,10 @@ from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.factors import split
+from jaxcompress.low_rank.restarting import restart_factors
 from jaxcompress.low_rank.site_factors import FACTORS, decompositions, to_leaves
 from jaxcompress.low_rank.two_ops import Factored, two_ops
-from jaxcompress.paths import flatten_with_paths, match_paths
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["factorize", "from_spec"]
 
@@ -160,8 +160,7 @@ def from_spec(
         return factorized
 
     def optimizer_state(tx: Any, opt_state: Any) -> Any:
-        del tx
-        return _restart(opt_state, sites, factors)
+        return restart_factors(tx, opt_state, sites)
 
     return Compression(dict(spec), variables, function, optimizer_state)
 
@@ -191,42 +190,3 @@ def _check_factors(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
             "the factorized function takes variables in which each kernel is "
             f"{{'first', 'second'}}, but these are not: {wrong}; pass the result of `variables`"
         )
-
-
-def _restart(
-    opt_state: Any,
-    sites: Mapping[str, Any],
-    factors: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]],
-) -> Any:
-    """Replace what mirrors a replaced kernel by zeros for its factors; keep everything else."""
-
-    def zeros(path: str, leaf: Any) -> dict[str, Any]:
-        own = jax.ShapeDtypeStruct(tuple(sites[path]["shape"]), jnp.result_type(leaf))
-        one = {path: sites[path]}
-        made = jax.eval_shape(from_spec({"kind": "factorize", "sites": one}).variables, {path: own})
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), made[path])
-
-    def flat(node: Any) -> Any:
-        if not _is_flat(node, sites):
-            return node
-        new: dict[str, Any] = {}
-        for key, leaf in node.items():
-            if key in sites and np.shape(leaf):
-                new |= {f"{key}/{name}": factor for name, factor in zeros(key, leaf).items()}
-            else:
-                new[key] = leaf
-        return new
-
-    opt_state = jax.tree.map(flat, opt_state, is_leaf=lambda node: _is_flat(node, sites))
-    leaves, treedef = flatten_with_paths(opt_state)
-    matched = match_paths(leaves, list(sites))
-    for path, leaf in leaves.items():
-        own = matched.get(path)
-        if own is not None and list(np.shape(leaf)) == list(sites[own]["shape"]):
-            leaves[path] = zeros(own, leaf)
-    return jax.tree.unflatten(treedef, list(leaves.values()))
-
-
-def _is_flat(node: Any, sites: Mapping[str, Any]) -> bool:
-    """Tell whether a node of an optimizer state is a `{path: leaf}` dict that names a site."""
-    return isinstance(node, dict) and any("/" in str(key) and key in sites for key in node)

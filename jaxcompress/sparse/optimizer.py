@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.compression.optimizer_state import state_owners
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.counts import Scope, pools
@@ -124,9 +125,7 @@ def sparse_optimizer(
             raise ValueError("masks are chosen from the parameters: call update(..., params)")
         moved = _moved(state.movement, gradients, params, score)
         masks = _next_masks(plan, state, gradients, params, moved)
-        own = optax.tree_utils.tree_map_params(
-            tx, _masked_state, state.inner, masks, is_leaf=_is_no_state
-        )
+        own = _masked_state(state.inner, masks)
         updates, own = inner.update(masked(gradients, masks), own, params, **extra)
         held = jax.tree.map(_held, updates, params, masks)
         return held, SparseState(state.step + 1, masks, moved, own)
@@ -199,15 +198,15 @@ def _moved(movement: Any, gradients: Any, params: Any, score: Score) -> Any:
     )
 
 
-def _is_no_state(node: Any) -> bool:
-    """Tell what `optax.masked` and `optax.multi_transform` put where they keep no state."""
-    return isinstance(node, optax.MaskedNode)
-
-
-def _masked_state(leaf: Any, mask: Any) -> Any:
-    if _is_no_state(leaf) or not np.ndim(mask) or np.shape(leaf) != np.shape(mask):
-        return leaf
-    return jnp.where(mask, leaf, 0)
+def _masked_state(state: Any, masks: Any) -> Any:
+    """Mask what has the shape of its parameter; Adafactor's rows and columns hold no weights."""
+    leaves, treedef = flatten_with_paths(state)
+    by_path, _ = flatten_with_paths(masks)
+    for path, own in state_owners(state, list(by_path)).items():
+        mask = by_path[own.path]
+        if np.ndim(mask) and np.shape(leaves[path]) == np.shape(mask):
+            leaves[path] = jnp.where(mask, leaves[path], 0)
+    return jax.tree.unflatten(treedef, list(leaves.values()))
 
 
 def _held(update: Any, weight: Any, mask: Any) -> Any:

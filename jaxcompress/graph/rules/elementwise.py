@@ -10,6 +10,7 @@ from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.interpret import Outcome, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.symbolic import is_long
 
 __all__ = ["RULES"]
 
@@ -45,7 +46,7 @@ def elementwise(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value
 
 
 def _meet(labelling: Labelling, equation: JaxprEqn, axes: list[Axis]) -> Axis:
-    long = [axis for axis in axes if axis.size > 1] or axes[:1]
+    long = [axis for axis in axes if is_long(axis.size)] or axes[:1]
     return long[0] if len(long) == 1 else labelling.tie(equation, *long)
 
 

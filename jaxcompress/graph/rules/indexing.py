@@ -12,7 +12,8 @@ from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
-from jaxcompress.graph.selection import select, selected
+from jaxcompress.graph.rules.joining import cut
+from jaxcompress.graph.selection import select, selected, sliced
 
 __all__ = ["RULES"]
 
@@ -59,6 +60,9 @@ def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     taken_indices = selected(equation, indices.indices)
     if taken_indices is not None:
         return Outcome([_select(labelling, equation, operand, *taken_indices)])
+    start = sliced(equation, indices.indices)
+    if start is not None:
+        return Outcome([_cut(labelling, equation, operand, *start)])
     sizes = equation.params["slice_sizes"]
     taken, left_out = [], (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     for dimension, axis in enumerate(operand.axes):
@@ -91,6 +95,16 @@ def _select(
     return Value(tuple(axes))
 
 
+def _cut(
+    labelling: Labelling, equation: JaxprEqn, value: Value, dimension: int, index: slice
+) -> Value:
+    """Take the labels of a range, as a slice does."""
+    axes = list(value.axes)
+    axes[dimension] = cut(labelling, equation, axes[dimension], index, index.stop - index.start)
+    dropped = equation.params["dimension_numbers"].collapsed_slice_dims
+    return Value(tuple(axis for i, axis in enumerate(axes) if i not in dropped))
+
+
 def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Take what is retained of each whole axis."""
     taken = selected(node.equation, node.inputs[1].indices)
@@ -99,6 +113,13 @@ def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> li
         places = rewriting.places(node.inputs[0].axes[dimension], indices)
         distinct = node.equation.params["unique_indices"]
         return [select(arrays[0], places, dimension, distinct)]
+    start = sliced(node.equation, node.inputs[1].indices)
+    if start is not None and rewriting.kept(node.inputs[0].axes[start[0]]) is not None:
+        dimension, index = start
+        axis = node.inputs[0].axes[dimension]
+        places = rewriting.places(axis, np.arange(axis.size)[index])
+        dropped = node.equation.params["dimension_numbers"].collapsed_slice_dims
+        return [select(arrays[0], places, dimension).squeeze(dropped)]
     sizes = tuple(
         rewriting.size(axis) if axis.size == size else size
         for axis, size in zip(node.inputs[0].axes, node.equation.params["slice_sizes"], strict=True)

@@ -10,10 +10,11 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.selection import select
+from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["RULES"]
 
@@ -35,7 +36,10 @@ def _tie(labelling: Labelling, equation: JaxprEqn, axes: Sequence[Axis]) -> Axis
 def _join(labelling: Labelling, equation: JaxprEqn, parts: Sequence[Axis]) -> Axis:
     """Concatenate axes; fixed ones get labels that are pinned, if any other has labels."""
     size = sum(part.size for part in parts)
-    if all(part.labels is None for part in parts):
+    if is_symbolic(size):
+        for part in parts:
+            labelling.pin(equation, part, "it is joined with an axis of symbolic size")
+    if is_symbolic(size) or all(part.labels is None for part in parts):
         return Axis(size)
     labels = [_labels_or_pinned(labelling, equation, part) for part in parts]
     return Axis(size, np.concatenate(labels))
@@ -49,11 +53,13 @@ def _labels_or_pinned(labelling: Labelling, equation: JaxprEqn, part: Axis) -> n
     return labels
 
 
-def cut(labelling: Labelling, equation: JaxprEqn, axis: Axis, index: slice) -> Axis:
-    """Take a range of an axis; a single index left over must be kept."""
+def cut(labelling: Labelling, equation: JaxprEqn, axis: Axis, index: slice, size: int) -> Axis:
+    """Take a range, of `size` indices, of an axis; a single index left over must be kept."""
+    if axis.labels is None:
+        return axis if axis.size == size else Axis(size)
     picked = np.arange(axis.size)[index]
-    if axis.labels is None or len(picked) == axis.size and index.step in (None, 1):
-        return axis if len(picked) == axis.size else Axis(len(picked))
+    if len(picked) == axis.size and index.step in (None, 1):
+        return axis
     part = Axis(len(picked), axis.labels[picked])
     if part.size == 1:
         labelling.pin(equation, part, "it is picked out by its index")
@@ -64,8 +70,10 @@ def cut(labelling: Labelling, equation: JaxprEqn, axis: Axis, index: slice) -> A
 def slice_(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Cut every axis."""
     axes = tuple(
-        cut(labelling, equation, axis, index)
-        for axis, index in zip(inputs[0].axes, _slices(equation), strict=True)
+        cut(labelling, equation, axis, index, size)
+        for axis, index, size in zip(
+            inputs[0].axes, _slices(equation), shape_of(equation.outvars[0]), strict=True
+        )
     )
     return Outcome([Value(axes)])
 
@@ -108,7 +116,7 @@ def split(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> 
     along, outputs, start = equation.params["axis"], [], 0
     for size in equation.params["sizes"]:
         axes = list(value.axes)
-        axes[along] = cut(labelling, equation, axes[along], slice(start, start + size))
+        axes[along] = cut(labelling, equation, axes[along], slice(start, start + size), size)
         outputs.append(Value(tuple(axes)))
         start += size
     return Outcome(outputs)

@@ -40,7 +40,8 @@ def reduced(equation: JaxprEqn) -> list[tuple[int]]:
 def rebind_sum(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
     """Sum what is left; of a mean over what is left, so that the program's division is by that."""
     (total,) = bind(node.equation, arrays)
-    axes = [node.inputs[0].axes[dimension] for (dimension,) in reduced(node.equation)]
+    summed = [node.inputs[0].axes[dimension] for (dimension,) in reduced(node.equation)]
+    axes = [axis for axis in summed if axis.labels is not None]
     kept, size = (prod(count(axis) for axis in axes) for count in (rewriting.size, _size))
     if rewriting.means != "kept" or not node.is_mean or kept in (0, size):
         return [total]

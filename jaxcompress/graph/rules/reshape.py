@@ -24,6 +24,7 @@ from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.selection import select
+from jaxcompress.graph.symbolic import is_long, is_symbolic, less
 
 __all__ = ["RULES"]
 
@@ -48,7 +49,7 @@ Block(inputs=(2,), outputs=(3,))]
         left, right = [i] if i < len(before) else [], [j] if j < len(after) else []
         i, j = i + len(left), j + len(right)
         while (size := prod(before[k] for k in left)) != (other := prod(after[k] for k in right)):
-            if size < other:
+            if less(size, other) or j == len(after):
                 left.append(i)
                 i += 1
             else:
@@ -87,17 +88,17 @@ def _is_plain(value: Value, parts: Sequence[Block], axes: Sequence[Axis]) -> boo
 
 def _is_proper(value: Value, axes: Sequence[Axis], block: Block) -> bool:
     """Tell whether a block does more than insert or drop axes of size 1."""
-    before = [value.axes[i].size for i in block.inputs if value.axes[i].size > 1]
-    return before != [axes[j].size for j in block.outputs if axes[j].size > 1]
+    before = [value.axes[i].size for i in block.inputs if is_long(value.axes[i].size)]
+    return before != [axes[j].size for j in block.outputs if is_long(axes[j].size)]
 
 
 def _block(
     labelling: Labelling, equation: JaxprEqn, before: list[Axis], block: Block, shape: Sequence[int]
 ) -> list[Axis]:
     """Return the axes that one block becomes; sizes of 1 come and go freely."""
-    proper = [axis for axis in before if axis.size > 1]
+    proper = [axis for axis in before if is_long(axis.size)]
     sizes = [shape[j] for j in block.outputs]
-    targets = [size for size in sizes if size > 1]
+    targets = [size for size in sizes if is_long(size)]
     if [axis.size for axis in proper] == targets:
         made = proper
     elif not targets:
@@ -108,7 +109,7 @@ def _block(
         merged = proper[0] if len(proper) == 1 else merge(labelling, equation, proper)
         made = divide(labelling, equation, merged, targets)
     remaining = iter(made)
-    return [next(remaining) if size > 1 else Axis(size) for size in sizes]
+    return [next(remaining) if is_long(size) else Axis(size) for size in sizes]
 
 
 def merge(labelling: Labelling, equation: JaxprEqn, axes: Sequence[Axis]) -> Axis:
@@ -117,6 +118,10 @@ def merge(labelling: Labelling, equation: JaxprEqn, axes: Sequence[Axis]) -> Axi
     labelled = [i for i, axis in enumerate(axes) if axis.labels is not None]
     if not labelled:
         return Axis(prod(sizes), parts=tuple(axes))
+    if is_symbolic(*sizes):
+        for axis in axes:
+            labelling.pin(equation, axis, "it is merged with an axis of symbolic size")
+        return Axis(prod(sizes), parts=tuple(Axis(size) for size in sizes))
     restored = _restore(labelling, axes)
     if restored is not None:
         return restored
@@ -198,7 +203,7 @@ def rebind_reshape(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> l
 
 def _proper_dimension(before: Value, dimensions: Sequence[int]) -> int:
     """Return the dimension of a block that is longer than 1, if any, else -1: a new axis."""
-    proper = [i for i in dimensions if before.axes[i].size > 1]
+    proper = [i for i in dimensions if is_long(before.axes[i].size)]
     return proper[0] if proper else -1
 
 
@@ -214,7 +219,7 @@ def _finish(rewriting: Rewriting, deferred: Deferred, parts: Sequence[Block], af
         order += list(dict.fromkeys(places))
     shuffles = [axis.shuffle for axis in after.axes]
     array = jnp.transpose(array, (*order, *(i for i in range(array.ndim) if i not in order)))
-    proper = [i for i, axis in enumerate(after.axes) if axis.size > 1]
+    proper = [i for i, axis in enumerate(after.axes) if is_long(axis.size)]
     for position, dimension in enumerate(proper):
         shuffle = shuffles[dimension]
         if shuffle is not None:

@@ -13,6 +13,7 @@ from jaxcompress.graph.deferred import Deferred
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["RULES"]
 
@@ -25,7 +26,10 @@ def broadcast(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value])
         source[i] if i in source and source[i].size == size else labelling.fresh(size, Kind.FREE)
         for i, size in enumerate(shape)
     )
-    return Outcome([Value(axes)])
+    known = inputs[0].indices
+    if known is None or known.ndim or shape != (1,):
+        return Outcome([Value(axes)])
+    return Outcome([Value(axes, indices=known.reshape(1))])
 
 
 def rebind_broadcast(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
@@ -58,18 +62,28 @@ def squeeze(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
 def pad(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Padded indices get labels of their own, free to be removed (option-A shortcuts)."""
     axes = [
-        _pad_axis(labelling, equation, axis, *config)
-        for axis, config in zip(inputs[0].axes, equation.params["padding_config"], strict=True)
+        _pad_axis(labelling, equation, axis, size, *config)
+        for axis, size, config in zip(
+            inputs[0].axes,
+            shape_of(equation.outvars[0]),
+            equation.params["padding_config"],
+            strict=True,
+        )
     ]
     return Outcome([Value(tuple(axes))])
 
 
 def _pad_axis(
-    labelling: Labelling, equation: JaxprEqn, axis: Axis, low: int, high: int, interior: int
+    labelling: Labelling,
+    equation: JaxprEqn,
+    axis: Axis,
+    size: int,
+    low: int,
+    high: int,
+    interior: int,
 ) -> Axis:
     if (low, high, interior) == (0, 0, 0):
         return axis
-    size = low + high + axis.size + interior * max(axis.size - 1, 0)
     if axis.labels is None:
         return Axis(size)
     if interior or low < 0 or high < 0:
@@ -95,17 +109,20 @@ def rebind_pad(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[
 def tile(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Repeat label vectors; an axis of size 1 is broadcast, to any indices that its users keep."""
     axes = tuple(
-        _repeat(labelling, axis, count)
+        _repeat(labelling, equation, axis, count)
         for axis, count in zip(inputs[0].axes, equation.params["reps"], strict=True)
     )
     return Outcome([Value(axes)])
 
 
-def _repeat(labelling: Labelling, axis: Axis, count: int) -> Axis:
+def _repeat(labelling: Labelling, equation: JaxprEqn, axis: Axis, count: int) -> Axis:
     if count == 1:
         return axis
     if axis.size == 1:
         return labelling.fresh(count, Kind.FREE)
+    if is_symbolic(count):
+        labelling.pin(equation, axis, "it is repeated a symbolic number of times")
+        return Axis(axis.size * count)
     labels = None if axis.labels is None else np.tile(axis.labels, count)
     return Axis(axis.size * count, labels)
 
