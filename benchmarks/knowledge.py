@@ -177,7 +177,11 @@ def step_times(config: Config) -> dict[str, float]:
         images = parallel.shard_batch(batch["image"], mesh)
         calls["teacher forward"] = lambda: forward(own, images)
         calls["reading a batch, nothing prefetched"] = lambda: store.read(*next(addresses))
-        times = in_turns(calls, config.steps)
+        return compared(in_turns(calls, config.steps))
+
+
+def compared(times: dict[str, float]) -> dict[str, float]:
+    """Return seconds by name, and their ratios."""
     ratio = times["live"] / times["stored"]
     ideal = (times["none"] + times["teacher forward"]) / times["none"]
     return {

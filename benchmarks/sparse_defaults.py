@@ -25,9 +25,9 @@ from experiments.common import data
 from experiments.common.command import Command
 from experiments.common.environment import prepare
 from experiments.common.measure import augmented
-from experiments.quickstart.run import trained_teacher
-from experiments.quickstart.settings import Config as Quickstart
-from jaxcompress import parallel, training
+from experiments.common.network import untrained
+from experiments.common.tuning import Tuning, trained
+from jaxcompress import models, parallel, training
 from jaxcompress.files import write_json
 from jaxcompress.knowledge.losses import cross_entropy
 
@@ -53,12 +53,23 @@ class Config:
     sparsities: tuple[float, ...] = (0.8, 0.9, 0.95)
 
 
+def teacher_of(dataset: data.Dataset, keys: jax.Array) -> tuple[Any, Any, Any]:
+    """Train a ResNet-20 as the quickstart does; return its functions and variables."""
+    name, config = "resnet20", {"num_classes": 10}
+    network, module = untrained(name, config), models.build(name, **config)
+    start = models.initialize(module, keys[0], data.image_shape(dataset).shape)
+    tuning = Tuning(20, rate=0.1, distillation=0.0, batch_size=128)
+    views, mesh = data.DIGITS_VIEWS, parallel.mesh()
+    variables = trained(
+        network.train_apply, start, dataset, tuning, views=views, key=keys[1], mesh=mesh
+    )
+    return network.apply, network.train_apply, jax.device_get(variables)
+
+
 def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Any]]:
     """Train a teacher and judge every score and scope at every sparsity."""
     dataset, keys = data.load("digits"), jax.random.split(jax.random.key(seed), 3)
-    teacher = trained_teacher(Quickstart(seed=seed), dataset, keys, parallel.mesh())
-    apply, train_apply = teacher.apply, teacher.train_apply
-    variables = jax.device_get(teacher.variables)
+    apply, train_apply, variables = teacher_of(dataset, keys)
     own = augmented(dataset, keys[2], count=1437, batch_size=128, settings=data.DIGITS_VIEWS)
     batches = [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
     run = jax.jit(apply)

@@ -298,6 +298,13 @@ def test_gates_of_each_example_need_examples() -> None:
         gated(graph, toy.apply)(toy.variables, gates, *toy.inputs)
 
 
+def test_gates_of_each_example_are_as_many_as_the_examples() -> None:
+    toy, graph = toy_of("fused_attention"), graph_of("fused_attention")
+    gates = {name: jnp.ones((3, group.width)) for name, group in graph.groups.items()}
+    with pytest.raises(ValueError, match=r"there are 2 and gates for \[3\]"):
+        gated(graph, toy.apply)(toy.variables, gates, *toy.inputs)
+
+
 # Law 7: the order of a group's channels means nothing.
 
 

@@ -137,6 +137,12 @@ def _multiplier(
     example = np.full(components.max(initial=-1) + 1, -1)
     examples = example_labels(labelling)
     example[components[examples]] = np.arange(len(examples))
+    rows_given = {len(array) for array in gates if array.ndim == 2} - {1}
+    if len(examples) and rows_given - {len(examples)}:
+        raise ValueError(
+            f"gates of each example are as many as the examples, but there are {len(examples)} and "
+            f"gates for {sorted(rows_given)}; pass [{len(examples)}, width]"
+        )
 
     def examples_on(axis: Axis) -> np.ndarray | None:
         if axis.labels is None:

@@ -88,3 +88,10 @@ def test_taylor_refuses_what_it_cannot_score(network):
         importance.taylor(graph, loss, variables, images[None, :0])
     with pytest.raises(ValueError, match=r"returns float32\[5,3\]"):
         importance.taylor(graph, apply, variables, images[None])
+
+
+def test_variables_of_other_shapes_are_not_scored(network):
+    _, variables, _, graph = network
+    other = {**variables, "hidden": variables["hidden"].T}
+    with pytest.raises(ValueError, match=r"hidden: \(6, 64\), not \(64, 6\)"):
+        importance.magnitude(graph, other)

@@ -48,6 +48,16 @@ def magnitude(graph: Graph, variables: Any, *, order: int = 2, coupled: bool = F
     """
     require_finite("variables", variables, "train or load them again")
     leaves, _ = flatten_with_paths(variables)
+    wrong = [
+        f"{path}: {None if path not in leaves else jnp.shape(leaves[path])}, not {aval.shape}"
+        for path, aval in graph.leaves.items()
+        if path not in leaves or jnp.shape(leaves[path]) != tuple(aval.shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"variables have the shapes that the graph was traced with, but {'; '.join(wrong)}; "
+            "trace the function of these variables"
+        )
     scores = {}
     for name, group in graph.groups.items():
         roles = ("producer", "passing", *(("consumer",) if coupled else ()))
