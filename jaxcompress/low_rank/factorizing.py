@@ -64,6 +64,7 @@ def factorize(
             in other ways too; all offenders are named.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from jaxcompress.graph import trace
         >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
         >>> variables = {"a": jnp.ones((8, 6)), "b": jnp.ones((6, 2))}

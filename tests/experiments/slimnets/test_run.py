@@ -142,9 +142,7 @@ def check_refusals(series: Series, file: Path) -> None:
     """A row that is damaged, of other inputs or of other code is refused, and named."""
     smaller = data.first(series.dataset, train_images=32)
     others = {
-        "data: ": series._replace(
-            dataset=dataclasses.replace(series.dataset, train_labels=smaller)
-        ),
+        "data: ": series._replace(dataset=smaller),
         "preset: ": series._replace(preset=dataclasses.replace(series.preset, epochs=99)),
         "recipe: ": series._replace(recipes={**series.recipes, "nin": Recipe("nin", rate=0.2)}),
     }
