@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 import jaxcompress as jc
 from experiments.common import data
 from experiments.common.command import Command
-from experiments.common.environment import prepare
+from experiments.common.environment import describe, prepare
 from experiments.common.measure import augmented
 from jaxcompress import models, training
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
@@ -174,13 +173,7 @@ def main(config: Config) -> None:
 def write(config: Config, rows: list[dict[str, Any]]) -> None:
     """Write what was measured, and on what."""
     shown = {name: own for name, own in asdict(config).items() if not isinstance(own, Path)}
-    about = {
-        "config": shown,
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy", "flax")},
-        "rows": rows,
-    }
-    write_json(config.output, about)
+    write_json(config.output, {"config": shown, "environment": describe(), "rows": rows})
 
 
 COMMAND = Command("benchmarks.front_doors", __doc__, main, Config)

@@ -4,8 +4,8 @@
 
 Every network of `jaxcompress.models`, abstractly, and every toy of `tests/toys` with its arrays:
 the share of parameters and FLOPs that go when every group is halved, the largest error of the law
-(removed against masked, relative), seconds to trace. Writes `benchmarks/results/generality.json`;
-a test compares it, so that reach never falls.
+(removed against masked, relative), seconds to draw shapes and trace. Writes
+`benchmarks/results/generality.json`; a test compares it, so that reach never falls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models
 
-__all__ = ["COMMAND", "Config", "main", "networks", "reach", "toys"]
+__all__ = ["COMMAND", "Config", "main", "reach", "toys", "traced"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +55,23 @@ def reach(graph: jc.Graph) -> dict[str, float]:
     }
 
 
+def traced(name: str) -> jc.Graph:
+    """Trace a registered network, abstractly."""
+    module = models.build(name)
+    shape = (1, 224, 224, 3) if "imagenet" in name or name == "resnet50" else (1, 32, 32, 3)
+    start = functools.partial(models.initialize, module, shape=shape)
+    variables = jax.eval_shape(start, jax.random.key(0))
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jc.trace(models.evaluation_function(module), variables, images)
+
+
 def networks() -> dict[str, Any]:
-    """Trace every registered network, abstractly; return rows by name."""
+    """Trace every registered network; return rows by name."""
     rows = {}
     for name in sorted(models.NETWORKS):
-        module = models.build(name)
-        shape = (1, 224, 224, 3) if "imagenet" in name or name == "resnet50" else (1, 32, 32, 3)
-        start = functools.partial(models.initialize, module, shape=shape)
-        variables = jax.eval_shape(start, jax.random.key(0))
-        images = jax.ShapeDtypeStruct(shape, jnp.float32)
         started = time.perf_counter()
-        graph = jc.trace(models.evaluation_function(module), variables, images)
-        rows[name] = {"trace_seconds": time.perf_counter() - started, **reach(graph)}
+        graph = traced(name)
+        rows[name] = {"seconds": time.perf_counter() - started, **reach(graph)}
     return rows
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +21,7 @@ import numpy as np
 import jaxcompress as jc
 from experiments.common import data
 from experiments.common.command import Command
-from experiments.common.environment import prepare
+from experiments.common.environment import describe, prepare
 from experiments.common.measure import augmented
 from experiments.common.network import untrained
 from experiments.common.tuning import Tuning, trained
@@ -100,14 +98,10 @@ def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Any]]:
 def main(config: Config) -> None:
     """Measure all seeds."""
     prepare()
-    about = {
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy", "flax")},
-    }
     rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
     for seed in [own for own in config.seeds if own not in {row["seed"] for row in rows}]:
         rows += rows_of(seed, config.sparsities)
-        write_json(config.output, {**about, "rows": rows})
+        write_json(config.output, {"environment": describe(), "rows": rows})
 
 
 COMMAND = Command("benchmarks.sparse_defaults", __doc__, main, Config)

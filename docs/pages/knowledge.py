@@ -109,6 +109,7 @@ def _steps() -> str:
 def page() -> str:
     """Return the page."""
     ablation, few = load(ABLATION)["config"]["config"], load(FEW)["config"]["config"]
+    mobile = load(LIMITED["MobileNetV2"])["config"]
     projected = load(PROJECTION)["rows"][0]
     hours = sum(value for key, value in projected.items() if key.endswith("_device_hours"))
     pruned, few_pruned = _by_name(ABLATION)["pruned"], _by_name(FEW)["pruned"]
@@ -147,9 +148,9 @@ With fewer images and more epochs the collapse that fixed knowledge is feared fo
 
 `experiments.limited_resources` stores what the teacher knows, learns gates, shrinks, fine-tunes
 with the crossed assistant, saves, and reports device-hours, each stage resumable. These are short
-runs, which prove the mechanism: `{
-        LIMITED["MobileNetV2"]
-    }` trains its teacher for three epochs only and is
+runs, which prove the mechanism: `{LIMITED["MobileNetV2"]}` trains its teacher for {
+        mobile["teacher_epochs"]
+    } epochs only and is
 at chance; the presets' full length was never run.
 
 {_limited()}

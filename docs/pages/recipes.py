@@ -6,17 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from docs.markdown import Result, command, load, percent, table
+from docs.markdown import command, load, percent, source, table
 
 __all__ = ["page"]
 
 DOORS = "benchmarks/results/front_doors_resnet20.json"
 SPARSE = "benchmarks/results/sparse_defaults_digits.json"
-
-
-def _where(path: str, result: Result) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"From [`{path}`](../../{path}): {result['device']}, {versions}."
 
 
 def _doors(rows: list[Mapping[str, Any]]) -> str:
@@ -54,7 +49,7 @@ def page() -> str:
 
 ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm
 re-estimated on {config["statistics_images"]:,} augmented training images, **no fine-tuning**,
-{config["test_images"]:,} test images, seed {config["seed"]}. {_where(DOORS, doors)}
+{config["test_images"]:,} test images, seed {config["seed"]}. {source(DOORS)}
 
 {_doors(doors["rows"])}
 
@@ -62,7 +57,7 @@ re-estimated on {config["statistics_images"]:,} augmented training images, **no 
 
 `sparse` goes by the magnitude of weights over all kernels together, which is the best, or within a
 point of it, on the quickstart's network on digits: one-shot, BatchNorm re-estimated, a column for
-each sparsity, one figure for each seed. {_where(SPARSE, sparse)}
+each sparsity, one figure for each seed. {source(SPARSE)}
 
 {_sparse(sparse["rows"])}
 

@@ -19,6 +19,7 @@ from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
 from jaxcompress.files import atomic_file
 from jaxcompress.low_rank import ranks
+from jaxcompress.recipes import sites
 
 __all__ = ["SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
 
@@ -75,7 +76,7 @@ class Inputs(NamedTuple):
     patches: Mapping[str, Any]
 
 
-RIDGE = 0.1
+RIDGE, ROUNDS = 0.1, 3
 
 
 def learn(
@@ -183,15 +184,20 @@ def factorized(
     known: Known, variables: Any, chosen: Chosen, factors: Factors
 ) -> tuple[jc.Compression, Any]:
     """Return the compression at ranks, and its variables with factors made as `Factors` says."""
-    inputs = known.centred if factors == "weighted" else known.inputs
-    roots = None if factors == "weights" else inputs.roots
-    output_roots = known.output_roots if factors == "weighted" else None
-    lowrank = jc.factorize(known.graph, chosen, known.forms, roots, output_roots)
+    if factors == "weighted":
+        return sites.factorized(weighted(known), variables, chosen)
+    roots = None if factors == "weights" else known.inputs.roots
+    lowrank = jc.factorize(known.graph, chosen, known.forms, roots)
     small = lowrank.variables(variables)
-    if factors in ("refined", "weighted"):
-        outputs = known.outputs if factors == "weighted" else None
-        small = low_rank.refine(lowrank, variables, small, inputs.patches, outputs, rounds=3)
+    if factors == "refined":
+        small = low_rank.refine(lowrank, variables, small, known.inputs.patches, rounds=ROUNDS)
     return lowrank, small
+
+
+def weighted(known: Known) -> sites.Known:
+    """Return what `recipes.low_rank` needs to know, of statistics that are re-estimated."""
+    inputs, outputs = known.centred, (known.outputs, known.output_roots)
+    return sites.Known(known.graph, known.forms, *inputs, *outputs, centred=True, rounds=ROUNDS)
 
 
 def compensated(
@@ -207,11 +213,8 @@ def compensated(
         whole: the same multiplied out, with BatchNorm re-estimated.
         images: training images `[steps, batch, ...]`.
     """
-    full = {path: "channel" for path in lowrank.spec["sites"]}
-    targets, patches = low_rank.compensate(
-        known.graph, network.apply, network.variables, whole, images, full, centred=True
-    )
-    return low_rank.refine(lowrank, targets, small, patches, known.outputs, rounds=3)
+    both = network.variables, whole
+    return sites.compensated(weighted(known), lowrank, network.apply, both, small, images)
 
 
 def costs(known: Known, chosen: Chosen) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from jaxcompress.graph.axes import Axis, Value, whole
-from jaxcompress.graph.interpret import Body, Rewriting, label
+from jaxcompress.graph.interpret import Body, Rewriting
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.reading import label
 from jaxcompress.graph.resolve import spread
 
 __all__ = ["KEPT", "REMOVED", "Losses", "rewrite_derivative", "losses"]

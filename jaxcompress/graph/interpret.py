@@ -1,31 +1,27 @@
-"""The only equation loop, and its two readings: label every axis, then run on smaller arrays.
+"""The only equation loop, and running what was labelled on smaller arrays.
 
-`label` walks a jaxpr and asks each primitive's rule how the axes of its operands and results hang
-together. The result is a tree of `Node`, one per equation and nested jaxpr. `Rewriting` walks the
-same tree with real arrays: an equation none of whose axes lost an index is bound unchanged, any
-other goes through its rule's `rebind`.
+`jaxcompress.graph.reading` labels a jaxpr: a tree of `Node`, one per equation and nested jaxpr.
+`Rewriting` walks the same tree with real arrays: an equation none of whose axes lost an index is
+bound unchanged, any other goes through its rule's `rebind`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from jaxcompress.graph.axes import Axis, Value, whole
+from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.deferred import Deferred
-from jaxcompress.graph.internals import bind, is_key, is_literal, located, source_line
-from jaxcompress.graph.labelling import Kind, Labelling
-from jaxcompress.graph.means import mean_equations
+from jaxcompress.graph.internals import bind, is_literal, source_line
+from jaxcompress.graph.labelling import Labelling
 from jaxcompress.graph.selection import select
 
-__all__ = ["Body", "Node", "Outcome", "Rewriting", "Rule", "constants", "label", "run"]
+__all__ = ["Body", "Node", "Outcome", "Rewriting", "Rule", "run"]
 
 
 class Outcome(NamedTuple):
@@ -105,63 +101,6 @@ def run(
         outputs = step(index, equation, [read(atom) for atom in equation.invars])
         environment.update(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in inner.outvars]
-
-
-def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
-    """Label the arrays that a jaxpr closes over: they can be sliced like leaves."""
-    return [
-        _constant(labelling, variable.aval, value)
-        for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)
-    ]
-
-
-def _constant(labelling: Labelling, aval: Any, value: Any) -> Value:
-    if is_key(aval.dtype):
-        return whole(aval.shape)
-    labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)
-    if not jnp.issubdtype(aval.dtype, jnp.integer) or isinstance(value, jax.core.Tracer):
-        return labelled
-    return replace(labelled, indices=np.asarray(value))
-
-
-def _literal(atom: Any) -> Value:
-    known = whole(atom.aval.shape)
-    is_integer = jnp.issubdtype(atom.aval.dtype, jnp.integer)
-    return replace(known, indices=np.asarray(atom.val)) if is_integer else known
-
-
-def label(
-    labelling: Labelling,
-    jaxpr: ClosedJaxpr,
-    inputs: Sequence[Value],
-    rules: Callable[[JaxprEqn], Rule | None],
-) -> Body:
-    """Label every axis of every array of a jaxpr, given those of its inputs."""
-    nodes: list[Node] = []
-
-    def step(index: int, equation: JaxprEqn, values: list[Value]) -> Sequence[Value]:
-        equation, rule = located(equation, labelling.caller), rules(equation)
-        with labelling.inside(equation):
-            if rule is None or not rule.permutes:
-                labelling.use(values)
-            outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
-        nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
-        if not outcome.bodies:
-            labelling.count_reads(values, outcome.outputs)
-        return outcome.outputs
-
-    closed_over = constants(labelling, jaxpr)
-    outputs = run(jaxpr, closed_over, inputs, step, _literal)
-    for index in mean_equations(jaxpr):
-        nodes[index] = nodes[index]._replace(is_mean=True)
-    return Body(jaxpr, inputs, closed_over, nodes, outputs)
-
-
-def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Freeze everything that a primitive without a rule touches."""
-    reason = f"the primitive '{equation.primitive.name}' has no rule"
-    labelling.pin_all(equation, inputs, reason)
-    return Outcome([whole(getattr(v.aval, "shape", ())) for v in equation.outvars])
 
 
 @dataclass(frozen=True)

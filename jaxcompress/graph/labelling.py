@@ -194,19 +194,11 @@ class Labelling:
         constant: int,
     ) -> None:
         """Record one conv or dot."""
-        if self.silent:
-            return
-        left, right = operands
-        self.contractions.append(
-            Contraction(
-                equation,
-                (left, right),
-                tuple(contracted),
-                tuple(counted),
-                constant * self.repeat,
-                self.inside_rule,
-            )
-        )
+        if not self.silent:
+            left, right = operands
+            sums = tuple(contracted), tuple(counted), constant * self.repeat
+            made = Contraction(equation, (left, right), *sums, self.inside_rule)
+            self.contractions.append(made)
 
     def reduction(self, equation: Any, axes: Sequence[Axis]) -> None:
         """Record one reduction."""

@@ -11,8 +11,9 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import abstract, is_key
-from jaxcompress.graph.interpret import Body, label
+from jaxcompress.graph.interpret import Body
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.reading import label
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.paths import flatten_with_paths, path_string
 

@@ -81,7 +81,9 @@ def trace(
             heads or groups, "lanes" the same lane of every head or group.
         means: what a mean over channels divides by once some are gone: "kept", the number that is
             left, which is what the same code computes at the smaller width, or "all", the number
-            that the program names, as if they were zeros. Removing equals masking in both.
+            that the program names, as if they were zeros. Removing equals masking in both. A mean
+            is a sum that one jaxpr, wherever it uses it, divides by the number of summands; what
+            it divides elsewhere, behind a jit of its own, goes by the number that it names.
         trainable: `trainable(path, leaf)`, which leaves count as parameters; Linen's `params` or,
             without such a collection, all inexact leaves by default.
 

@@ -24,8 +24,9 @@ from jaxcompress.prune.comparable import (
     per_cost,
     per_group,
 )
-from jaxcompress.prune.gating import gate, gated, ones
+from jaxcompress.prune.gating import gated, ones
 from jaxcompress.prune.iteration import iterative, iterative_scores
+from jaxcompress.prune.kernel_gates import gate
 from jaxcompress.prune.learned import (
     Learn,
     Learned,

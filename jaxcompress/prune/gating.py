@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.compression.checks import check_widths
-from jaxcompress.compression.precision import scaled
+from jaxcompress.compression.precision import scaled, widened
 from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import carry
 from jaxcompress.graph.axes import Axis, Value
@@ -33,7 +33,7 @@ from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
 
-__all__ = ["gate", "gated", "ones"]
+__all__ = ["gated", "ones"]
 
 
 def ones(graph: Graph) -> dict[str, jax.Array]:
@@ -193,6 +193,7 @@ def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray |
 
 def _averaging(values: Any) -> Any:
     """Scale gates so that a sum divided by their number becomes one divided by their sum."""
+    values = widened(values)
     total = values.sum(-1, keepdims=True)
     return values * (values.shape[-1] / jnp.where(total == 0, 1, total))
 
@@ -229,54 +230,3 @@ def _factor(
     shape[place] = len(rows)
     own = gates[rows]
     return (own if place < dimension else own.T).reshape(shape)
-
-
-def gate(graph: Graph, variables: Any, gates: Mapping[str, Any]) -> Any:
-    """Multiply kernel slices by gates, without rewriting the function.
-
-    Equal to `gated` for groups whose every consumer is a leaf kernel that is used nowhere else.
-
-    Args:
-        graph: of a function of the variables.
-        variables: pytree of arrays.
-        gates: `{group: float[width]}`; may be traced.
-
-    Raises:
-        ValueError: if a group is unknown, a width wrong, or a group is consumed elsewhere.
-
-    Example:
-        >>> from jaxcompress.graph import trace
-        >>> variables = {"a": jnp.ones((3, 2)), "b": jnp.ones((2, 2))}
-        >>> graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
-        >>> gate(graph, variables, {"a[1]": jnp.array([1.0, 0.0])})["b"].tolist()
-        [[1.0, 1.0], [0.0, 0.0]]
-    """
-    check_widths(graph, gates, "gates", per_example=False)
-    _check_kernels(graph, gates)
-    leaves, treedef = flatten_with_paths(variables)
-    for name, value in gates.items():
-        group = graph.groups[name]
-        for path, axis in {(c.path, c.axis) for c in group.consumers}:
-            assert path is not None and axis is not None
-            leaf, indices = leaves[path], group.member(path, axis).indices
-            factor = jnp.ones(leaf.shape[axis], leaf.dtype)
-            factor = factor.at[indices].set(jnp.asarray(value, leaf.dtype)[:, None])
-            shape = [1] * leaf.ndim
-            shape[axis] = -1
-            leaves[path] = leaf * factor.reshape(shape)
-    return jax.tree.unflatten(treedef, list(leaves.values()))
-
-
-def _check_kernels(graph: Graph, gates: Mapping[str, Any]) -> None:
-    wrong = [
-        f"{name}: consumed at {consumer.source} "
-        + ("without a leaf kernel" if consumer.path is None else f"by {consumer.path}, used twice")
-        for name in gates
-        for consumer in graph.groups[name].consumers
-        if consumer.path is None or graph.uses.get(consumer.path, 0) != 1
-    ]
-    if wrong:
-        raise ValueError(
-            "gates on variables need every consumer of a group to be a leaf kernel used once, "
-            f"but {'; '.join(wrong)}; use gated(graph, apply)"
-        )

@@ -69,8 +69,8 @@ class Taylor:
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Scores:
         """Score the channels of the groups that may be pruned."""
         del budget
+        loss = problem.by_labels()
         drawn = problem.batches(key, self.batches, self.examples)
-        loss, drawn = problem.by_loss(drawn)
         scores = importance.taylor(problem.graph, loss, problem.variables, drawn)
         return _of_groups(scores, problem)
 
@@ -90,10 +90,9 @@ class Meta:
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Scores:
         """Score the channels of the groups that may be pruned."""
         del budget
+        loss = problem.by_labels()
         query = problem.batches(key, self.episodes, self.examples)
         support = problem.batches(jax.random.fold_in(key, 1), self.episodes, self.examples)
-        loss, query = problem.by_loss(query)
-        _, support = problem.by_loss(support)
         one_step = jax.tree.map(lambda leaf: leaf[:, None], support)
         graph, variables = problem.graph, problem.variables
         return importance.meta(graph, loss, variables, one_step, query, groups=problem.groups)

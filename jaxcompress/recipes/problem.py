@@ -50,6 +50,20 @@ class Problem(NamedTuple):
             raise ValueError("scores need a loss= or a distance=, but both are None; pass one")
         return self.ask(batches)
 
+    def by_labels(self) -> Loss:
+        """Return the loss, for scores of gradients at the whole network.
+
+        Raises:
+            ValueError: if there is none: the distance from the network's own answers is least at
+                the whole network, where its gradients vanish.
+        """
+        if self.loss is None:
+            raise ValueError(
+                "gradients at the whole network need a loss= of labels, because the distance from "
+                "its own answers has none there, but loss is None; pass one, or take Fisher()"
+            )
+        return self.loss
+
     def by_answers(self, batches: Any) -> tuple[Loss, Any]:
         """Return the distance from the network's answers; the loss where these are not asked."""
         return self.by_loss(batches) if self.ask is None else self.ask(batches)

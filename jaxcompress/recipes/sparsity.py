@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.compression import Compression
+from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.importance.checks import check_scalar
@@ -125,7 +126,7 @@ def _gradients(
 
     gradient, total, count = jax.jit(jax.grad(of_leaves)), None, 0
     for batch in batches:
-        found = gradient(own, batch)
+        found = jax.tree.map(widened, gradient(own, batch))
         total = found if total is None else jax.tree.map(jnp.add, total, found)
         count += 1
     return jax.tree.map(lambda leaf: leaf / count, total)

@@ -220,3 +220,16 @@ def test_an_endless_loader_is_read_no_further_than_asked(perceptron):
         examples=100,
     )
     assert len(read) == 3
+
+
+@pytest.mark.parametrize("importance", [recipes.Taylor(2, 16), recipes.Meta(2, 16)])
+def test_gradients_at_the_whole_network_need_labels(perceptron, importance):
+    with pytest.raises(ValueError, match="need a loss= of labels, .* or take Fisher"):
+        recipes.prune(
+            perceptron.apply,
+            perceptron.variables,
+            perceptron.batches,
+            jc.Budget(flops=0.6),
+            key=KEY,
+            importance=importance,
+        )

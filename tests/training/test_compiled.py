@@ -17,6 +17,7 @@ from benchmarks import leaks
 from jaxcompress import parallel
 from jaxcompress.compiled import jit_of
 from jaxcompress.graph import trace
+from jaxcompress.prune.importance import meta
 from jaxcompress.training import evaluate
 
 KEY, MESH = jax.random.key(0), parallel.mesh(jax.devices()[:1])
@@ -92,3 +93,16 @@ def test_programs_of_other_functions_and_options_are_others() -> None:
     assert results == [2, 7, 3, 8]
     assert int(jit_of(added, double, triple, more=0)(1)) == 5
     assert int(jit_of(added, triple, triple, more=0)(1)) == 6
+
+
+def test_new_optimizers_and_one_loss_leave_no_program() -> None:
+    graph, loss = leaks.graph_of(lambda own: own), leaks.loss_of(lambda own: own)
+    given = (leaks.VARIABLES, leaks.rounds(1, 1), leaks.rounds(1))
+    updates = []
+    for _ in range(3):
+        optimizer = optax.sgd(0.1, momentum=0.9)
+        updates.append(weakref.ref(optimizer.update))
+        meta(graph, loss, *given, optimizer=optimizer)
+    del optimizer
+    gc.collect()
+    assert all(update() is None for update in updates)

@@ -42,14 +42,10 @@ def rebind_sum(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[
     (total,) = bind(node.equation, arrays)
     summed = [node.inputs[0].axes[dimension] for (dimension,) in reduced(node.equation)]
     axes = [axis for axis in summed if axis.labels is not None]
-    kept, size = (prod(count(axis) for axis in axes) for count in (rewriting.size, _size))
+    kept, size = prod(map(rewriting.size, axes)), prod(axis.size for axis in axes)
     if rewriting.means != "kept" or not node.is_mean or kept in (0, size):
         return [total]
     return [total * jnp.asarray(size / kept, total.dtype)]
-
-
-def _size(axis: Axis) -> int:
-    return axis.size
 
 
 def fold(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:

@@ -97,15 +97,9 @@ def meta(
     _check(loss, variables, support, query, together)
     episodes = len(jax.tree.leaves(query)[0])
     at = _gates_of_episodes(graph, gates or {}, names, episodes)
-    episode = jit_of(
-        _episodes,
-        graph,
-        loss,
-        optimizer=optimizer or SGD,
-        order=order,
-        names=names,
-        trainable=trainable,
-    )
+    # The optimizer by its functions: a tuple of them could not be referred to weakly.
+    functions = (graph, loss, *(optimizer or SGD)[:2], *([trainable] if trainable else []))
+    episode = jit_of(_episodes, *functions, order=order, names=names)
     inputs = jax.tree.map(
         lambda leaf: leaf.reshape(-1, together, *jnp.shape(leaf)[1:]), (at, support, query)
     )
@@ -121,18 +115,20 @@ def meta(
 def _episodes(
     graph: Graph,
     loss: Callable[[Any, Any], jax.Array],
-    *,
-    optimizer: optax.GradientTransformation,
+    init: Callable[..., Any],
+    update: Callable[..., Any],
+    *trainable: Trainable,
     order: int,
     names: tuple[str, ...],
-    trainable: Trainable | None,
 ) -> Callable[..., tuple[Any, Any]]:
     """Make the meta-gradients and losses of episodes, vmapped."""
+    optimizer = optax.GradientTransformation(init, update)
+    chosen = trainable[0] if trainable else None
     gated_loss = gated(graph, loss)
 
     def after_steps(variables: Any, gates: Any, support: Any, query: Any) -> tuple[Any, Any]:
         adapted, losses = adapt(
-            gated_loss, variables, gates, support, optimizer, order=order, trainable=trainable
+            gated_loss, variables, gates, support, optimizer, order=order, trainable=chosen
         )
         value = gated_loss(adapted, gates, query)
         return value, jnp.append(losses, value)

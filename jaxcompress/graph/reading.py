@@ -1,0 +1,77 @@
+"""Reading a jaxpr: each primitive's rule says how axes of operands and results hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+
+from jaxcompress.graph.axes import Value, whole
+from jaxcompress.graph.internals import is_key, located
+from jaxcompress.graph.interpret import Body, Node, Outcome, Rule, run
+from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.means import mean_equations
+
+__all__ = ["label"]
+
+
+def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
+    """Label the arrays that a jaxpr closes over: they can be sliced like leaves."""
+    return [
+        _constant(labelling, variable.aval, value)
+        for variable, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)
+    ]
+
+
+def _constant(labelling: Labelling, aval: Any, value: Any) -> Value:
+    if is_key(aval.dtype):
+        return whole(aval.shape)
+    labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)
+    if not jnp.issubdtype(aval.dtype, jnp.integer) or isinstance(value, jax.core.Tracer):
+        return labelled
+    return replace(labelled, indices=np.asarray(value))
+
+
+def _literal(atom: Any) -> Value:
+    known = whole(atom.aval.shape)
+    is_integer = jnp.issubdtype(atom.aval.dtype, jnp.integer)
+    return replace(known, indices=np.asarray(atom.val)) if is_integer else known
+
+
+def label(
+    labelling: Labelling,
+    jaxpr: ClosedJaxpr,
+    inputs: Sequence[Value],
+    rules: Callable[[JaxprEqn], Rule | None],
+) -> Body:
+    """Label every axis of every array of a jaxpr, given those of its inputs."""
+    nodes: list[Node] = []
+
+    def step(index: int, equation: JaxprEqn, values: list[Value]) -> Sequence[Value]:
+        equation, rule = located(equation, labelling.caller), rules(equation)
+        with labelling.inside(equation):
+            if rule is None or not rule.permutes:
+                labelling.use(values)
+            outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
+        nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
+        if not outcome.bodies:
+            labelling.count_reads(values, outcome.outputs)
+        return outcome.outputs
+
+    closed_over = constants(labelling, jaxpr)
+    outputs = run(jaxpr, closed_over, inputs, step, _literal)
+    for index in mean_equations(jaxpr):
+        nodes[index] = nodes[index]._replace(is_mean=True)
+    return Body(jaxpr, inputs, closed_over, nodes, outputs)
+
+
+def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Freeze everything that a primitive without a rule touches."""
+    reason = f"the primitive '{equation.primitive.name}' has no rule"
+    labelling.pin_all(equation, inputs, reason)
+    return Outcome([whole(getattr(v.aval, "shape", ())) for v in equation.outvars])
