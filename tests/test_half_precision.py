@@ -173,13 +173,3 @@ def test_spectra_and_truncations_are_those_of_float64(dtype: Any) -> None:
     back, cut = multiplied_out(lowrank, small), truncations(graph, variables, forms, roots)(chosen)
     assert {leaf.dtype for leaf in jax.tree.leaves((small, back, cut))} == {jnp.dtype(dtype)}
     close(back, cut, 4 * float(jnp.finfo(dtype).eps))
-
-
-def test_gates_in_half_precision_are_averaged_in_float32() -> None:
-    toy = TOYS["layer_norm"]()
-    graph = trace(toy.apply, toy.variables, *toy.inputs)
-    half_gates = {n: jnp.linspace(0.5, 1.5, g.width, jnp.bfloat16) for n, g in graph.groups.items()}
-    wide = {name: own.astype(jnp.float32) for name, own in half_gates.items()}
-    function = jax.jit(gated(graph, toy.apply))
-    output, expected = (function(toy.variables, own, *toy.inputs) for own in (half_gates, wide))
-    close(output, expected, toy.tolerance)

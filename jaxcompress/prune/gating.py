@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.compression.checks import check_widths
-from jaxcompress.compression.precision import scaled, widened
+from jaxcompress.compression.precision import scaled
 from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import carry
 from jaxcompress.graph.axes import Axis, Value
@@ -193,7 +193,6 @@ def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray |
 
 def _averaging(values: Any) -> Any:
     """Scale gates so that a sum divided by their number becomes one divided by their sum."""
-    values = widened(values)
     total = values.sum(-1, keepdims=True)
     return values * (values.shape[-1] / jnp.where(total == 0, 1, total))
 
