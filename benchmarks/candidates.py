@@ -26,6 +26,7 @@ import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.prune.candidates import candidate_losses, chunk_size
 
 __all__ = ["COMMAND", "Config", "main"]
@@ -62,7 +63,7 @@ def main(config: Config) -> None:
     gated = jax.jit(jc.gated(graph, loss))
     traces: list[int] = []
 
-    def program(gates: dict[str, jax.Array], batch: Any) -> jax.Array:
+    def program(gates: dict[str, jax.Array], batch: Batch) -> jax.Array:
         traces.append(1)
         return candidate_losses(graph, loss, variables, gates, batch)
 
@@ -98,13 +99,13 @@ def main(config: Config) -> None:
     config.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _network(config: Config) -> tuple[Any, jc.Graph, Callable[[Any, Any], jax.Array], Any]:
+def _network(config: Config) -> tuple[Any, jc.Graph, Callable[[PyTree, Batch], jax.Array], Any]:
     module, shape = models.build(config.network), (1, 32, 32, 3)
     variables = models.initialize(module, jax.random.key(0), shape)
     train = models.training_function(module)
     graph = jc.trace(models.evaluation_function(module), variables, jnp.zeros(shape))
 
-    def loss(own: Any, batch: Any) -> jax.Array:
+    def loss(own: Array, batch: Batch) -> jax.Array:
         logits, _ = train(own, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
@@ -116,8 +117,8 @@ def _network(config: Config) -> tuple[Any, jc.Graph, Callable[[Any, Any], jax.Ar
 
 def _candidates(config: Config, graph: jc.Graph) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return random masks of all internal groups, and those that share all before a stage."""
-    every: dict[str, Any] = {}
-    late: dict[str, Any] = {}
+    every: dict[str, Array] = {}
+    late: dict[str, Array] = {}
     for number, name in enumerate(jc.graph.internal_groups(graph)):
         shape = (config.candidates, graph.groups[name].width)
         key = jax.random.fold_in(jax.random.key(2), number)

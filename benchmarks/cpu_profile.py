@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcompress import models
+from jaxcompress.annotations import Array, Batch
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.training import init_state, train_step
 
@@ -71,7 +72,7 @@ def step(fast: bool, network: str) -> Callable[[], Any]:
     train, key = models.training_function(module), jax.random.key(1)
     batch = {"image": jax.random.normal(key, (BATCH, 32, 32, 3)), "label": jnp.arange(BATCH) % 10}
 
-    def loss(own: Any, batch: Any, key: jax.Array) -> Any:
+    def loss(own: Array, batch: Batch, key: jax.Array) -> Any:
         logits, state = train(own, batch["image"], key)
         values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         return values.mean(), (state, {})

@@ -26,6 +26,7 @@ from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from experiments.common.measure import augmented
 from jaxcompress import models, training
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.files import write_json
@@ -77,24 +78,24 @@ class Task:
         mean, std = data.IMAGENET
         self.dataset = replace(found, mean=mean, std=std)
 
-    def batches(self, count: int, size: int, number: int) -> list[Any]:
+    def batches(self, count: int, size: int, number: int) -> list[Array]:
         """Draw augmented training batches, as anyone's loader would."""
         key = jax.random.fold_in(self.key, number)
         own = augmented(self.dataset, key, count=count, batch_size=size, settings=Views())
         return [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
 
-    def loss(self, variables: Any, batch: Any) -> jax.Array:
+    def loss(self, variables: PyTree, batch: Batch) -> jax.Array:
         """Cross-entropy in training mode."""
         logits, _ = self.train_apply(variables, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
-    def renewed(self, train_apply: Callable[..., Any], variables: Any) -> Any:
+    def renewed(self, train_apply: Function, variables: PyTree) -> Any:
         """Re-estimate BatchNorm."""
         drawn = self.batches(self.config.statistics_images, 128, 1)
         images = jnp.stack([batch["image"] for batch in drawn])
         return training.reestimate(train_apply, variables, images, self.key)
 
-    def accuracy(self, apply: Callable[..., Any], variables: Any) -> float:
+    def accuracy(self, apply: Function, variables: PyTree) -> float:
         """Classify the test images."""
         run, right = jax.jit(fast_convolutions(apply)), 0
         count = self.config.test_images
@@ -105,7 +106,7 @@ class Task:
         return right / count
 
 
-def prune(task: Task, loss: Any) -> tuple[jc.Compression, Any]:
+def prune(task: Task, loss: Any) -> tuple[jc.Compression, PyTree]:
     """Remove channels."""
     compression = jc.recipes.prune(
         task.apply,
@@ -119,7 +120,7 @@ def prune(task: Task, loss: Any) -> tuple[jc.Compression, Any]:
     return compression, compression.variables(task.variables)
 
 
-def low_rank(task: Task) -> tuple[jc.Compression, Any]:
+def low_rank(task: Task) -> tuple[jc.Compression, PyTree]:
     """Factorize kernels."""
     found = jc.recipes.low_rank(
         task.apply,
@@ -132,7 +133,7 @@ def low_rank(task: Task) -> tuple[jc.Compression, Any]:
     return found.compression, found.variables
 
 
-def sparse(task: Task) -> tuple[jc.Compression, Any]:
+def sparse(task: Task) -> tuple[jc.Compression, PyTree]:
     """Set weights to zero."""
     batches, sparsity = task.batches(128, 128, 3), task.config.sparsity
     compression = jc.recipes.sparse(task.apply, task.variables, batches, sparsity)

@@ -15,7 +15,6 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models
+from jaxcompress.annotations import Array, Json
 
 __all__ = ["COMMAND", "Config", "main", "reach", "toys", "traced"]
 
@@ -65,7 +65,7 @@ def traced(name: str) -> jc.Graph:
     return jc.trace(models.evaluation_function(module), variables, images)
 
 
-def networks() -> dict[str, Any]:
+def networks() -> dict[str, Json]:
     """Trace every registered network; return rows by name."""
     rows = {}
     for name in sorted(models.NETWORKS):
@@ -75,7 +75,7 @@ def networks() -> dict[str, Any]:
     return rows
 
 
-def toys() -> dict[str, Any]:
+def toys() -> dict[str, Json]:
     """Trace every toy, and compare removing with masking; return rows by name."""
     from tests.laws import TOYS, gates_of, graph_of, toy_of
 
@@ -92,7 +92,7 @@ def toys() -> dict[str, Any]:
     return rows
 
 
-def _error(left: Any, right: Any) -> float:
+def _error(left: Array, right: Array) -> float:
     left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
     return float(np.abs(left - right).max(initial=0) / max(np.abs(right).max(initial=0), 1e-30))
 

@@ -30,6 +30,7 @@ from experiments.common import environment
 from experiments.common.command import Command
 from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
 from jaxcompress import knowledge, models, parallel, training
+from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write
 from jaxcompress.prune import importance
 
@@ -68,10 +69,10 @@ SETTINGS = {
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, Json]:
     """Measure, print and write everything."""
     environment.prepare()
-    found: dict[str, Any] = {
+    found: dict[str, Array] = {
         "environment": environment.describe(),
         "storage": storage_rows(config),
         "steps": step_times(config),
@@ -88,7 +89,7 @@ def main(config: Config) -> dict[str, Any]:
     return found
 
 
-def storage_rows(config: Config) -> list[dict[str, Any]]:
+def storage_rows(config: Config) -> list[dict[str, Json]]:
     """Write and read a store of each setting."""
     rows = []
     for classes in config.classes:
@@ -115,7 +116,7 @@ def rates(config: Config, outputs: Shapes, storage: Storage) -> dict[str, float]
     images = np.arange(config.examples, dtype=np.int32).reshape(-1, 1, 1, 1)
     source = knowledge.Source(images, config.examples, "numbers", jax.random.key(0))
 
-    def teacher(variables: Any, numbers: jax.Array) -> dict[str, jax.Array]:
+    def teacher(variables: PyTree, numbers: jax.Array) -> dict[str, jax.Array]:
         return {name: own[numbers.ravel() % storage.block] for name, own in variables.items()}
 
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +201,7 @@ def stored_batches(config: Config, folder: str) -> tuple[Store, Iterator[tuple[A
         np.zeros((config.examples, 1, 1, 1), np.int32), config.examples, "zeros", jax.random.key(0)
     )
 
-    def teacher(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+    def teacher(variables: PyTree, images: jax.Array) -> dict[str, jax.Array]:
         return {"logits": jnp.ones((len(images), 10)), "features": jnp.ones((len(images), 64))}
 
     write(folder, teacher, {}, source)
@@ -214,7 +215,7 @@ def stored_batches(config: Config, folder: str) -> tuple[Store, Iterator[tuple[A
 
 
 def stepper(
-    train: Any, teaching: Teaching, small: Any, batch: Any, mesh: Any, more: Callable[[], Any]
+    train: Any, teaching: Teaching, small: PyTree, batch: Batch, mesh: Any, more: Callable[[], Any]
 ) -> Callable[[], Any]:
     """Return a function that takes one step and waits for nothing."""
     tx, key = optax.sgd(0.01, momentum=0.9), jax.random.key(0)

@@ -27,6 +27,7 @@ import optax
 import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
+from jaxcompress.annotations import Function, Json, PyTree
 
 __all__ = ["COMMAND", "CALLS", "Config", "alive_after", "main"]
 
@@ -42,16 +43,16 @@ def one_device() -> Any:
     return jc.parallel.mesh(jax.devices()[:1])
 
 
-def network(seen: Seen) -> Callable[..., Any]:
+def network(seen: Seen) -> Function:
     """Make a new function, seen by the caller."""
 
-    def apply(variables: Any, rows: Any) -> Any:
+    def apply(variables: PyTree, rows: Json) -> Any:
         return jnp.tanh(rows @ variables["a"]) @ variables["b"]
 
     return seen(apply)
 
 
-def loss_of(seen: Seen) -> Callable[..., Any]:
+def loss_of(seen: Seen) -> Function:
     """Make a new loss."""
     apply = network(seen)
     return seen(lambda variables, rows: (apply(variables, rows) ** 2).mean())
@@ -134,7 +135,7 @@ def call_evaluate(seen: Seen) -> None:
 def call_reestimate(seen: Seen) -> None:
     """New BatchNorm statistics."""
 
-    def train_apply(variables: Any, rows: Any, key: Any) -> Any:
+    def train_apply(variables: PyTree, rows: Json, key: Any) -> Any:
         return rows, {"mean": 0.9 * variables["mean"] + 0.1 * rows.mean(0)}
 
     start = {"mean": jnp.ones(3)}
@@ -165,7 +166,7 @@ def alive_after(call: Callable[[Seen], None], calls: int) -> tuple[int, int]:
     """Return how many functions were made by repeated calls, and how many are still alive."""
     functions: list[weakref.ref[Any]] = []
 
-    def seen(function: Any) -> Any:
+    def seen(function: Function) -> Any:
         functions.append(weakref.ref(function))
         return function
 

@@ -13,7 +13,6 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import optax
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models, sparse
+from jaxcompress.annotations import Array, Batch, Function
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.sparse.schedule import one_shot, periodic
 from jaxcompress.training import TrainState, init_state, train_step
@@ -42,7 +42,7 @@ def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, flo
         "label": jnp.arange(batch_size) % 10,
     }
 
-    def loss(own: Any, batch: Any, _: jax.Array) -> Any:
+    def loss(own: Array, batch: Batch, _: jax.Array) -> Any:
         logits, state = train_apply(own, batch["image"])
         return cross_entropy(logits, batch["label"]).mean(), (state, {})
 
@@ -75,7 +75,7 @@ def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, flo
 class _Run:
     """A step that continues from its own last state."""
 
-    def __init__(self, step: Callable[..., Any], state: TrainState, batch: Any) -> None:
+    def __init__(self, step: Function, state: TrainState, batch: Batch) -> None:
         self.step = jax.jit(step, donate_argnums=0)
         self.state = jax.tree.map(jnp.copy, state)
         self.batch = batch

@@ -24,6 +24,7 @@ import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.prune.importance import adapt
 
 __all__ = ["COMMAND", "Config", "main"]
@@ -86,20 +87,20 @@ def main(config: Config) -> None:
     config.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _with_policy(loss: Callable[..., Any], policy: Policy) -> Callable[..., Any]:
+def _with_policy(loss: Function, policy: Policy) -> Function:
     chosen = POLICIES[policy]
     return loss if chosen is None else jax.checkpoint(loss, policy=chosen)
 
 
-def _episode(loss: Callable[..., Any], order: int) -> Callable[..., jax.Array]:
-    def episode(gates: Any, variables: Any, support: Any, query: Any) -> jax.Array:
+def _episode(loss: Function, order: int) -> Callable[..., jax.Array]:
+    def episode(gates: PyTree, variables: PyTree, support: Batch, query: Batch) -> jax.Array:
         adapted, _ = adapt(loss, variables, gates, support, optax.sgd(0.01), order=order)
         return loss(adapted, gates, query)
 
     return episode
 
 
-def _temporary(function: Callable[..., Any], *shapes: Any) -> int:
+def _temporary(function: Function, *shapes: Any) -> int:
     analysis = jax.jit(function).lower(*shapes).compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)
 
@@ -112,13 +113,13 @@ def _batch(config: Config, *leading: int) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def _network(name: str) -> tuple[jc.Graph, Any, Callable[[Any, Any], jax.Array]]:
+def _network(name: str) -> tuple[jc.Graph, Any, Callable[[PyTree, Batch], jax.Array]]:
     module, shape = models.build(name), (1, 32, 32, 3)
     variables = models.initialize(module, jax.random.key(0), shape)
     graph = jc.trace(models.evaluation_function(module), variables, jnp.zeros(shape))
     train = models.training_function(module)
 
-    def loss(own: Any, batch: Any) -> jax.Array:
+    def loss(own: Array, batch: Batch) -> jax.Array:
         logits, _ = train(own, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 

@@ -26,6 +26,7 @@ from experiments.common.measure import augmented
 from experiments.common.network import untrained
 from experiments.common.tuning import Tuning, trained
 from jaxcompress import models, parallel, training
+from jaxcompress.annotations import Array, Batch, Json
 from jaxcompress.files import write_json
 from jaxcompress.knowledge.losses import cross_entropy
 
@@ -64,7 +65,7 @@ def teacher_of(dataset: data.Dataset, keys: jax.Array) -> tuple[Any, Any, Any]:
     return network.apply, network.train_apply, jax.device_get(variables)
 
 
-def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Any]]:
+def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Json]]:
     """Train a teacher and judge every score and scope at every sparsity."""
     dataset, keys = data.load("digits"), jax.random.split(jax.random.key(seed), 3)
     apply, train_apply, variables = teacher_of(dataset, keys)
@@ -73,11 +74,11 @@ def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Any]]:
     run = jax.jit(apply)
     images = data.preprocess(dataset)(dataset.test_images)
 
-    def loss(own: Any, batch: Any) -> jax.Array:
+    def loss(own: Array, batch: Batch) -> jax.Array:
         logits, _ = train_apply(own, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
-    def accuracy(own: Any) -> float:
+    def accuracy(own: Array) -> float:
         return float(np.mean(np.asarray(run(own, images)).argmax(-1) == dataset.test_labels))
 
     rows = [{"seed": seed, "score": "dense", "accuracy": accuracy(variables)}]

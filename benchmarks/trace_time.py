@@ -23,6 +23,7 @@ from benchmarks.cores import limit_cores
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from jaxcompress import models
+from jaxcompress.annotations import Batch, Function, PyTree
 
 __all__ = ["COMMAND", "main"]
 
@@ -36,7 +37,7 @@ NETWORKS = {
 }
 
 
-def median_seconds(function: Any, repeats: int = 5) -> float:
+def median_seconds(function: Function, repeats: int = 5) -> float:
     """Return the median time of a call."""
     times = []
     for _ in range(repeats):
@@ -46,7 +47,7 @@ def median_seconds(function: Any, repeats: int = 5) -> float:
     return statistics.median(times)
 
 
-def jaxpr_of(apply: Any, variables: Any, images: Any) -> Any:
+def jaxpr_of(apply: Function, variables: PyTree, images: Batch) -> Any:
     """Trace through a new function each time: JAX remembers the jaxpr of one it has seen."""
     return jax.make_jaxpr(lambda v, x: apply(v, x))(variables, images)
 

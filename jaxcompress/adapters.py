@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Trainable, inexact
 from jaxcompress.paths import flatten_with_paths
 
@@ -52,7 +53,7 @@ def from_nnx(model: Any, *, train: bool = False) -> tuple[Callable[..., Any], An
     )
     graphdef, variables = nnx.split(in_mode)
 
-    def apply(variables: Any, *inputs: Any, **keywords: Any) -> Any:
+    def apply(variables: PyTree, *inputs: PyTree, **keywords: Any) -> Any:
         merged = nnx.merge(graphdef, variables)
         outputs = merged(*inputs, **keywords)
         return (outputs, nnx.state(merged, nnx.Not(nnx.Param))) if train else outputs
@@ -107,7 +108,7 @@ def from_equinox(
     in_mode = eqx.nn.inference_mode(model, value=not train)
     variables, static = eqx.partition(in_mode, eqx.is_array)
 
-    def apply(variables: Any, *inputs: Any, key: jax.Array | None = None) -> Any:
+    def apply(variables: PyTree, *inputs: PyTree, key: jax.Array | None = None) -> Any:
         whole = eqx.combine(variables, static)
         module, state = whole if is_pair else (whole, None)
         keys = None if key is None else jax.random.split(key, len(inputs[0]))
@@ -140,7 +141,7 @@ def equinox_trainable(model: Any) -> Trainable:
     """
     import equinox as eqx
 
-    def mark(node: Any) -> Any:
+    def mark(node: Array) -> Any:
         is_state = isinstance(node, eqx.nn.State)
         return jax.tree.map(lambda _: True, node) if is_state else False
 

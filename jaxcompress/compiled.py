@@ -14,12 +14,14 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Function
+
 __all__ = ["jit_of"]
 
 _PROGRAMS: dict[Hashable, Callable[..., Any]] = {}
 
 
-def jit_of(make: Callable[..., Any], *functions: Any, **options: Hashable) -> Callable[..., Any]:
+def jit_of(make: Function, *functions: Any, **options: Hashable) -> Function:
     """Return ``jax.jit(make(*functions, **options))``, the same one for the same functions.
 
     Args:
@@ -53,7 +55,7 @@ def jit_of(make: Callable[..., Any], *functions: Any, **options: Hashable) -> Ca
     return _PROGRAMS[key]
 
 
-def _reference(function: Any) -> Callable[[], Any]:
+def _reference(function: Function) -> Callable[[], Any]:
     """Refer to a function weakly; a bound method is made anew on each access, its object is not."""
     if isinstance(function, types.MethodType):
         return weakref.WeakMethod(function)
@@ -62,6 +64,6 @@ def _reference(function: Any) -> Callable[[], Any]:
 
 @functools.lru_cache(maxsize=8)
 def _kept(
-    make: Callable[..., Any], functions: tuple[Any, ...], options: tuple[tuple[str, Any], ...]
-) -> Callable[..., Any]:
+    make: Function, functions: tuple[Any, ...], options: tuple[tuple[str, Any], ...]
+) -> Function:
     return jax.jit(lambda *args: make(*functions, **dict(options))(*args))

@@ -16,7 +16,9 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from jaxcompress.annotations import Array
 
 try:
     import fcntl
@@ -67,7 +69,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: Array) -> None:
     """Write strict JSON (no NaN) whole or not at all.
 
     Raises:

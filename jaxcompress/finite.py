@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["non_finite", "require_finite"]
 
 
-def non_finite(tree: Any) -> list[str]:
+def non_finite(tree: PyTree) -> list[str]:
     """Return the paths of the float leaves that hold NaN or infinity; tracers pass.
 
     Example:
@@ -28,18 +27,18 @@ def non_finite(tree: Any) -> list[str]:
     return [path for path in leaves if not verdicts[path]]
 
 
-def _is_known_float(leaf: Any) -> bool:
+def _is_known_float(leaf: Array) -> bool:
     if isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
         return False
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
-def _is_finite(leaf: Any) -> Any:
+def _is_finite(leaf: Array) -> Array:
     return (jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all()
 
 
-def require_finite(argument: str, tree: Any, remedy: str) -> None:
+def require_finite(argument: str, tree: PyTree, remedy: str) -> None:
     """Raise if a float leaf holds NaN or infinity.
 
     Args:

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxcompress.annotations import Array, Batch, PyTree
+
 __all__ = ["batch_sharding", "mesh", "pad_batch", "replicate", "replicated", "shard_batch"]
 
 
@@ -47,7 +49,7 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, mesh.axis_names[0]))
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Copy every leaf of `tree` to every device of `mesh`; what lies there already is shared.
 
     Example:
@@ -57,7 +59,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, replicated(mesh))
 
 
-def shard_batch(tree: Any, mesh: Mesh) -> Any:
+def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
     """Split the leading axis of every leaf of `tree` over the devices of `mesh`.
 
     With several processes each passes its own part of the batch.
@@ -83,14 +85,14 @@ def shard_batch(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     """The shape of every leaf, by its path."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     name = jax.tree_util.keystr
     return {name(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in pairs}
 
 
-def pad_batch(batch: Any, multiple: int) -> tuple[Any, np.ndarray]:
+def pad_batch(batch: Batch, multiple: int) -> tuple[Any, np.ndarray]:
     """Lengthen a batch to a multiple of `multiple` and say which examples are real.
 
     The last example is repeated rather than zeros appended: what is finite on data stays finite.
@@ -119,7 +121,7 @@ def pad_batch(batch: Any, multiple: int) -> tuple[Any, np.ndarray]:
     (size,) = next(iter(sizes.values()))
     missing = -size % multiple
 
-    def pad(leaf: Any) -> np.ndarray:
+    def pad(leaf: Array) -> np.ndarray:
         leaf = np.asarray(leaf)
         return np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)]) if missing else leaf
 

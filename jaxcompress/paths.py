@@ -12,10 +12,12 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Array, PyTree
+
 __all__ = ["flatten_with_paths", "match_path", "match_paths", "natural_order", "path_string"]
 
 
-def path_string(key_path: Sequence[Any]) -> str:
+def path_string(key_path: Sequence[Array]) -> str:
     """Join a JAX key path with ``/``; the ``value`` attribute of NNX's variables is dropped.
 
     It is an attribute at the end, or before the keys of the dict that a factorized kernel is.
@@ -34,18 +36,18 @@ def path_string(key_path: Sequence[Any]) -> str:
     return "/".join(parts)
 
 
-def _is_value(key: Any) -> bool:
+def _is_value(key: Array) -> bool:
     return isinstance(key, jax.tree_util.GetAttrKey) and key.name == "value"
 
 
-def _holds_value(node: Any) -> bool:
+def _holds_value(node: Array) -> bool:
     """Tell whether a node is one of NNX's variables, whose value has the same path."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda own: own is not node)
     return len(pairs) == 1 and len(pairs[0][0]) == 1 and _is_value(pairs[0][0][0])
 
 
 def flatten_with_paths(
-    tree: Any, whole: Collection[str] = frozenset()
+    tree: PyTree, whole: Collection[str] = frozenset()
 ) -> tuple[dict[str, Any], Any]:
     """Flatten a pytree into ``{path: leaf}`` (in tree order) and its treedef.
 

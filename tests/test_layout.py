@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # A part may import only from those before it; imports inside functions count as well.
 PARTS = (
+    "annotations",
     "paths",
     "files",
     "finite",

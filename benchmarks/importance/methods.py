@@ -19,6 +19,7 @@ import jaxcompress as jc
 from benchmarks.importance.settings import Ours
 from benchmarks.importance.task import Task
 from experiments.common import score
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import streams
 from jaxcompress.prune import importance, per_cost, per_group
@@ -39,7 +40,7 @@ ROUNDS, IMAGES = score.ROUNDS, score.IMAGES
 
 
 def _choose(
-    task: Task, scores: Mapping[str, Any], power: float = 0.0
+    task: Task, scores: Mapping[str, Array], power: float = 0.0
 ) -> Callable[[jc.Budget], Keep]:
     """Select the best scores per FLOP ** power, of the groups that may be pruned."""
     own = {name: np.asarray(scores[name]) for name in task.groups}
@@ -63,7 +64,7 @@ def _taylor(task: Task, key: jax.Array, *, power: float) -> Callable[[jc.Budget]
 
 
 def _fisher_scores(
-    task: Task, key: jax.Array, gates: Any = None, batches: Any = None, masked: bool = True
+    task: Task, key: jax.Array, gates: PyTree = None, batches: Any = None, masked: bool = True
 ) -> dict[str, jax.Array]:
     keep_of = {name: (0.75, 1.0) for name in streams(task.graph) if name in task.groups}
     return fisher(
@@ -86,7 +87,7 @@ def _fisher(task: Task, key: jax.Array, *, masked: bool = True) -> Callable[[jc.
 def _iterative_fisher(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     batches = task.batches(key, ROUNDS, IMAGES)
 
-    def score(gates: Any, number: int) -> dict[str, Any]:
+    def score(gates: PyTree, number: int) -> dict[str, Json]:
         own = _fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
         return per_cost(task.graph, own, power=1.5)
 

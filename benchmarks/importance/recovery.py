@@ -14,6 +14,7 @@ import optax
 import jaxcompress as jc
 from benchmarks.importance.task import Task
 from jaxcompress import training
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge.losses import kd
 
@@ -30,8 +31,8 @@ class Recover:
         gated = jc.gated(task.graph, lambda own, images: task.train_apply(own, images))
         tx = optax.sgd(optax.cosine_decay_schedule(RATE, steps), MOMENTUM)
 
-        def step(state: training.TrainState, gates: Any, batch: Any) -> training.TrainState:
-            def loss(own: Any, batch: Any, _: jax.Array) -> Any:
+        def step(state: training.TrainState, gates: PyTree, batch: Batch) -> training.TrainState:
+            def loss(own: Array, batch: Batch, _: jax.Array) -> Any:
                 logits, new_state = gated(own, gates, batch["image"])
                 return kd(logits, batch["logits"], TEMPERATURE).mean(), (new_state, {})
 
@@ -40,7 +41,7 @@ class Recover:
         self._tx = tx
         self._step = jax.jit(fast_convolutions(step))
 
-    def __call__(self, variables: Any, gates: Any, key: jax.Array) -> Any:
+    def __call__(self, variables: PyTree, gates: PyTree, key: jax.Array) -> Any:
         """Return trained variables; `gates` at 0 are what was pruned."""
         batches = self._task.batches(key, self._steps, IMAGES)
         batches = self._task.with_logits(batches)

@@ -6,10 +6,10 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.files import atomic_file, locked
 
 __all__ = ["Row", "Rows", "table"]
@@ -46,7 +46,7 @@ class Row:
     commit: str | None
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[Array, ...]:
         """What tells rows of one file apart."""
         return self.library, self.method, self.groups, self.ratio, self.seed
 
@@ -54,7 +54,7 @@ class Row:
 class Rows:
     """A JSON file of rows measured with the same settings; processes may add to it in turn."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, path: Path, settings: dict[str, Json]) -> None:
         self._path, self._settings = path, settings
         path.parent.mkdir(parents=True, exist_ok=True)
         self.read()
@@ -90,7 +90,7 @@ class Rows:
         return [Row(**row) for row in content["rows"]]
 
 
-def _as_json(row: Row) -> dict[str, Any]:
+def _as_json(row: Row) -> dict[str, Json]:
     return dataclasses.asdict(row)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+from jaxcompress.annotations import Json
 
 __all__ = ["Config", "Form", "Groups", "Library", "Ours", "Torch"]
 
@@ -79,7 +81,7 @@ class Config:
     recovery_steps: int = 40
     output: Path = Path("benchmarks/results/importance.json")
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Json]:
         """Return what all rows of a file have in common."""
         names = ("network", "test_images", "validation_images", "estimation_images")
         own = {name: getattr(self, name) for name in names}

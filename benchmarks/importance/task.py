@@ -16,6 +16,7 @@ import jaxcompress as jc
 from benchmarks.importance.settings import Form, Groups
 from experiments.common import data, published, score
 from jaxcompress import training
+from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import streams
 from jaxcompress.knowledge.drawing import Views, views
@@ -43,10 +44,10 @@ class Task(NamedTuple):
 
     graph: jc.Graph
     groups: tuple[str, ...]
-    apply: Callable[..., Any]
-    train_apply: Callable[..., Any]
-    variables: Any
-    loss: Callable[[Any, Any], jax.Array]
+    apply: Function
+    train_apply: Function
+    variables: PyTree
+    loss: Callable[[PyTree, Batch], jax.Array]
     dataset: data.Dataset
     held_out: tuple[np.ndarray, np.ndarray]
 
@@ -84,7 +85,7 @@ def load_task(folder: Path, network: str, groups: Groups) -> Task:
     left_alone = streams(graph) if groups == "internal" else []
     chosen = tuple(name for name in graph.groups if name not in left_alone)
 
-    def loss(variables: Any, batch: Any) -> jax.Array:
+    def loss(variables: PyTree, batch: Batch) -> jax.Array:
         logits, _ = train_apply(variables, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
@@ -101,7 +102,7 @@ class Measure:
         validation_images: int,
         estimation_images: int,
         forms: Sequence[Form],
-        recover: Callable[[Any, Any, jax.Array], Any],
+        recover: Callable[[PyTree, Batch, jax.Array], Any],
     ) -> None:
         self._task, self._estimation, self._forms = task, estimation_images, forms
         self._recover = recover
@@ -113,13 +114,15 @@ class Measure:
         self._splits = [_padded(*split) for split in (held_out, test)]
 
         @jax.jit
-        def reestimate(variables: Any, gates: Any, batches: jax.Array) -> Any:
+        def reestimate(variables: PyTree, gates: PyTree, batches: jax.Array) -> PyTree:
             train = lambda own, images, key: gated_train(own, gates, images, key)  # noqa: E731
             return training.reestimate(train, variables, batches, jax.random.key(0))
 
         @jax.jit
         @fast_convolutions
-        def correct(variables: Any, gates: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        def correct(
+            variables: PyTree, gates: PyTree, images: jax.Array, labels: jax.Array
+        ) -> jax.Array:
             logits = gated(variables, gates, normalize(images))
             return (logits.argmax(-1) == labels).sum()
 
@@ -149,7 +152,9 @@ class Measure:
                     result[form] = self._accuracy(variables, gates, *split)
         return found[0], found[1]
 
-    def _accuracy(self, variables: Any, gates: Any, images: Any, labels: Any, count: int) -> float:
+    def _accuracy(
+        self, variables: PyTree, gates: PyTree, images: Batch, labels: Batch, count: int
+    ) -> float:
         hits = [
             self._correct(variables, gates, own, wanted)
             for own, wanted in zip(images, labels, strict=True)

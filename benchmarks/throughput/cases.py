@@ -17,10 +17,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
 import jaxcompress as jc
 from jaxcompress import models
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.artifact.torch_weights import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,
@@ -79,13 +81,13 @@ class Network:
         flops: of one image.
     """
 
-    variables: Any
-    apply: Callable[..., Any]
+    variables: PyTree
+    apply: Function
     train: Callable[..., Any]
     flops: float
 
 
-def network(name: str, half: bool, dtype: Any = None) -> Network:
+def network(name: str, half: bool, dtype: DTypeLike = None) -> Network:
     """Build a network from seed 0; its weights and what is kept do not depend on `dtype`."""
     shape = (1, SIZES[name], SIZES[name], 3)
     plain = models.build(name, num_classes=CLASSES[name])
@@ -105,11 +107,11 @@ def network(name: str, half: bool, dtype: Any = None) -> Network:
     return Network(prune.variables(variables), prune.function(apply), prune.function(train), flops)
 
 
-def _randomised(variables: Any) -> Any:
+def _randomised(variables: PyTree) -> Any:
     """Draw the BatchNorm statistics at random: those of a new network hide mistakes."""
     generator = np.random.default_rng(0)
 
-    def draw(path: Any, leaf: Any) -> Any:
+    def draw(path: Any, leaf: Array) -> PyTree:
         name = jax.tree_util.keystr(path)
         if "mean" in name:
             return jnp.asarray(generator.normal(0, 0.1, leaf.shape), leaf.dtype)
@@ -143,7 +145,7 @@ def _candidates() -> Iterator[str]:
         yield from (f"{module}.{field}" for field in fields)
 
 
-def torch_state(name: str, variables: Any) -> dict[str, np.ndarray]:
+def torch_state(name: str, variables: PyTree) -> dict[str, np.ndarray]:
     """Return a PyTorch state dict of the variables, which `from_torch` reads back unchanged."""
     names = torch_names(name)
     state = {}

@@ -20,6 +20,7 @@ from benchmarks.throughput.cases import Case, export, network
 from benchmarks.throughput.worker import Side
 from experiments.common.teaching import distillation
 from jaxcompress import training
+from jaxcompress.annotations import Batch, Function, Json, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge import cross_entropy
 
@@ -41,7 +42,7 @@ def start(threads: int, device: str) -> Side:
     return prepare
 
 
-def prepare(case: dict[str, Any], folder: Path) -> Prepared:
+def prepare(case: dict[str, Json], folder: Path) -> Prepared:
     """Write the case's files and make its variants."""
     own = Case(**case)
     roles = export(own, folder)
@@ -70,13 +71,13 @@ def _fast_error(student: Any, folder: Path) -> float:
     return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max())
 
 
-def _function(task: str, networks: Any) -> Callable[..., Any]:
+def _function(task: str, networks: Any) -> Function:
     """Return `evaluation(variables, batch)` or `step(state, batch, key)`."""
     student, teacher = networks["student"], networks.get("teacher")
     if task == "eval":
         return lambda variables, batch: student.apply(variables, batch["image"])
 
-    def loss(variables: Any, batch: Any, key: jax.Array) -> Any:
+    def loss(variables: PyTree, batch: Batch, key: jax.Array) -> Any:
         logits, state = student.train(variables, batch["image"], key)
         if task == "live":
             batch = {**batch, "logits": teacher.apply(batch["teacher"], batch["image"])}
@@ -94,7 +95,7 @@ def _optimizer() -> Any:
     return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3, momentum=0.9))
 
 
-def _call(task: str, function: Any, networks: Any, folder: Path) -> Callable[[], None]:
+def _call(task: str, function: Function, networks: Any, folder: Path) -> Callable[[], None]:
     """Return a call that runs one step and waits for it."""
     batch = {"image": np.load(folder / "images.npy"), "label": np.load(folder / "labels.npy")}
     if task == "stored":
@@ -116,7 +117,7 @@ def _call(task: str, function: Any, networks: Any, folder: Path) -> Callable[[],
     return call
 
 
-def _evaluation(evaluate: Any, variables: Any, batch: Any) -> Callable[[], None]:
+def _evaluation(evaluate: Any, variables: PyTree, batch: Batch) -> Callable[[], None]:
     def call() -> None:
         jax.block_until_ready(evaluate(variables, batch))
 

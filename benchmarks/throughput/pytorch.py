@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from benchmarks.throughput.networks import build
 from benchmarks.throughput.worker import Side
+from jaxcompress.annotations import Json
 
 __all__ = ["Prepared", "prepare", "start"]
 
@@ -67,7 +68,7 @@ def start(threads: int, device: str) -> Side:
     return functools.partial(prepare, device={"cpu": "cpu", "gpu": "cuda"}[device])
 
 
-def prepare(case: dict[str, Any], folder: Path, device: str = "cpu") -> Prepared:
+def prepare(case: dict[str, Json], folder: Path, device: str = "cpu") -> Prepared:
     """Load the case's files, compare logits, and make its variants."""
     files = _load(folder, device)
     variants = {

@@ -12,7 +12,6 @@ import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,20 +19,21 @@ from benchmarks.throughput.settings import Config, cases
 from benchmarks.throughput.table import rows, table
 from benchmarks.throughput.worker import JAX, TORCH, Worker
 from experiments.common.environment import describe
+from jaxcompress.annotations import Array, Json
 
 __all__ = ["TOLERANCE", "main"]
 
 TOLERANCE = 1e-4
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Config) -> dict[str, Json]:
     """Measure, print and write everything."""
     prepare(config.device)
     config = quickened(config)
     threads = config.threads or len(os.sched_getaffinity(0))
     environment = _environment(config, threads)
     output = config.output or _path(environment["device"], threads, config.quick)
-    report: dict[str, Any] = {"environment": environment, "cases": []}
+    report: dict[str, Json] = {"environment": environment, "cases": []}
     if config.resume and output.exists():
         report["cases"] = json.loads(output.read_text())["cases"]
     done = [found["case"] for found in report["cases"]]
@@ -50,7 +50,7 @@ def main(config: Config) -> dict[str, Any]:
     return report
 
 
-def measure(case: dict[str, Any], config: Config, threads: int) -> dict[str, Any]:
+def measure(case: dict[str, Json], config: Config, threads: int) -> dict[str, Json]:
     """Prepare one case in both frameworks, compare their logits, and time all variants in turns."""
     modules = {JAX: ("ours", sys.executable), TORCH: ("pytorch", config.python)}
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def measure(case: dict[str, Any], config: Config, threads: int) -> dict[str, Any
     return {"flops": flops, "frameworks": found, "seconds": timed}
 
 
-def _check(name: str, case: dict[str, Any], error: float) -> None:
+def _check(name: str, case: dict[str, Json], error: float) -> None:
     if not error <= TOLERANCE:
         raise AssertionError(
             f"logits must agree to {TOLERANCE} of the largest before anything is timed, but those "
@@ -80,7 +80,7 @@ def _check(name: str, case: dict[str, Any], error: float) -> None:
         )
 
 
-def _turns(workers: dict[str, Worker], found: Any, config: Config) -> dict[str, Any]:
+def _turns(workers: dict[str, Worker], found: Array, config: Config) -> dict[str, Json]:
     """Time every variant that runs, the frameworks in turns."""
     seconds: dict[str, dict[str, list[float]]] = {name: {} for name in workers}
     for _ in range(config.rounds):
@@ -122,7 +122,7 @@ def quickened(config: Config) -> Config:
     )  # fmt: skip
 
 
-def _environment(config: Config, threads: int) -> dict[str, Any]:
+def _environment(config: Config, threads: int) -> dict[str, Json]:
     versions: dict[str, str | None] = {}
     for package in ("torch", "triton"):
         try:
@@ -140,7 +140,7 @@ def _path(device: str, threads: int, quick: bool) -> Path:
     return Path(f"benchmarks/results/throughput_{name}_{threads}_threads{ending}.json")
 
 
-def _plain(config: Config) -> dict[str, Any]:
+def _plain(config: Config) -> dict[str, Json]:
     """Return the settings that change how a case is measured."""
     own = dataclasses.asdict(config)
     return {name: own[name] for name in ("rounds", "steps", "seconds", "threads", "compile")}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
+
+from jaxcompress.annotations import Json
 
 __all__ = ["Config", "cases"]
 
@@ -53,7 +55,7 @@ class Config:
     output: Path | None = None
 
 
-def cases(config: Config) -> list[dict[str, Any]]:
+def cases(config: Config) -> list[dict[str, Json]]:
     """List what is measured, each as the fields of `benchmarks.throughput.cases.Case`.
 
     Example:

@@ -8,11 +8,12 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.throughput.worker import TORCH
+from jaxcompress.annotations import Json
 
 __all__ = ["rows", "table"]
 
 
-def rows(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows(measured: list[dict[str, Any]]) -> list[dict[str, Json]]:
     """Turn measurements into one row per variant: images/s, spread, ratio to the best PyTorch.
 
     Example:

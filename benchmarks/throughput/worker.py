@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from jaxcompress.annotations import Array, Json
+
 __all__ = ["JAX", "TORCH", "Prepared", "Side", "Worker", "serve"]
 
 JAX, TORCH = "jaxcompress", "PyTorch"
@@ -48,10 +50,10 @@ def serve(prepare: Side) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _prepare(prepare: Side, question: dict[str, Any]) -> tuple[dict[str, Call], dict[str, Any]]:
+def _prepare(prepare: Side, question: dict[str, Array]) -> tuple[dict[str, Call], dict[str, Any]]:
     prepared = prepare(question["case"], Path(question["folder"]))
     calls: dict[str, Call] = {}
-    first: dict[str, Any] = {}
+    first: dict[str, Array] = {}
     for name, call in prepared.variants.items():
         if isinstance(call, str):
             first[name] = call
@@ -90,7 +92,7 @@ class Worker:
             cwd=Path(__file__).parents[2],
         )
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, question: dict[str, Array]) -> dict[str, Json]:
         """Ask and wait for the answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(question) + "\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ import numpy as np
 from experiments.common.decoding import Arrays, decode, digits, prepared_digest, prepared_folder
 from experiments.common.environment import cache_folder
 from experiments.common.stage_files import read_arrays
+from jaxcompress.annotations import Array, Batch
 from jaxcompress.files import atomic_file
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.fingerprints import fingerprint
@@ -80,7 +80,7 @@ class Normalize:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Any) -> jax.Array:
+    def __call__(self, images: Batch) -> jax.Array:
         """Normalize `uint8[batch, height, width, channels]`."""
         scaled = jnp.asarray(images).astype(jnp.float32) / 255
         return (scaled - jnp.array(self.mean)) / jnp.array(self.std)
@@ -206,7 +206,7 @@ def _pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[floa
     return tuple(means), tuple(stds)
 
 
-def _write_cache(file: Path, arrays: dict[str, Any]) -> None:
+def _write_cache(file: Path, arrays: dict[str, Array]) -> None:
     """Write whole or not at all, so that an interrupted run leaves no half cache."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as stream:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from flax import linen as nn
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.knowledge import (
     Style,
     assistant_logits,
@@ -74,7 +75,7 @@ def teaching_loss(train: Callable[..., Any], teaching: Teaching) -> Loss:
             (of all stored views for `views` and `crossed`), `bank`, or `mean` and `deviation`.
     """
 
-    def loss(variables: Any, batch: Any, key: jax.Array) -> Any:
+    def loss(variables: PyTree, batch: Batch, key: jax.Array) -> Any:
         (logits, features), state = train(variables["student"], batch["image"], key)
         value = cross_entropy(logits, batch["label"])
         if teaching.method != "none":
@@ -86,7 +87,7 @@ def teaching_loss(train: Callable[..., Any], teaching: Teaching) -> Loss:
 
 
 def _taught(
-    teaching: Teaching, assistant: Any, logits: jax.Array, features: Features, batch: Any
+    teaching: Teaching, assistant: Any, logits: jax.Array, features: Features, batch: Batch
 ) -> tuple[jax.Array, jax.Array | float]:
     """Return the losses of the student and of the assistant, one value per example."""
     temperature = teaching.temperature
@@ -103,7 +104,7 @@ def _taught(
     return kd(logits, target, temperature), 0.0
 
 
-def _target(teaching: Teaching, logits: jax.Array, features: Features, batch: Any) -> jax.Array:
+def _target(teaching: Teaching, logits: jax.Array, features: Features, batch: Batch) -> jax.Array:
     if teaching.method == "live":
         assert teaching.live is not None
         return teaching.live(batch["image"])
@@ -118,15 +119,13 @@ def _target(teaching: Teaching, logits: jax.Array, features: Features, batch: An
     return stored if teaching.method == "logits" else blend(stored, logits, BLEND)
 
 
-def trainable(path: str, leaf: Any) -> bool:
+def trainable(path: str, leaf: Array) -> bool:
     """Choose the leaves of ``{"student": ..., "assistant": ...}`` that the optimizer changes."""
     del leaf
     return path.startswith(("student/params/", "assistant/"))
 
 
-def featured_training(
-    module: nn.Module, name: str, map_name: str | None = None
-) -> Callable[..., Any]:
+def featured_training(module: nn.Module, name: str, map_name: str | None = None) -> Function:
     """Return `train(variables, images, key) -> ((logits, Features), new_state)`.
 
     `name` is the submodule whose output is averaged, `map_name` the one whose map is given whole.
@@ -136,7 +135,7 @@ def featured_training(
     def only(submodule: nn.Module, method: str) -> bool:
         return method == "__call__" and submodule.path in ((name,), (map_name,))
 
-    def train(variables: Any, images: Any, key: jax.Array | None = None) -> Any:
+    def train(variables: PyTree, images: Batch, key: jax.Array | None = None) -> Any:
         collections = [collection for collection in variables if collection != "params"]
         logits, state = module.apply(
             variables,

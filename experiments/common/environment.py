@@ -16,11 +16,11 @@ import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
 
 import jaxcompress
+from jaxcompress.annotations import Json
 from jaxcompress.backend import onednn
 
 __all__ = ["cache_folder", "code_digest", "describe", "prepare", "will_use_cpu"]
@@ -111,7 +111,7 @@ def _code(source: bytes) -> bytes:
         return source
 
 
-def describe() -> dict[str, Any]:
+def describe() -> dict[str, Json]:
     """Say on what a result was measured.
 
     Returns:

@@ -15,6 +15,7 @@ from experiments.common.data import Dataset
 from experiments.common.distill import trainable
 from experiments.common.lessons import Lesson
 from jaxcompress import training
+from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge import Views
 
 __all__ = ["Schedule", "fit"]
@@ -40,7 +41,7 @@ class Schedule(NamedTuple):
 
 def fit(
     lesson: Lesson,
-    variables: Any,
+    variables: PyTree,
     dataset: Dataset,
     schedule: Schedule,
     key: jax.Array,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxcompress as jc
 from experiments.common import data
+from jaxcompress.annotations import Function, PyTree
 from jaxcompress.knowledge import cross_entropy, interim_networks
 from jaxcompress.prune import importance
 
@@ -22,8 +20,8 @@ MEMBERS, STEPS = 5, 8
 def bank_logits(
     graph: jc.Graph,
     keep: dict[str, np.ndarray],
-    train_apply: Callable[..., Any],
-    variables: Any,
+    train_apply: Function,
+    variables: PyTree,
     dataset: data.Dataset,
     flops: float,
 ) -> np.ndarray:
@@ -50,7 +48,7 @@ def bank_logits(
     images, labels = dataset.train_images, jnp.asarray(dataset.train_labels)
 
     @jax.jit
-    def logits(gates: Any, part: jax.Array) -> jax.Array:
+    def logits(gates: PyTree, part: jax.Array) -> jax.Array:
         return gated(variables, gates, preprocess(part))[0]
 
     stored = []

@@ -25,6 +25,7 @@ from experiments.common.loop import ViewOf
 from experiments.common.student import Student
 from experiments.common.teacher import Kind, kind_of, source_of
 from jaxcompress import knowledge, models
+from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge import store
 from jaxcompress.models.resnet import BasicBlock
 from jaxcompress.training import Loss
@@ -37,7 +38,7 @@ class Dense(NamedTuple):
 
     graph: jc.Graph
     keep: dict[str, np.ndarray]
-    variables: Any
+    variables: PyTree
 
 
 class Lesson(NamedTuple):
@@ -61,7 +62,7 @@ def lesson(
     settings: Student,
     module: nn.Module,
     dense: Dense,
-    small: Any,
+    small: PyTree,
     dataset: Dataset,
     key: jax.Array,
 ) -> Lesson:
@@ -141,7 +142,7 @@ def _view_of(method: Method, stored: int) -> ViewOf | None:
     return None
 
 
-def _tail(name: str, variables: Any) -> Callable[[jax.Array], jax.Array]:
+def _tail(name: str, variables: PyTree) -> Callable[[jax.Array], jax.Array]:
     """Return the last block and the classifier of a CIFAR ResNet, in evaluation mode."""
     last = {collection: leaves[name] for collection, leaves in variables.items()}
     head = variables["params"]["classifier"]

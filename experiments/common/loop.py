@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from experiments.common.steps import (
     make_body,
 )
 from jaxcompress import parallel
+from jaxcompress.annotations import Json, PyTree
 from jaxcompress.graph import Trainable
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.training import Loss, TrainState, init_state, train_step
@@ -50,7 +51,7 @@ class Trained(NamedTuple):
 def train(
     loss: Loss,
     tx: optax.GradientTransformation,
-    variables: Any,
+    variables: PyTree,
     dataset: Dataset,
     *,
     epochs: int,
@@ -60,7 +61,7 @@ def train(
     views: Views | None = None,
     view_key: jax.Array | None = None,
     view_of: ViewOf | None = None,
-    extra: dict[str, Any] | None = None,
+    extra: dict[str, Json] | None = None,
     trainable: Trainable | None = None,
     state: TrainState | None = None,
     on_epoch: Callable[[TrainState], dict[str, float]] | None = None,
@@ -120,7 +121,7 @@ def train(
     return Trained(state, history)
 
 
-def _check(dataset: Dataset, batch_size: int, mesh: Mesh, extra: dict[str, Any]) -> None:
+def _check(dataset: Dataset, batch_size: int, mesh: Mesh, extra: dict[str, Json]) -> None:
     if batch_size % mesh.size:
         raise ValueError(
             f"a batch is split over all devices, but batch_size={batch_size} does not divide by "
@@ -145,7 +146,7 @@ def _keys(key: jax.Array, view_key: jax.Array | None) -> Keys:
     return Keys(shuffle, view if view_key is None else view_key, loss)
 
 
-def _device_data(dataset: Dataset, extra: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+def _device_data(dataset: Dataset, extra: dict[str, Json], mesh: Mesh) -> dict[str, Json]:
     """Copy the training data to every device: a shuffled batch takes examples from anywhere."""
     data = {"image": dataset.train_images, "label": dataset.train_labels, **extra}
     return parallel.replicate(data, mesh)

@@ -21,6 +21,7 @@ from experiments.common.stage_files import read_arrays
 from experiments.common.student import Student
 from experiments.common.teacher import view_key
 from jaxcompress import models, parallel, training
+from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.files import atomic_file
 from jaxcompress.knowledge import Views
 
@@ -29,7 +30,7 @@ __all__ = ["choose", "make_teacher", "read_keep", "save", "schedule_of", "shrink
 
 def make_teacher(
     settings: Student, module: Any, dataset: Dataset, mesh: Mesh, key: jax.Array
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Load the teacher's weights, or train it by cross-entropy; save it as `teacher`."""
     shape, folder = image_shape(dataset).shape, settings.workdir / "teacher"
     if settings.weights is not None:
@@ -53,7 +54,7 @@ def schedule_of(settings: Student, rate: float, epochs: int) -> Schedule:
 def choose(
     graph: jc.Graph,
     module: Any,
-    variables: Any,
+    variables: PyTree,
     dataset: Dataset,
     *,
     flops: float,
@@ -62,7 +63,7 @@ def choose(
     views: Views,
     key: jax.Array,
     file: Path,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Score channels and select those that stay, which are written to a file.
 
     Args:
@@ -79,7 +80,7 @@ def choose(
     """
     train = models.training_function(module)
 
-    def train_apply(variables: Any, images: Any) -> tuple[jax.Array, Any]:
+    def train_apply(variables: PyTree, images: Batch) -> tuple[jax.Array, PyTree]:
         return train(variables, images, key)
 
     groups = list(graph.groups) if streams else jc.graph.internal_groups(graph)
@@ -87,7 +88,7 @@ def choose(
     functions = models.evaluation_function(module), train_apply
     source = source_of(graph, groups, functions, variables, dataset, views)
     keep = jc.select(graph, score(importance, source, budget, key), budget)
-    arrays: dict[str, Any] = {name: np.asarray(kept) for name, kept in keep.items()}
+    arrays: dict[str, Array] = {name: np.asarray(kept) for name, kept in keep.items()}
     with atomic_file(file) as stream:
         np.savez(stream, **arrays)
     return {"kept": int(sum(kept.sum() for kept in keep.values()))}
@@ -102,11 +103,11 @@ def shrink(
     settings: Student,
     prune: jc.Compression,
     train_apply: Any,
-    variables: Any,
+    variables: PyTree,
     dataset: Dataset,
     mesh: Mesh,
     key: jax.Array,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Remove the channels and re-estimate BatchNorm statistics; save it as `pruned`."""
     small = parallel.replicate(prune.variables(variables), mesh)
     batches = augmented(
@@ -122,6 +123,6 @@ def shrink(
     return {}
 
 
-def save(folder: Path, variables: Any) -> None:
+def save(folder: Path, variables: PyTree) -> None:
     """Save the variables of a stage."""
     training.save_checkpoint(folder, variables, overwrite=True)

@@ -16,6 +16,7 @@ import jaxcompress as jc
 from experiments.common import data
 from experiments.common.report import Row, latency_ms
 from jaxcompress import artifact, training
+from jaxcompress.annotations import Function, Json, PyTree
 from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.paths import flatten_with_paths
@@ -46,13 +47,13 @@ class Measure:
     def __call__(
         self,
         name: str,
-        apply: Any,
-        variables: Any,
+        apply: Function,
+        variables: PyTree,
         compression: jc.Compression,
         seconds: float,
         *,
         folder: str | None = None,
-        **extra: Any,
+        **extra: Json,
     ) -> Row:
         """Evaluate, count, save and time one network.
 
@@ -83,14 +84,14 @@ class Measure:
             extra={"latency_batch": self.latency_batch, "count": count, **extra},
         )
 
-    def _latency(self, apply: Any, variables: Any) -> float:
+    def _latency(self, apply: Function, variables: PyTree) -> float:
         images = data.preprocess(self.dataset)(self.dataset.test_images[: self.latency_batch])
         variables = jax.device_put(variables, jax.devices()[0])
         return latency_ms(jax.jit(apply), variables, images, repeats=5)
 
 
 def accuracy_of(
-    apply: Any, variables: Any, dataset: data.Dataset, mesh: Mesh, batch_size: int = 500
+    apply: Function, variables: PyTree, dataset: data.Dataset, mesh: Mesh, batch_size: int = 500
 ) -> tuple[float, float]:
     """Return the fraction of test images that are classified right, and how many there are."""
     found = training.evaluate(
@@ -105,7 +106,7 @@ def accuracy_of(
     return found["accuracy"], found["count"]
 
 
-def count_nonzero(variables: Any) -> int:
+def count_nonzero(variables: PyTree) -> int:
     """Return how many trainable parameters are not zero.
 
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import jax
 
 import jaxcompress as jc
 from jaxcompress import models
+from jaxcompress.annotations import Function, Json, PyTree
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
 
 __all__ = ["Network", "published_variables", "untrained"]
@@ -27,9 +28,9 @@ class Network(NamedTuple):
     """
 
     source: tuple[str, Mapping[str, Any]]
-    apply: Callable[..., Any]
-    train_apply: Callable[..., Any]
-    variables: Any
+    apply: Function
+    train_apply: Function
+    variables: PyTree
     compression: jc.Compression
 
     def compressed(self, change: jc.Compression) -> Network:
@@ -43,7 +44,7 @@ class Network(NamedTuple):
         )
 
 
-def untrained(name: str, config: Mapping[str, Any], variables: Any = None) -> Network:
+def untrained(name: str, config: Mapping[str, Json], variables: PyTree = None) -> Network:
     """Return a network of the registry, by default without variables yet.
 
     Example:

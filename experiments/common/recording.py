@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
 from experiments.common.data import Dataset
 from jaxcompress import knowledge
+from jaxcompress.annotations import Json, PyTree
 from jaxcompress.knowledge import store
 
 __all__ = ["record"]
@@ -17,10 +17,10 @@ __all__ = ["record"]
 def record(
     folder: Path,
     teacher: store.Teacher,
-    variables: Any,
+    variables: PyTree,
     source: knowledge.Source,
     dataset: Dataset,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Store what the teacher says of the source's images, and return what it took.
 
     Args:

@@ -19,13 +19,14 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from experiments.common.environment import describe
+from jaxcompress.annotations import Array, Function, Json
 from jaxcompress.files import write_json
 
 __all__ = ["Row", "accuracy_line", "latency_ms", "plain", "validate", "write_report"]
@@ -59,9 +60,9 @@ class Row:
     bytes: int | None = None
     latency_ms: float | None = None
     seconds: float | None = None
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    extra: dict[str, Json] = dataclasses.field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return the row as `report.json` holds it.
 
         Raises:
@@ -80,7 +81,7 @@ class Row:
         return {**{name: getattr(self, name) for name in FIELDS}, **self.extra}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Row:
+    def from_json(cls, value: Mapping[str, Array]) -> Row:
         """Return the row that `to_json` gave.
 
         Example:
@@ -104,7 +105,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
 
 
 def write_report(
-    workdir: str | os.PathLike[str], experiment: str, config: Any, rows: Sequence[Row]
+    workdir: str | os.PathLike[str], experiment: str, config: Json, rows: Sequence[Row]
 ) -> Path:
     """Write `report.json` into the folder `workdir`, whole or not at all, and return its path.
 
@@ -141,7 +142,7 @@ def _portable(value: Any) -> str:
     return value.name if isinstance(value, Path) and value.is_absolute() else str(value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Json:
     """Return a NumPy or JAX scalar as a Python number, so that JSON can hold it.
 
     Example:
@@ -161,7 +162,7 @@ def accuracy_line(row: Row) -> str:
     return f"{row.name}: {row.accuracy:.2%} of {row.extra['count']} test images"
 
 
-def validate(report: Any) -> None:
+def validate(report: Json) -> None:
     """Check a report against the schema.
 
     Raises:
@@ -189,7 +190,7 @@ def validate(report: Any) -> None:
         )
 
 
-def _wrong_types(value: Any, types: dict[str, Any]) -> list[str]:
+def _wrong_types(value: Any, types: dict[str, Array]) -> list[str]:
     if not isinstance(value, dict):
         return [f"an object is expected, not {type(value).__name__}"]
     missing = [f"{name} is missing" for name in types if name not in value]
@@ -200,7 +201,7 @@ def _wrong_types(value: Any, types: dict[str, Any]) -> list[str]:
     ]
 
 
-def _row_offences(row: Any) -> list[str]:
+def _row_offences(row: Json) -> list[str]:
     optional = {name: (*kinds, type(None)) for name, kinds in FIELDS.items() if name != "name"}
     offences = _wrong_types(row, {"name": str, **optional})
     if offences:
@@ -213,7 +214,7 @@ def _row_offences(row: Any) -> list[str]:
     return offences
 
 
-def latency_ms(function: Callable[..., Any], *args: Any, repeats: int = 20) -> float:
+def latency_ms(function: Function, *args: Any, repeats: int = 20) -> float:
     """Measure the median wall-clock time of a call, in milliseconds, with its result awaited.
 
     The first two calls, which may compile, do not count. Pass a jitted function.

@@ -15,6 +15,7 @@ from experiments.common import data
 from experiments.common.measure import augmented
 from experiments.common.teaching import stored_logits
 from jaxcompress import recipes
+from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy, kd
 from jaxcompress.recipes.distances import TEMPERATURE
@@ -55,11 +56,11 @@ class Source(NamedTuple):
     """
 
     graph: jc.Graph
-    loss: Callable[[Any, Any], jax.Array]
-    variables: Any
+    loss: Callable[[PyTree, Batch], jax.Array]
+    variables: PyTree
     batches: Callable[[jax.Array, int, int], Any]
     groups: list[str]
-    apply: Callable[[Any, Any], jax.Array] | None = None
+    apply: Callable[[PyTree, Batch], jax.Array] | None = None
     train_apply: Callable[..., tuple[jax.Array, Any]] | None = None
 
 
@@ -67,7 +68,7 @@ def source_of(
     graph: jc.Graph,
     groups: list[str],
     functions: tuple[Callable[..., Any], Callable[..., Any]],
-    variables: Any,
+    variables: PyTree,
     dataset: data.Dataset,
     settings: Views | None,
 ) -> Source:
@@ -86,14 +87,14 @@ def source_of(
     def batches(key: jax.Array, number: int, size: int) -> Any:
         return augmented(dataset, key, count=number * size, batch_size=size, settings=settings)
 
-    def loss(own: Any, batch: Any) -> jax.Array:
+    def loss(own: Array, batch: Batch) -> jax.Array:
         logits, _ = train_apply(own, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
     return Source(graph, loss, variables, batches, groups, apply, train_apply)
 
 
-def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, Any]:
+def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -> dict[str, Json]:
     """Score the channels of the groups that may be pruned, ready for `jc.select`.
 
     `learned` starts from `fisher` and knows costs itself; gradients (`fisher`, `meta`, `taylor`)
@@ -119,7 +120,7 @@ def _problem(source: Source) -> recipes.Problem:
     return recipes.Problem(source.graph, source.variables, groups, source.batches, source.loss, ask)
 
 
-def with_logits(apply: Callable[..., Any], variables: Any, batches: Any) -> dict[str, Any]:
+def with_logits(apply: Function, variables: PyTree, batches: Any) -> dict[str, Json]:
     """Add a network's logits, in evaluation mode, to batches `[*leading, batch, ...]`."""
     images = batches["image"]
     flat = images.reshape(-1, *images.shape[-3:])
@@ -137,7 +138,7 @@ def kept_answers(
         temperature: of `kd`.
     """
 
-    def loss(variables: Any, batch: Any) -> jax.Array:
+    def loss(variables: PyTree, batch: Batch) -> jax.Array:
         logits, _ = train_apply(variables, batch["image"])
         return kd(logits, batch["logits"], temperature).mean()
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress import knowledge
+from jaxcompress.annotations import Function, PyTree
 from jaxcompress.knowledge import Views
 
 __all__ = ["spread_of"]
@@ -18,8 +19,8 @@ IMAGES, VIEWS = 256, 8
 
 
 def spread_of(
-    apply: Callable[..., Any],
-    variables: Any,
+    apply: Function,
+    variables: PyTree,
     images: np.ndarray,
     preprocess: Callable[[Any], Any],
     views: Views,
@@ -37,7 +38,7 @@ def spread_of(
     examples = np.arange(len(images))
 
     @jax.jit
-    def logits(variables: Any, index: jax.Array) -> jax.Array:
+    def logits(variables: PyTree, index: jax.Array) -> jax.Array:
         drawn = knowledge.views(jax.random.key(1), examples, index, images, settings=views)
         return apply(variables, preprocess(drawn))
 

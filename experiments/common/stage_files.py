@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.files import file_digest
 
 __all__ = ["differences", "path_digest", "read_arrays", "read_object", "read_stage"]
@@ -42,7 +43,7 @@ def path_digest(path: Path) -> str | None:
     return whole.hexdigest()
 
 
-def differences(found: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def differences(found: Mapping[str, Array], own: Mapping[str, Array]) -> list[str]:
     """Say on which entries two objects differ; one that is missing differs from one that is None.
 
     Example:
@@ -53,11 +54,11 @@ def differences(found: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     return [f"{n}: {found.get(n, 'nothing')} there, {own.get(n, 'nothing')} here" for n in names]
 
 
-def _entry(value: Mapping[str, Any], name: str) -> tuple[bool, Any]:
+def _entry(value: Mapping[str, Array], name: str) -> tuple[bool, PyTree]:
     return name in value, value.get(name)
 
 
-def read_object(file: Path, remedy: str) -> dict[str, Any]:
+def read_object(file: Path, remedy: str) -> dict[str, Json]:
     """Read a JSON object.
 
     Args:
@@ -105,7 +106,7 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read_stage(file: Path) -> dict[str, Any]:
+def read_stage(file: Path) -> dict[str, Json]:
     """Read what a stage found; `{}` where it has not run.
 
     Raises:

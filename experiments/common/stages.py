@@ -22,6 +22,7 @@ from rich.console import Console
 
 from experiments.common.environment import code_digest
 from experiments.common.stage_files import differences, path_digest, read_object, read_stage
+from jaxcompress.annotations import Array, Json
 from jaxcompress.files import atomic_file, locked, write_json
 
 __all__ = ["Stages"]
@@ -52,7 +53,7 @@ class Stages:
     """
 
     workdir: Path
-    settings: dict[str, Any]
+    settings: dict[str, Json]
     console: Console
     _release: Callable[[], object] = dataclasses.field(init=False, repr=False)
     _left: dict[str, str] = dataclasses.field(init=False, repr=False, default_factory=dict)
@@ -97,7 +98,7 @@ class Stages:
 
     def run(
         self, name: str, work: Callable[[], dict[str, Any]], files: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    ) -> dict[str, Json]:
         """Do a stage, or return what it found when it was done.
 
         Args:
@@ -130,7 +131,7 @@ class Stages:
             raise
         return self._finish(name, {**facts, **spent()})
 
-    def _facts(self, name: str, found: dict[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    def _facts(self, name: str, found: dict[str, Array], files: Sequence[str]) -> dict[str, Json]:
         try:
             facts = json.loads(json.dumps(found, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -146,7 +147,7 @@ class Stages:
             )
         return {**facts, "done": True, "files": made, "read": dict(self._left)}
 
-    def _check(self, name: str, known: dict[str, Any], files: Sequence[str]) -> None:
+    def _check(self, name: str, known: dict[str, Array], files: Sequence[str]) -> None:
         """Refuse a finished stage whose files, or those it was made from, are others now."""
         now = {file: path_digest(self.workdir / file) for file in {*files, *known["files"]}}
         earlier = {file: d for file, d in known["read"].items() if file in self._left}
@@ -177,7 +178,7 @@ class Stages:
     def _reserved(self, name: str) -> Path:
         return self.workdir / f"stage-{name}.reserve"
 
-    def _finish(self, name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, name: str, facts: dict[str, Array]) -> dict[str, Json]:
         try:
             self._reserved(name).unlink(missing_ok=True)
             write_json(self._file(name), facts)
@@ -199,7 +200,7 @@ class Stages:
             error.add_note(f"the time that stage {name} took could not be written: {second}")
 
 
-def _clock(known: dict[str, Any]) -> Callable[[], dict[str, float]]:
+def _clock(known: dict[str, Array]) -> Callable[[], dict[str, float]]:
     """Start to count, on top of earlier attempts; the result tells how much it is by now."""
     started, begun = time.perf_counter(), time.process_time()
 
@@ -219,7 +220,7 @@ def _remove_partial(workdir: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _agree(workdir: Path, settings: dict[str, Any]) -> None:
+def _agree(workdir: Path, settings: dict[str, Json]) -> None:
     """Write the settings where there are none; refuse the folder where there are others."""
     try:
         own = json.loads(json.dumps({**settings, "code": code_digest()}, allow_nan=False))

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from experiments.common.data import Normalize, epoch_indices
 from jaxcompress import parallel
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.drawing import views as draw_views
@@ -130,14 +131,14 @@ def compile_steps(body: Callable[..., Carry], mesh: Mesh) -> Callable[..., Carry
         own = fast_convolutions(body) if mesh.size == 1 else body
         one = jax.jit(own, donate_argnums=1, out_shardings=whole)
 
-        def run(start: int, stop: int, carry: Carry, *rest: Any) -> Carry:
+        def run(start: int, stop: int, carry: Carry, *rest: PyTree) -> Carry:
             for index in range(start, stop):
                 carry = one(index, carry, *rest)
             return carry
 
         return run
 
-    def loop(start: Any, stop: Any, carry: Carry, *rest: Any) -> Carry:
+    def loop(start: Any, stop: Any, carry: Carry, *rest: PyTree) -> Carry:
         return jax.lax.fori_loop(start, stop, lambda i, carry: body(i, carry, *rest), carry)
 
     return jax.jit(loop, donate_argnums=2, out_shardings=whole)
@@ -148,7 +149,7 @@ class Epochs(NamedTuple):
 
     body: Callable[..., Carry]
     run: Callable[..., Carry]
-    data: dict[str, Any]
+    data: dict[str, Array]
     batch_size: int
 
     @property

@@ -17,6 +17,7 @@ from experiments.common.distill import Method
 from experiments.common.lessons import Dense, knowledge_folder
 from experiments.common.student import Student
 from jaxcompress import models, training
+from jaxcompress.annotations import Json, PyTree
 from jaxcompress.files import file_digest
 
 __all__ = ["Run", "pruned", "settings_of", "store_knowledge", "trained_teacher"]
@@ -25,7 +26,7 @@ Run = Callable[[str, Callable[[], dict[str, Any]], Sequence[str]], object]
 """Does a stage: `run(name, work, files)`."""
 
 
-def settings_of(settings: Student, dataset: data.Dataset, free: Sequence[str]) -> dict[str, Any]:
+def settings_of(settings: Student, dataset: data.Dataset, free: Sequence[str]) -> dict[str, Json]:
     """Return the settings that all stages of one folder share.
 
     Paths may move, but what lies there may not change.
@@ -57,7 +58,7 @@ def store_knowledge(
     settings: Student,
     method: Method,
     module: Any,
-    variables: Any,
+    variables: PyTree,
     dataset: data.Dataset,
     run: Run,
 ) -> None:
@@ -77,12 +78,12 @@ def store_knowledge(
 def pruned(
     settings: Student,
     module: Any,
-    variables: Any,
+    variables: PyTree,
     dataset: data.Dataset,
     mesh: Mesh,
     keys: tuple[jax.Array, jax.Array],
     run: Run,
-) -> tuple[Dense, Any]:
+) -> tuple[Dense, PyTree]:
     """Choose what stays and remove the rest, where that is not done; return it and what is left.
 
     `keys` are of the choice, and of the images for BatchNorm statistics.

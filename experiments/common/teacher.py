@@ -11,6 +11,7 @@ from experiments.common import data
 from experiments.common.distill import Method
 from experiments.common.student import Student
 from jaxcompress import knowledge
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.knowledge import store
 
 __all__ = ["Kind", "dataset_of", "kind_of", "network_of", "source_of", "stored_outputs", "view_key"]
@@ -50,7 +51,7 @@ def stored_outputs(
     names = [name for name in (features, before_features) if name]
     inner = store.intermediates(module, names, preprocess=data.preprocess(dataset), train=False)
 
-    def teacher(variables: Any, images: Any) -> dict[str, jax.Array]:
+    def teacher(variables: PyTree, images: Batch) -> dict[str, jax.Array]:
         outputs = inner(variables, images)
         pooled = outputs[features].mean(axis=(1, 2))
         stored = {"logits": outputs["logits"], "features": pooled}
@@ -62,7 +63,7 @@ def stored_outputs(
     return teacher
 
 
-def source_of(settings: Student, images: Any, kind: Kind) -> knowledge.Source:
+def source_of(settings: Student, images: Batch, kind: Kind) -> knowledge.Source:
     """Return what the teacher may look at: the images as they are, or views of them."""
     key = view_key(settings.seed)
     source = knowledge.Source(images, len(images), knowledge.fingerprint(images), key)

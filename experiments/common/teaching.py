@@ -8,15 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.knowledge.losses import cross_entropy, kd
 
 __all__ = ["distillation", "stored_logits"]
 
 
 def stored_logits(
-    apply: Callable[..., Any],
-    variables: Any,
-    images: Any,
+    apply: Function,
+    variables: PyTree,
+    images: Batch,
     *,
     preprocess: Callable[[Any], Any] | None = None,
     batch_size: int = 500,
@@ -36,14 +37,14 @@ def stored_logits(
     """
 
     @jax.jit
-    def logits(variables: Any, batch: Any) -> Any:
+    def logits(variables: PyTree, batch: Batch) -> Any:
         return apply(variables, batch if preprocess is None else preprocess(batch))
 
     starts = range(0, len(images), batch_size)
     return np.concatenate([logits(variables, images[i : i + batch_size]) for i in starts])
 
 
-def distillation(logits: Any, batch: Any, share: float, temperature: float) -> jax.Array:
+def distillation(logits: Array, batch: Batch, share: float, temperature: float) -> jax.Array:
     """Return (1 - share) CE(logits, label) + share KD(logits, stored), one value per example.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -15,6 +14,7 @@ from jax.sharding import Mesh
 from experiments.common import data, loop
 from experiments.common.network import Network
 from experiments.common.teaching import distillation, stored_logits
+from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.knowledge.drawing import Views
 
 __all__ = ["Tuner", "Tuning", "trained"]
@@ -76,7 +76,7 @@ class Tuner:
         apply = lambda _, images: network.apply(network.variables, images)  # noqa: E731
         return stored_logits(apply, {}, self.dataset.train_images, preprocess=preprocess)
 
-    def __call__(self, train_apply: Callable[..., Any], variables: Any) -> Any:
+    def __call__(self, train_apply: Function, variables: PyTree) -> Any:
         """Return the variables after training all of them together.
 
         Args:
@@ -96,8 +96,8 @@ class Tuner:
 
 
 def trained(
-    train_apply: Callable[..., Any],
-    variables: Any,
+    train_apply: Function,
+    variables: PyTree,
     dataset: data.Dataset,
     tuning: Tuning,
     *,
@@ -119,7 +119,7 @@ def trained(
         logits: `[n, classes]` of the training images.
     """
 
-    def loss(variables: Any, batch: Any, _: jax.Array) -> Any:
+    def loss(variables: PyTree, batch: Batch, _: jax.Array) -> Any:
         outputs, state = train_apply(variables, batch["image"])
         value = distillation(outputs, batch, tuning.distillation, tuning.temperature).mean()
         return value, (state, {"loss": value})

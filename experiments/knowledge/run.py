@@ -23,6 +23,7 @@ from experiments.common.spread import spread_of
 from experiments.common.stages import Stages
 from experiments.knowledge.settings import Config
 from jaxcompress import models, parallel
+from jaxcompress.annotations import Function, Json, PyTree
 
 __all__ = ["Arms", "main", "prepare"]
 
@@ -50,10 +51,10 @@ class Arms:
     mesh: Mesh
     module: Any
     dense: Dense
-    small: Any
+    small: PyTree
     stages: Stages
 
-    def networks(self) -> list[dict[str, Any]]:
+    def networks(self) -> list[dict[str, Json]]:
         """Measure the teacher and the network before it is taught."""
         apply = models.evaluation_function(self.module)
         plan = {
@@ -66,7 +67,7 @@ class Arms:
         prune = jc.shrink(self.dense.graph, self.dense.keep)
         return prune.function(models.evaluation_function(self.module))
 
-    def arm(self, method: Method, seed: int) -> dict[str, Any]:
+    def arm(self, method: Method, seed: int) -> dict[str, Json]:
         """Teach the pruned network in one way with one seed."""
         if method not in UNSTORED:
             student_stages.store_knowledge(
@@ -83,7 +84,7 @@ class Arms:
         """Whether this stage has finished."""
         return self.stages.done(f"{method}-{seed}")
 
-    def teach(self, method: Method, seed: int) -> dict[str, Any]:
+    def teach(self, method: Method, seed: int) -> dict[str, Json]:
         """Train one student and measure it."""
         config, key, begun = self.config, jax.random.key(1 + seed), time.process_time()
         taught = lesson(method, config, self.module, self.dense, self.small, self.dataset, key)
@@ -98,7 +99,7 @@ class Arms:
             "epoch_cpu_seconds": float(np.median(np.diff(ends))),
         }
 
-    def measured(self, apply: Any, variables: Any) -> dict[str, Any]:
+    def measured(self, apply: Function, variables: PyTree) -> dict[str, Json]:
         """Return accuracy on the test images and the variance over views, of test and training."""
         dataset, preprocess = self.dataset, data.preprocess(self.dataset)
         accuracy, _ = accuracy_of(apply, variables, dataset, self.mesh)
@@ -165,7 +166,7 @@ def row_of(name: str, found: list[dict[str, Any]]) -> report.Row:
     """Return the mean over seeds, and what each seed gave for the accuracy."""
     accuracies = [seed["accuracy"] for seed in found]
     known = [number for number in NUMBERS if number in found[0]]
-    extra: dict[str, Any] = {n: float(np.mean([seed[n] for seed in found])) for n in known}
+    extra: dict[str, Json] = {n: float(np.mean([seed[n] for seed in found])) for n in known}
     if len(found) > 1:
         extra["accuracy_std"] = float(np.std(accuracies, ddof=1))
     extra |= {f"accuracy_{i}": accuracy for i, accuracy in enumerate(accuracies)}

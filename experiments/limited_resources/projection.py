@@ -15,6 +15,7 @@ import jaxcompress as jc
 from experiments.common import report, score
 from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
 from jaxcompress import knowledge, models, parallel, training
+from jaxcompress.annotations import Batch, Json, PyTree
 from jaxcompress.prune import importance
 
 __all__ = ["project"]
@@ -26,7 +27,7 @@ SCORE_IMAGES = score.ROUNDS * score.IMAGES + score.LEARN_STEPS * score.LEARN_IMA
 SCORE_COST, COMPILE_HOURS = 3, 0.1
 
 
-def project(config: Any, console: Console) -> list[report.Row]:
+def project(config: Json, console: Console) -> list[report.Row]:
     """Measure the teacher's forward pass and a fine-tuning step; scale them to ImageNet.
 
     The student is the network pruned by magnitude to the same FLOPs: which channels go hardly
@@ -67,7 +68,7 @@ def project(config: Any, console: Console) -> list[report.Row]:
     return [row]
 
 
-def random_batch(config: Any, mesh: Any) -> dict[str, jax.Array]:
+def random_batch(config: Json, mesh: Any) -> dict[str, jax.Array]:
     """Return what the loss of the crossed assistant takes, without meaning."""
     generator, batch, size = np.random.default_rng(0), config.batch_size, config.project
     stored = (batch, config.stored_views)
@@ -82,7 +83,7 @@ def random_batch(config: Any, mesh: Any) -> dict[str, jax.Array]:
 
 
 def seconds_of_step(
-    module: Any, config: Any, prune: jc.Compression, variables: Any, batch: Any, mesh: Any
+    module: Any, config: Json, prune: jc.Compression, variables: PyTree, batch: Batch, mesh: Any
 ) -> float:
     """Time one fine-tuning step with the crossed assistant."""
     train = prune.function(featured_training(module, config.features))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -13,6 +12,7 @@ import jaxcompress as jc
 from experiments.common import report
 from experiments.common.table import table
 from experiments.limited_resources.settings import Config
+from jaxcompress.annotations import Array
 from jaxcompress.report import plot_compression
 
 __all__ = ["finish", "outputs_of"]
@@ -30,7 +30,7 @@ def finish(
     graph: jc.Graph,
     keep: dict[str, np.ndarray],
     rows: list[report.Row],
-    found: dict[str, dict[str, Any]],
+    found: dict[str, dict[str, Array]],
 ) -> None:
     """Print the tables; write the report and the picture."""
     table(rows)

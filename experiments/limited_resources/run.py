@@ -22,6 +22,7 @@ from experiments.limited_resources import projection
 from experiments.limited_resources.results import finish, outputs_of
 from experiments.limited_resources.settings import Config
 from jaxcompress import models, parallel, training
+from jaxcompress.annotations import Json, PyTree
 
 __all__ = ["main"]
 
@@ -76,11 +77,11 @@ def finetune(
     name: str,
     module: Any,
     dense: Dense,
-    small: Any,
+    small: PyTree,
     dataset: data.Dataset,
     mesh: Mesh,
     key: jax.Array,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Teach the pruned network, and save it under a name."""
     taught = lesson(config.method, config, module, dense, small, dataset, key)
     schedule = schedule_of(config, config.student_rate, config.student_epochs)
@@ -94,7 +95,7 @@ def measure_all(
     measure: Measure,
     module: Any,
     dense: Dense,
-    small: Any,
+    small: PyTree,
     student: Any,
     found: Facts,
 ) -> list[report.Row]:

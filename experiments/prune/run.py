@@ -19,6 +19,7 @@ from experiments.common.table import table
 from experiments.common.tuning import Tuner, Tuning
 from experiments.prune.settings import Config
 from jaxcompress import parallel, training
+from jaxcompress.annotations import Json
 from jaxcompress.files import locked
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.report import plot_compression
@@ -84,7 +85,7 @@ def measured(
 
 def scores_of(
     config: Config, graph: jc.Graph, network: Network, dataset: data.Dataset, key: jax.Array
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Score the channels of the groups that may be pruned."""
     groups = list(graph.groups) if config.streams else jc.graph.internal_groups(graph)
     functions = network.apply, network.train_apply

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+
+from jaxcompress.annotations import Function, PyTree
 
 __all__ = ["check_fresh_process"]
 
@@ -20,7 +21,9 @@ numpy.save(sys.argv[3], numpy.asarray(jax.jit(function)(variables, inputs)))
 """
 
 
-def check_fresh_process(folder: Path, apply: Any, variables: Any, images: np.ndarray) -> None:
+def check_fresh_process(
+    folder: Path, apply: Function, variables: PyTree, images: np.ndarray
+) -> None:
     """Raise unless the artifact, loaded in a new process, gives the same logits bit for bit.
 
     Args:

@@ -19,6 +19,7 @@ from experiments.common.tuning import Tuning, trained
 from experiments.quickstart.fresh import check_fresh_process
 from experiments.quickstart.settings import Config
 from jaxcompress import models, parallel, training
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.files import locked
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.report import plot_compression
@@ -115,14 +116,14 @@ def trained_teacher(
 def choose(
     graph: jc.Graph,
     network: Network,
-    inputs: Any,
+    inputs: PyTree,
     labels: np.ndarray,
     batch_size: int,
     flops: float,
 ) -> dict[str, np.ndarray]:
     """Score channels by first-order Taylor importance per FLOP and select under the budget."""
 
-    def loss(variables: Any, batch: Any) -> jax.Array:
+    def loss(variables: PyTree, batch: Batch) -> jax.Array:
         logits, _ = network.train_apply(variables, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 

@@ -15,6 +15,7 @@ from experiments.common.measure import augmented
 from experiments.common.network import Network
 from experiments.ranks.study import Chosen, Known
 from jaxcompress import low_rank, training
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.knowledge.drawing import Views
 
 __all__ = ["Judge"]
@@ -50,7 +51,7 @@ class Judge:
     test_images: int
     batch_size: int
 
-    def accuracy(self, variables: Any, images: Any, labels: Any) -> float:
+    def accuracy(self, variables: PyTree, images: Batch, labels: Batch) -> float:
         """Return the accuracy of the original function on variables of its shapes."""
         found = training.evaluate(
             self.network.apply,
@@ -63,7 +64,7 @@ class Judge:
         )
         return found["accuracy"]
 
-    def test_accuracy(self, variables: Any) -> float:
+    def test_accuracy(self, variables: PyTree) -> float:
         """Return the accuracy on the test images of a comparison."""
         dataset, count = self.dataset, self.count
         return self.accuracy(variables, dataset.test_images[:count], dataset.test_labels[:count])
@@ -82,7 +83,7 @@ class Judge:
         )
         return lambda chosen: self.accuracy(at()(chosen), images, labels)
 
-    def renewed(self, train_apply: Any, variables: Any) -> Any:
+    def renewed(self, train_apply: Any, variables: PyTree) -> Any:
         """Re-estimate BatchNorm statistics on augmented training images."""
         batches = augmented(
             self.dataset,

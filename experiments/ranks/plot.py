@@ -9,11 +9,11 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.common import environment
 from experiments.common.command import Command
 from experiments.common.report import Row
+from jaxcompress.annotations import Array
 
 __all__ = ["COMMAND", "Config", "main", "plot"]
 
@@ -59,7 +59,7 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _panel(axes: Any, rows: Sequence[Row], dense: Row) -> None:
+def _panel(axes: Array, rows: Sequence[Row], dense: Row) -> None:
     # On the images of the comparison, where they are not all.
     accuracy = dense.extra.get("compared") or dense.accuracy or 0
     axes.axhline(100 * accuracy, color="black", linewidth=0.8, label="dense")

@@ -21,6 +21,7 @@ from experiments.ranks import study
 from experiments.ranks.judge import Judge
 from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
+from jaxcompress.annotations import PyTree
 from jaxcompress.low_rank import ranks
 
 __all__ = ["compare", "dense", "final", "lossless", "say"]
@@ -74,7 +75,7 @@ def compare(
     fields = {"seconds": time.perf_counter() - started, **study.costs(known, chosen)}
     rows = []
 
-    def judged(whole: Any, factors: Factors, step: str) -> None:
+    def judged(whole: PyTree, factors: Factors, step: str) -> None:
         name = f"{method}, {factors}, {fraction:.0%}{f', {step}' if step else ''}"
         extra = {**shared, "factors": factors, "reestimated": step != "", "step": step}
         row = report.Row(name, accuracy=judge.test_accuracy(whole), **fields, extra=extra)
@@ -130,7 +131,7 @@ def final(
     return rows
 
 
-def compensated(judge: Judge, lowrank: jc.Compression, sweeps: int, small: Any) -> Any:
+def compensated(judge: Judge, lowrank: jc.Compression, sweeps: int, small: PyTree) -> PyTree:
     """Fit all factors anew, some times, to the inputs that the factorized network has."""
     network = judge.network
     for sweep in range(sweeps):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -22,6 +21,7 @@ from experiments.ranks.original import prepare
 from experiments.ranks.plot import plot
 from experiments.ranks.settings import Config
 from jaxcompress import parallel
+from jaxcompress.annotations import Json
 from jaxcompress.files import file_digest
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def main(config: Config) -> list[report.Row]:
         return run_all(config, stages)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config) -> dict[str, Json]:
     """Return the settings that all stages of one folder share: of files, what they hold."""
     known = data.load(config.dataset, config.data_dir)
     settings = {**dataclasses.asdict(config), "workdir": "", "data_dir": ""}
@@ -60,7 +60,7 @@ def run_all(config: Config, stages: Stages) -> list[report.Row]:
     return rows
 
 
-def _facts(work: Callable[[], list[report.Row]]) -> dict[str, Any]:
+def _facts(work: Callable[[], list[report.Row]]) -> dict[str, Json]:
     return {"rows": [row.to_json() for row in work()]}
 
 

@@ -17,6 +17,7 @@ from experiments.common.network import Network
 from experiments.common.stage_files import read_arrays
 from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
+from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
 from jaxcompress.files import atomic_file
 from jaxcompress.low_rank import ranks
 from jaxcompress.recipes import sites
@@ -58,8 +59,8 @@ class Known(NamedTuple):
     table: ranks.Sites
     inputs: Inputs
     centred: Inputs
-    outputs: Mapping[str, Any]
-    output_roots: Mapping[str, Any]
+    outputs: Mapping[str, Array]
+    output_roots: Mapping[str, Array]
     weighted_table: ranks.Sites
     seconds: dict[str, float]
 
@@ -72,15 +73,15 @@ class Inputs(NamedTuple):
         patches: of full patches.
     """
 
-    roots: Mapping[str, Any]
-    patches: Mapping[str, Any]
+    roots: Mapping[str, Array]
+    patches: Mapping[str, Array]
 
 
 RIDGE, ROUNDS = 0.1, 3
 
 
 def learn(
-    apply: Callable[..., Any], variables: Any, images: jax.Array, key: jax.Array, folder: Path
+    apply: Function, variables: PyTree, images: jax.Array, key: jax.Array, folder: Path
 ) -> Known:
     """Decompose all kernels, and look at what the sites are given and how much they matter.
 
@@ -128,7 +129,7 @@ def learn(
     )
 
 
-def _inputs(rows: Mapping[str, Any], patches: Mapping[str, Any], is_centred: bool) -> Inputs:
+def _inputs(rows: Mapping[str, Json], patches: Mapping[str, Array], is_centred: bool) -> Inputs:
     own = low_rank.statistics.covariances_of(rows, is_centred)
     roots = {
         path: low_rank.statistics.covariance_root(covariance) for path, covariance in own.items()
@@ -136,26 +137,26 @@ def _inputs(rows: Mapping[str, Any], patches: Mapping[str, Any], is_centred: boo
     return Inputs(roots, low_rank.statistics.covariances_of(patches, is_centred))
 
 
-def _with_ridge(covariance: Any) -> np.ndarray:
+def _with_ridge(covariance: Array) -> np.ndarray:
     root = low_rank.statistics.covariance_root(covariance, RIDGE)
     return root @ root.swapaxes(-1, -2)
 
 
-def _centred(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _centred(apply: Function) -> Function:
     """Return the logits without what is added to all of an example's, which changes nothing."""
 
-    def centred(variables: Any, images: Any) -> jax.Array:
+    def centred(variables: PyTree, images: Batch) -> jax.Array:
         logits = apply(variables, images)
         return logits - logits.mean(-1, keepdims=True)
 
     return centred
 
 
-def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Json]:
     """Return what a file holds, or make it and write the file, whole or not at all."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {path.replace("/", "|"): own for path, own in make().items()}
+        arrays: dict[str, Array] = {path.replace("/", "|"): own for path, own in make().items()}
         with atomic_file(file) as stream:
             np.savez(stream, **arrays)
     return {path.replace("|", "/"): own for path, own in read_arrays(file).items()}
@@ -181,8 +182,8 @@ def choose(
 
 
 def factorized(
-    known: Known, variables: Any, chosen: Chosen, factors: Factors
-) -> tuple[jc.Compression, Any]:
+    known: Known, variables: PyTree, chosen: Chosen, factors: Factors
+) -> tuple[jc.Compression, PyTree]:
     """Return the compression at ranks, and its variables with factors made as `Factors` says."""
     if factors == "weighted":
         return sites.factorized(weighted(known), variables, chosen)
@@ -201,8 +202,13 @@ def weighted(known: Known) -> sites.Known:
 
 
 def compensated(
-    known: Known, network: Network, lowrank: jc.Compression, small: Any, whole: Any, images: Any
-) -> Any:
+    known: Known,
+    network: Network,
+    lowrank: jc.Compression,
+    small: PyTree,
+    whole: PyTree,
+    images: Batch,
+) -> PyTree:
     """Return factors that make up for what the changed network before them has lost.
 
     Args:
@@ -217,7 +223,7 @@ def compensated(
     return sites.compensated(weighted(known), lowrank, network.apply, both, small, images)
 
 
-def costs(known: Known, chosen: Chosen) -> dict[str, Any]:
+def costs(known: Known, chosen: Chosen) -> dict[str, Json]:
     """Return the counted FLOPs and parameters at ranks, as fields of a row."""
     table, own = known.table, known.table.array(chosen)
     return {"flops": float(table.cost("flops", own)), "num_params": int(table.cost("params", own))}

@@ -28,6 +28,7 @@ from experiments.common import environment, report
 from experiments.common import table as report_table
 from experiments.common.command import Command
 from jaxcompress import low_rank, models
+from jaxcompress.annotations import Function, PyTree
 from jaxcompress.low_rank import ranks
 
 __all__ = ["COMMAND", "Config", "main"]
@@ -105,8 +106,8 @@ def timed(make: Callable[[], Any]) -> tuple[Any, float]:
 
 def infer(
     config: Config,
-    apply: Callable[..., Any],
-    variables: Any,
+    apply: Function,
+    variables: PyTree,
     graph: jc.Graph,
     table: ranks.Sites,
     metric: ranks.Metric,

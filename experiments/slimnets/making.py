@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -23,6 +23,7 @@ from experiments.slimnets.presets import Preset, settings_of
 from experiments.slimnets.rows import Recipe, needed
 from experiments.slimnets.table import CONSOLE
 from experiments.slimnets.training import trained
+from jaxcompress.annotations import Json
 from jaxcompress.artifact import Encoding, num_bytes
 from jaxcompress.files import locked, write_json
 
@@ -51,7 +52,7 @@ class Series(NamedTuple):
     weights: Path | None = None
 
 
-def finished_or_made(name: str, series: Series) -> dict[str, Any]:
+def finished_or_made(name: str, series: Series) -> dict[str, Json]:
     """Return a row; while another process makes it, wait for that."""
     # Not the row's own folder: that is an artifact's, which has its own ways.
     folder = series.folder / "locks" / name
@@ -60,7 +61,7 @@ def finished_or_made(name: str, series: Series) -> dict[str, Any]:
         return finished(name, series) or make(name, series)
 
 
-def finished(name: str, series: Series) -> dict[str, Any] | None:
+def finished(name: str, series: Series) -> dict[str, Json] | None:
     """Return what an earlier run measured of a row, if it finished.
 
     Raises:
@@ -87,7 +88,7 @@ def finished(name: str, series: Series) -> dict[str, Any] | None:
 FIELDS = ("seed", "accuracy", "num_params", "num_nonzero", "flops", "bytes", "cpu_seconds")
 
 
-def inputs_of(name: str, series: Series) -> dict[str, Any]:
+def inputs_of(name: str, series: Series) -> dict[str, Json]:
     """Return everything that decides a row but its seed, as JSON has it; files by their digests."""
     recipe = series.recipes[name]
     weights = None
@@ -104,7 +105,7 @@ def inputs_of(name: str, series: Series) -> dict[str, Any]:
     return dict(json.loads(json.dumps(inputs, default=str)))
 
 
-def make(name: str, series: Series) -> dict[str, Any]:
+def make(name: str, series: Series) -> dict[str, Json]:
     """Make one row: start, compress, train, prune, save, load, measure."""
     recipe = series.recipes[name]
     CONSOLE.print(f"[bold]{name}[/bold], seed {series.seed}")
@@ -116,7 +117,7 @@ def make(name: str, series: Series) -> dict[str, Any]:
     started = time.process_time()
     made = network_of(recipe, series, key)
     seconds = time.process_time() - started
-    row: dict[str, Any] = {
+    row: dict[str, Json] = {
         "name": name,
         "seed": series.seed,
         **saved(recipe, made, series.folder / name, series.dataset, series.mesh),
@@ -157,7 +158,7 @@ def network_of(recipe: Recipe, series: Series, key: jax.Array) -> Network:
 
 def saved(
     recipe: Recipe, made: Network, folder: Path, dataset: data.Dataset, mesh: Mesh
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Save a network, load it again, and measure what was loaded."""
     encoding = Encoding(recipe.values)
     jc.save(folder, made.compression, made.variables, network=made.source, encoding=encoding)

@@ -17,6 +17,7 @@ from experiments.common.score import score, source_of
 from experiments.slimnets.presets import Preset
 from experiments.slimnets.rows import Recipe
 from jaxcompress import models
+from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.knowledge.drawing import Views
 from jaxcompress.knowledge.losses import cross_entropy
 from jaxcompress.prune.importance.meta_gradients import meta
@@ -67,19 +68,19 @@ def published(name: str, module: Any, shape: tuple[int, ...], weights: Path | No
     return published_variables(module, shape, weights / f"{name}_cifar10.safetensors")
 
 
-def config_of(name: str, preset: Preset, num_classes: int) -> dict[str, Any]:
+def config_of(name: str, preset: Preset, num_classes: int) -> dict[str, Json]:
     """Return the configuration of a network at the preset's scale."""
     return {**preset.configs.get(name, {}), "num_classes": num_classes}
 
 
-def folded(variables: Mapping[str, Any]) -> dict[str, Any]:
+def folded(variables: Mapping[str, Array]) -> dict[str, Json]:
     """Fold each batch norm `<stage>_bn<i>` into the convolution `<stage>_conv<i>` before it.
 
     kernel' = kernel * s and bias' = (bias - mean) * s + shift, s = scale / sqrt(variance + 1e-5):
     the same function in evaluation mode, without batch norm.
     """
     params, statistics = variables["params"], variables["batch_stats"]
-    found: dict[str, Any] = {}
+    found: dict[str, Array] = {}
     for name, layer in params.items():
         if "_bn" in name:
             continue
@@ -118,7 +119,7 @@ def gate_scores(
     views: Views,
     episodes: int,
     key: jax.Array,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Score channels by the query loss through two inner steps, over a few episodes, per cost."""
     steps, size = 2, 32
     count = episodes * (steps + 1) * size
@@ -127,7 +128,7 @@ def gate_scores(
     support = jax.tree.map(lambda x: x[:, :steps], grouped)
     query = jax.tree.map(lambda x: x[:, steps], grouped)
 
-    def loss(variables: Any, batch: Any) -> jax.Array:
+    def loss(variables: PyTree, batch: Batch) -> jax.Array:
         return cross_entropy(network.apply(variables, batch["image"]), batch["label"]).mean()
 
     return dict(jc.prune.per_cost(graph, meta(graph, loss, network.variables, support, query)))
@@ -140,7 +141,7 @@ def learned_scores(
     views: Views,
     budget: jc.Budget,
     key: jax.Array,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Score channels by gates that learn to keep a trained network's own answers."""
     groups, functions = jc.graph.internal_groups(graph), (network.apply, network.train_apply)
     source = source_of(graph, groups, functions, network.variables, dataset, views)

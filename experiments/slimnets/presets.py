@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.common.data import IMAGENET
 from experiments.slimnets.rows import PUBLISHED, RECIPES, Recipe
+from jaxcompress.annotations import Array, Json
 
 __all__ = ["PRESETS", "Preset", "recipes_of", "settings_of"]
 
@@ -49,7 +50,7 @@ class Preset:
     online: bool = False
     folded: bool = False
     train_images: int = 0
-    configs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Array]] = dataclasses.field(default_factory=dict)
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     published: bool = False
 
@@ -108,7 +109,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )
 
 
-def settings_of(preset: Preset) -> dict[str, Any]:
+def settings_of(preset: Preset) -> dict[str, Json]:
     """Return a preset as plain JSON."""
     fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
     return {**fields, "configs": {name: dict(own) for name, own in preset.configs.items()}}

@@ -17,6 +17,7 @@ from experiments.slimnets.network import dense_params, views_of
 from experiments.slimnets.presets import Preset
 from experiments.slimnets.rows import Recipe
 from jaxcompress import sparse
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.losses import cross_entropy, kd
@@ -92,7 +93,7 @@ def optimizer(recipe: Recipe, preset: Preset, steps: int) -> optax.GradientTrans
     return optax.chain(clip, decay, optax.sgd(rate, momentum=0.9))
 
 
-def target_of(recipe: Recipe, variables: Any, dense: int) -> float:
+def target_of(recipe: Recipe, variables: PyTree, dense: int) -> float:
     """Return the sparsity at which the schedule ends; `dense` are VGG-19's parameters."""
     if recipe.fewer is None:
         assert recipe.sparsity is not None
@@ -100,7 +101,7 @@ def target_of(recipe: Recipe, variables: Any, dense: int) -> float:
     return sparsity_for(variables, int(dense / recipe.fewer))
 
 
-def sparsity_for(variables: Any, budget: int) -> float:
+def sparsity_for(variables: PyTree, budget: int) -> float:
     """Return the sparsity of the kernels that leaves this many trainable non-zeros, biases counted.
 
     Raises:
@@ -148,7 +149,7 @@ def objective(
     elif teacher is not None:
         extra = {"logits": recorded(teacher, dataset)}
 
-    def loss(own: Any, batch: Any, key: jax.Array) -> Any:
+    def loss(own: Array, batch: Batch, key: jax.Array) -> Any:
         logits, state = train_apply(own["student"], batch["image"], key)
         value = cross_entropy(logits, batch["label"])
         if teacher is not None:

@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import ml_dtypes
 import numpy as np
 
+from jaxcompress.annotations import Array, Json
+
 __all__ = ["FLOATS", "Encoded", "Encoding", "decode", "encode", "lost", "part_names", "problem"]
 
 Values = Literal["exact", "bfloat16", "int8"]
@@ -58,7 +60,7 @@ class Encoded(NamedTuple):
         parts: `uint8[bytes]` by name.
     """
 
-    stored: dict[str, Any]
+    stored: dict[str, Array]
     parts: dict[str, np.ndarray]
 
 
@@ -125,7 +127,7 @@ def problem(stored: Any) -> str | None:
     return None if is_known else f"'values' is none of {get_args(Values)}"
 
 
-def part_names(stored: Mapping[str, Any]) -> list[str]:
+def part_names(stored: Mapping[str, Array]) -> list[str]:
     """Name the parts that a leaf stored so has.
 
     Example:
@@ -137,7 +139,7 @@ def part_names(stored: Mapping[str, Any]) -> list[str]:
 
 
 def decode(
-    stored: Mapping[str, Any], parts: Mapping[str, Any], shape: tuple[int, ...], dtype: str
+    stored: Mapping[str, Array], parts: Mapping[str, Json], shape: tuple[int, ...], dtype: str
 ) -> np.ndarray:
     """Decode what `encode` made, into the original shape and dtype.
 
@@ -171,14 +173,14 @@ def decode(
     return decoded
 
 
-def _scales(parts: Mapping[str, Any], outputs: int) -> np.ndarray:
+def _scales(parts: Mapping[str, Json], outputs: int) -> np.ndarray:
     scales = np.frombuffer(_unpacked(parts, "scales", 4 * outputs), np.float32)
     if not (np.isfinite(scales) & (scales > 0)).all():
         raise ValueError("the parts of an encoded leaf do not fit: scales are finite and above 0")
     return scales
 
 
-def _unpacked(parts: Mapping[str, Any], name: str, size: int) -> bytes:
+def _unpacked(parts: Mapping[str, Json], name: str, size: int) -> bytes:
     """Decompress a part, but never more than the bytes that it must have."""
     reader = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.artifact.leaves import structs
 from jaxcompress.artifact.structure import Leaf, Structure
 from jaxcompress.compression.record import Compression
@@ -20,7 +21,7 @@ __all__ = ["Shapes", "check_result", "check_zeros", "fitted", "original_shapes"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def original_shapes(spec: Mapping[str, Any], shapes: Shapes) -> Shapes | None:
+def original_shapes(spec: Mapping[str, Json], shapes: Shapes) -> Shapes | None:
     """Return the leaf shapes before a compression from those after it.
 
     None where a spec's kind does not tell them.
@@ -71,7 +72,7 @@ def check_result(
         )
 
 
-def check_zeros(spec: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+def check_zeros(spec: Mapping[str, Json], leaves: Mapping[str, Array]) -> None:
     """Raise unless the leaves are as sparse as the last compressions, if they sparsify, made them.
 
     Raises:
@@ -83,7 +84,7 @@ def check_zeros(spec: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
         check_sparse(step, leaves)
 
 
-def fitted(structure: Structure, compression: Compression, like: Any) -> tuple[list[str], Any]:
+def fitted(structure: Structure, compression: Compression, like: PyTree) -> tuple[list[str], Any]:
     """Return the paths, in tree order, and the treedef of the compressed form of `like`.
 
     Args:
@@ -113,7 +114,7 @@ def _require(problems: list[str]) -> None:
         )
 
 
-def _mismatches(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def _mismatches(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
     missing = [
         f"{path}: missing, expected {e}" for path, e in expected.items() if path not in found
     ]

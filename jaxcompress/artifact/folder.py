@@ -15,10 +15,11 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.artifact.schema import DATA_NAME, DTYPES
 from jaxcompress.artifact.structure import NAME, DataFile, Structure, parse, text_of
 from jaxcompress.files import atomic_file, file_digest, locked
@@ -156,5 +157,5 @@ def _safetensors(arrays: Mapping[str, np.ndarray]) -> list[memoryview]:
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    data: list[Any] = [array.reshape(-1).view(np.uint8) for _, array in ordered]
+    data: list[Array] = [array.reshape(-1).view(np.uint8) for _, array in ordered]
     return [memoryview(part) for part in (len(text).to_bytes(8, "little"), text, *data)]

@@ -9,13 +9,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.artifact.encoding import Encoding, decode, encode, lost, part_names
 from jaxcompress.artifact.schema import DTYPES
 from jaxcompress.artifact.structure import DataFile, Leaf
@@ -24,7 +25,7 @@ from jaxcompress.graph.internals import is_key
 __all__ = ["describe", "encoded", "host_arrays", "read_leaves", "structs", "tensor_names"]
 
 
-def structs(tree: Any) -> Any:
+def structs(tree: PyTree) -> PyTree:
     """Return the tree with the shape and dtype that JAX sees in place of each leaf.
 
     Example:
@@ -34,7 +35,7 @@ def structs(tree: Any) -> Any:
     return jax.eval_shape(lambda same: same, tree)
 
 
-def describe(leaves: Mapping[str, Any]) -> dict[str, Leaf]:
+def describe(leaves: Mapping[str, Array]) -> dict[str, Leaf]:
     """Describe arrays by path, refusing at once all that an artifact cannot hold.
 
     Raises:
@@ -64,18 +65,18 @@ def describe(leaves: Mapping[str, Any]) -> dict[str, Leaf]:
     return described
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: Array) -> bool:
     is_traced = isinstance(leaf, jax.core.Tracer)
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float) and not is_traced
 
 
-def _describe(leaf: Any) -> Leaf:
+def _describe(leaf: Array) -> Leaf:
     aval = structs(leaf)
     impl = str(jax.random.key_impl(leaf)) if is_key(aval.dtype) else None
     return Leaf(aval.shape, str(aval.dtype), impl)
 
 
-def host_arrays(leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def host_arrays(leaves: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """Copy leaves to the host as safetensors wants them: key data for keys, last axis fastest."""
     data = {
         path: jax.random.key_data(leaf) if is_key(getattr(leaf, "dtype", None)) else leaf
@@ -189,7 +190,7 @@ def _checked_bytes(data: BinaryIO, place: Path, file: DataFile) -> bytes:
     return content
 
 
-def _fits(leaf: Leaf, tensor: Mapping[str, Any]) -> bool:
+def _fits(leaf: Leaf, tensor: Mapping[str, Array]) -> bool:
     shape = tuple(tensor["shape"])
     if leaf.stored is not None:
         return tensor["dtype"] == "U8" and len(shape) == 1
@@ -223,7 +224,7 @@ def _check_x64(expected: Mapping[str, Leaf]) -> None:
         )
 
 
-def _array(path: str, leaf: Leaf, tensors: Mapping[str, Any]) -> jax.Array:
+def _array(path: str, leaf: Leaf, tensors: Mapping[str, Array]) -> jax.Array:
     if leaf.stored is not None:
         parts = {name: tensors[f"{path}:{name}"]["data"] for name in part_names(leaf.stored)}
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.artifact.fit import fitted
 from jaxcompress.artifact.folder import open_artifact
 from jaxcompress.artifact.leaves import read_leaves
@@ -21,7 +22,7 @@ __all__ = ["load"]
 
 
 def load(
-    path: str | os.PathLike[str], apply: Callable[..., Any] | None = None, like: Any = None
+    path: str | os.PathLike[str], apply: Function | None = None, like: PyTree = None
 ) -> tuple[Callable[..., Any], Any]:
     """Read a network that `save` wrote.
 
@@ -71,7 +72,7 @@ def load(
         return function, jax.tree.unflatten(treedef, [leaves[own] for own in paths])
 
 
-def _shipped(structure: Structure, folder: Path) -> Callable[..., Any]:
+def _shipped(structure: Structure, folder: Path) -> Function:
     if structure.network is None:
         raise ValueError(
             f"loading needs the function that was compressed, but {folder} names no shipped "
@@ -93,11 +94,11 @@ def _require_nested(structure: Structure, folder: Path) -> None:
         )
 
 
-def _nested(leaves: Mapping[str, Any], empty: Collection[str]) -> Any:
+def _nested(leaves: Mapping[str, Array], empty: Collection[str]) -> PyTree:
     """Rebuild nested dicts from paths; a single leaf without a path is the tree itself."""
     if list(leaves) == [""]:
         return leaves[""]
-    tree: dict[str, Any] = {}
+    tree: dict[str, Array] = {}
     for path, leaf in {**leaves, **{path: {} for path in empty if path}}.items():
         *parents, last = path.split("/")
         inner = tree

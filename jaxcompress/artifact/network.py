@@ -9,13 +9,14 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxcompress.annotations import Json
 from jaxcompress.models import NETWORKS, build
 
 __all__ = ["named_network"]
 
 
 def named_network(
-    name: str, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] | None
+    name: str, config: Mapping[str, Json], shapes: Mapping[str, tuple[int, ...]] | None
 ) -> nn.Module:
     """Build a shipped network, if its configuration can be that of leaves of these shapes.
 
@@ -79,7 +80,7 @@ def _is_dtype(value: Any) -> bool:
 
 
 def _unlike(
-    module: nn.Module, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] | None
+    module: nn.Module, config: Mapping[str, Json], shapes: Mapping[str, tuple[int, ...]] | None
 ) -> list[str]:
     """Compare what every shipped network has as an axis, and its depth, with the leaves."""
     if shapes is None:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.tree_util import DictKey, GetAttrKey
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.artifact.encoding import Encoding
 from jaxcompress.artifact.fit import Shapes, check_result, check_zeros, original_shapes
 from jaxcompress.artifact.folder import write_artifact
@@ -27,10 +28,10 @@ __all__ = ["save"]
 def save(
     path: str | os.PathLike[str],
     compression: Compression,
-    variables: Any,
+    variables: PyTree,
     *,
     network: tuple[str, Mapping[str, Any]] | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Array] | None = None,
     encoding: Encoding | None = None,
 ) -> None:
     """Write a compressed network into the folder `path`: safetensors and JSON, no pickle.
@@ -87,13 +88,13 @@ def save(
     write_artifact(Path(path), tensors, structure_for)
 
 
-def _network(name: str, config: Mapping[str, Any], original: Shapes | None) -> dict[str, Any]:
+def _network(name: str, config: Mapping[str, Json], original: Shapes | None) -> dict[str, Json]:
     fields = plain(dict(config), f"the configuration of {name}")
     named_network(name, fields, original)
     return {"name": name, "config": fields}
 
 
-def _is_nested(variables: Any) -> bool:
+def _is_nested(variables: PyTree) -> bool:
     """Tell whether the paths of leaves and of empty dicts rebuild the tree, as nested dicts."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=_is_empty)
     # Paths leave out the last key of NNX, so it does no harm.
@@ -110,11 +111,11 @@ def _is_nested(variables: Any) -> bool:
 
 def _is_empty(node: Any) -> bool:
     """Tell whether a node has nothing below it: an empty dict, list or tuple, or None."""
-    structure: Any = jax.tree.structure(node)
+    structure: PyTree = jax.tree.structure(node)
     return structure.num_leaves == 0 and structure.num_nodes == 1
 
 
-def _empty_paths(variables: Any) -> tuple[str, ...]:
+def _empty_paths(variables: PyTree) -> tuple[str, ...]:
     pairs, _ = jax.tree_util.tree_flatten_with_path(variables, is_leaf=_is_empty)
     return tuple(path_string(keys) for keys, node in pairs if _is_empty(node))
 

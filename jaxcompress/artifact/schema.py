@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from math import prod
 from typing import Any
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.artifact.encoding import FLOATS, part_names
 from jaxcompress.artifact.encoding import problem as stored_problem
 from jaxcompress.artifact.spec_schema import is_shape, shapes_before
@@ -54,7 +55,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def problems(content: Mapping[str, Any]) -> list[str]:
+def problems(content: Mapping[str, Json]) -> list[str]:
     """Return what is wrong with the content of `structure.json`, each with its place.
 
     Args:
@@ -78,7 +79,7 @@ def problems(content: Mapping[str, Any]) -> list[str]:
     return found or [*_names(content), *_empty(content), *_shapes(content)]
 
 
-def _file(file: Mapping[str, Any]) -> Iterator[str]:
+def _file(file: Mapping[str, Array]) -> Iterator[str]:
     rules: Mapping[str, Callable[[Any], bool]] = {
         "name": lambda name: isinstance(name, str) and bool(re.fullmatch(DATA_NAME, name)),
         "size": lambda size: type(size) is int and size >= 0,
@@ -87,7 +88,7 @@ def _file(file: Mapping[str, Any]) -> Iterator[str]:
     yield from _broken("file", file, rules)
 
 
-def _network(network: Mapping[str, Any] | None) -> Iterator[str]:
+def _network(network: Mapping[str, Array] | None) -> Iterator[str]:
     rules = {
         "name": lambda name: isinstance(name, str),
         "config": lambda config: isinstance(config, dict),
@@ -96,7 +97,7 @@ def _network(network: Mapping[str, Any] | None) -> Iterator[str]:
         yield from _broken("network", network, rules)
 
 
-def _leaf(path: str, leaf: Any) -> Iterator[str]:
+def _leaf(path: str, leaf: Array) -> Iterator[str]:
     place = f"leaves: {path}"
     if not isinstance(leaf, dict) or not is_shape(leaf.get("shape")):
         yield f"{place}: no shape of at most 32 sizes below 2^31"
@@ -120,7 +121,7 @@ def _leaf(path: str, leaf: Any) -> Iterator[str]:
 
 
 def _broken(
-    place: str, value: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]]
+    place: str, value: Mapping[str, Array], rules: Mapping[str, Callable[[Any], bool]]
 ) -> Iterator[str]:
     for key, holds in rules.items():
         if key not in value:
@@ -129,9 +130,9 @@ def _broken(
             yield f"{place}: {key} is {value[key]!r:.80}"
 
 
-def _names(content: Mapping[str, Any]) -> Iterator[str]:
+def _names(content: Mapping[str, Json]) -> Iterator[str]:
     """Say which leaves would take the place of each other, in the tree or in the data file."""
-    leaves: Mapping[str, Any] = content["leaves"]
+    leaves: Mapping[str, Array] = content["leaves"]
     tensors: set[str] = set()
     for path, leaf in leaves.items():
         stored = leaf.get("stored")
@@ -143,12 +144,12 @@ def _names(content: Mapping[str, Any]) -> Iterator[str]:
             yield f"leaves: {path}: lies inside the leaf {_parents(path, leaves)[0]}"
 
 
-def _empty(content: Mapping[str, Any]) -> Iterator[str]:
+def _empty(content: Mapping[str, Json]) -> Iterator[str]:
     """Say which empty dicts are none: a leaf, or an empty dict, is there or lies in them."""
     found, leaves = content["empty"], content["leaves"]
     if found and not content["nested"]:
         yield "empty: there are no dicts in a tree that is not nested"
-    seen: set[Any] = set(leaves)
+    seen: set[Array] = set(leaves)
     for path in found:
         if not isinstance(path, str) or path in seen or _parents(path, seen):
             yield f"empty: {path!r:.80} is no path of an empty dict"
@@ -163,7 +164,7 @@ def _parents(path: str, leaves: Collection[str]) -> list[str]:
     return [own for n in range(1, len(keys)) if (own := "/".join(keys[:n])) in leaves]
 
 
-def _shapes(content: Mapping[str, Any]) -> Iterator[str]:
+def _shapes(content: Mapping[str, Json]) -> Iterator[str]:
     """Compare the spec with the leaves, and the shapes that follow with those that are stated."""
     leaves = content["leaves"]
     now = {path: tuple(leaf["shape"]) for path, leaf in leaves.items()}

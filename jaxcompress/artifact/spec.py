@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from jaxcompress.annotations import Json
 from jaxcompress.compression.record import Compression, chain
 from jaxcompress.low_rank.factorizing import from_spec as factorize_from_spec
 from jaxcompress.prune.shrinking import from_spec as shrink_from_spec
@@ -13,7 +13,7 @@ from jaxcompress.sparse.sparsifying import from_spec as sparsify_from_spec
 __all__ = ["from_spec"]
 
 
-def from_spec(spec: Mapping[str, Any]) -> Compression:
+def from_spec(spec: Mapping[str, Json]) -> Compression:
     """Make a compression from its `spec`, e.g. after a round trip through JSON.
 
     Raises:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.low_rank.site_factors import FACTORS
 
 __all__ = ["is_shape", "shapes_before"]
@@ -20,7 +21,7 @@ FREE_INDICES = 2**22
 """Axes of this many indices together may be shrunk to anything; longer ones to 1 in 64."""
 
 
-def shapes_before(spec: Mapping[str, Any], shapes: Shapes, nonzero: Counts) -> Any:
+def shapes_before(spec: Mapping[str, Json], shapes: Shapes, nonzero: Counts) -> Any:
     """Follow a spec backwards.
 
     Args:
@@ -73,7 +74,7 @@ def is_shape(value: Any) -> bool:
     return is_list and prod(size for size in value if size) < 2**48
 
 
-def _shrink(leaves: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
+def _shrink(leaves: Mapping[str, Array], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
     found, before = [], dict(shapes)
     indices = kept_indices = 0
     for path, leaf in leaves.items():
@@ -94,7 +95,7 @@ def _shrink(leaves: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[list[
     return found, before
 
 
-def _carried_problems(inputs: Any) -> list[str]:
+def _carried_problems(inputs: PyTree) -> list[str]:
     """Say what is wrong with the inputs that shrink with the variables."""
     if not isinstance(inputs, dict):
         return ["its inputs are no object"]
@@ -102,7 +103,7 @@ def _carried_problems(inputs: Any) -> list[str]:
     return [f"input {path}: {problem}" for path, problem in found.items() if problem]
 
 
-def _kept_problem(leaf: Any) -> str | None:
+def _kept_problem(leaf: Array) -> str | None:
     if not isinstance(leaf, dict) or not is_shape(leaf.get("shape")):
         return "no shape"
     keep, shape = leaf.get("keep"), leaf["shape"]
@@ -120,7 +121,7 @@ def _kept_problem(leaf: Any) -> str | None:
 
 
 def _sparsify(
-    leaves: Mapping[str, Any], shapes: Shapes, nonzero: Counts
+    leaves: Mapping[str, Array], shapes: Shapes, nonzero: Counts
 ) -> tuple[list[str], Shapes]:
     found = []
     for path, leaf in leaves.items():
@@ -137,7 +138,7 @@ def _sparsify(
     return found, shapes
 
 
-def _factorize(sites: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
+def _factorize(sites: Mapping[str, Array], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
     found, before = [], dict(shapes)
     for path, site in sites.items():
         try:
@@ -154,7 +155,7 @@ def _factorize(sites: Mapping[str, Any], shapes: Shapes, _: Counts) -> tuple[lis
     return found, before
 
 
-def _factor_shapes(site: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _factor_shapes(site: Json) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of a site's two factors, or raise one of the errors of wrong types."""
     _require(is_shape(site["shape"]), "shape")
     scanned, kernel = _rearranged(site["shape"], site["steps"])
@@ -180,7 +181,7 @@ def _factor_shapes(site: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*scanned, *first), (*scanned, *second)
 
 
-def _rows_and_columns(form: str, layout: Mapping[str, Any]) -> Iterator[list[int]]:
+def _rows_and_columns(form: str, layout: Mapping[str, Json]) -> Iterator[list[int]]:
     if form == "dense":
         yield from (layout["contracted"], layout["free"])
     elif form == "channel":

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.artifact.schema import problems
 
 __all__ = [
@@ -47,7 +48,7 @@ class Leaf(NamedTuple):
     dtype: str
     key_impl: str | None = None
     nonzero: int | None = None
-    stored: Mapping[str, Any] | None = None
+    stored: Mapping[str, Array] | None = None
 
 
 class DataFile(NamedTuple):
@@ -81,18 +82,18 @@ class Structure:
         empty: paths of the empty dicts in nested dicts.
     """
 
-    spec: Mapping[str, Any]
+    spec: Mapping[str, Json]
     leaves: Mapping[str, Leaf]
     original_shapes: Mapping[str, tuple[int, ...]] | None
     nested: bool
     file: DataFile
-    network: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Array] | None = None
+    metadata: Mapping[str, Array] = field(default_factory=dict)
     library: str = "unknown"
     empty: tuple[str, ...] = ()
 
 
-def plain(value: Any, what: str) -> Any:
+def plain(value: Any, what: str) -> Json:
     """Return `value` as it comes back from JSON, which must be equal to it.
 
     Raises:
@@ -185,5 +186,5 @@ def _shortened(found: list[str]) -> str:
     return "; ".join(found[:20]) + more
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, Json]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Json
 from jaxcompress.artifact.folder import open_artifact
 from jaxcompress.artifact.structure import Structure
 from jaxcompress.graph import default_trainable
@@ -18,7 +18,7 @@ from jaxcompress.graph import default_trainable
 __all__ = ["inspect", "num_bytes"]
 
 
-def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+def inspect(path: str | os.PathLike[str]) -> dict[str, Json]:
     """Summarise an artifact without loading its numbers.
 
     Returns:
@@ -84,7 +84,7 @@ def num_bytes(path: str | os.PathLike[str]) -> int:
         return opened.num_bytes
 
 
-def _kinds(spec: Mapping[str, Any]) -> list[str]:
+def _kinds(spec: Mapping[str, Json]) -> list[str]:
     if spec["kind"] != "chain":
         return [spec["kind"]]
     return [kind for step in spec["steps"] for kind in _kinds(step)]

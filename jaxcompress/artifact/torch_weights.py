@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.models.vgg import CONVOLUTIONS_PER_STAGE
 from jaxcompress.paths import flatten_with_paths
 
@@ -32,7 +33,7 @@ __all__ = [
 Rename = Callable[[str], str | None]
 
 
-def load_torch_weights(path: str | os.PathLike[str], variables_like: Any, rename: Rename) -> Any:
+def load_torch_weights(path: str | os.PathLike[str], variables_like: Any, rename: Rename) -> PyTree:
     """Read a state dict stored as safetensors into variables shaped like `variables_like`.
 
     See `from_torch` for the arguments and errors.
@@ -50,7 +51,7 @@ def load_torch_weights(path: str | os.PathLike[str], variables_like: Any, rename
     return from_torch(load_file(path), variables_like, rename)
 
 
-def from_torch(state_dict: Mapping[str, np.ndarray], variables_like: Any, rename: Rename) -> Any:
+def from_torch(state_dict: Mapping[str, np.ndarray], variables_like: Any, rename: Rename) -> PyTree:
     """Turn a PyTorch state dict into variables shaped like `variables_like`.
 
     Kernels `[out, in, *spatial]` become `[*spatial, in, out]`; other tensors keep their axes. A
@@ -111,7 +112,7 @@ def _unexpected(name: str, tensor: np.ndarray, path: str | None) -> str:
     return f"unexpected: torch {name} {tensor.shape}: {fact}"
 
 
-def _mismatches(path: str, leaf: Any, tensors: Mapping[str, np.ndarray]) -> list[str]:
+def _mismatches(path: str, leaf: Array, tensors: Mapping[str, np.ndarray]) -> list[str]:
     """Say what keeps `tensors` from being the one tensor of the leaf at `path`."""
     if not tensors:
         return [f"missing: {path} {leaf.shape}: no torch tensor is renamed to it"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.graph import Graph
 
 __all__ = ["check_groups", "check_keep", "check_widths"]
 
 
-def check_groups(graph: Graph, named: Mapping[str, Any], what: str) -> None:
+def check_groups(graph: Graph, named: Mapping[str, Json], what: str) -> None:
     """Raise unless every name is one of the graph's groups.
 
     Raises:
@@ -29,7 +29,7 @@ def check_groups(graph: Graph, named: Mapping[str, Any], what: str) -> None:
         )
 
 
-def check_widths(graph: Graph, named: Mapping[str, Any], what: str, per_example: bool) -> None:
+def check_widths(graph: Graph, named: Mapping[str, Json], what: str, per_example: bool) -> None:
     """Raise unless every array has its group's width, after an example axis if that may be.
 
     Raises:
@@ -50,7 +50,7 @@ def check_widths(graph: Graph, named: Mapping[str, Any], what: str, per_example:
         )
 
 
-def check_keep(graph: Graph, keep: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def check_keep(graph: Graph, keep: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """Return a keep as NumPy booleans.
 
     Raises:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.paths import flatten_with_paths, path_string
 
 __all__ = ["along", "follow_factored", "is_factored"]
@@ -25,14 +26,14 @@ Shape = tuple[int, ...]
 FIELDS = ("v_row", "v_col", "v")
 
 
-def is_factored(path: str, copy: str, leaves: Mapping[str, Any]) -> bool:
+def is_factored(path: str, copy: str, leaves: Mapping[str, Array]) -> bool:
     """Tell whether a leaf of a state, in a copy of the variables, is part of a factored moment."""
     node, _, field = copy.rstrip("/").rpartition("/")
     front = f"{node}/" if node else ""
     return field in FIELDS and all(f"{front}{f}/{path[len(copy) :]}" in leaves for f in FIELDS)
 
 
-def along(change: Change, path: str, shape: Shape, array: Any, axes: Sequence[int]) -> Any:
+def along(change: Change, path: str, shape: Shape, array: Array, axes: Sequence[int]) -> Array:
     """Change an array that has only some axes of a leaf of a shape, as the leaf changes on them."""
     sizes = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
     wide = jnp.broadcast_to(jnp.asarray(array).reshape(sizes), shape)
@@ -41,13 +42,13 @@ def along(change: Change, path: str, shape: Shape, array: Any, axes: Sequence[in
 
 
 def follow_factored(
-    tx: Any,
-    opt_state: Any,
-    owned: Mapping[str, Any],
+    tx: optax.GradientTransformation,
+    opt_state: PyTree,
+    owned: Mapping[str, Array],
     shapes: Mapping[str, Shape],
     resized: Mapping[str, Shape],
     change: Change,
-) -> dict[str, Any]:
+) -> dict[str, Array]:
     """Return the new leaves of the factored moments of resized leaves, by path of the state.
 
     Args:
@@ -67,7 +68,7 @@ def follow_factored(
         for path, own in owned.items()
         if own.copy.endswith("v_row/") and is_factored(path, own.copy, leaves)
     }
-    made: dict[str, Any] = {}
+    made: dict[str, Array] = {}
     for copy in {own.copy for own in rows.values()}:
         inside = {path: own.path for path, own in rows.items() if own.copy == copy}
         expected = _expected(tx, opt_state, copy, {p: resized[own] for p, own in inside.items()})
@@ -82,8 +83,8 @@ def follow_factored(
 
 
 def _followed(
-    state: Sequence[Any], path: str, before: Shape, after: Shape, is_left: bool, change: Change
-) -> list[Any]:
+    state: Sequence[Array], path: str, before: Shape, after: Shape, is_left: bool, change: Change
+) -> list[Array]:
     row, column, whole = state
     if np.shape(whole) == before:
         return [row, column, change({path: whole})[path]]
@@ -110,7 +111,9 @@ def _dimensions(shape: Shape) -> tuple[int, int]:
     return int(order[-2]), int(order[-1])
 
 
-def _expected(tx: Any, opt_state: Any, copy: str, small: Mapping[str, Shape]) -> dict[str, Shape]:
+def _expected(
+    tx: optax.GradientTransformation, opt_state: PyTree, copy: str, small: Mapping[str, Shape]
+) -> dict[str, Shape]:
     """Return the shapes of `v_row` that `tx` makes of smaller leaves, by path of the state."""
     name = copy.rstrip("/")
     copied = flatten_with_paths(opt_state, whole={name})[0][name]

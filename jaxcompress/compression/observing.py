@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.program import label_program, read
@@ -23,8 +24,8 @@ Look = Callable[[str, Node, Sequence[Any], int], Any]
 
 
 def observe(
-    apply: Callable[..., Any], variables: Any, inputs: Any, paths: Container[str], look: Look
-) -> list[Any]:
+    apply: Function, variables: PyTree, inputs: PyTree, paths: Container[str], look: Look
+) -> list[Array]:
     """Run a function in the open, loops unrolled, and call `look` at every use of some kernels.
 
     Args:
@@ -53,7 +54,7 @@ def observe(
     """
     labelled = label_program(read(apply, variables, (inputs,)), discover=False)
 
-    def substitute(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any] | None:
+    def substitute(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array] | None:
         if node.bodies:
             return _enter(rewriting, node, arrays) if _holds(node, paths) else None
         path, position = _kernel(node, paths)
@@ -81,7 +82,7 @@ def _holds(node: Node, paths: Container[str]) -> bool:
     return any(_kernel(inner, paths)[0] is not None or _holds(inner, paths) for inner in nodes)
 
 
-def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]:
+def _enter(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array]:
     """Run a nested jaxpr in the open, so that what its sites see can be taken out of it."""
     name = node.equation.primitive.name
     if name == "scan":
@@ -94,7 +95,7 @@ def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]
     return rewriting(node.bodies[0], arrays)
 
 
-def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Any]) -> list[Any]:
+def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Array]) -> list[Array]:
     params = node.equation.params
     constants, carry = scan_counts(node.equation)
     fixed, state = arrays[:constants], list(arrays[constants : constants + carry])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.compression.factored_state import along, follow_factored, is_factored
 from jaxcompress.paths import flatten_with_paths, match_paths, path_string
 
@@ -43,8 +44,11 @@ class Owned(NamedTuple):
 
 
 def map_optimizer_state(
-    tx: Any, opt_state: Any, shapes: Mapping[str, tuple[int, ...]], change: Change
-) -> Any:
+    tx: optax.GradientTransformation,
+    opt_state: PyTree,
+    shapes: Mapping[str, tuple[int, ...]],
+    change: Change,
+) -> PyTree:
     """Change those leaves of an optimizer state that belong to the leaves named in `shapes`.
 
     A leaf of the state belongs to the variables' leaf whose path its own path ends with, whether
@@ -99,7 +103,7 @@ def map_optimizer_state(
 
 
 def state_owners(
-    opt_state: Any, paths: Sequence[str], masked_too: bool = False
+    opt_state: PyTree, paths: Sequence[str], masked_too: bool = False
 ) -> dict[str, Owned]:
     """Return what each leaf of a state belongs to, by path; those of no named leaf are out.
 
@@ -133,7 +137,7 @@ def state_owners(
     return owned
 
 
-def _seen(keys: Sequence[Any]) -> str:
+def _seen(keys: Sequence[Array]) -> str:
     """Return a path in which a field called params is no collection of that name."""
     field = jax.tree_util.GetAttrKey
     return path_string([field(".params") if key == field("params") else key for key in keys])
@@ -161,7 +165,7 @@ def _refuse(wrong: Sequence[str]) -> None:
         )
 
 
-def restart_nodes(leaves: dict[str, Any], copies: Collection[str]) -> None:
+def restart_nodes(leaves: dict[str, Array], copies: Collection[str]) -> None:
     """Set the states that hold some copies of the variables to zero, and say so."""
     nodes = {copy.rstrip("/").rpartition("/")[0] for copy in copies}
     for node in nodes:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from jaxcompress.annotations import Array
 
 __all__ = ["like", "scaled", "widened"]
 
 
-def widened(array: Any) -> jax.Array:
+def widened(array: Array) -> jax.Array:
     """Return a float array in float32 at least; integers stay as they are.
 
     Example:
@@ -23,7 +23,7 @@ def widened(array: Any) -> jax.Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def like(array: jax.Array, leaf: Any) -> jax.Array:
+def like(array: jax.Array, leaf: Array) -> jax.Array:
     """Return an array in the dtype of a float leaf; beside other leaves it stays as it is.
 
     Example:

@@ -11,6 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import optax
+
+from jaxcompress.annotations import Array, Batch, Function, PyTree
+
 __all__ = ["Compression", "Spec", "chain", "steps_of"]
 
 Spec = Mapping[str, Any]
@@ -31,7 +35,7 @@ class Compression:
     spec: Spec
     variables: Callable[[Any], Any] = field(repr=False)
     function: Callable[[Callable[..., Any]], Callable[..., Any]] = field(repr=False)
-    optimizer_state: Callable[[Any, Any], Any] = field(repr=False)
+    optimizer_state: Callable[[PyTree, Batch], Array] = field(repr=False)
 
 
 def chain(*compressions: Compression) -> Compression:
@@ -46,17 +50,17 @@ def chain(*compressions: Compression) -> Compression:
     """
     steps = [step for one in compressions for step in steps_of(one)]
 
-    def variables(tree: Any) -> Any:
+    def variables(tree: PyTree) -> PyTree:
         for step in steps:
             tree = step.variables(tree)
         return tree
 
-    def function(f: Callable[..., Any]) -> Callable[..., Any]:
+    def function(f: Function) -> Function:
         for step in steps:
             f = step.function(f)
         return f
 
-    def optimizer_state(tx: Any, opt_state: Any) -> Any:
+    def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
         for step in steps:
             opt_state = step.optimizer_state(tx, opt_state)
         return opt_state

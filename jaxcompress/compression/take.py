@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxcompress.annotations import Array
+
 __all__ = ["take_leaves"]
 
 Indices = Mapping[str, Mapping[int, np.ndarray]]
 
 
-def take_leaves(leaves: Mapping[str, Any], indices: Indices) -> dict[str, Any]:
+def take_leaves(leaves: Mapping[str, Array], indices: Indices) -> dict[str, Array]:
     """Take `indices[path][axis]` along each named axis of each leaf.
 
     Under a mesh the result is sharded like the leaf; an axis whose new width does not divide over
@@ -26,7 +27,7 @@ def take_leaves(leaves: Mapping[str, Any], indices: Indices) -> dict[str, Any]:
         [1, 3]
     """
 
-    def take(own: Mapping[str, Any]) -> dict[str, Any]:
+    def take(own: Mapping[str, Array]) -> dict[str, Array]:
         return {path: _take(leaf, indices[path]) for path, leaf in own.items()}
 
     leaves = dict(leaves)
@@ -38,13 +39,13 @@ def take_leaves(leaves: Mapping[str, Any], indices: Indices) -> dict[str, Any]:
     return jax.jit(take, out_shardings=shardings)(leaves)
 
 
-def _take(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:
+def _take(leaf: Array, axes: Mapping[int, np.ndarray]) -> Array:
     for axis, kept in axes.items():
         leaf = jnp.take(leaf, kept, axis=axis, unique_indices=True, mode="clip")
     return leaf
 
 
-def _sharding(leaf: Any, axes: Mapping[int, np.ndarray]) -> NamedSharding | None:
+def _sharding(leaf: Array, axes: Mapping[int, np.ndarray]) -> NamedSharding | None:
     sharding = getattr(leaf, "sharding", None)
     if not isinstance(sharding, NamedSharding):
         return None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jax.extend.core import JaxprEqn
 
 __all__ = ["Axis", "Labels", "Product", "Shuffle", "Split", "Step", "Value", "whole"]
 
@@ -98,7 +99,7 @@ class Product:
 
     axis: Axis
     factors: tuple[Axis, ...]
-    equation: Any
+    equation: JaxprEqn
 
     @property
     def sizes(self) -> tuple[int, ...]:

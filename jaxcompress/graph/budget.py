@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.record import Graph
 
 __all__ = ["Budget", "Ceilings"]
@@ -15,7 +16,7 @@ __all__ = ["Budget", "Ceilings"]
 class Ceilings(Protocol):
     """What `threshold` reads of a budget: absolute ceilings by kind, which may be traced."""
 
-    def ceilings(self) -> Mapping[str, Any]:
+    def ceilings(self) -> Mapping[str, Array]:
         """Return the ceilings that are given, by kind."""
         ...
 
@@ -73,7 +74,7 @@ class Budget:
             >>> Budget(flops=0.5).of(graph)
             Budget(flops=6.0, params=None, bytes=None)
         """
-        dense: dict[str, Any] = {kind: float(graph.cost.of(kind)) for kind in self.ceilings()}
+        dense: dict[str, Array] = {kind: float(graph.cost.of(kind)) for kind in self.ceilings()}
         absolute = {
             kind: value * dense[kind] if value <= 1 else float(value)
             for kind, value in self.ceilings().items()

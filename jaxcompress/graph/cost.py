@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis
 
 __all__ = ["KINDS", "Cost", "CostBuilder", "Term"]
@@ -70,19 +71,19 @@ class Cost:
     byte_terms: tuple[Term, ...]
     examples: int
 
-    def flops(self, widths: Any) -> Any:
+    def flops(self, widths: Array) -> Array:
         """Return the FLOPs per example at `widths`, `[groups]`."""
         return self._sum(self.flop_terms, widths) / self.examples
 
-    def params(self, widths: Any) -> Any:
+    def params(self, widths: Array) -> PyTree:
         """Return the number of entries of all leaves at `widths`, `[groups]`."""
         return self._sum(self.parameter_terms, widths)
 
-    def bytes(self, widths: Any) -> Any:
+    def bytes(self, widths: Array) -> Array:
         """Return the bytes of all leaves at `widths`, `[groups]`."""
         return self._sum(self.byte_terms, widths)
 
-    def of(self, kind: str, widths: Any = None) -> Any:
+    def of(self, kind: str, widths: Array = None) -> Array:
         """Return the cost of one kind at `widths`, `[groups]`; at the full widths by default.
 
         Raises:
@@ -100,7 +101,7 @@ class Cost:
         count = {"flops": self.flops, "params": self.params, "bytes": self.bytes}[kind]
         return count(self.dense if widths is None else widths)
 
-    def widths(self, kept: Mapping[str, Any]) -> np.ndarray:
+    def widths(self, kept: Mapping[str, Array]) -> np.ndarray:
         """Return `int[groups]`, the widths of a keep; groups that it does not name stay whole."""
         return np.asarray(
             [
@@ -110,7 +111,7 @@ class Cost:
             np.int64,
         )
 
-    def _sum(self, terms: Sequence[Term], widths: Any) -> Any:
+    def _sum(self, terms: Sequence[Term], widths: Array) -> Array:
         constant, axes = _pack(terms, len(self.fixed))
         multiplicity, fixed = self.multiplicity, self.fixed
         if not isinstance(widths, np.ndarray):
@@ -132,13 +133,13 @@ def _pack(terms: Sequence[Term], one: int) -> tuple[np.ndarray, np.ndarray]:
     return constant, np.asarray(axes, np.int64).reshape(len(terms), depth)
 
 
-def _float_type() -> Any:
+def _float_type() -> Array:
     import jax.numpy as jnp
 
     return jnp.result_type(float)
 
 
-def _append_one(counts: Any) -> Any:
+def _append_one(counts: Any) -> Array:
     if isinstance(counts, np.ndarray):
         return np.append(counts, 1.0)
     import jax.numpy as jnp

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+
+from jaxcompress.annotations import Array
 
 __all__ = ["Deferred"]
 
@@ -19,7 +20,7 @@ class Deferred:
             part of.
     """
 
-    array: Any
+    array: Array
     places: tuple[int, ...]
 
     def transpose(self, permutation: Sequence[int]) -> Deferred:

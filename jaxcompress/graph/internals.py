@@ -12,6 +12,9 @@ from typing import Any
 import jax
 from jax._src import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.typing import DTypeLike
+
+from jaxcompress.annotations import Array
 
 __all__ = [
     "abstract",
@@ -28,8 +31,8 @@ __all__ = [
 
 
 def bind(
-    equation: JaxprEqn, values: Sequence[Any], changes: Mapping[str, Any] | None = None
-) -> list[Any]:
+    equation: JaxprEqn, values: Sequence[Array], changes: Mapping[str, Array] | None = None
+) -> list[Array]:
     """Apply an equation's primitive to new values, with some of its parameters changed.
 
     The equation's own context (matmul precision, compute type, mesh) and source line are kept, as
@@ -70,7 +73,7 @@ def _frames(equation: JaxprEqn) -> Iterator[Any]:
     return iter(source_info_util.user_frames(equation.source_info.traceback))
 
 
-def abstract(value: Any, shape: Sequence[int] | None = None) -> Any:
+def abstract(value: Array, shape: Sequence[int] | None = None) -> Array:
     """Return the abstract value of an array, at another shape if one is given.
 
     The dtype, weak type, sharding and varying mesh axes are those of `value`.
@@ -109,7 +112,7 @@ def is_literal(atom: Any) -> bool:
     return isinstance(atom, Literal)
 
 
-def is_key(dtype: Any) -> bool:
+def is_key(dtype: DTypeLike | None) -> bool:
     """Tell whether a dtype is that of typed random keys."""
     return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
 

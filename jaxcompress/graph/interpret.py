@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.deferred import Deferred
 from jaxcompress.graph.internals import bind, is_literal, source_line
@@ -84,17 +85,17 @@ class Rule(NamedTuple):
 
 def run(
     jaxpr: ClosedJaxpr,
-    constant_values: Sequence[Any],
-    values: Sequence[Any],
+    constant_values: Sequence[Array],
+    values: Sequence[Array],
     step: Callable[[int, JaxprEqn, list[Any]], Sequence[Any]],
     literal: Callable[[Any], Any],
-) -> list[Any]:
+) -> list[Array]:
     """Walk the equations of a jaxpr once, in order, with any kind of value per variable."""
     inner = jaxpr.jaxpr
     environment: dict[Any, Any] = dict(zip(inner.constvars, constant_values, strict=True))
     environment.update(zip(inner.invars, values, strict=True))
 
-    def read(atom: Any) -> Any:
+    def read(atom: Any) -> PyTree:
         return literal(atom) if is_literal(atom) else environment[atom]
 
     for index, equation in enumerate(inner.eqns):
@@ -156,7 +157,7 @@ class Rewriting:
         """Return the shape that an array has after removal."""
         return tuple(self.size(axis) for axis in value.axes)
 
-    def take(self, array: Any, value: Value) -> Any:
+    def take(self, array: Array, value: Value) -> Array:
         """Take the retained indices of every axis of an array of the original shape."""
         for dimension, axis in enumerate(value.axes):
             kept = self.kept(axis)
@@ -192,10 +193,10 @@ class Rewriting:
             return any(a.labels is not None and self.gated[a.labels].any() for a in axes)
         return any(self.gates(inner) for body in node.bodies for inner in body.nodes)
 
-    def __call__(self, body: Body, arrays: Sequence[Any]) -> list[Any]:
+    def __call__(self, body: Body, arrays: Sequence[Array]) -> list[Array]:
         """Run a labelled jaxpr; `arrays` lack the removed indices already."""
 
-        def step(index: int, equation: JaxprEqn, values: list[Any]) -> Sequence[Any]:
+        def step(index: int, equation: JaxprEqn, values: list[Array]) -> Sequence[Array]:
             return self._apply(body.nodes[index], values)
 
         closed_over = [
@@ -204,7 +205,7 @@ class Rewriting:
         ]
         return run(body.jaxpr, closed_over, arrays, step, lambda atom: atom.val)
 
-    def _apply(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
+    def _apply(self, node: Node, arrays: list[Array]) -> Sequence[Array]:
         if self.substitute is not None:
             made = self.substitute(self, node, arrays)
             if made is not None:

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.extend.core import JaxprEqn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -38,7 +39,7 @@ class Pin(NamedTuple):
 
     labels: Labels
     reason: str
-    equation: Any
+    equation: JaxprEqn | None
     hard: bool
 
 
@@ -54,7 +55,7 @@ class Contraction(NamedTuple):
         inside_rule: whether it stands inside a function with a derivative rule of its own.
     """
 
-    equation: Any
+    equation: JaxprEqn
     operands: tuple[Value, Value]
     contracted: tuple[tuple[Axis, Axis], ...]
     counted: tuple[Axis, ...]
@@ -71,7 +72,7 @@ class Reduction(NamedTuple):
         inside_rule: whether it stands inside a function with a derivative rule of its own.
     """
 
-    equation: Any
+    equation: JaxprEqn
     axes: tuple[Axis, ...]
     inside_rule: bool
 
@@ -122,7 +123,7 @@ class Labelling:
         """Return a value whose axes all carry labels of their own."""
         return Value(tuple(self.fresh(size, kind) for size in shape), leaf)
 
-    def tie(self, equation: Any, *axes: Axis) -> Axis:
+    def tie(self, equation: JaxprEqn | None, *axes: Axis) -> Axis:
         """Keep or remove equally long axes together, index by index; return one to go on with."""
         labelled = [axis for axis in axes if axis.labels is not None]
         if not labelled:
@@ -143,18 +144,18 @@ class Labelling:
             return
         self.edges.append((left, right))
 
-    def pin(self, equation: Any, axis: Axis, reason: str, hard: bool = True) -> None:
+    def pin(self, equation: JaxprEqn | None, axis: Axis, reason: str, hard: bool = True) -> None:
         """Say that every index of an axis must be kept."""
         if axis.labels is not None:
             self.pins.append(Pin(axis.labels, reason, equation, hard))
 
-    def pin_all(self, equation: Any, values: Sequence[Value], reason: str) -> None:
+    def pin_all(self, equation: JaxprEqn | None, values: Sequence[Value], reason: str) -> None:
         """Pin every axis of every value."""
         for value in values:
             for axis in value.axes:
                 self.pin(equation, axis, reason)
 
-    def product(self, equation: Any, axis: Axis, factors: Sequence[Axis], used: bool) -> int:
+    def product(self, equation: JaxprEqn, axis: Axis, factors: Sequence[Axis], used: bool) -> int:
         """Record that an axis is the product of factor axes; return the product's number."""
         self.products.append(Product(axis, tuple(factors), equation))
         number = len(self.products) - 1
@@ -162,7 +163,7 @@ class Labelling:
             self.used.add(number)
         return number
 
-    def split(self, equation: Any, axis: Axis, sizes: Sequence[int]) -> tuple[Axis, ...]:
+    def split(self, equation: JaxprEqn, axis: Axis, sizes: Sequence[int]) -> tuple[Axis, ...]:
         """Split a labelled axis into fresh factor axes."""
         fresh = [self.fresh(size, Kind.FACTOR) for size in sizes]
         number = self.product(equation, axis, fresh, used=False)
@@ -187,7 +188,7 @@ class Labelling:
 
     def contraction(
         self,
-        equation: Any,
+        equation: JaxprEqn,
         operands: Sequence[Value],
         contracted: Sequence[tuple[Axis, Axis]],
         counted: Sequence[Axis],
@@ -200,7 +201,7 @@ class Labelling:
             made = Contraction(equation, (left, right), *sums, self.inside_rule)
             self.contractions.append(made)
 
-    def reduction(self, equation: Any, axes: Sequence[Axis]) -> None:
+    def reduction(self, equation: JaxprEqn, axes: Sequence[Axis]) -> None:
         """Record one reduction."""
         if not self.silent and any(axis.labels is not None for axis in axes):
             self.reductions.append(Reduction(equation, tuple(axes), self.inside_rule))
@@ -220,7 +221,7 @@ class Labelling:
             self.repeat, self.inside_rule, self.silent = before
 
     @contextmanager
-    def inside(self, equation: Any) -> Iterator[None]:
+    def inside(self, equation: JaxprEqn) -> Iterator[None]:
         """Read one equation, and the jaxprs in it."""
         before, self.caller = self.caller, equation
         try:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.internals import is_literal, shape_of
 from jaxcompress.graph.symbolic import is_long, is_symbolic, quotient
 
@@ -79,26 +80,26 @@ def _scalars(jaxpr: ClosedJaxpr) -> dict[Any, Any]:
     return known
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: Array) -> bool:
     return isinstance(value, float | int | np.ndarray | np.generic) and (
         np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
     )
 
 
-def _value(atom: Any, known: Known) -> Any:
+def _value(atom: Any, known: Known) -> Array:
     if is_literal(atom):
         return float(atom.val) if _is_scalar(atom.val) else None
     return known.get(atom)
 
 
-def _is_mean(equation: JaxprEqn, users: Users, known: Known, ends: set[Any]) -> bool:
+def _is_mean(equation: JaxprEqn, users: Users, known: Known, ends: set[Array]) -> bool:
     shape = shape_of(equation.invars[0])
     count = prod(shape[dimension] for dimension in equation.params["axes"])
     whole = count if is_symbolic(count) else float(count)
     return is_long(count) and _divided(equation.outvars[0], whole, users, known, ends)
 
 
-def _divided(variable: Any, count: Any, users: Users, known: Known, ends: set[Any]) -> bool:
+def _divided(variable: Array, count: Array, users: Users, known: Known, ends: set[Array]) -> bool:
     """Whether every use of a variable divides it by `count`."""
     if variable in ends or not users.get(variable):
         return False
@@ -106,7 +107,7 @@ def _divided(variable: Any, count: Any, users: Users, known: Known, ends: set[An
 
 
 def _divides(
-    equation: JaxprEqn, variable: Any, count: Any, users: Users, known: Known, ends: set[Any]
+    equation: JaxprEqn, variable: Array, count: Array, users: Users, known: Known, ends: set[Array]
 ) -> bool:
     left = count
     if equation.primitive.name not in PASSING:
@@ -118,7 +119,7 @@ def _divides(
     return _divided(equation.outvars[0], left, users, known, ends)
 
 
-def _multiplied(count: Any, equation: JaxprEqn, variable: Any, known: Known) -> Any:
+def _multiplied(count: Array, equation: JaxprEqn, variable: Array, known: Known) -> Array:
     """Return count x the scalar by which an equation multiplies a variable, None if there is none.
 
     Counts, and what divides them, may be symbolic.

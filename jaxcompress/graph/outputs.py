@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Value, whole
 from jaxcompress.graph.program import LabelledProgram, Program
 from jaxcompress.graph.state import plain_state
@@ -89,7 +90,7 @@ def _tie(labelled: LabelledProgram, output: Value, other: Value) -> None:
 
 
 def _said(
-    program: Program, picked: Any, paths: Mapping[int, str]
+    program: Program, picked: Array, paths: Mapping[int, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Match the new state that a caller picked to leaves and inputs, by path."""
     said: tuple[dict[str, str], dict[str, str]] = ({}, {})
@@ -117,7 +118,7 @@ def _said(
     return said
 
 
-def _placed(picked: Any) -> list[tuple[str, Any, bool]]:
+def _placed(picked: Array) -> list[tuple[str, Any, bool]]:
     """Return the picked outputs, where each belongs, and whether that is an input."""
     numbers = [key for key in picked if isinstance(key, int)] if isinstance(picked, dict) else []
     placed = []
@@ -128,14 +129,14 @@ def _placed(picked: Any) -> list[tuple[str, Any, bool]]:
     return [*placed, *((path, value, False) for path, value in flatten_with_paths(rest)[0].items())]
 
 
-def _target(path: str, targets: Mapping[str, Any], is_input: bool) -> str | None:
+def _target(path: str, targets: Mapping[str, Array], is_input: bool) -> str | None:
     if path in targets:
         return path
     found = [leaf for leaf in targets if "/" in leaf and leaf.split("/", 1)[1] == path]
     return found[0] if len(found) == 1 and not is_input else None
 
 
-def _reason(path: str, leaves: Mapping[str, Any]) -> str:
+def _reason(path: str, leaves: Mapping[str, Array]) -> str:
     leaf = match_path(path, list(leaves))
     if leaf is None:
         return "it reaches an output"

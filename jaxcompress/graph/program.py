@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import abstract, is_key
 from jaxcompress.graph.interpret import Body
@@ -41,10 +42,10 @@ class Program(NamedTuple):
     """
 
     jaxpr: ClosedJaxpr
-    leaves: dict[str, Any]
-    inputs: list[Any]
-    outputs: Any
-    variables: Any
+    leaves: dict[str, Array]
+    inputs: list[Array]
+    outputs: PyTree
+    variables: PyTree
     input_paths: tuple[str, ...]
 
 
@@ -79,35 +80,35 @@ class LabelledProgram(NamedTuple):
         return self.body.inputs[len(self.program.leaves) + self.program.input_paths.index(path)]
 
 
-def is_array(leaf: Any) -> bool:
+def is_array(leaf: Array) -> bool:
     """Tell whether a leaf is traced; booleans, strings and functions stay as they are."""
     is_number = isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
     return is_number or (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
 
 
-def split_static(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+def split_static(tree: PyTree) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     """Return the array leaves of a tree, and the function that puts new ones in their place."""
     leaves, treedef = jax.tree.flatten(tree)
     positions = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
 
-    def restore(arrays: Sequence[Any]) -> Any:
+    def restore(arrays: Sequence[Array]) -> PyTree:
         new = dict(zip(positions, arrays, strict=True))
         return jax.tree.unflatten(treedef, [new.get(i, leaf) for i, leaf in enumerate(leaves)])
 
     return [leaves[i] for i in positions], restore
 
 
-def input_paths(inputs: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, ...]:
+def input_paths(inputs: tuple[PyTree, ...], keywords: dict[str, Array]) -> tuple[str, ...]:
     """Return the paths of the arrays among a function's inputs, as `split_static` orders them."""
     pairs = jax.tree_util.tree_leaves_with_path((inputs, keywords))
     return tuple(path_string(path[1:]) for path, leaf in pairs if is_array(leaf))
 
 
 def read(
-    function: Callable[..., Any],
-    variables: Any,
-    inputs: tuple[Any, ...],
-    keywords: dict[str, Any] | None = None,
+    function: Function,
+    variables: PyTree,
+    inputs: tuple[PyTree, ...],
+    keywords: dict[str, Array] | None = None,
 ) -> Program:
     """Trace `function(variables, *inputs, **keywords)` abstractly.
 
@@ -125,7 +126,7 @@ def read(
     _require_arrays(leaves, "every leaf of the variables must be an array")
     arrays, restore = split_static((inputs, keywords or {}))
 
-    def flat(own: list[Any], others: list[Any]) -> Any:
+    def flat(own: list[Array], others: list[Array]) -> PyTree:
         args, names = restore(others)
         result = function(jax.tree.unflatten(treedef, own), *args, **names)
         _require_arrays(flatten_with_paths(result)[0], "every output must be an array")
@@ -138,7 +139,7 @@ def read(
     return Program(jaxpr, avals, others, outputs, own, input_paths(inputs, keywords or {}))
 
 
-def _require_arrays(leaves: dict[str, Any], rule: str) -> None:
+def _require_arrays(leaves: dict[str, Array], rule: str) -> None:
     wrong = {
         path or "(the only one)": type(leaf).__name__
         for path, leaf in leaves.items()
@@ -209,7 +210,7 @@ def label_another(
     return LabelledProgram(program, labelling, body, labelled.owners)
 
 
-def _label_leaf(labelling: Labelling, owners: list[Owner], path: str, aval: Any) -> Value:
+def _label_leaf(labelling: Labelling, owners: list[Owner], path: str, aval: Array) -> Value:
     if is_key(aval.dtype):
         return whole(aval.shape)
     for axis, size in enumerate(aval.shape):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Value, whole
 from jaxcompress.graph.internals import is_key, located
 from jaxcompress.graph.interpret import Body, Node, Outcome, Rule, run
@@ -28,7 +29,7 @@ def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
     ]
 
 
-def _constant(labelling: Labelling, aval: Any, value: Any) -> Value:
+def _constant(labelling: Labelling, aval: Array, value: Array) -> Value:
     if is_key(aval.dtype):
         return whole(aval.shape)
     labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array
+
 __all__ = ["rearranged"]
 
 
-def rearranged(leaf: Any, steps: Sequence[tuple[str, Sequence[int]]]) -> Any:
+def rearranged(leaf: Array, steps: Sequence[tuple[str, Sequence[int]]]) -> Array:
     """Bring a leaf into the shape in which it is contracted; scanned axes stay in front.
 
     Example:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.carried import Carried
 from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.frozen import Frozen
@@ -40,7 +40,7 @@ class Graph:
     sites: Mapping[str, Site]
     cost: Cost
     frozen: tuple[Frozen, ...]
-    leaves: Mapping[str, Any]
+    leaves: Mapping[str, Array]
     uses: Mapping[str, int]
     batch_axis: int | None
     unread: tuple[str, ...] = ()

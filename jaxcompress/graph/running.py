@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.interpret import Rewriting
 from jaxcompress.graph.program import LabelledProgram, split_static
 
@@ -18,9 +19,9 @@ def run_rewritten(
     labelled: LabelledProgram,
     rewriting: Rewriting,
     leaves: Iterable[Any],
-    inputs: Sequence[Any],
-    keywords: Mapping[str, Any],
-) -> Any:
+    inputs: Sequence[Array],
+    keywords: Mapping[str, Array],
+) -> PyTree:
     """Run a function's labelled program by a rewriting, and return outputs as the function does.
 
     Args:

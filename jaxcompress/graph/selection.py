@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["select", "selected", "sliced"]
 
 
-def select(array: Any, indices: np.ndarray, axis: int, distinct: bool = True) -> Any:
+def select(array: Array, indices: np.ndarray, axis: int, distinct: bool = True) -> Array:
     """Take indices, each at most once if they are `distinct`, along one axis.
 
     Unlike `jnp.take` this is one equation, whose indices are a constant of the jaxpr.

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from jax.extend.core import JaxprEqn
+
+from jaxcompress.annotations import Array, Json
 from jaxcompress.graph.axes import Step
 from jaxcompress.graph.internals import shape_of, source_line
 from jaxcompress.graph.labelling import Contraction
@@ -74,7 +77,7 @@ class Site(NamedTuple):
     uses: int
     other_uses: int
     steps: tuple[Step, ...]
-    layout: Mapping[str, Any]
+    layout: Mapping[str, Json]
     forms: tuple[Form, ...]
     source: str
 
@@ -82,7 +85,7 @@ class Site(NamedTuple):
         """Return the form called `name`."""
         return next(form for form in self.forms if form.name == name)
 
-    def described(self, form: str) -> dict[str, Any]:
+    def described(self, form: str) -> dict[str, Array]:
         """Return what is needed to split the kernel in a form, as JSON can hold it."""
         return {
             "shape": list(self.shape),
@@ -161,7 +164,7 @@ def _pairs(before: Site, site: Site) -> list[tuple[Form, Form]]:
     return list(zip(before.forms, site.forms, strict=False))
 
 
-def _dot_layout(equation: Any, position: int) -> dict[str, Any]:
+def _dot_layout(equation: JaxprEqn, position: int) -> dict[str, Array]:
     contracted, batch = equation.params["dimension_numbers"]
     rank = len(shape_of(equation.invars[position]))
     used = (*contracted[position], *batch[position])
@@ -173,7 +176,11 @@ def _dot_layout(equation: Any, position: int) -> dict[str, Any]:
 
 
 def _dot_forms(
-    equation: Any, layout: Mapping[str, Any], kernel: tuple[int, ...], flops: float, copies: int
+    equation: JaxprEqn,
+    layout: Mapping[str, Json],
+    kernel: tuple[int, ...],
+    flops: float,
+    copies: int,
 ) -> tuple[Form, ...]:
     """A dot of m x n entries costs K x m x n; of rank r, K x (m + n) x r."""
     if layout["batch"]:
@@ -186,7 +193,7 @@ def _dot_forms(
     return (Form("dense", rows, columns, 1, rate, (rows + columns) * copies),)
 
 
-def _conv_layout(equation: Any) -> dict[str, Any]:
+def _conv_layout(equation: JaxprEqn) -> dict[str, Array]:
     spec = equation.params["dimension_numbers"].rhs_spec
     return {
         "output": spec[0],
@@ -197,7 +204,11 @@ def _conv_layout(equation: Any) -> dict[str, Any]:
 
 
 def _conv_forms(
-    equation: Any, layout: Mapping[str, Any], kernel: tuple[int, ...], flops: float, copies: int
+    equation: JaxprEqn,
+    layout: Mapping[str, Json],
+    kernel: tuple[int, ...],
+    flops: float,
+    copies: int,
 ) -> tuple[Form, ...]:
     """Count both convolutions of each form at the positions where they are really computed."""
     if equation.params["batch_group_count"] > 1:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.graph.program import Program
 from jaxcompress.paths import flatten_with_paths
 
@@ -32,7 +33,7 @@ def plain_state(program: Program) -> dict[str, str]:
     return found | _own_class(program)
 
 
-def _parts(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _parts(result: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the result, and the entries of its tuples."""
     yield prefix, result
     if type(result) is tuple:
@@ -40,7 +41,7 @@ def _parts(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _parts(part, f"{prefix}{position}/")
 
 
-def _repeated(program: Program, part: Any, own: Mapping[str, Any]) -> list[str]:
+def _repeated(program: Program, part: PyTree, own: Mapping[str, Array]) -> list[str]:
     leaves = program.leaves
     alike = {p for p, leaf in own.items() if p in leaves and leaf.shape == leaves[p].shape}
     if type(part) is type(program.variables) and not isinstance(part, dict | tuple | list):
@@ -57,7 +58,7 @@ def _own_class(program: Program) -> dict[str, str]:
     if not (type(result) is type(variables) is tuple):
         return {}
     found: dict[str, str] = {}
-    structure: Any = jax.tree.structure
+    structure: PyTree = jax.tree.structure
     for position, (part, other) in enumerate(zip(result, variables, strict=False)):
         plain = isinstance(other, tuple | list | dict) or jax.tree_util.all_leaves([other])
         if not plain and structure(part) == structure(other):

@@ -11,6 +11,7 @@ from typing import Any
 
 from jax.export import is_symbolic_dim
 
+from jaxcompress.annotations import Array, Batch
 from jaxcompress.graph.internals import source_line
 
 __all__ = ["check_symbolic", "is_long", "is_symbolic", "less", "of_one_example", "quotient"]
@@ -32,7 +33,7 @@ def is_long(size: Any) -> bool:
     return is_symbolic_dim(size) or size > 1
 
 
-def less(left: Any, right: Any) -> bool:
+def less(left: Array, right: Array) -> bool:
     """Tell whether a size is less than another; of symbolic ones, whether it divides it.
 
     Example:
@@ -44,14 +45,14 @@ def less(left: Any, right: Any) -> bool:
     return right % left == 0 if is_symbolic(left, right) else left < right
 
 
-def quotient(count: Any, value: Any) -> Any:
+def quotient(count: Array, value: Array) -> Array:
     """Return count / value where it is whole, else None; at least one of them is symbolic."""
     if not is_symbolic(value):
         value = int(value) if value == int(value) else 0
     return count // value if is_symbolic(value) or value else None
 
 
-def of_one_example(contractions: Sequence[Any], inputs: Sequence[Any]) -> tuple[Any, ...]:
+def of_one_example(contractions: Sequence[Array], inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Return contractions at a batch of one, where the number of examples is symbolic.
 
     Args:
@@ -75,7 +76,7 @@ def of_one_example(contractions: Sequence[Any], inputs: Sequence[Any]) -> tuple[
     return tuple(made)
 
 
-def _at_one(count: Any, examples: Any) -> Any:
+def _at_one(count: Array, examples: Batch) -> Array:
     while is_symbolic(count) and count % examples == 0:
         count = count // examples
     return count

@@ -13,9 +13,10 @@ convolution are the product of those of its window dimensions, so each is counte
 from __future__ import annotations
 
 from math import gcd
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.internals import shape_of
 
@@ -71,7 +72,7 @@ class Window(NamedTuple):
         return int((met > 0).sum()) * self.outputs
 
 
-def windows(equation: Any) -> tuple[Window, ...]:
+def windows(equation: JaxprEqn) -> tuple[Window, ...]:
     """Return the window dimensions of a `conv_general_dilated`, in the order of its parameters."""
     params, numbers = equation.params, equation.params["dimension_numbers"]
     image, kernel = (shape_of(operand) for operand in equation.invars)
@@ -94,7 +95,7 @@ def windows(equation: Any) -> tuple[Window, ...]:
     )
 
 
-def tap_pairs(equation: Any) -> int:
+def tap_pairs(equation: JaxprEqn) -> int:
     """Return how many pairs of an output position and a tap a convolution is charged for.
 
     Args:

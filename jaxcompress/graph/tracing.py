@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcompress.annotations import Function, PyTree
 from jaxcompress.graph.additions import added_labels
 from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
@@ -38,16 +39,16 @@ class Also(NamedTuple):
         state: picks the outputs that replace leaves, as in `trace`.
     """
 
-    function: Callable[..., Any]
-    inputs: tuple[Any, ...]
+    function: Function
+    inputs: tuple[PyTree, ...]
     output: Pick | None = None
     state: Pick | None = None
 
 
 def trace(
-    apply: Callable[..., Any],
-    variables: Any,
-    *inputs: Any,
+    apply: Function,
+    variables: PyTree,
+    *inputs: PyTree,
     output: Pick | None = None,
     state: Pick | None = None,
     also: Sequence[Also | tuple[Callable[..., Any], tuple[Any, ...]]] = (),
@@ -82,8 +83,8 @@ def trace(
         means: what a mean over channels divides by once some are gone: "kept", the number that is
             left, which is what the same code computes at the smaller width, or "all", the number
             that the program names, as if they were zeros. Removing equals masking in both. A mean
-            is a sum that one jaxpr, wherever it uses it, divides by the number of summands; what
-            it divides elsewhere, behind a jit of its own, goes by the number that it names.
+            is a sum that one jaxpr divides by the number of summands wherever it uses it; what
+            another jaxpr divides goes by the number that it names.
         trainable: `trainable(path, leaf)`, which leaves count as parameters; Linen's `params` or,
             without such a collection, all inexact leaves by default.
 
@@ -139,7 +140,7 @@ def trace(
 
 
 def _label(
-    one: Also, variables: Any, batch_axis: int | None, before: LabelledProgram | None = None
+    one: Also, variables: PyTree, batch_axis: int | None, before: LabelledProgram | None = None
 ) -> tuple[LabelledProgram, Picks]:
     """Label one function, its leaves as in a reading before."""
     program = read(one.function, variables, one.inputs)

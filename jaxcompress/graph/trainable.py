@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = [
@@ -32,7 +33,7 @@ Trainable: TypeAlias = Callable[[str, Any], bool]
 """`trainable(path, leaf)`: whether the optimizer changes this leaf."""
 
 
-def inexact(path: str, leaf: Any) -> bool:
+def inexact(path: str, leaf: Array) -> bool:
     """Accept every floating-point or complex leaf.
 
     Example:
@@ -43,7 +44,7 @@ def inexact(path: str, leaf: Any) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", None) or jnp.result_type(leaf), jnp.inexact)
 
 
-def in_params(path: str, leaf: Any) -> bool:
+def in_params(path: str, leaf: Array) -> bool:
     """Accept the inexact leaves of Linen's ``params`` collection.
 
     Example:
@@ -53,7 +54,7 @@ def in_params(path: str, leaf: Any) -> bool:
     return path.startswith("params/") and inexact(path, leaf)
 
 
-def default_trainable(variables: Any) -> Trainable:
+def default_trainable(variables: PyTree) -> Trainable:
     """Choose the predicate: `in_params` where there is such a collection, `inexact` elsewhere.
 
     Pass a predicate of your own where other inexact leaves are state, not parameters (NNX: those
@@ -67,7 +68,7 @@ def default_trainable(variables: Any) -> Trainable:
     return in_params if any(path.startswith("params/") for path in leaves) else inexact
 
 
-def partition(variables: Any, trainable: Trainable | None = None) -> tuple[Leaves, Leaves]:
+def partition(variables: PyTree, trainable: Trainable | None = None) -> tuple[Leaves, Leaves]:
     """Split the leaves into those the optimizer changes and the rest.
 
     Raises:
@@ -88,7 +89,7 @@ def partition(variables: Any, trainable: Trainable | None = None) -> tuple[Leave
     return params, {path: leaf for path, leaf in leaves.items() if path not in params}
 
 
-def combine(params: Leaves, rest: Leaves, like: Any) -> Any:
+def combine(params: Leaves, rest: Leaves, like: PyTree) -> PyTree:
     """Put the two halves of `partition` back into a tree of the structure of `like`.
 
     Raises:
@@ -110,7 +111,7 @@ def combine(params: Leaves, rest: Leaves, like: Any) -> Any:
     return jax.tree.unflatten(treedef, [given[path] for path in paths])
 
 
-def replace_leaves(variables: Any, new_state: Any) -> Any:
+def replace_leaves(variables: PyTree, new_state: PyTree) -> PyTree:
     """Replace the leaves of `variables` that `new_state` names by path.
 
     Raises:

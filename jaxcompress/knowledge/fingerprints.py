@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["fingerprint", "fingerprint_json"]
@@ -16,7 +17,7 @@ __all__ = ["fingerprint", "fingerprint_json"]
 PART = 1 << 26
 
 
-def fingerprint(tree: Any) -> str:
+def fingerprint(tree: PyTree) -> str:
     """Hash a pytree of arrays: SHA-256 over paths, dtypes, shapes and bytes, in order of paths.
 
     Example:
@@ -45,7 +46,7 @@ def fingerprint_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _array(leaf: Any) -> np.ndarray:
+def _array(leaf: Array) -> np.ndarray:
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
     return np.asarray(leaf)

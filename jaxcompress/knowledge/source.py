@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Batch, Json
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.knowledge.mixing import Mix, mixed_views, partners
 
@@ -35,7 +36,7 @@ class Source:
             views equal or unmixed as asked.
     """
 
-    images: Any
+    images: Batch
     examples: int
     dataset: str
     key: jax.Array
@@ -56,7 +57,7 @@ class Source:
                 f"mix={self.mix} are asked for; pass settings=Views(...)"
             )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Json]:
         """Say how views are drawn, for JSON."""
         return {
             "count": self.views,
@@ -66,7 +67,7 @@ class Source:
             "mix": None if self.mix is None else dataclasses.asdict(self.mix),
         }
 
-    def inputs(self, examples: Any, indices: Any) -> Inputs:
+    def inputs(self, examples: Batch, indices: Any) -> Inputs:
         """Fetch what `draw` needs for these views, on the host."""
         examples, indices = np.asarray(examples, np.int32), np.asarray(indices, np.int32)
         indices = np.ascontiguousarray(np.broadcast_to(indices, examples.shape))
@@ -87,9 +88,9 @@ class Inputs(NamedTuple):
         others: of their partners, or None without mixing.
     """
 
-    examples: Any
+    examples: Batch
     indices: Any
-    images: Any
+    images: Batch
     others: Any
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from jaxcompress.annotations import Json
 from jaxcompress.graph import Graph
 
 __all__ = ["check_sites"]
 
 
-def check_sites(graph: Graph, named: Mapping[str, Any]) -> None:
+def check_sites(graph: Graph, named: Mapping[str, Json]) -> None:
     """Raise unless every name is a site whose kernel may be replaced.
 
     Raises:

@@ -9,13 +9,14 @@ its successors need not).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -33,10 +34,10 @@ Products = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def compensate(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
+    apply: Function,
+    variables: PyTree,
     changed: Any,
-    batches: Iterable[Any],
+    batches: Iterable[Batch],
     forms: Mapping[str, str],
     step: float = 0.5,
     ridge: float = 1e-3,
@@ -102,15 +103,15 @@ def _moved(
 
 def _products(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
+    apply: Function,
+    variables: PyTree,
     changed: Any,
-    batches: Iterable[Any],
+    batches: Iterable[Batch],
     forms: Mapping[str, str],
 ) -> Products:
     """Return the means of (y, 1) (y, 1)^T and (y, 1) (x, 1)^T of each site."""
 
-    def means(original: Any, other: Any, inputs: Any) -> dict[str, tuple[Any, Any]]:
+    def means(original: Any, other: PyTree, inputs: PyTree) -> dict[str, tuple[Any, Any]]:
         x, y = (_rows(graph, apply, own, inputs, forms) for own in (original, other))
         return {
             path: (_mean(graph, path, y[path], y[path]), _mean(graph, path, y[path], x[path]))
@@ -132,18 +133,18 @@ def _products(
 
 
 def _rows(
-    graph: Graph, apply: Callable[..., Any], variables: Any, inputs: Any, forms: Mapping[str, str]
+    graph: Graph, apply: Function, variables: PyTree, inputs: PyTree, forms: Mapping[str, str]
 ) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {path: [] for path in forms}
 
-    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
+    def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> None:
         found[path].append(extended_rows(graph, node, arrays, position, path, forms[path]))
 
     observe(apply, variables, inputs, forms, look)
     return found
 
 
-def _mean(graph: Graph, path: str, left: Sequence[Any], right: Sequence[Any]) -> Any:
+def _mean(graph: Graph, path: str, left: Sequence[Array], right: Sequence[Array]) -> Array:
     """Return the mean of l r^T over examples, positions and uses."""
     pairs = zip(left, right, strict=True)
     means = [jnp.einsum("ngr,ngs->grs", a, b, precision="highest") / len(a) for a, b in pairs]

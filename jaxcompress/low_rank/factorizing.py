@@ -9,12 +9,14 @@ and shrunk like widths.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
+from jaxcompress.annotations import Array, Function, Json, PyTree
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import abstract
@@ -36,8 +38,8 @@ def factorize(
     graph: Graph,
     ranks: Mapping[str, int | None],
     forms: Mapping[str, str] | None = None,
-    roots: Mapping[str, Any] | None = None,
-    output_roots: Mapping[str, Any] | None = None,
+    roots: Mapping[str, Array] | None = None,
+    output_roots: Mapping[str, Array] | None = None,
 ) -> Compression:
     """Replace the kernels of sites by two factors of the given ranks.
 
@@ -79,7 +81,7 @@ def factorize(
     wanted = {path: rank for path, rank in ranks.items() if rank is not None}
     forms = dict(forms or {})
     check_sites(graph, {**wanted, **forms})
-    sites: dict[str, Any] = {}
+    sites: dict[str, Array] = {}
     for path in graph.sites:
         if path in wanted:
             site = graph.sites[path]
@@ -93,7 +95,7 @@ def factorize(
     return from_spec({"kind": "factorize", "sites": sites}, roots, output_roots)
 
 
-def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
+def _check_ranks(graph: Graph, sites: Mapping[str, Array]) -> None:
     wrong = []
     for path, site in sites.items():
         known = {form.name: form for form in graph.sites[path].forms}
@@ -108,9 +110,9 @@ def _check_ranks(graph: Graph, sites: Mapping[str, Any]) -> None:
 
 
 def from_spec(
-    spec: Mapping[str, Any],
-    roots: Mapping[str, Any] | None = None,
-    output_roots: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Json],
+    roots: Mapping[str, Array] | None = None,
+    output_roots: Mapping[str, Array] | None = None,
 ) -> Compression:
     """Make a factorizing compression from what `Compression.spec` said of it.
 
@@ -121,14 +123,14 @@ def from_spec(
     sites = spec["sites"]
     forms = {path: site["form"] for path, site in sites.items()}
 
-    def factors(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def factors(leaves: Mapping[str, Array]) -> dict[str, dict[str, Json]]:
         parts = decompositions(leaves, sites, roots, output_roots)
         return {
             path: to_leaves(*split(parts[path], site["rank"]), site, leaves[path])
             for path, site in sites.items()
         }
 
-    def variables(tree: Any) -> Any:
+    def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)
         _check_kernels(leaves, sites)
         own = {path: leaves[path] for path in sites}
@@ -136,12 +138,12 @@ def from_spec(
         made = jax.eval_shape(factors, own) if is_abstract else factors(own)
         return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
 
-    def function(f: Callable[..., Any]) -> Callable[..., Any]:
+    def function(f: Function) -> Function:
         if not sites:
             return f
 
         @functools.wraps(f)
-        def factorized(tree: Any, *inputs: Any, **keywords: Any) -> Any:
+        def factorized(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
             leaves, treedef = flatten_with_paths(tree, whole=sites)
             _check_factors(leaves, sites)
             original = [
@@ -160,13 +162,13 @@ def from_spec(
 
         return factorized
 
-    def optimizer_state(tx: Any, opt_state: Any) -> Any:
+    def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
         return restart_factors(tx, opt_state, sites)
 
     return Compression(dict(spec), variables, function, optimizer_state)
 
 
-def _check_kernels(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+def _check_kernels(leaves: Mapping[str, Array], sites: Mapping[str, Array]) -> None:
     wrong = [
         f"{path}: {'missing' if path not in leaves else np.shape(leaves[path])}, "
         f"expected {tuple(site['shape'])}"
@@ -180,7 +182,7 @@ def _check_kernels(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
         )
 
 
-def _check_factors(leaves: Mapping[str, Any], sites: Mapping[str, Any]) -> None:
+def _check_factors(leaves: Mapping[str, Array], sites: Mapping[str, Array]) -> None:
     wrong = [
         path
         for path in sites

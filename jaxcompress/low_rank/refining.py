@@ -11,12 +11,12 @@ optimum already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.record import Compression
 from jaxcompress.low_rank.site_factors import site_matrices, to_halves, to_leaves
 from jaxcompress.paths import flatten_with_paths
@@ -26,12 +26,12 @@ __all__ = ["improve", "refine"]
 
 def refine(
     lowrank: Compression,
-    variables: Any,
-    small: Any,
-    covariances: Mapping[str, Any],
-    outputs: Mapping[str, Any] | None = None,
+    variables: PyTree,
+    small: PyTree,
+    covariances: Mapping[str, Array],
+    outputs: Mapping[str, Array] | None = None,
     rounds: int = 2,
-) -> Any:
+) -> PyTree:
     """Return factors whose outputs err less on the data that the covariances are of.
 
     Args:
@@ -65,13 +65,13 @@ def refine(
 
 
 def _refined(
-    factors: Mapping[str, Any],
-    leaf: Any,
-    site: Mapping[str, Any],
-    covariance: Any,
-    weights: Any,
+    factors: Mapping[str, Array],
+    leaf: Array,
+    site: Mapping[str, Json],
+    covariance: Array,
+    weights: PyTree,
     rounds: int,
-) -> dict[str, Any]:
+) -> dict[str, Array]:
     matrix = np.asarray(site_matrices({"": leaf}, {"": site})[""], np.float64)
     left, right = (np.asarray(half, np.float64) for half in to_halves(factors, site))
     order = _places(leaf.shape, site)
@@ -79,7 +79,7 @@ def _refined(
     return to_leaves(jnp.asarray(left, leaf.dtype), jnp.asarray(right, leaf.dtype), site)
 
 
-def _places(shape: tuple[int, ...], site: Mapping[str, Any]) -> np.ndarray:
+def _places(shape: tuple[int, ...], site: Mapping[str, Json]) -> np.ndarray:
     """Return where the entries of the full-patch matrices stand in those of the site's form."""
     numbers = np.arange(np.prod(shape)).reshape(shape)
     own, full = (

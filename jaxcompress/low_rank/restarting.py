@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.optimizer_state import Owned, restart_nodes, state_owners
 from jaxcompress.low_rank.site_factors import FACTORS, site_matrices, to_leaves
 from jaxcompress.paths import flatten_with_paths, path_string
@@ -19,7 +21,7 @@ __all__ = ["restart_factors"]
 Sites = Mapping[str, Any]
 
 
-def restart_factors(tx: Any, opt_state: Any, sites: Sites) -> Any:
+def restart_factors(tx: optax.GradientTransformation, opt_state: PyTree, sites: Sites) -> PyTree:
     """Replace what belongs to a replaced kernel by its start for the two factors.
 
     What has the kernel's shape becomes zeros for the factors. Where a state has other shapes
@@ -60,12 +62,12 @@ def _place(path: str, own: Owned) -> str:
     return path if own.axis is None else path.rpartition("/")[0]
 
 
-def _zeros(site: Mapping[str, Any], leaf: Any) -> dict[str, Any]:
+def _zeros(site: Mapping[str, Json], leaf: Array) -> dict[str, Array]:
     made = _factors(site, jnp.result_type(leaf))
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), made)
 
 
-def _factors(site: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+def _factors(site: Mapping[str, Json], dtype: DTypeLike) -> dict[str, Array]:
     """Return the abstract values of a site's two factors."""
     leaf = jax.ShapeDtypeStruct(tuple(site["shape"]), dtype)
     whole = jax.eval_shape(lambda own: site_matrices({"": own}, {"": site})[""], leaf)
@@ -76,8 +78,12 @@ def _factors(site: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
 
 
 def _initial(
-    tx: Any, opt_state: Any, owned: Mapping[str, Owned], places: Mapping[str, Owned], sites: Sites
-) -> dict[str, Any]:
+    tx: optax.GradientTransformation,
+    opt_state: PyTree,
+    owned: Mapping[str, Owned],
+    places: Mapping[str, Owned],
+    sites: Sites,
+) -> dict[str, Array]:
     """Return what `tx.init` makes for the factors, at each place of the state."""
     copy = min({own.copy for own in owned.values() if own.axis is None}, key=len)
     name = copy.rstrip("/")
@@ -107,11 +113,11 @@ def _initial(
     return {path: found[path] for path in places}
 
 
-def _flat(node: Any, sites: Sites) -> Any:
+def _flat(node: Array, sites: Sites) -> PyTree:
     """Replace the kernels of a `{path: leaf}` dict by flat entries for their factors."""
     if not _is_flat(node, sites):
         return node
-    new: dict[str, Any] = {}
+    new: dict[str, Array] = {}
     for key, leaf in node.items():
         if key in sites and np.shape(leaf):
             new |= {f"{key}/{name}": factor for name, factor in _zeros(sites[key], leaf).items()}
@@ -120,6 +126,6 @@ def _flat(node: Any, sites: Sites) -> Any:
     return new
 
 
-def _is_flat(node: Any, sites: Sites) -> bool:
+def _is_flat(node: Array, sites: Sites) -> bool:
     """Tell whether a node of an optimizer state is a `{path: leaf}` dict that names a site."""
     return isinstance(node, dict) and any("/" in str(key) and key in sites for key in node)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph.rearrange import rearranged
@@ -29,7 +30,7 @@ REMEDY = "look for NaN in the batches or the variables that they are of"
 
 
 def site_matrices(
-    leaves: Mapping[str, Any], sites: Mapping[str, Described]
+    leaves: Mapping[str, Array], sites: Mapping[str, Described]
 ) -> dict[str, jax.Array]:
     """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
 
@@ -40,7 +41,7 @@ def site_matrices(
     return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
 
 
-def _site_matrix(leaf: Any, site: Described) -> jax.Array:
+def _site_matrix(leaf: Array, site: Described) -> jax.Array:
     function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
     for name, _ in site["steps"]:
         function = jax.vmap(function) if name == "slice" else function
@@ -48,10 +49,10 @@ def _site_matrix(leaf: Any, site: Described) -> jax.Array:
 
 
 def decompositions(
-    leaves: Mapping[str, Any],
-    sites: Mapping[str, Any],
-    roots: Mapping[str, Any] | None = None,
-    output_roots: Mapping[str, Any] | None = None,
+    leaves: Mapping[str, Array],
+    sites: Mapping[str, Array],
+    roots: Mapping[str, Array] | None = None,
+    output_roots: Mapping[str, Array] | None = None,
 ) -> dict[str, Decomposition]:
     """Decompose the kernels of all sites, those of one shape in one batched SVD.
 
@@ -94,7 +95,7 @@ def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
         )
 
 
-def _stacked(roots: Mapping[str, Any], paths: Sequence[str]) -> jax.Array | None:
+def _stacked(roots: Mapping[str, Array], paths: Sequence[str]) -> jax.Array | None:
     return jnp.stack([jnp.asarray(roots[path]) for path in paths]) if paths[0] in roots else None
 
 
@@ -111,7 +112,7 @@ def _decompose_alone(
     return parts if is_traced else jax.block_until_ready(parts)
 
 
-def to_kernel(matrix: jax.Array, site: Described, leaf: Any) -> jax.Array:
+def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
     """Turn matrices `[scanned..., groups, rows, columns]` back into a kernel like `leaf`."""
     # The way there only moves entries, so that its transpose is its inverse.
     (kernel,) = jax.linear_transpose(lambda own: _site_matrix(own, site), leaf)(
@@ -121,8 +122,8 @@ def to_kernel(matrix: jax.Array, site: Described, leaf: Any) -> jax.Array:
 
 
 def to_leaves(
-    left: jax.Array, right: jax.Array, site: Described, leaf: Any = None
-) -> dict[str, Any]:
+    left: jax.Array, right: jax.Array, site: Described, leaf: Array = None
+) -> dict[str, Array]:
     """Shape two halves as the kernels of the two operations; scanned axes stay in front.
 
     Args:
@@ -146,7 +147,7 @@ def to_leaves(
     return dict(zip(FACTORS, function(left, right), strict=True))
 
 
-def to_halves(factors: Mapping[str, Any], site: Described) -> tuple[jax.Array, jax.Array]:
+def to_halves(factors: Mapping[str, Array], site: Described) -> tuple[jax.Array, jax.Array]:
     """Undo `to_leaves`."""
     dtype = factors[FACTORS[0]].dtype
     whole = jax.eval_shape(

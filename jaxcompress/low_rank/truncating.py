@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.precision import widened
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
@@ -21,10 +22,10 @@ __all__ = ["multiplied_out", "truncations"]
 
 def truncations(
     graph: Graph,
-    variables: Any,
+    variables: PyTree,
     forms: Mapping[str, str],
-    roots: Mapping[str, Any] | None = None,
-    output_roots: Mapping[str, Any] | None = None,
+    roots: Mapping[str, Array] | None = None,
+    output_roots: Mapping[str, Array] | None = None,
 ) -> Callable[[Mapping[str, Any]], Any]:
     """Decompose sites once; return `at(ranks) -> variables` of the original shapes.
 
@@ -54,7 +55,7 @@ def truncations(
     own = {path: leaves[path] for path in sites}
     parts = decompositions(own, sites, roots, output_roots)
 
-    def at(ranks: Mapping[str, Any]) -> Any:
+    def at(ranks: Mapping[str, Array]) -> Array:
         chosen = {path: rank for path, rank in ranks.items() if rank is not None}
         made = {
             path: _truncated(parts[path], rank, sites[path], leaves[path])
@@ -65,14 +66,14 @@ def truncations(
     return at
 
 
-def _truncated(parts: Decomposition, rank: Any, site: Mapping[str, Any], leaf: Any) -> jax.Array:
+def _truncated(parts: Decomposition, rank: Any, site: Mapping[str, Json], leaf: Array) -> jax.Array:
     """Multiply the largest `rank` values out to a kernel of the leaf's shape."""
     kept = jnp.arange(parts.values.shape[-1]) < rank
     matrix = (parts.left * (parts.values * kept)[..., None, :]) @ parts.right
     return to_kernel(matrix, site, leaf)
 
 
-def multiplied_out(lowrank: Compression, small: Any) -> Any:
+def multiplied_out(lowrank: Compression, small: PyTree) -> PyTree:
     """Return variables of the original shapes whose kernels are the products of the factors.
 
     Args:

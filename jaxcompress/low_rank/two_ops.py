@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jax import lax
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 
@@ -27,14 +28,14 @@ class Factored(NamedTuple):
     second: Any
 
 
-def two_ops(forms: Mapping[str, str]) -> Any:
+def two_ops(forms: Mapping[str, str]) -> PyTree:
     """Return what runs factorized kernels in an interpreted jaxpr.
 
     Args:
         forms: "dense", "channel" or "spatial" by path of the kernel.
     """
 
-    def substitute(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any] | None:
+    def substitute(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array] | None:
         positions = [i for i, array in enumerate(arrays) if isinstance(array, Factored)]
         if not positions:
             return None
@@ -60,14 +61,14 @@ def two_ops(forms: Mapping[str, str]) -> Any:
     return substitute
 
 
-def _enter(rewriting: Rewriting, node: Node, arrays: list[Any]) -> Sequence[Any]:
+def _enter(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array]:
     """Run a nested jaxpr through its rule, so that its equations are substituted too."""
     rule = rewriting.rules(node.equation)
     assert rule is not None and rule.rebind is not None
     return rule.rebind(rewriting, node, arrays)
 
 
-def first_operation(node: Node, other: Any, factor: Any, position: int, form: str) -> Any:
+def first_operation(node: Node, other: PyTree, factor: Array, position: int, form: str) -> Array:
     """Contract the other operand with a first factor; the middle axis is called r.
 
     Args:
@@ -91,7 +92,7 @@ def first_operation(node: Node, other: Any, factor: Any, position: int, form: st
     return lax.conv_general_dilated(other, factor, **options)
 
 
-def second_operation(node: Node, middle: Any, factor: Any, position: int, form: str) -> Any:
+def second_operation(node: Node, middle: Any, factor: Array, position: int, form: str) -> Array:
     """Contract what `first_operation` gives with a second factor, in the original's layout."""
     params = node.equation.params
     if node.equation.primitive.name == "dot_general":
@@ -104,11 +105,11 @@ def second_operation(node: Node, middle: Any, factor: Any, position: int, form: 
     return lax.conv_general_dilated(middle, factor, **options)
 
 
-def _options(params: Mapping[str, Any]) -> dict[str, Any]:
+def _options(params: Mapping[str, Array]) -> dict[str, Array]:
     return {name: params[name] for name in ("precision", "preferred_element_type")}
 
 
-def _convolutions(params: Mapping[str, Any], form: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _convolutions(params: Mapping[str, Array], form: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of both convolutions.
 
     The exact split strides each axis where its own window is applied. The released code of ENC
@@ -116,13 +117,13 @@ def _convolutions(params: Mapping[str, Any], form: str) -> tuple[dict[str, Any],
     sees them; that is not the original convolution.
     """
     count = len(params["window_strides"])
-    own: dict[str, Any] = {
+    own: dict[str, Array] = {
         "window_strides": tuple(params["window_strides"]),
         "padding": tuple(params["padding"]),
         "lhs_dilation": tuple(params["lhs_dilation"] or (1,) * count),
         "rhs_dilation": tuple(params["rhs_dilation"] or (1,) * count),
     }
-    still: dict[str, Any] = {
+    still: dict[str, Array] = {
         "window_strides": (1,) * count,
         "padding": ((0, 0),) * count,
         "lhs_dilation": (1,) * count,

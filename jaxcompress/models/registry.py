@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.models.mobilenet import MobileNetV2
 from jaxcompress.models.nin import NetworkInNetwork
 from jaxcompress.models.resnet import ResNet
@@ -51,7 +52,7 @@ class Network(NamedTuple):
     """
 
     module: type[nn.Module]
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Array]
 
 
 NETWORKS: Mapping[str, Network] = MappingProxyType(
@@ -91,7 +92,7 @@ class TrainingApply(Protocol):
         ...
 
 
-def build(name: str, **config: Any) -> nn.Module:
+def build(name: str, **config: Json) -> nn.Module:
     """Make the network called `name`; `config` sets the fields that the name leaves open.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.compression.record import Compression, steps_of
 from jaxcompress.compression.take import take_leaves
 from jaxcompress.graph import Graph
@@ -24,7 +25,7 @@ Inputs = Mapping[str, Mapping[str, Any]]
 """By path of the input: its `shape`, and the kept indices of the axes that lose some, `keep`."""
 
 
-def carried_keep(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def carried_keep(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Array]:
     """Return what a keep leaves of the inputs that outputs replace, as a spec holds it."""
     kept: dict[tuple[str, int], np.ndarray] = {}
     shapes = {entry.path: entry.shape for entry in graph.carried}
@@ -33,7 +34,7 @@ def carried_keep(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Any]
         if entry.group in keep:
             own = entry.channels >= 0
             mask[own] = keep[entry.group][entry.channels[own]]
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Array] = {}
     for (path, axis), mask in kept.items():
         if not mask.all():
             spec = inputs.setdefault(path, {"shape": list(shapes[path]), "keep": {}})
@@ -42,7 +43,7 @@ def carried_keep(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Any]
 
 
 def original_inputs(
-    carried: Inputs, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    carried: Inputs, inputs: tuple[PyTree, ...], keywords: dict[str, Array]
 ) -> tuple[tuple[Any, ...], dict[str, Any], set[str]]:
     """Return the arguments with the shapes that the original function takes.
 
@@ -85,7 +86,7 @@ def known_inputs(carried: Inputs, small: set[str]) -> Known:
     return known
 
 
-def shrink_inputs(compression: Compression, *inputs: Any) -> tuple[Any, ...]:
+def shrink_inputs(compression: Compression, *inputs: PyTree) -> tuple[Array, ...]:
     """Take the kept channels of the inputs that outputs replace; other inputs stay.
 
     Args:

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.prune.scores import Scores
 
 __all__ = ["channel_costs", "comparable_scores", "per_cost", "per_group"]
 
 
-def per_group(scores: Mapping[str, Any]) -> Scores:
+def per_group(scores: Mapping[str, Array]) -> Scores:
     """Divide each group's scores by their mean magnitude: s / mean(|s|).
 
     A group whose scores are all 0 stays 0; infinite scores, of channels that must stay or go, stay
@@ -36,20 +37,20 @@ def per_group(scores: Mapping[str, Any]) -> Scores:
     return Scores(arrays, _source(scores, "per group"))
 
 
-def _holds_nan(score: Any) -> bool:
+def _holds_nan(score: Array) -> bool:
     return not isinstance(score, jax.core.Tracer) and bool(np.isnan(np.asarray(score)).any())
 
 
-def _finite_part(score: Any) -> Any:
+def _finite_part(score: Array) -> Array:
     library = _library(score)
     return library.where(library.isfinite(score), score, 0)
 
 
-def _library(score: Any) -> Any:
+def _library(score: Array) -> Any:
     return jnp if isinstance(score, jax.Array) else np
 
 
-def _source(scores: Mapping[str, Any], change: str) -> str:
+def _source(scores: Mapping[str, Array], change: str) -> str:
     return f"{scores.source} {change}" if isinstance(scores, Scores) else change
 
 
@@ -79,7 +80,7 @@ def _costs(cost: Cost, kind: str) -> dict[str, float]:
 
 
 def per_cost(
-    graph: Graph, scores: Mapping[str, Any], kind: str = "flops", power: float = 1.0
+    graph: Graph, scores: Mapping[str, Array], kind: str = "flops", power: float = 1.0
 ) -> Scores:
     """Divide scores by what a channel costs: s / c ** power.
 
@@ -104,8 +105,8 @@ def per_cost(
 
 
 def comparable_scores(
-    cost: Cost, scores: Mapping[str, Any], kinds: Collection[str] = ("flops",)
-) -> Mapping[str, Any]:
+    cost: Cost, scores: Mapping[str, Array], kinds: Collection[str] = ("flops",)
+) -> Mapping[str, Array]:
     """Make raw `Scores` of unlike groups comparable, by what was measured to be best for them.
 
     Raw gradients are divided by c ** power, c what one channel costs of the kinds that a budget

@@ -8,13 +8,14 @@ vmapped, so candidates are compared without a recompile.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.compression.precision import scaled
 from jaxcompress.graph import Graph
@@ -48,7 +49,7 @@ def ones(graph: Graph) -> dict[str, jax.Array]:
     return {name: jnp.ones(group.width) for name, group in graph.groups.items()}
 
 
-def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
+def gated(graph: Graph, function: Function) -> Function:
     """Make `g(variables, gates, *inputs)`, the function with its groups' channels multiplied.
 
     In every contraction over a group, exactly one operand is multiplied by the group's gates: the
@@ -82,7 +83,9 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(function)
-    def with_gates(variables: Any, gates: Mapping[str, Any], *inputs: Any, **keywords: Any) -> Any:
+    def with_gates(
+        variables: PyTree, gates: Mapping[str, Array], *inputs: PyTree, **keywords: Any
+    ) -> PyTree:
         check_widths(graph, gates, "gates", per_example=True)
         program = read(function, variables, inputs, keywords)
         labelled = label_program(program, False, graph.batch_axis, carried_inputs(graph, program))
@@ -102,7 +105,7 @@ def gated(graph: Graph, function: Callable[..., Any]) -> Callable[..., Any]:
     return with_gates
 
 
-def _arrays(gates: Mapping[str, Any]) -> list[Any]:
+def _arrays(gates: Mapping[str, Array]) -> list[Array]:
     """Return the gates, all `[width]` or all `[examples, width]`."""
     arrays = [jnp.asarray(value) for value in gates.values()]
     examples = {len(array) for array in arrays if array.ndim == 2}
@@ -114,7 +117,7 @@ def _arrays(gates: Mapping[str, Any]) -> list[Any]:
     return [jnp.broadcast_to(array, (count, array.shape[-1])) for array in arrays]
 
 
-def _flat(arrays: Sequence[Any], slots: np.ndarray) -> tuple[Any, np.ndarray]:
+def _flat(arrays: Sequence[Array], slots: np.ndarray) -> tuple[Any, np.ndarray]:
     """Return the gates that slots point to, after a 1, and the slots among these.
 
     Only groups that occur: what a gate does not reach does not depend on it.
@@ -131,8 +134,8 @@ def _flat(arrays: Sequence[Any], slots: np.ndarray) -> tuple[Any, np.ndarray]:
 
 
 def _multiplier(
-    labelling: Labelling, slots: np.ndarray, gates: Sequence[Any], by_kept: bool
-) -> Callable[..., Any]:
+    labelling: Labelling, slots: np.ndarray, gates: Sequence[Array], by_kept: bool
+) -> Function:
     components = labelling.components()
     example = np.full(components.max(initial=-1) + 1, -1)
     examples = example_labels(labelling)
@@ -151,8 +154,8 @@ def _multiplier(
         return found if (found >= 0).all() else None
 
     def multiply(
-        node: Node, summed: Sequence[tuple[int, ...]], arrays: Sequence[Any]
-    ) -> Sequence[Any]:
+        node: Node, summed: Sequence[tuple[int, ...]], arrays: Sequence[Array]
+    ) -> Sequence[Array]:
         operands = range(len(summed[0]))
         examples = [[examples_on(axis) for axis in node.inputs[i].axes] for i in operands]
         which = next((i for i in operands if any(e is not None for e in examples[i])), 0)
@@ -191,13 +194,13 @@ def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray |
     return other.labels if axis.labels is None and axis.size == other.size else axis.labels
 
 
-def _averaging(values: Any) -> Any:
+def _averaging(values: Any) -> PyTree:
     """Scale gates so that a sum divided by their number becomes one divided by their sum."""
     total = values.sum(-1, keepdims=True)
     return values * (values.shape[-1] / jnp.where(total == 0, 1, total))
 
 
-def _gated(node: Node, array: Any, factor: Any) -> Any:
+def _gated(node: Node, array: Array, factor: Array) -> Array:
     """Multiply an operand; where that would not leave an entry out, put what changes nothing."""
     rule = rule_of(node.equation)
     is_number = jnp.issubdtype(array.dtype, jnp.inexact)
@@ -211,10 +214,10 @@ def _factor(
     node: Node,
     value: Value,
     dimension: int,
-    gates: Any,
+    gates: PyTree,
     place: int | None,
     rows: np.ndarray | None,
-) -> Any:
+) -> Array:
     """Return the gates of one operand's axis, `[size]` or `[examples, size]`, in shape."""
     shape = [1] * len(value.axes)
     shape[dimension] = gates.shape[-1]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Json
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.comparable import comparable_scores
@@ -28,7 +29,7 @@ def iterative(
     budget: Budget,
     *,
     rounds: int = 5,
-    **options: Any,
+    **options: Json,
 ) -> dict[str, np.ndarray]:
     """Select in several rounds, the scores of each taken with what went before removed.
 
@@ -68,7 +69,7 @@ def iterative_scores(
     budget: Budget,
     *,
     rounds: int = 5,
-    **options: Any,
+    **options: Json,
 ) -> dict[str, np.ndarray]:
     """Score channels by the order in which `iterative` removes them.
 
@@ -137,7 +138,7 @@ def _run(
     score: Callable[[Mapping[str, jax.Array], int], Mapping[str, Any]],
     budget: Budget,
     rounds: int,
-    options: Mapping[str, Any],
+    options: Mapping[str, Json],
 ) -> tuple[dict[str, np.ndarray], list[_Round]]:
     """Return the keep and all rounds."""
     if rounds < 1:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
@@ -15,7 +15,7 @@ from jaxcompress.paths import flatten_with_paths
 __all__ = ["gate"]
 
 
-def gate(graph: Graph, variables: Any, gates: Mapping[str, Any]) -> Any:
+def gate(graph: Graph, variables: PyTree, gates: Mapping[str, Array]) -> PyTree:
     """Multiply kernel slices by gates, without rewriting the function.
 
     Equal to `gated` for groups whose every consumer is a leaf kernel that is used nowhere else.
@@ -51,7 +51,7 @@ def gate(graph: Graph, variables: Any, gates: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(treedef, list(leaves.values()))
 
 
-def _check_kernels(graph: Graph, gates: Mapping[str, Any]) -> None:
+def _check_kernels(graph: Graph, gates: Mapping[str, Array]) -> None:
     wrong = [
         f"{name}: consumed at {consumer.source} "
         + ("without a leaf kernel" if consumer.path is None else f"by {consumer.path}, used twice")

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array, Json
+
 __all__ = ["Scores", "Unit"]
 
 Unit: TypeAlias = Literal["raw gradient", "raw norm", "comparable"]
@@ -38,12 +40,12 @@ class Scores(Mapping[str, Any]):
         power: of a channel's cost that raw gradients are divided by.
     """
 
-    arrays: Mapping[str, Any]
+    arrays: Mapping[str, Array]
     source: str
     unit: Unit = "comparable"
     power: float = 0.0
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Array:
         return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -79,13 +81,13 @@ class Scores(Mapping[str, Any]):
         return children, (names, self.source, self.unit, self.power)
 
     @classmethod
-    def tree_unflatten(cls, about: Any, arrays: Any) -> Scores:
+    def tree_unflatten(cls, about: Json, arrays: Any) -> Scores:
         """Take the arrays back."""
         names, source, unit, power = about
         return cls(dict(zip(names, arrays, strict=True)), source, unit, power)
 
 
-def _summary(scores: Any) -> str:
+def _summary(scores: Array) -> str:
     own = np.asarray(scores, np.float64)
     numbers = (own.min(), float(np.median(own)), own.max())
     return f"{len(own):5d} " + " ".join(f"{number:10.3g}" for number in numbers)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
 from jaxcompress.prune.comparable import comparable_scores
@@ -24,14 +25,14 @@ __all__ = ["select", "threshold"]
 
 def threshold(
     cost: Cost,
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Array],
     budget: Ceilings,
     *,
     multiple_of: int = 1,
     min_width: int = 1,
     protected: Sequence[str] = (),
     fill: bool = True,
-) -> dict[str, Any]:
+) -> dict[str, Array]:
     """Keep the best-scored channels that fit an absolute budget, inside jit.
 
     Units (see `jaxcompress.prune.units`) are added in order of falling score: by bisection the
@@ -76,17 +77,17 @@ def threshold(
     return gates
 
 
-def _levels(cost: Cost, units: Units, scores: Any, budget: Ceilings, fill: bool) -> Any:
+def _levels(cost: Cost, units: Units, scores: Array, budget: Ceilings, fill: bool) -> Array:
     """Return `int[groups]`, how many units of each group are kept."""
     order = order_units(units, scores)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
     size, group = jnp.asarray(units.size), jnp.asarray(units.group)
 
-    def widths(count: Any) -> Any:
+    def widths(count: Array) -> Array:
         kept = jnp.where(place < count, size, 0)
         return jnp.asarray(units.base).at[group].add(kept)
 
-    def bisect(_: int, bounds: tuple[Any, Any]) -> tuple[Any, Any]:
+    def bisect(_: int, bounds: tuple[Any, Any]) -> tuple[PyTree, PyTree]:
         low, high = bounds
         middle = (low + high + 1) // 2
         fit = _fits(cost, widths(middle), budget)
@@ -111,7 +112,7 @@ def _levels(cost: Cost, units: Units, scores: Any, budget: Ceilings, fill: bool)
     return levels
 
 
-def _fits(cost: Cost, widths: Any, budget: Ceilings) -> Any:
+def _fits(cost: Cost, widths: Array, budget: Ceilings) -> Array:
     widths = widths.astype(jnp.result_type(float))
     checks = [cost.of(kind, widths) <= limit for kind, limit in budget.ceilings().items()]
     return jnp.all(jnp.stack(checks))
@@ -119,7 +120,7 @@ def _fits(cost: Cost, widths: Any, budget: Ceilings) -> Any:
 
 def select(
     graph: Graph,
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Array],
     budget: Budget,
     *,
     multiple_of: int = 1,

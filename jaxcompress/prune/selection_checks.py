@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
@@ -46,7 +47,7 @@ def _check_types(budget: Any, protect: Any) -> None:
         )
 
 
-def check_scores(graph: Graph, scores: Mapping[str, Any]) -> None:
+def check_scores(graph: Graph, scores: Mapping[str, Array]) -> None:
     """Raise if a group is unknown, a width wrong, or a score NaN."""
     check_widths(graph, scores, "scores", per_example=False)
     wrong = [f"{n}: {int(np.isnan(s).sum())}" for n, s in scores.items() if np.isnan(s).any()]

@@ -7,12 +7,14 @@ arrays; under `jax.jit` that costs nothing at run time.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
+from jaxcompress.annotations import Array, Function, Json, PyTree
 from jaxcompress.compression.checks import check_keep
 from jaxcompress.compression.optimizer_state import map_optimizer_state
 from jaxcompress.compression.record import Compression
@@ -31,7 +33,7 @@ from jaxcompress.prune.carried import carried_keep, known_inputs, original_input
 __all__ = ["from_spec", "shrink"]
 
 
-def shrink(graph: Graph, keep: Mapping[str, Any]) -> Compression:
+def shrink(graph: Graph, keep: Mapping[str, Array]) -> Compression:
     """Remove the channels that `keep` does not keep.
 
     Args:
@@ -69,21 +71,21 @@ def shrink(graph: Graph, keep: Mapping[str, Any]) -> Compression:
     for name, mask in keep.items():
         for member in graph.groups[name].members:
             kept[member.path, member.axis][member.indices[~mask].ravel()] = False
-    leaves: dict[str, Any] = {}
+    leaves: dict[str, Array] = {}
     for (path, axis), mask in kept.items():
         if not mask.all():
             aval = graph.leaves[path]
             entry = {"shape": list(aval.shape), "dtype": str(aval.dtype), "keep": {}}
             leaf = leaves.setdefault(path, entry)
             leaf["keep"][str(axis)] = np.flatnonzero(mask).tolist()
-    spec: dict[str, Any] = {"kind": "shrink", "leaves": leaves}
+    spec: dict[str, Json] = {"kind": "shrink", "leaves": leaves}
     if leaves:
         spec["means"] = graph.means
     carried = carried_keep(graph, keep)
     return from_spec(spec | ({"inputs": carried} if carried else {}))
 
 
-def from_spec(spec: Mapping[str, Any]) -> Compression:
+def from_spec(spec: Mapping[str, Json]) -> Compression:
     """Make a shrinking compression from what `Compression.spec` said of it.
 
     Example:
@@ -103,18 +105,18 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
     }
     known = _known(shapes, indices)
 
-    def variables(tree: Any) -> Any:
+    def variables(tree: PyTree) -> PyTree:
         own, treedef = flatten_with_paths(tree)
         _check_shapes(own, shapes, "the variables to shrink")
         taken = take_leaves({path: own[path] for path in indices}, indices)
         return jax.tree.unflatten(treedef, list({**own, **taken}.values()))
 
-    def function(f: Callable[..., Any]) -> Callable[..., Any]:
+    def function(f: Function) -> Function:
         if not indices:
             return f
 
         @functools.wraps(f)
-        def shrunk(tree: Any, *inputs: Any, **keywords: Any) -> Any:
+        def shrunk(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
             own, treedef = flatten_with_paths(tree)
             _check_shapes(own, smaller, "the shrunk function's variables")
             original = [abstract(leaf, shapes.get(path)) for path, leaf in own.items()]
@@ -128,7 +130,7 @@ def from_spec(spec: Mapping[str, Any]) -> Compression:
 
         return shrunk
 
-    def optimizer_state(tx: Any, opt_state: Any) -> Any:
+    def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
         return map_optimizer_state(tx, opt_state, shapes, lambda own: take_leaves(own, indices))
 
     return Compression(dict(spec), variables, function, optimizer_state)
@@ -147,7 +149,7 @@ def _known(
 
 
 def _check_shapes(
-    leaves: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], what: str
+    leaves: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], what: str
 ) -> None:
     wrong = [
         f"{path}: {'missing' if path not in leaves else tuple(np.shape(leaves[path]))}, "

@@ -8,12 +8,13 @@ so that everything else is static under jit.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph import Cost
 
 __all__ = ["Units", "make_units", "order_units", "rank_channels", "unit_scores"]
@@ -67,7 +68,7 @@ def make_units(
     return Units(groups, levels, sizes, np.asarray(forced, bool), turn, base)
 
 
-def order_units(units: Units, scores: Any) -> Any:
+def order_units(units: Units, scores: Array) -> Array:
     """Return `int[units]`, the units in the order in which they are added.
 
     Forced units come first, whatever their scores; then by falling score, ties by `turn`.
@@ -75,13 +76,13 @@ def order_units(units: Units, scores: Any) -> Any:
     return jnp.lexsort((jnp.asarray(units.turn), -scores, jnp.asarray(~units.forced)))
 
 
-def rank_channels(score: Any) -> Any:
+def rank_channels(score: Array) -> Array:
     """Return `int[width]`, each channel's place when ordered by falling score, ties by index."""
     order = jnp.argsort(-score, stable=True)
     return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
-def unit_scores(scores: Mapping[str, Any], cost: Cost, multiple_of: int) -> Any:
+def unit_scores(scores: Mapping[str, Array], cost: Cost, multiple_of: int) -> Array:
     """Return `float[units]`, the mean score of each unit's channels; +inf where one is +inf."""
     found = []
     for name in cost.names:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.knowledge.losses import kd
 
 __all__ = ["TEMPERATURE", "Distance", "check_answers", "distance_of", "distance_loss", "squared"]
@@ -17,12 +18,12 @@ TEMPERATURE = 4.0
 """Of `kd`: a trained network answers little but the label to its training images, at 1. Gates
 learned for ResNet-56 at 40 % of the FLOPs reach 84.8 % at 1 and 86.2 at 4."""
 
-Distance: TypeAlias = Literal["classes", "values"] | Callable[[Any, Any], jax.Array]
+Distance: TypeAlias = Literal["classes", "values"] | Callable[[PyTree, Batch], jax.Array]
 """classes: outputs are logits `[..., classes]`, compared by `kd` at temperature 4; values: any
 arrays, compared by their squared error; or `distance(outputs, answers) -> float[examples]`."""
 
 
-def squared(outputs: Any, answers: Any) -> jax.Array:
+def squared(outputs: PyTree, answers: Any) -> jax.Array:
     """Return the mean squared error of each output array, added up, in float32.
 
     Example:
@@ -34,7 +35,7 @@ def squared(outputs: Any, answers: Any) -> jax.Array:
     return sum((jnp.square(own - other).mean() for own, other in wide), jnp.zeros(()))
 
 
-def distance_of(distance: Distance) -> Callable[[Any, Any], jax.Array]:
+def distance_of(distance: Distance) -> Callable[[PyTree, Batch], jax.Array]:
     """Return the function that a distance stands for.
 
     Raises:
@@ -42,7 +43,7 @@ def distance_of(distance: Distance) -> Callable[[Any, Any], jax.Array]:
     """
     if callable(distance):
         return distance
-    named: dict[Any, Callable[[Any, Any], jax.Array]] = {
+    named: dict[Any, Callable[[PyTree, Batch], jax.Array]] = {
         "classes": partial(kd, temperature=TEMPERATURE),
         "values": squared,
     }
@@ -55,7 +56,7 @@ def distance_of(distance: Distance) -> Callable[[Any, Any], jax.Array]:
 
 
 def check_answers(
-    apply: Callable[[Any, Any], Any], variables: Any, inputs: Any, distance: Distance
+    apply: Callable[[PyTree, Batch], Array], variables: PyTree, inputs: PyTree, distance: Distance
 ) -> None:
     """Raise unless the network's outputs are what the distance compares; nothing is computed.
 
@@ -76,8 +77,8 @@ def check_answers(
 
 
 def distance_loss(
-    function: Callable[[Any, Any], Any], distance: Distance
-) -> Callable[[Any, Any], jax.Array]:
+    function: Callable[[PyTree, Batch], Array], distance: Distance
+) -> Callable[[PyTree, Batch], jax.Array]:
     """Make `loss(variables, {"inputs", "answers"})`, the mean distance from given answers.
 
     Args:
@@ -91,7 +92,7 @@ def distance_loss(
     """
     compare = distance_of(distance)
 
-    def loss(variables: Any, batch: Any) -> jax.Array:
+    def loss(variables: PyTree, batch: Batch) -> jax.Array:
         return compare(function(variables, batch["inputs"]), batch["answers"]).mean()
 
     return loss

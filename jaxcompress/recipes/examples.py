@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["LIMIT", "Inputs", "draw", "gather", "inputs_of", "one_example", "opened"]
@@ -24,7 +25,7 @@ Inputs: TypeAlias = Callable[[Any], Any]
 """`inputs(batch)`: what of a batch the network is given."""
 
 
-def inputs_of(batch: Any) -> Any:
+def inputs_of(batch: Batch) -> PyTree:
     """Return a batch's `image`, if it is a mapping that has one, otherwise the batch itself.
 
     Example:
@@ -34,7 +35,7 @@ def inputs_of(batch: Any) -> Any:
     return batch["image"] if isinstance(batch, Mapping) and "image" in batch else batch
 
 
-def opened(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
+def opened(batches: Iterable[Batch]) -> tuple[Any, Iterator[Any]]:
     """Return the first batch, and an iterator over all of them, the first included.
 
     Raises:
@@ -55,7 +56,7 @@ def opened(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
     return first, itertools.chain([first], iterator)
 
 
-def _count(batch: Any, number: int) -> int:
+def _count(batch: Batch, number: int) -> int:
     """Return how many examples a batch has."""
     shapes = {path: np.shape(leaf) for path, leaf in flatten_with_paths(batch)[0].items()}
     counts = {shape[:1] for shape in shapes.values()}
@@ -67,7 +68,7 @@ def _count(batch: Any, number: int) -> int:
     return int(counts.pop()[0])
 
 
-def gather(batches: Iterable[Any], limit: int = LIMIT) -> Any:
+def gather(batches: Iterable[Batch], limit: int = LIMIT) -> PyTree:
     """Put the examples of batches together, in host memory, until there are `limit`.
 
     Raises:
@@ -77,7 +78,7 @@ def gather(batches: Iterable[Any], limit: int = LIMIT) -> Any:
         >>> gather(iter([np.zeros((2, 3)), np.ones((1, 3))])).shape
         (3, 3)
     """
-    found: list[Any] = []
+    found: list[Array] = []
     total = 0
     for number, batch in enumerate(batches):
         total += _count(batch, number)
@@ -93,12 +94,12 @@ def gather(batches: Iterable[Any], limit: int = LIMIT) -> Any:
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:limit], *found)
 
 
-def _described(batch: Any) -> dict[str, Any]:
+def _described(batch: Batch) -> dict[str, Array]:
     leaves, _ = flatten_with_paths(batch)
     return {path: (leaf.shape[1:], str(leaf.dtype)) for path, leaf in leaves.items()}
 
 
-def draw(examples: Any, key: jax.Array, number: int, size: int) -> Any:
+def draw(examples: Batch, key: jax.Array, number: int, size: int) -> PyTree:
     """Draw batches `[number, size, ...]`, smaller where there are fewer examples, but two at least.
 
     No example comes twice before all came once: where there are too few they are gone through
@@ -119,7 +120,7 @@ def draw(examples: Any, key: jax.Array, number: int, size: int) -> Any:
     return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[chosen]), examples)
 
 
-def one_example(inputs: Any) -> Any:
+def one_example(inputs: PyTree) -> PyTree:
     """Describe the first example of a network's inputs abstractly, as `trace` takes it."""
     arrays = jax.tree.map(jax.numpy.asarray, inputs)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), arrays)

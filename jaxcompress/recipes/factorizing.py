@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compression import Compression
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Budget, Graph, trace
@@ -53,17 +54,17 @@ class LowRank(NamedTuple):
     """
 
     compression: Compression
-    variables: Any
+    variables: PyTree
 
 
 def low_rank(
-    apply: Callable[[Any, Any], Any],
-    variables: Any,
-    batches: Iterable[Any],
+    apply: Callable[[PyTree, Batch], Array],
+    variables: PyTree,
+    batches: Iterable[Batch],
     budget: Budget,
     *,
     key: jax.Array,
-    train_apply: Callable[..., Any] | None = None,
+    train_apply: Function | None = None,
     distance: Distance = "classes",
     ranks: Chosen | Search | None = None,
     forms: Mapping[str, str] | None = None,
@@ -132,7 +133,7 @@ def low_rank(
     examples = gather(every, LIMIT)
     keys = jax.random.split(key, 3 + compensate)
 
-    def seen(key: jax.Array, count: int, size: int) -> list[Any]:
+    def seen(key: jax.Array, count: int, size: int) -> list[Array]:
         drawn = draw(examples, key, max(1, count // size), size)
         number = len(jax.tree.leaves(drawn)[0])
         return [inputs(jax.tree.map(itemgetter(i), drawn)) for i in range(number)]
@@ -151,14 +152,14 @@ def low_rank(
     return LowRank(compression, renewed(small, compression.function))
 
 
-def _ranks(known: Any, variables: Any, budget: Budget, chosen: Chosen | Search | None) -> Chosen:
+def _ranks(known: Any, variables: PyTree, budget: Budget, chosen: Chosen | Search | None) -> Chosen:
     if chosen is None:
         return chosen_ranks(known, variables, budget)
     return chosen(weighted_sites(known, variables), budget) if callable(chosen) else chosen
 
 
 def _check(
-    graph: Graph, variables: Any, budget: Any, forms: Mapping[str, str], chosen: Any
+    graph: Graph, variables: PyTree, budget: Any, forms: Mapping[str, str], chosen: Any
 ) -> None:
     """Raise unless there are sites, and ranks of them that fit the budget."""
     if not isinstance(budget, Budget):
@@ -170,10 +171,10 @@ def _check(
         uniform(sites_of(graph, variables, forms), budget)
 
 
-def _counted(apply: Callable[..., Any], distance: Distance) -> Callable[..., Any]:
+def _counted(apply: Function, distance: Distance) -> Function:
     """Return the outputs as one array in which errors count: logits centred."""
 
-    def outputs(variables: Any, inputs: Any) -> jax.Array:
+    def outputs(variables: PyTree, inputs: PyTree) -> jax.Array:
         leaves = jax.tree.leaves(apply(variables, inputs))
         if distance == "classes":
             (logits,) = leaves
@@ -184,12 +185,12 @@ def _counted(apply: Callable[..., Any], distance: Distance) -> Callable[..., Any
 
 
 def _renewed(
-    train_apply: Callable[..., Any] | None,
-    seen: list[Any],
+    train_apply: Function | None,
+    seen: list[Array],
     key: jax.Array,
-    variables: Any,
+    variables: PyTree,
     changed: Callable[[Callable[..., Any]], Callable[..., Any]],
-) -> Any:
+) -> PyTree:
     """Re-estimate BatchNorm, where there is any to re-estimate."""
     if train_apply is None:
         return variables

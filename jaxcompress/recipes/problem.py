@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.graph import Graph
 from jaxcompress.recipes.distances import Distance, distance_loss
 
 __all__ = ["Ask", "Problem", "ask_of"]
 
-Loss: TypeAlias = Callable[[Any, Any], jax.Array]
+Loss: TypeAlias = Callable[[PyTree, Batch], jax.Array]
 Ask: TypeAlias = Callable[[Any], tuple[Loss, Any]]
 """`ask(batches) -> (loss, batches with the whole network's answers)`."""
 
@@ -32,13 +33,13 @@ class Problem(NamedTuple):
     """
 
     graph: Graph
-    variables: Any
+    variables: PyTree
     groups: tuple[str, ...]
     batches: Callable[[jax.Array, int, int], Any]
     loss: Loss | None
     ask: Ask | None
 
-    def by_loss(self, batches: Any) -> tuple[Loss, Any]:
+    def by_loss(self, batches: Any) -> tuple[Loss, PyTree]:
         """Return the loss and the batches it reads; of the network's answers where there is none.
 
         Raises:
@@ -64,14 +65,14 @@ class Problem(NamedTuple):
             )
         return self.loss
 
-    def by_answers(self, batches: Any) -> tuple[Loss, Any]:
+    def by_answers(self, batches: Any) -> tuple[Loss, PyTree]:
         """Return the distance from the network's answers; the loss where these are not asked."""
         return self.by_loss(batches) if self.ask is None else self.ask(batches)
 
 
 def ask_of(
     functions: tuple[Callable[..., Any], Callable[..., Any] | None],
-    variables: Any,
+    variables: PyTree,
     inputs: Callable[[Any], Any],
     distance: Distance,
 ) -> Ask:
@@ -89,7 +90,7 @@ def ask_of(
     compared = apply if train_apply is None else _outputs(train_apply)
     loss = distance_loss(compared, distance)
 
-    def ask(batches: Any) -> tuple[Loss, Any]:
+    def ask(batches: Any) -> tuple[Loss, PyTree]:
         answer, number = jax.jit(apply), len(jax.tree.leaves(batches)[0])
         # Batch by batch: `inputs` knows nothing of the axis in front.
         each = [inputs(jax.tree.map(itemgetter(i), batches)) for i in range(number)]
@@ -99,9 +100,9 @@ def ask_of(
     return ask
 
 
-def _stacked(trees: Sequence[Any]) -> Any:
+def _stacked(trees: Sequence[Array]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _outputs(train_apply: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+def _outputs(train_apply: Function) -> Callable[[PyTree, Batch], Array]:
     return lambda variables, inputs: train_apply(variables, inputs)[0]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compression import Compression
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
@@ -32,14 +33,14 @@ __all__ = ["groups_of", "prune"]
 
 
 def prune(
-    apply: Callable[[Any, Any], Any],
-    variables: Any,
-    batches: Iterable[Any],
+    apply: Callable[[PyTree, Batch], Array],
+    variables: PyTree,
+    batches: Iterable[Batch],
     budget: Budget,
     *,
     key: jax.Array,
-    loss: Callable[[Any, Any], jax.Array] | None = None,
-    train_apply: Callable[..., Any] | None = None,
+    loss: Callable[[PyTree, Batch], jax.Array] | None = None,
+    train_apply: Function | None = None,
     distance: Distance | None = "classes",
     importance: Importance | Mapping[str, Any] = Learned(),  # noqa: B008
     groups: Collection[str] | Literal["internal", "all"] = "internal",

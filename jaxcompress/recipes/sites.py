@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxcompress import low_rank
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Budget, Graph
 from jaxcompress.low_rank import ranks
@@ -66,10 +67,10 @@ class Known(NamedTuple):
 
     graph: Graph
     forms: Mapping[str, str]
-    roots: Mapping[str, Any]
-    patches: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-    output_roots: Mapping[str, Any]
+    roots: Mapping[str, Array]
+    patches: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    output_roots: Mapping[str, Array]
     centred: bool
     rounds: int
 
@@ -102,8 +103,8 @@ def _full(forms: Mapping[str, str]) -> dict[str, str]:
 def known_sites(
     graph: Graph,
     functions: tuple[Callable[..., Any], Callable[..., Any]],
-    variables: Any,
-    seen: Sequence[Any],
+    variables: PyTree,
+    seen: Sequence[Array],
     forms: Mapping[str, str],
     centred: bool,
     settings: LowRankSettings,
@@ -139,20 +140,20 @@ def known_sites(
     )
 
 
-def chosen_ranks(known: Known, variables: Any, budget: Budget) -> dict[str, int | None]:
+def chosen_ranks(known: Known, variables: PyTree, budget: Budget) -> dict[str, int | None]:
     """Return the ranks of least expected squared error of the outputs under the budget."""
     sites = weighted_sites(known, variables)
     return ranks.optimum(sites, budget, metric=ranks.error_metric(sites), cells=10_000)
 
 
-def weighted_sites(known: Known, variables: Any) -> ranks.Sites:
+def weighted_sites(known: Known, variables: PyTree) -> ranks.Sites:
     """Return the sites, spectra weighted by what they are given and how much it matters."""
     return ranks.sites_of(known.graph, variables, known.forms, known.roots, known.output_roots)
 
 
 def factorized(
-    known: Known, variables: Any, chosen: Mapping[str, int | None]
-) -> tuple[Compression, Any]:
+    known: Known, variables: PyTree, chosen: Mapping[str, int | None]
+) -> tuple[Compression, PyTree]:
     """Return the compression at ranks, with roots inside, and its refined variables."""
     compression = low_rank.factorize(
         known.graph, chosen, known.forms, known.roots, known.output_roots
@@ -167,11 +168,11 @@ def factorized(
 def compensated(
     known: Known,
     compression: Compression,
-    apply: Callable[..., Any],
+    apply: Function,
     whole: tuple[Any, Any],
-    small: Any,
-    seen: Sequence[Any],
-) -> Any:
+    small: PyTree,
+    seen: Sequence[Array],
+) -> PyTree:
     """Return factors that make up for what the changed network before them has lost.
 
     Args:

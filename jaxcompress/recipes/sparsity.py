@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
@@ -22,12 +23,12 @@ __all__ = ["sparse"]
 
 
 def sparse(
-    apply: Callable[[Any, Any], Any],
-    variables: Any,
-    batches: Iterable[Any] | None,
+    apply: Callable[[PyTree, Batch], Array],
+    variables: PyTree,
+    batches: Iterable[Batch] | None,
     sparsity: float,
     *,
-    loss: Callable[[Any, Any], jax.Array] | None = None,
+    loss: Callable[[PyTree, Batch], jax.Array] | None = None,
     score: Score = magnitude,
     scope: Scope = "global",
     pattern: Pattern | None = None,
@@ -114,14 +115,14 @@ def _check(batches: Any, graph: Graph | None, score: Score, loss: Any) -> None:
 
 
 def _gradients(
-    loss: Callable[[Any, Any], jax.Array], variables: Any, batches: Iterable[Any]
+    loss: Callable[[PyTree, Batch], jax.Array], variables: PyTree, batches: Iterable[Batch]
 ) -> dict[str, jax.Array]:
     """Return the mean gradient of the trainable leaves, by path."""
     leaves, treedef = flatten_with_paths(variables)
     trainable = default_trainable(variables)
     own = {path: leaf for path, leaf in leaves.items() if trainable(path, leaf)}
 
-    def of_leaves(changed: dict[str, jax.Array], batch: Any) -> jax.Array:
+    def of_leaves(changed: dict[str, jax.Array], batch: Batch) -> jax.Array:
         return loss(jax.tree.unflatten(treedef, list({**leaves, **changed}.values())), batch)
 
     gradient, total, count = jax.jit(jax.grad(of_leaves)), None, 0

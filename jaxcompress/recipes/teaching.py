@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.knowledge import alternate_views, cross_entropy, crossed_targets, init_assistant
 from jaxcompress.knowledge.store import LOGITS, Store
 from jaxcompress.recipes.distances import TEMPERATURE, Distance, distance_of
@@ -25,8 +26,12 @@ class Live(NamedTuple):
         variables: its variables.
     """
 
-    apply: Callable[[Any, Any], Any]
-    variables: Any
+    apply: Callable[[PyTree, Batch], Array]
+    variables: PyTree
+
+
+Teacher: TypeAlias = Live | tuple[Callable[[PyTree, Batch], Array], PyTree] | Store
+"""Who teaches: live, as `(apply, variables)`, or by stored answers."""
 
 
 class Lesson(NamedTuple):
@@ -52,8 +57,8 @@ class Lesson(NamedTuple):
 
 
 def distill(
-    train_apply: Callable[..., Any],
-    teacher: Live | tuple[Callable[[Any, Any], Any], Any] | Store,
+    train_apply: Function,
+    teacher: Teacher,
     *,
     labels: Callable[[Any], jax.Array] | None = None,
     weight: float = 0.5,
@@ -110,10 +115,10 @@ def distill(
         inputs,
     )
 
-    def loss(variables: Any, batch: Any, key: jax.Array | None = None) -> jax.Array:
+    def loss(variables: PyTree, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         return _value(teaching, variables, batch, key)[0]
 
-    def training_loss(variables: Any, batch: Any, key: jax.Array) -> Any:
+    def training_loss(variables: PyTree, batch: Batch, key: jax.Array) -> PyTree:
         value, state = _value(teaching, variables, batch, key)
         return value, (state, {"loss": value})
 
@@ -125,16 +130,16 @@ def distill(
 class _Teaching(NamedTuple):
     """What the loss is made of; `crossed` is None, or the record that an assistant reads, or ""."""
 
-    train_apply: Callable[..., Any]
+    train_apply: Function
     answers: Callable[[Any], Any]
-    compare: Callable[[Any, Any], jax.Array]
+    compare: Callable[[PyTree, Batch], jax.Array]
     labels: Callable[[Any], jax.Array] | None
     weight: float
     crossed: str | None
     inputs: Inputs
 
 
-def _value(own: _Teaching, variables: Any, batch: Any, key: Any) -> tuple[jax.Array, Any]:
+def _value(own: _Teaching, variables: PyTree, batch: Batch, key: Array) -> tuple[jax.Array, PyTree]:
     """Return the loss and the new state."""
     if own.crossed is None:
         outputs, state = own.train_apply(variables, own.inputs(batch), key)
@@ -152,29 +157,37 @@ def _value(own: _Teaching, variables: Any, batch: Any, key: Any) -> tuple[jax.Ar
     return value, state
 
 
-def _check(teacher: Any, weight: float, crossed: int | None, features: str | None) -> None:
+def _check(teacher: Teacher, weight: float, crossed: int | None, features: str | None) -> None:
     if not 0 < weight <= 1:
         raise ValueError(f"weight is a share in (0, 1] of the loss, but is {weight}")
-    is_store = isinstance(teacher, Store)
-    if not is_store and not (isinstance(teacher, tuple) and len(teacher) == 2):
+    if isinstance(teacher, Store):
+        _check_store(teacher, crossed, features)
+    elif not (isinstance(teacher, tuple) and len(teacher) == 2):
         raise TypeError(
             "a teacher is (apply, variables), or a store by `knowledge.store.open_store`, but is "
             f"{type(teacher).__name__}"
         )
+    elif crossed is not None:
+        raise ValueError(
+            "crossed views hold one stored view back; pass a store of two or more views"
+        )
+
+
+def _check_store(store: Store, crossed: int | None, features: str | None) -> None:
     wanted = [LOGITS, *([] if features is None else [features])]
-    if is_store and not set(wanted) <= set(teacher.arrays):
+    if not set(wanted) <= set(store.arrays):
         raise ValueError(
             f"a student learns from the stored {wanted}, but this store holds "
-            f"{sorted(teacher.arrays)}; store them, and whole logits, not the k largest"
+            f"{sorted(store.arrays)}; store them, and whole logits, not the k largest"
         )
-    views = teacher.manifest.views["count"] if is_store else 0
+    views = store.manifest.views["count"]
     if crossed is not None and views < 2:
         raise ValueError(
             f"crossed views hold one stored view back, but {views} are stored; store two or more"
         )
 
 
-def _knowledge(teacher: Any, features: str | None) -> dict[str, np.ndarray]:
+def _knowledge(teacher: Teacher, features: str | None) -> dict[str, np.ndarray]:
     """Read what a lesson needs: without further views, of the first axis of examples alone."""
     if not isinstance(teacher, Store):
         return {}
@@ -183,7 +196,7 @@ def _knowledge(teacher: Any, features: str | None) -> dict[str, np.ndarray]:
     return found if has_views else {name: array[:, 0] for name, array in found.items()}
 
 
-def _stored(batch: Any) -> jax.Array:
+def _stored(batch: Batch) -> jax.Array:
     """Return the stored answer to a batch, of the views that it shows."""
     known: jax.Array = jnp.asarray(batch[LOGITS])
     if "view" not in batch:
@@ -195,7 +208,7 @@ def _live(teacher: Live, inputs: Inputs) -> Callable[[Any], Any]:
     return lambda batch: teacher.apply(teacher.variables, inputs(batch))
 
 
-def _view_of(teacher: Any, crossed: int | None) -> Callable[[jax.Array, jax.Array], Any] | None:
+def _view_of(teacher: Teacher, crossed: int | None) -> Callable[[jax.Array, jax.Array], Any] | None:
     stored = teacher.manifest.views["count"] if isinstance(teacher, Store) else 1
     if stored < 2:
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph import Graph
 
 __all__ = ["plot_compression", "plot_rows", "plot_widths"]
@@ -15,7 +16,7 @@ __all__ = ["plot_compression", "plot_rows", "plot_widths"]
 DENSE, KEPT = "#c9d3dd", "#1f6f8b"
 
 
-def plot_widths(axes: Any, graph: Graph, keep: Mapping[str, Any]) -> None:
+def plot_widths(axes: Array, graph: Graph, keep: Mapping[str, Array]) -> None:
     """Draw how many channels of each group are kept, as bars over the full widths.
 
     Args:
@@ -47,7 +48,7 @@ def _short(name: str) -> str:
     return name.removeprefix("params/").replace("/kernel", "")
 
 
-def plot_rows(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def plot_rows(axes: Array, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw accuracy against FLOPs, one named point per row that has both.
 
     Args:
@@ -78,7 +79,7 @@ def plot_compression(
     path: str | os.PathLike[str],
     title: str,
     graph: Graph,
-    keep: Mapping[str, Any],
+    keep: Mapping[str, Array],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write a picture with both: accuracy against FLOPs, and the widths of all groups.

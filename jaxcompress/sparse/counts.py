@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array
 from jaxcompress.sparse.oriented import Oriented
 from jaxcompress.sparse.patterns import Block, Pattern, rounded
 
@@ -45,11 +46,11 @@ def least_kept(
 
 def kept_counts(
     shapes: Mapping[str, Shape],
-    sparsity: Any,
+    sparsity: Array,
     scope: Scope,
     pattern: Pattern,
     least: Mapping[str, int] | None = None,
-) -> list[Any]:
+) -> list[Array]:
     """Return how many units (weights, or blocks) each pool of leaves keeps.
 
     uniform and global: n - round(sparsity * n), at least one. erk: leaf l keeps the fraction
@@ -101,7 +102,9 @@ def kept_counts(
     return _largest_remainder(units, _erk_wants(shapes, units, total), total)
 
 
-def _at_least(total: Any, least: Mapping[str, int], sparsity: Any, units: Mapping[str, int]) -> Any:
+def _at_least(
+    total: Array, least: Mapping[str, int], sparsity: Array, units: Mapping[str, int]
+) -> Array:
     floor = sum(least.values())
     if isinstance(total, jax.Array):
         return jnp.maximum(total, floor)

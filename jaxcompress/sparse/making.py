@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
@@ -25,14 +26,14 @@ REMEDY = "what is removed goes by these; train or load them again, or protect th
 
 
 def make_masks(
-    variables: Any,
-    sparsity: Any,
+    variables: PyTree,
+    sparsity: Array,
     *,
     score: Score = magnitude,
     scope: Scope = "uniform",
     pattern: Pattern | None = None,
     protect: Sequence[str] = (),
-    gradients: Any = None,
+    gradients: PyTree = None,
     key: jax.Array | None = None,
     graph: Graph | None = None,
     include: Sequence[str] = (),
@@ -157,7 +158,7 @@ def _kept(
     turned: Mapping[str, Oriented],
     paths: Sequence[str],
     scores: Sequence[jax.Array],
-    count: Any,
+    count: Array,
     apart: Sequence[int] | None = None,
 ) -> dict[str, jax.Array]:
     """Keep the best of these leaves, each in the order of its inputs and outputs."""

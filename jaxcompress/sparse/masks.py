@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Graph, default_trainable
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.oriented import sites_of
@@ -26,7 +26,7 @@ EXEMPT = ("bias", "scale", "embedding")
 
 
 def prunable(
-    leaves: Mapping[str, Any],
+    leaves: Mapping[str, Array],
     protect: Sequence[str] = (),
     *,
     graph: Graph | None = None,
@@ -75,7 +75,7 @@ def prunable(
     return found
 
 
-def _kernels(leaves: Mapping[str, Any], paths: Sequence[str], graph: Graph | None) -> list[str]:
+def _kernels(leaves: Mapping[str, Array], paths: Sequence[str], graph: Graph | None) -> list[str]:
     if graph is None:
         return [path for path in paths if not path.lower().endswith(EXEMPT)]
     # A table that is looked up as well as contracted (tied embeddings) is no mere kernel.
@@ -96,7 +96,7 @@ def _check_matched(argument: str, patterns: Sequence[str], paths: Collection[str
         )
 
 
-def check_masks(leaves: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
+def check_masks(leaves: Mapping[str, Array], masks: Mapping[str, Array]) -> None:
     """Raise unless every mask belongs to a leaf and is 0/1 of its shape, or the scalar True.
 
     Raises:
@@ -123,7 +123,7 @@ def check_masks(leaves: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
         )
 
 
-def masked(tree: Any, masks: Any) -> Any:
+def masked(tree: PyTree, masks: PyTree) -> PyTree:
     """Return the tree with exact zeros where the mask is 0; leaves without a mask stay.
 
     Example:
@@ -143,7 +143,7 @@ def masked(tree: Any, masks: Any) -> Any:
 
 
 def nonzero_masks(
-    variables: Any,
+    variables: PyTree,
     protect: Sequence[str] = (),
     *,
     graph: Graph | None = None,

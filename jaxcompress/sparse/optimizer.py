@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.optimizer_state import state_owners
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
@@ -41,8 +42,8 @@ class SparseState(NamedTuple):
     """
 
     step: jax.Array
-    masks: Any
-    movement: Any
+    masks: PyTree
+    movement: PyTree
     inner: Any
 
 
@@ -101,7 +102,7 @@ def sparse_optimizer(
     check_plan(plan)
     inner = optax.with_extra_args_support(tx)
 
-    def init(params: Any) -> SparseState:
+    def init(params: PyTree) -> SparseState:
         leaves, treedef = flatten_with_paths(params)
         # optax maps states over an empty stand-in of the parameters, which has nothing to check.
         turned = turned_of(leaves, plan) if leaves else {}
@@ -119,7 +120,7 @@ def sparse_optimizer(
         )
 
     def update(
-        gradients: Any, state: SparseState, params: Any = None, **extra: Any
+        gradients: PyTree, state: SparseState, params: PyTree = None, **extra: Json
     ) -> tuple[Any, SparseState]:
         if params is None:
             raise ValueError("masks are chosen from the parameters: call update(..., params)")
@@ -133,7 +134,7 @@ def sparse_optimizer(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def masks_of(opt_state: Any) -> dict[str, jax.Array]:
+def masks_of(opt_state: PyTree) -> dict[str, jax.Array]:
     """Return the masks in an optimizer state of `sparse_optimizer`, by path, without exempt leaves.
 
     Raises:
@@ -155,7 +156,9 @@ def masks_of(opt_state: Any) -> dict[str, jax.Array]:
     return {path: mask for path, mask in masks.items() if np.ndim(mask)}
 
 
-def _next_masks(plan: Plan, state: SparseState, gradients: Any, params: Any, moved: Any) -> Any:
+def _next_masks(
+    plan: Plan, state: SparseState, gradients: PyTree, params: PyTree, moved: Any
+) -> PyTree:
     masks, treedef = flatten_with_paths(state.masks)
     weights, slopes, sums = (flatten_with_paths(tree)[0] for tree in (params, gradients, moved))
     paths = tuple(path for path, mask in masks.items() if np.ndim(mask))
@@ -187,7 +190,7 @@ def _next_masks(plan: Plan, state: SparseState, gradients: Any, params: Any, mov
     return jax.tree.unflatten(treedef, [new.get(path, mask) for path, mask in masks.items()])
 
 
-def _moved(movement: Any, gradients: Any, params: Any, score: Score) -> Any:
+def _moved(movement: PyTree, gradients: PyTree, params: PyTree, score: Score) -> PyTree:
     if not score.accumulates:
         return movement
     return jax.tree.map(
@@ -198,7 +201,7 @@ def _moved(movement: Any, gradients: Any, params: Any, score: Score) -> Any:
     )
 
 
-def _masked_state(state: Any, masks: Any) -> Any:
+def _masked_state(state: PyTree, masks: PyTree) -> PyTree:
     """Mask what has the shape of its parameter; Adafactor's rows and columns hold no weights."""
     leaves, treedef = flatten_with_paths(state)
     by_path, _ = flatten_with_paths(masks)
@@ -209,5 +212,5 @@ def _masked_state(state: Any, masks: Any) -> Any:
     return jax.tree.unflatten(treedef, list(leaves.values()))
 
 
-def _held(update: Any, weight: Any, mask: Any) -> Any:
+def _held(update: Any, weight: Any, mask: Array) -> PyTree:
     return jnp.where(mask, update, -weight) if np.ndim(mask) else update

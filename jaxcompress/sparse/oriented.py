@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.graph import Graph, Site
 from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.paths import match_path
@@ -53,7 +54,7 @@ class Oriented(NamedTuple):
         """The shape in the new order."""
         return tuple(jax.eval_shape(self.forward, jax.ShapeDtypeStruct(self.shape, bool)).shape)
 
-    def forward(self, array: Any) -> Any:
+    def forward(self, array: Array) -> PyTree:
         """Bring an array of the leaf's shape into the new order."""
         if self._is_plain():
             return array
@@ -81,13 +82,13 @@ class Oriented(NamedTuple):
         return not self.site.steps and is_flat and order == list(range(len(order)))
 
 
-def _order(layout: Mapping[str, Any]) -> list[int]:
+def _order(layout: Mapping[str, Json]) -> list[int]:
     if "window" in layout:
         return [*layout["window"], layout["input"], layout["output"]]
     return [*layout["batch"], *layout["contracted"], *layout["free"]]
 
 
-def _inputs_by_outputs(kernel: jax.Array, layout: Mapping[str, Any]) -> jax.Array:
+def _inputs_by_outputs(kernel: jax.Array, layout: Mapping[str, Json]) -> jax.Array:
     turned = kernel.transpose(_order(layout))
     if "window" in layout:
         return turned
@@ -95,7 +96,7 @@ def _inputs_by_outputs(kernel: jax.Array, layout: Mapping[str, Any]) -> jax.Arra
     return turned.reshape(*sizes[0], prod(sizes[1]), prod(sizes[2]))
 
 
-def sites_of(leaves: Mapping[str, Any], paths: Iterable[str], graph: Graph) -> dict[str, Site]:
+def sites_of(leaves: Mapping[str, Array], paths: Iterable[str], graph: Graph) -> dict[str, Site]:
     """Return the sites of those of the leaves that a graph has as kernels.
 
     Args:
@@ -124,7 +125,7 @@ def sites_of(leaves: Mapping[str, Any], paths: Iterable[str], graph: Graph) -> d
 
 
 def oriented(
-    leaves: Mapping[str, Any],
+    leaves: Mapping[str, Array],
     paths: Iterable[str],
     pattern: Pattern,
     graph: Graph | None = None,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxcompress.annotations import Array
 
 __all__ = ["Block", "NofM", "Pattern", "check_pattern", "keep_largest"]
 
@@ -96,7 +98,7 @@ class Block:
         """Return how many blocks a leaf has."""
         return math.prod(shape) // math.prod(self.shape)
 
-    def kept(self, shape: Shape, sparsity: Any) -> Any:
+    def kept(self, shape: Shape, sparsity: Array) -> Array:
         """Return how many blocks remain at this sparsity, at least one."""
         return rounded(self.units(shape), sparsity)
 
@@ -105,7 +107,7 @@ class Block:
         return math.prod(shape[:apart]) * (shape[-1] // self.shape[1])
 
     def keep(
-        self, scores: Sequence[jax.Array], count: Any, apart: Sequence[int] | None = None
+        self, scores: Sequence[jax.Array], count: Array, apart: Sequence[int] | None = None
     ) -> list[jax.Array]:
         """Return one mask per leaf that together keep the `count` blocks of highest mean score.
 
@@ -129,7 +131,7 @@ class Block:
         blocks = self._blocks(mask)
         return bool((blocks.any(axis=(-3, -1)) == blocks.all(axis=(-3, -1))).all())
 
-    def _blocks(self, array: Any) -> Any:
+    def _blocks(self, array: Array) -> Array:
         rows, columns = self.shape
         *lead, height, width = array.shape
         return array.reshape(*lead, height // rows, rows, width // columns, columns)
@@ -194,14 +196,14 @@ class NofM:
         """Return how many weights a leaf has."""
         return math.prod(shape)
 
-    def kept(self, shape: Shape, sparsity: Any) -> Any:
+    def kept(self, shape: Shape, sparsity: Array) -> Array:
         """Return how many weights remain: of each group the same number, at least `n`."""
         of_each = rounded(self.m, sparsity)
         least = jnp.maximum if isinstance(of_each, jax.Array) else max
         return self.units(shape) // self.m * least(self.n, of_each)
 
     def keep(
-        self, scores: Sequence[jax.Array], count: Any, apart: Sequence[int] | None = None
+        self, scores: Sequence[jax.Array], count: Array, apart: Sequence[int] | None = None
     ) -> list[jax.Array]:
         """Return the mask of one leaf that keeps the best `count / groups` of each group."""
         del apart  # each group of each output keeps some
@@ -219,7 +221,7 @@ class NofM:
         """Tell whether no group keeps more than `n`."""
         return bool((self._groups(mask).sum(axis=-1) <= self.n).all())
 
-    def _groups(self, array: Any) -> Any:
+    def _groups(self, array: Array) -> Array:
         last = (jnp if isinstance(array, jax.Array) else np).moveaxis(array, self._position, -1)
         return last.reshape(*last.shape[:-1], -1, self.m)
 
@@ -227,7 +229,7 @@ class NofM:
 Pattern: TypeAlias = Block | NofM
 
 
-def rounded(total: int, sparsity: Any) -> Any:
+def rounded(total: int, sparsity: Array) -> Array:
     """Return `total - round(sparsity * total)`, at least one, traced where the sparsity is."""
     if isinstance(sparsity, jax.Array):
         return jnp.maximum(1, total - jnp.rint(sparsity * total).astype(jnp.int32))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.sparse.counts import Scope, kept_counts, least_kept
@@ -48,7 +49,7 @@ def check_plan(plan: Plan) -> None:
         )
 
 
-def turned_of(leaves: Mapping[str, Any], plan: Plan) -> dict[str, Oriented]:
+def turned_of(leaves: Mapping[str, Array], plan: Plan) -> dict[str, Oriented]:
     """Return the leaves to prune and how they lie, checked against the plan.
 
     Raises:

@@ -12,6 +12,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array
+
 __all__ = ["Schedule", "cubic", "one_shot", "periodic"]
 
 
@@ -49,7 +51,7 @@ class Schedule:
         """The step of the last event."""
         return self.begin + self.every * (len(self.levels) - 1)
 
-    def event(self, step: Any) -> Any:
+    def event(self, step: Array) -> Any:
         """Return the number of the last event up to this step, -1 before the first; traced or not.
 
         Example:
@@ -59,7 +61,7 @@ class Schedule:
         numpy = np if isinstance(step, int | np.ndarray | np.generic) else jnp
         return numpy.clip((step - self.begin) // self.every, -1, len(self.levels) - 1)
 
-    def is_event(self, step: Any) -> Any:
+    def is_event(self, step: Array) -> Any:
         """Tell whether masks change at this step, traced or not.
 
         Example:
@@ -69,7 +71,7 @@ class Schedule:
         since = step - self.begin
         return (since >= 0) & (since % self.every == 0) & (step <= self.end)
 
-    def sparsity(self, step: Any) -> Any:
+    def sparsity(self, step: Array) -> Array:
         """Return the sparsity in force at this step: 0 before the first event.
 
         Example:

@@ -6,12 +6,13 @@ an artifact. It composes: sparsify after shrinking or factorizing, through `chai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
+import optax
 
+from jaxcompress.annotations import Array, Function, Json, PyTree
 from jaxcompress.compression.optimizer_state import map_optimizer_state
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
@@ -24,7 +25,7 @@ __all__ = ["check_sparse", "from_spec", "sparsify"]
 
 
 def sparsify(
-    variables: Any, masks: Any, *, pattern: Pattern | None = None, graph: Graph | None = None
+    variables: PyTree, masks: PyTree, *, pattern: Pattern | None = None, graph: Graph | None = None
 ) -> Compression:
     """Remove the weights whose mask is 0: w <- w where mask else 0.
 
@@ -76,7 +77,7 @@ def sparsify(
 
 
 def from_spec(
-    spec: Mapping[str, Any], masks: Mapping[str, np.ndarray] | None = None
+    spec: Mapping[str, Json], masks: Mapping[str, np.ndarray] | None = None
 ) -> Compression:
     """Make a sparsifying compression from what `Compression.spec` said of it.
 
@@ -89,7 +90,7 @@ def from_spec(
     """
     shapes = {path: tuple(leaf["shape"]) for path, leaf in spec["leaves"].items()}
 
-    def variables(tree: Any) -> Any:
+    def variables(tree: PyTree) -> PyTree:
         leaves, _ = flatten_with_paths(tree)
         _check_shapes(leaves, shapes)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves.values()):
@@ -99,10 +100,10 @@ def from_spec(
             return tree
         return masked(tree, masks)
 
-    def function(f: Callable[..., Any]) -> Callable[..., Any]:
+    def function(f: Function) -> Function:
         return f
 
-    def optimizer_state(tx: Any, opt_state: Any) -> Any:
+    def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
         if masks is None:
             raise ValueError(
                 "an optimizer state is masked like the variables, but this compression comes from "
@@ -114,7 +115,7 @@ def from_spec(
     return Compression(dict(spec), variables, function, optimizer_state)
 
 
-def check_sparse(spec: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
+def check_sparse(spec: Mapping[str, Json], leaves: Mapping[str, Array]) -> None:
     """Raise if a leaf has more non-zero values than a sparsifying spec counts.
 
     Raises:
@@ -140,7 +141,7 @@ def check_sparse(spec: Mapping[str, Any], leaves: Mapping[str, Any]) -> None:
         )
 
 
-def _check_shapes(leaves: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(leaves: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
     wrong = [
         f"{path}: {np.shape(leaves[path]) if path in leaves else 'missing'}, expected {shape}"
         for path, shape in shapes.items()

@@ -14,20 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.compiled import jit_of
 from jaxcompress.graph.trainable import Leaves, inexact, replace_leaves
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["TrainApply", "reestimate"]
 
-TrainApply: TypeAlias = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
+TrainApply: TypeAlias = Callable[[PyTree, Batch, jax.Array], tuple[Any, Any]]
 """`train_apply(variables, images, key) -> (logits, new_state)`."""
 
 # A power of two far above any statistic: (m * PROBE + (1 - m) * batch) / PROBE rounds to m.
 PROBE = 2.0**60
 
 
-def reestimate(train_apply: TrainApply, variables: Any, batches: Any, key: jax.Array) -> Any:
+def reestimate(train_apply: TrainApply, variables: PyTree, batches: Any, key: jax.Array) -> PyTree:
     """Replace running means and variances by the statistics of `batches`.
 
     Each batch's mean_t and var_t are recovered from the update whatever its momentum m, and put
@@ -77,8 +78,8 @@ def reestimate(train_apply: TrainApply, variables: Any, batches: Any, key: jax.A
 def _reestimate(train_apply: TrainApply) -> Callable[..., tuple[Any, Leaves]]:
     """Make the function that also says, by path, which batches' statistics are finite."""
 
-    def renew(variables: Any, batches: Any, key: jax.Array) -> tuple[Any, Leaves]:
-        def update(value: float, images: Any, key: jax.Array) -> Leaves:
+    def renew(variables: PyTree, batches: Any, key: jax.Array) -> tuple[Any, Leaves]:
+        def update(value: float, images: Batch, key: jax.Array) -> Leaves:
             """Run one training-mode step from running statistics that all equal `value`."""
             given = replace_leaves(variables, {p: jnp.full_like(leaves[p], value) for p in paths})
             return _statistics(train_apply(given, images, key)[1])
@@ -89,7 +90,7 @@ def _reestimate(train_apply: TrainApply) -> Callable[..., tuple[Any, Leaves]]:
         paths = list(_statistics(jax.eval_shape(train_apply, variables, first, key)[1]))
         momenta = {path: leaf / PROBE for path, leaf in update(PROBE, first, key).items()}
 
-        def body(index: jax.Array, images: Any) -> tuple[jax.Array, Leaves]:
+        def body(index: jax.Array, images: Batch) -> tuple[jax.Array, Leaves]:
             return index + 1, update(0.0, images, jax.random.fold_in(key, index))
 
         _, updates = jax.lax.scan(body, jnp.int32(0), batches)
@@ -114,7 +115,7 @@ def _check_finite(finite: dict[str, np.ndarray]) -> None:
         )
 
 
-def _statistics(new_state: Any) -> Leaves:
+def _statistics(new_state: PyTree) -> Leaves:
     """The leaves named `mean` or `var` of a training-mode function's new state."""
     leaves, _ = flatten_with_paths(new_state)
     names = {"mean", "var"}

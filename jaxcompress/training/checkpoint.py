@@ -14,12 +14,12 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.files import locked, sync_folder
 from jaxcompress.training import digests, record
 
@@ -30,7 +30,7 @@ UNFINISHED = ".unfinished"
 
 def save_checkpoint(
     directory: str | os.PathLike[str],
-    state: Any,
+    state: PyTree,
     *,
     step: int | None = None,
     keep: int = 2,
@@ -137,7 +137,7 @@ def _empty(folder: Path) -> None:
     folder.mkdir()
 
 
-def _write(folder: Path, state: Any) -> None:
+def _write(folder: Path, state: PyTree) -> None:
     from orbax.checkpoint import v1 as orbax  # heavy: not everyone who trains writes checkpoints
 
     # Orbax knows no scalars of NumPy.
@@ -145,7 +145,9 @@ def _write(folder: Path, state: Any) -> None:
     orbax.save(folder, plain)
 
 
-def _finish(folder: Path, step: int, keep: int, score: float | None, leaves: dict[str, Any]) -> int:
+def _finish(
+    folder: Path, step: int, keep: int, score: float | None, leaves: dict[str, Array]
+) -> int:
     """Move a written step in, and the steps that it makes too many out."""
     aside = folder / UNFINISHED
     given = {"step": step, "score": None if score is None else float(score), "leaves": leaves}
@@ -207,6 +209,6 @@ def checkpoint_steps(directory: str | os.PathLike[str]) -> dict[int, float | Non
     return {n: score if is_score(score) else None for n, score in scores.items()}
 
 
-def is_score(value: Any) -> bool:
+def is_score(value: Array) -> bool:
     """Whether this is what `save_checkpoint` takes as a score."""
     return value is None or (type(value) is float and math.isfinite(value))

@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from jaxcompress.annotations import Array
 
 __all__ = ["oversized"]
 
@@ -49,7 +50,7 @@ def _largest(text: bytes) -> int:
     return max(_products(json.loads(text)))
 
 
-def _products(node: Any) -> Iterator[int]:
+def _products(node: Array) -> Iterator[int]:
     """Yield the product of every shape, at any depth."""
     entries = node.items() if isinstance(node, dict) else enumerate(node)
     for name, own in entries:

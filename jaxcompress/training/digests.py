@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxcompress.annotations import Array
 from jaxcompress.files import file_digest, sync_folder, write_json
 
 __all__ = ["FILE", "damaged", "facts", "write_digests"]
@@ -78,7 +79,7 @@ def damaged(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(wrong or [n for n in sizes if file_digest(Path(folder) / n) != known[n][1]])
 
 
-def facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def facts(folder: str | os.PathLike[str]) -> dict[str, Array]:
     """Return the facts kept with the digests; none if the file of digests is damaged.
 
     Example:
@@ -107,7 +108,7 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield Path(entry)
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read(file: Path) -> dict[str, Array] | None:
     """What the file of digests says, if it is itself as it was written."""
     try:
         found = file.lstat()
@@ -121,17 +122,17 @@ def _read(file: Path) -> dict[str, Any] | None:
     return value if is_signed and _is_record(value) else None
 
 
-def _is_record(value: dict[str, Any]) -> bool:
+def _is_record(value: dict[str, Array]) -> bool:
     if value.keys() != {"facts", "files"} or not all(isinstance(x, dict) for x in value.values()):
         return False
     return all(_is_file(own) for own in value["files"].values())
 
 
-def _is_file(own: Any) -> bool:
+def _is_file(own: Array) -> bool:
     if not isinstance(own, list) or len(own) != 2:
         return False
     return type(own[0]) is int and own[0] >= 0 and isinstance(own[1], str)
 
 
-def _own_digest(value: dict[str, Any]) -> str:
+def _own_digest(value: dict[str, Array]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

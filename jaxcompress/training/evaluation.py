@@ -12,18 +12,19 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
 
-Apply: TypeAlias = Callable[[Any, Any], jax.Array]
+Apply: TypeAlias = Callable[[PyTree, Batch], jax.Array]
 """`apply(variables, images) -> logits`."""
 
 Preprocess: TypeAlias = Callable[[Any], Any]
 
-EvalStep: TypeAlias = Callable[[Any, Any], dict[str, jax.Array]]
+EvalStep: TypeAlias = Callable[[PyTree, Batch], dict[str, jax.Array]]
 """`step(variables, batch) -> sums`."""
 
 
@@ -51,14 +52,14 @@ def eval_step(apply: Apply, *, axis_name: str | None = None) -> EvalStep:
         (2, 2)
     """
 
-    def step(variables: Any, batch: Any) -> dict[str, jax.Array]:
+    def step(variables: PyTree, batch: Batch) -> dict[str, jax.Array]:
         sums = _count(apply(variables, batch["image"]), batch)
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
     return step
 
 
-def _count(logits: jax.Array, batch: Any) -> dict[str, jax.Array]:
+def _count(logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
     """Sum over a masked batch; a label that is no class has a loss of NaN."""
     logits, label, mask = logits.astype(jnp.float32), batch["label"], batch["mask"]
     known = (label >= 0) & (label < logits.shape[-1])
@@ -72,10 +73,10 @@ def _count(logits: jax.Array, batch: Any) -> dict[str, jax.Array]:
     }
 
 
-def _sums(apply: Apply, preprocess: Preprocess | None = None, *, alone: bool) -> Callable[..., Any]:
+def _sums(apply: Apply, preprocess: Preprocess | None = None, *, alone: bool) -> Function:
     """Make the step whose sums come with the number of classes."""
 
-    def step(variables: Any, batch: Any) -> tuple[dict[str, jax.Array], jax.Array]:
+    def step(variables: PyTree, batch: Batch) -> tuple[dict[str, jax.Array], jax.Array]:
         image = batch["image"] if preprocess is None else preprocess(batch["image"])
         logits = apply(variables, image)
         return _count(logits, batch), jnp.int32(logits.shape[-1])
@@ -85,9 +86,9 @@ def _sums(apply: Apply, preprocess: Preprocess | None = None, *, alone: bool) ->
 
 def evaluate(
     apply: Apply,
-    variables: Any,
-    images: Any,
-    labels: Any,
+    variables: PyTree,
+    images: Batch,
+    labels: Batch,
     *,
     batch_size: int,
     mesh: Mesh,
@@ -146,7 +147,7 @@ def evaluate(
     }
 
 
-def _check_labels(labels: Any, classes: int) -> None:
+def _check_labels(labels: Batch, classes: int) -> None:
     labels = np.asarray(labels)
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
@@ -157,7 +158,7 @@ def _check_labels(labels: Any, classes: int) -> None:
         )
 
 
-def _check_losses(variables: Any, wrong: int, count: int) -> None:
+def _check_losses(variables: PyTree, wrong: int, count: int) -> None:
     if wrong:
         named = ", ".join(non_finite(variables)) or "none"
         raise ValueError(
@@ -167,7 +168,7 @@ def _check_losses(variables: Any, wrong: int, count: int) -> None:
         )
 
 
-def _batches(images: Any, labels: Any, batch_size: int, mesh: Mesh) -> Iterator[Any]:
+def _batches(images: Batch, labels: Batch, batch_size: int, mesh: Mesh) -> Iterator[Any]:
     """Yield device batches of one size, rounded up to the number of devices."""
     batch_size += -batch_size % mesh.size
     for start in range(0, len(images), batch_size):

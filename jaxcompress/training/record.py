@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["changed", "describe", "faults", "mismatches"]
@@ -23,7 +24,7 @@ __all__ = ["changed", "describe", "faults", "mismatches"]
 FIELDS = {"dtype", "shape", "sha256"}
 
 
-def describe(state: Any) -> dict[str, dict[str, Any]]:
+def describe(state: PyTree) -> dict[str, dict[str, Json]]:
     """Return `{path: {"dtype", "shape", "sha256"}}`; no digest where processes split a leaf.
 
     Raises:
@@ -44,7 +45,7 @@ def describe(state: Any) -> dict[str, dict[str, Any]]:
     return {path: _described(leaf) for path, leaf in leaves.items()}
 
 
-def _fault(leaf: Any) -> str | None:
+def _fault(leaf: Array) -> str | None:
     if not isinstance(leaf, jax.Array):
         dtype = np.asarray(leaf).dtype
         if not (jnp.issubdtype(dtype, jnp.number) or dtype.kind == "b"):
@@ -54,13 +55,13 @@ def _fault(leaf: Any) -> str | None:
     return f"of shape {np.shape(leaf)}" if math.prod(np.shape(leaf)) == 0 else None
 
 
-def _described(leaf: Any) -> dict[str, Any]:
+def _described(leaf: Array) -> dict[str, Json]:
     values = _on_host(leaf)
     digest = None if values is None else hashlib.sha256(values.tobytes()).hexdigest()
     return {"dtype": _dtype(leaf), "shape": list(np.shape(leaf)), "sha256": digest}
 
 
-def _on_host(leaf: Any) -> np.ndarray | None:
+def _on_host(leaf: Array) -> np.ndarray | None:
     """Return the values as JAX has them; None where no process has all."""
     if not isinstance(leaf, jax.Array):
         return np.asarray(leaf).astype(_dtype(leaf))
@@ -71,7 +72,7 @@ def _on_host(leaf: Any) -> np.ndarray | None:
     return np.asarray(leaf) if leaf.is_fully_addressable else None
 
 
-def _dtype(leaf: Any) -> str:
+def _dtype(leaf: Array) -> str:
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return str(jax.dtypes.canonicalize_dtype(dtype, allow_extended_dtype=True))
 
@@ -90,7 +91,7 @@ def faults(leaves: Any) -> list[str]:
     return sorted(path for path, own in leaves.items() if not _is_leaf(own))
 
 
-def _is_leaf(own: Any) -> bool:
+def _is_leaf(own: Array) -> bool:
     if not isinstance(own, dict) or own.keys() != FIELDS or not isinstance(own["dtype"], str):
         return False
     shape, digest = own["shape"], own["sha256"]
@@ -100,7 +101,7 @@ def _is_leaf(own: Any) -> bool:
     )
 
 
-def mismatches(leaves: Mapping[str, Mapping[str, Any]], like: Any) -> list[str]:
+def mismatches(leaves: Mapping[str, Mapping[str, Array]], like: PyTree) -> list[str]:
     """Say in which leaves a state that is asked for differs from what was saved.
 
     Example:
@@ -119,7 +120,7 @@ def mismatches(leaves: Mapping[str, Mapping[str, Any]], like: Any) -> list[str]:
     ]
 
 
-def changed(leaves: Mapping[str, Mapping[str, Any]], state: Any) -> list[str]:
+def changed(leaves: Mapping[str, Mapping[str, Array]], state: PyTree) -> list[str]:
     """Return the paths of the leaves of a state whose values are not those that were saved.
 
     Example:

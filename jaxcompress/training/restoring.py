@@ -10,11 +10,12 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 from jax.sharding import SingleDeviceSharding
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.training import chunks, digests, record
 from jaxcompress.training.checkpoint import checkpoint_steps, is_score
@@ -77,7 +78,7 @@ def restore_checkpoint(
     return state
 
 
-def _check_held(like: Any) -> None:
+def _check_held(like: PyTree) -> None:
     """Refuse leaves of one process in several: all read a checkpoint together."""
     if jax.process_count() == 1:
         return
@@ -93,7 +94,7 @@ def _check_held(like: Any) -> None:
         )
 
 
-def _record(folder: Path) -> Mapping[str, Any]:
+def _record(folder: Path) -> Mapping[str, Array]:
     """Return what the record of a step says of its leaves, if all of it is as it was written."""
     wrong = digests.damaged(folder)
     if wrong:
@@ -140,7 +141,7 @@ def _load(folder: Path, like: State) -> State:
     return loaded
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
     leaf = leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

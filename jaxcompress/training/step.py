@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.graph.trainable import (
     Leaves,
     Trainable,
@@ -28,7 +29,7 @@ from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["Loss", "Step", "TrainState", "init_state", "jit_step", "train_step"]
 
-Loss: TypeAlias = Callable[[Any, Any, jax.Array], tuple[jax.Array, tuple[Any, dict[str, Any]]]]
+Loss: TypeAlias = Callable[[PyTree, Batch, jax.Array], tuple[jax.Array, tuple[Any, dict[str, Any]]]]
 """`loss(variables, batch, key) -> (scalar, (new_state, metrics))`."""
 
 Step: TypeAlias = Callable[["TrainState", Any, jax.Array], tuple["TrainState", dict[str, Any]]]
@@ -44,13 +45,13 @@ class TrainState(NamedTuple):
         step: `int32[]`, the number of steps taken.
     """
 
-    variables: Any
+    variables: PyTree
     opt_state: optax.OptState
     step: jax.Array
 
 
 def init_state(
-    variables: Any, tx: optax.GradientTransformation, *, trainable: Trainable | None = None
+    variables: PyTree, tx: optax.GradientTransformation, *, trainable: Trainable | None = None
 ) -> TrainState:
     """Start training from `variables`; `tx` is initialised on the flat ``{path: leaf}`` params.
 
@@ -106,7 +107,9 @@ def train_step(
         (3.0, 4.0)
     """
 
-    def step(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, dict[str, Any]]:
+    def step(
+        state: TrainState, batch: Batch, key: jax.Array
+    ) -> tuple[TrainState, dict[str, Array]]:
         params, rest = partition(state.variables, trainable)
 
         def objective(params: Leaves) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
@@ -134,7 +137,7 @@ def _per_device(params: Leaves, axis_name: str | None) -> Leaves:
     return params if axis_name is None else jax.lax.pcast(params, axis_name, to="varying")
 
 
-def _average(tree: Any, axis_name: str | None) -> Any:
+def _average(tree: PyTree, axis_name: str | None) -> PyTree:
     """Average the inexact leaves over the axis; counters and keys stay as they are."""
     if axis_name is None:
         return tree
@@ -143,7 +146,7 @@ def _average(tree: Any, axis_name: str | None) -> Any:
     )
 
 
-def _check_not_trainable(new_state: Any, params: Leaves) -> None:
+def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:
     repeated = sorted(flatten_with_paths(new_state)[0].keys() & params.keys())
     if repeated:
         raise ValueError(
@@ -174,13 +177,13 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
     )
     own: dict[int, weakref.ref[Any]] = {}
 
-    def ours(leaf: Any) -> Any:
+    def ours(leaf: Array) -> Array:
         reference = own.get(id(leaf))
         if reference is not None and reference() is leaf:
             return leaf
         return jax.device_put(jnp.copy(leaf), whole)
 
-    def run(state: TrainState, batch: Any, key: jax.Array) -> tuple[TrainState, dict[str, Any]]:
+    def run(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, Array]]:
         state, metrics = compiled(jax.tree.map(ours, state), batch, key)
         own.clear()
         own.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))

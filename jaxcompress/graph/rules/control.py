@@ -9,6 +9,7 @@ import jax
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import closed, inner_jaxprs, scan_counts, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
@@ -43,7 +44,7 @@ def call(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
     return Outcome(body.outputs, (body,))
 
 
-def rebind_call(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_call(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Run the jaxpr's equations in place of the call."""
     return rewriting(node.bodies[0], arrays)
 
@@ -55,7 +56,7 @@ def checkpoint(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]
     return outcome
 
 
-def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Rematerialise the smaller function under the same policy."""
     params = node.equation.params
     smaller = jax.checkpoint(
@@ -91,13 +92,13 @@ def _tie_values(
             labelling.tie(equation, *pair)
 
 
-def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Scan the smaller body."""
     params = node.equation.params
     constants, carry = scan_counts(node.equation)
     fixed, start = arrays[:constants], arrays[constants : constants + carry]
 
-    def step(state: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+    def step(state: list[Array], slices: list[Array]) -> tuple[list[Array], list[Array]]:
         outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
         return outputs[:carry], outputs[carry:]
 
@@ -125,7 +126,7 @@ def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]
     return Outcome(state, (condition, body))
 
 
-def rebind_while(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_while(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Loop over the smaller body."""
     params = node.equation.params
     first = params["cond_nconsts"]
@@ -149,7 +150,7 @@ def branch(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     return Outcome([Value(value.axes) for value in bodies[0].outputs], bodies)
 
 
-def rebind_branch(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_branch(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Switch between the smaller branches."""
     functions = [
         lambda *values, body=body: rewriting(body, values)  # type: ignore[misc]

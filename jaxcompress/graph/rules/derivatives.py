@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Value
 from jaxcompress.graph.derivative import losses, rewrite_derivative
 from jaxcompress.graph.internals import bind, closed
@@ -24,25 +25,25 @@ from jaxcompress.graph.labelling import Labelling
 __all__ = ["RULES"]
 
 
-def _is_inexact(aval: Any) -> bool:
+def _is_inexact(aval: Array) -> bool:
     return jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def _inexact(atoms: Sequence[Any]) -> list[int]:
+def _inexact(atoms: Sequence[Array]) -> list[int]:
     """Return the positions of the operands that have tangents."""
     return [i for i, atom in enumerate(atoms) if _is_inexact(atom.aval)]
 
 
-def _fill(values: Sequence[Any], positions: Sequence[int], new: Sequence[Any]) -> list[Any]:
+def _fill(values: Sequence[Array], positions: Sequence[int], new: Sequence[Array]) -> list[Array]:
     replaced = dict(zip(positions, new, strict=True))
     return [replaced.get(i, value) for i, value in enumerate(values)]
 
 
-def _of_inexact(equation: JaxprEqn, values: Sequence[Any]) -> Any:
+def _of_inexact(equation: JaxprEqn, values: Sequence[Array]) -> Array:
     """Return the call as a function of its inexact operands, giving its inexact results."""
     positions, kept = _inexact(equation.invars), _inexact(equation.outvars)
 
-    def function(*inexact: Any) -> tuple[list[Any], list[Any]]:
+    def function(*inexact: Any) -> tuple[list[Array], list[Array]]:
         results = bind(equation, _fill(values, positions, inexact))
         return [results[i] for i in kept], results
 
@@ -53,7 +54,7 @@ def jvp_jaxpr(equation: JaxprEqn) -> ClosedJaxpr:
     """Read the derivative rule: (operands, inexact tangents) -> (results, inexact tangents)."""
     positions = _inexact(equation.invars)
 
-    def function(values: list[Any], tangents: list[Any]) -> tuple[list[Any], list[Any]]:
+    def function(values: list[Array], tangents: list[Array]) -> tuple[list[Array], list[Array]]:
         primals = tuple(values[i] for i in positions)
         _, derivative, results = jax.jvp(
             _of_inexact(equation, values), primals, tuple(tangents), has_aux=True
@@ -69,14 +70,14 @@ def vjp_jaxprs(equation: JaxprEqn) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     positions = _inexact(equation.invars)
     tree = None
 
-    def forward(values: list[Any]) -> tuple[list[Any], list[Any]]:
+    def forward(values: list[Array]) -> tuple[list[Array], list[Array]]:
         nonlocal tree
         primals = tuple(values[i] for i in positions)
         _, pullback, results = jax.vjp(_of_inexact(equation, values), *primals, has_aux=True)
         residuals, tree = jax.tree.flatten(pullback)
         return results, residuals
 
-    def backward(residuals: list[Any], cotangents: list[Any]) -> Any:
+    def backward(residuals: list[Array], cotangents: list[Array]) -> PyTree:
         return jax.tree.unflatten(tree, residuals)(cotangents)
 
     avals = [atom.aval for atom in equation.invars]
@@ -119,7 +120,7 @@ def custom_jvp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]
     return Outcome(body.outputs, (body,))
 
 
-def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Rebuild the function with its own tangents on fewer channels."""
     body, equation = node.bodies[0], node.equation
     positions, results = _inexact(equation.invars), _inexact(equation.outvars)
@@ -128,7 +129,7 @@ def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
     function = jax.custom_jvp(lambda *values: rewriting(body, values))
 
     @function.defjvp
-    def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def jvp(primals: Sequence[Array], tangents: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         derivative, smaller = rewrite_derivative(
             rewriting,
             jvp_jaxpr(equation),
@@ -142,7 +143,7 @@ def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
     return list(function(*arrays))
 
 
-def _zero_tangent(value: Any) -> Any:
+def _zero_tangent(value: Array) -> Array:
     if _is_inexact(jax.typeof(value)):
         return jnp.zeros_like(value)
     return np.zeros(value.shape, jax.dtypes.float0)
@@ -162,7 +163,7 @@ def custom_vjp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]
     return Outcome(body.outputs, (body,))
 
 
-def rebind_custom_vjp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_custom_vjp(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Rebuild the function with its own forward and backward passes on fewer channels."""
     body, equation = node.bodies[0], node.equation
     positions, results = _inexact(equation.invars), _inexact(equation.outvars)
@@ -180,12 +181,12 @@ def rebind_custom_vjp(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -
         )
         return (forward, smaller), backward
 
-    def run_forward(*values: Any) -> tuple[list[Any], list[Any]]:
+    def run_forward(*values: Any) -> tuple[list[Array], list[Array]]:
         forward, smaller = passes()[0]
         made = smaller(forward, values)
         return made[: len(outputs)], made[len(outputs) :]
 
-    def run_backward(residuals: list[Any], cotangents: list[Any]) -> tuple[Any, ...]:
+    def run_backward(residuals: list[Array], cotangents: list[Array]) -> tuple[Array, ...]:
         backward, smaller = passes()[1]
         own = smaller(backward, [*residuals, *(cotangents[i] for i in results)])
         return tuple(_fill([None] * len(equation.invars), positions, own))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
@@ -36,7 +36,7 @@ def _passes(labelling: Labelling, equation: JaxprEqn, axis: Axis, size: int) -> 
     return Axis(size)
 
 
-def rebind_dynamic_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_dynamic_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Cover what is retained."""
     return bind(node.equation, arrays, {"slice_sizes": rewriting.sizes(node.outputs[0])})
 
@@ -105,7 +105,7 @@ def _cut(
     return Value(tuple(axis for i, axis in enumerate(axes) if i not in dropped))
 
 
-def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Take what is retained of each whole axis."""
     taken = selected(node.equation, node.inputs[1].indices)
     if taken is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
@@ -85,7 +85,7 @@ def _slices(equation: JaxprEqn) -> list[slice]:
     return [slice(start, limit, stride) for start, limit, stride in bounds]
 
 
-def rebind_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Take the retained indices of the range, at their places among those retained before."""
     (array,) = arrays
     starts, limits, strides = [], [], []
@@ -122,7 +122,7 @@ def split(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> 
     return Outcome(outputs)
 
 
-def rebind_split(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_split(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Cut at the places that remain."""
     along = node.equation.params["axis"]
     sizes = tuple(rewriting.size(value.axes[along]) for value in node.outputs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
@@ -142,7 +142,7 @@ def _tie_grouped(
         labelling.tie_labels(outputs.ravel(), np.tile(outputs[0], groups))
 
 
-def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Give a depthwise convolution as many groups as it has features left."""
     if not _is_depthwise(node.equation):
         return bind(node.equation, arrays)

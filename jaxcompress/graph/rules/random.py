@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Value, whole
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
@@ -21,7 +21,7 @@ def drawn(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> 
     return Outcome([labelling.fresh_value(shape, Kind.FREE)])
 
 
-def rebind_drawn(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_drawn(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Make the array at its original shape and take what is kept."""
     (array,) = bind(node.equation, arrays)
     return [rewriting.take(array, node.outputs[0])]

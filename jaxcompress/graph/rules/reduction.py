@@ -15,7 +15,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
+from jax.typing import DTypeLike
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
@@ -37,7 +39,7 @@ def reduced(equation: JaxprEqn) -> list[tuple[int]]:
     return [(dimension,) for dimension in equation.params["axes"]]
 
 
-def rebind_sum(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_sum(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Sum what is left; of a mean over what is left, so that the program's division is by that."""
     (total,) = bind(node.equation, arrays)
     summed = [node.inputs[0].axes[dimension] for (dimension,) in reduced(node.equation)]
@@ -127,15 +129,15 @@ def _is_still(equation: JaxprEqn, dimension: int) -> bool:
     )
 
 
-def _least(dtype: Any) -> Any:
+def _least(dtype: DTypeLike) -> Array:
     return -np.inf if jnp.issubdtype(dtype, jnp.inexact) else _bounds(dtype)[0]
 
 
-def _largest(dtype: Any) -> Any:
+def _largest(dtype: DTypeLike) -> Array:
     return np.inf if jnp.issubdtype(dtype, jnp.inexact) else _bounds(dtype)[1]
 
 
-def _bounds(dtype: Any) -> tuple[Any, Any]:
+def _bounds(dtype: DTypeLike) -> tuple[PyTree, PyTree]:
     if dtype == np.bool_:
         return False, True
     return jnp.iinfo(dtype).min, jnp.iinfo(dtype).max

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Shuffle, Value, whole
 from jaxcompress.graph.deferred import Deferred
 from jaxcompress.graph.internals import bind, shape_of
@@ -188,7 +189,7 @@ def _only_varying(labels: np.ndarray) -> int | None:
     return varying[0] if len(varying) == 1 else None
 
 
-def rebind_reshape(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_reshape(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Reshape to the smaller shape; put a ragged split off; carry a permutation out."""
     (array, *rest), (before, *_), (after,) = arrays, node.inputs, node.outputs
     parts = blocks([axis.size for axis in before.axes], [axis.size for axis in after.axes])
@@ -211,7 +212,9 @@ def _is_ragged(rewriting: Rewriting, before: Value, after: Value) -> bool:
     return prod(rewriting.sizes(before)) != prod(rewriting.sizes(after))
 
 
-def _finish(rewriting: Rewriting, deferred: Deferred, parts: Sequence[Block], after: Value) -> Any:
+def _finish(
+    rewriting: Rewriting, deferred: Deferred, parts: Sequence[Block], after: Value
+) -> Array:
     """Bring a deferred array into the order of the merged one."""
     array, order = deferred.array, []
     for block in parts:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jax.extend.core import JaxprEqn
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.deferred import Deferred
 from jaxcompress.graph.internals import bind, shape_of
@@ -32,7 +32,7 @@ def broadcast(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value])
     return Outcome([Value(axes, indices=known.reshape(1))])
 
 
-def rebind_broadcast(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_broadcast(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Broadcast to the smaller shape."""
     return bind(node.equation, arrays, {"shape": rewriting.sizes(node.outputs[0])})
 
@@ -44,7 +44,7 @@ def transpose(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value])
     return Outcome([inputs[0].rearranged(axes, "transpose", permutation)])
 
 
-def rebind_transpose(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_transpose(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Transpose, or remember to."""
     (array,) = arrays
     if isinstance(array, Deferred):
@@ -93,7 +93,7 @@ def _pad_axis(
     return Axis(size, np.concatenate([padding[0], axis.labels, padding[1]]))
 
 
-def rebind_pad(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_pad(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Pad by as many indices as are retained of the padding."""
     configs = []
     for axis, (low, high, interior) in zip(
@@ -127,7 +127,7 @@ def _repeat(labelling: Labelling, equation: JaxprEqn, axis: Axis, count: int) ->
     return Axis(axis.size * count, labels)
 
 
-def rebind_tile(rewriting: Rewriting, node: Node, arrays: Sequence[Any]) -> list[Any]:
+def rebind_tile(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Repeat as often as before, and broadcast to the smaller shape."""
     (before,), (after,) = node.inputs, node.outputs
     sizes = zip(rewriting.sizes(before), rewriting.sizes(after), strict=True)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.knowledge.store.manifest import Manifest, Record
 
 __all__ = ["Block", "block_file", "blocks", "lacks_most", "open_arrays", "unwritten"]
@@ -101,7 +102,7 @@ def _has_file(path: Path) -> bool:
 
 def open_arrays(
     folder: str | os.PathLike[str], manifest: Manifest, *, write: bool, cache_bytes: int = 0
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """Open the array of every record, made where `write` is set and it does not exist.
 
     Raises:
@@ -121,7 +122,7 @@ def open_arrays(
     return arrays
 
 
-def _opened(folder: str | os.PathLike[str], name: str, opened: Any) -> Any:
+def _opened(folder: str | os.PathLike[str], name: str, opened: Any) -> Array:
     """Wait for an array, naming it where it cannot be opened."""
     try:
         return opened.result()
@@ -136,7 +137,7 @@ def _opened(folder: str | os.PathLike[str], name: str, opened: Any) -> Any:
 
 def _spec(
     folder: str | os.PathLike[str], manifest: Manifest, name: str, record: Record
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     size, chunk = (manifest.storage[name] for name in ("block", "chunk"))
     inner: list[dict[str, Any]] = [
         {"name": "bytes", "configuration": {"endian": "little"}},

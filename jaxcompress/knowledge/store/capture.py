@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.knowledge.store.planning import Teacher
 from jaxcompress.knowledge.store.storage import LOGITS
 from jaxcompress.paths import flatten_with_paths
@@ -46,7 +47,7 @@ def intermediates(
     """
     wanted = list(paths)
 
-    def teacher(variables: Any, images: Any) -> dict[str, jax.Array]:
+    def teacher(variables: PyTree, images: Batch) -> dict[str, jax.Array]:
         inputs = images if preprocess is None else preprocess(images)
         if not wanted:
             return {LOGITS: module.apply(variables, inputs, **arguments)}

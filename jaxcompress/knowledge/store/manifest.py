@@ -12,8 +12,8 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.files import write_json
 from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.knowledge.store.schema import manifest_offences
@@ -60,9 +60,9 @@ class Manifest:
     teacher: str
     dataset: str
     examples: int
-    views: dict[str, Any]
-    storage: dict[str, Any]
-    about: dict[str, Any]
+    views: dict[str, Array]
+    storage: dict[str, Array]
+    about: dict[str, Json]
     records: dict[str, Record]
     versions: dict[str, str] = dataclasses.field(default_factory=lambda: _versions())
     format: int = FORMAT
@@ -130,7 +130,7 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
 
 
 def differences(
-    found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = ""
+    found: Mapping[str, Array], expected: Mapping[str, Array], prefix: str = ""
 ) -> list[str]:
     """Name every fact on which a stored manifest and an expected one differ.
 
@@ -148,7 +148,7 @@ def differences(
     return offences
 
 
-def facts(manifest: Manifest) -> dict[str, Any]:
+def facts(manifest: Manifest) -> dict[str, Json]:
     """Return what two manifests of the same store agree on, as JSON has it."""
     fields = dataclasses.asdict(manifest)
     del fields["versions"]

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import jax
 
+from jaxcompress.annotations import Batch, Json, PyTree
 from jaxcompress.knowledge.fingerprints import fingerprint
 from jaxcompress.knowledge.source import Inputs, Source, draw
 from jaxcompress.knowledge.store.manifest import Manifest, Record
@@ -16,7 +17,7 @@ from jaxcompress.knowledge.store.storage import Storage, encode
 
 __all__ = ["Recorder", "Teacher", "num_bytes", "plan", "recorder"]
 
-Teacher: TypeAlias = Callable[[Any, Any], Mapping[str, jax.Array]]
+Teacher: TypeAlias = Callable[[PyTree, Batch], Mapping[str, jax.Array]]
 """`teacher(variables, images) -> {name: [batch, ...]}`, of images as the views are drawn."""
 
 Recorder: TypeAlias = Callable[[Any, jax.Array, Inputs], dict[str, jax.Array]]
@@ -26,7 +27,7 @@ Recorder: TypeAlias = Callable[[Any, jax.Array, Inputs], dict[str, jax.Array]]
 def recorder(teacher: Teacher, source: Source, storage: Storage) -> Recorder:
     """Make the function that draws views, runs the teacher and encodes its outputs."""
 
-    def record(variables: Any, key: jax.Array, inputs: Inputs) -> dict[str, jax.Array]:
+    def record(variables: PyTree, key: jax.Array, inputs: Inputs) -> dict[str, jax.Array]:
         return encode(teacher(variables, draw(source, inputs, key)), storage)
 
     return record
@@ -34,10 +35,10 @@ def recorder(teacher: Teacher, source: Source, storage: Storage) -> Recorder:
 
 def plan(
     teacher: Teacher,
-    variables: Any,
+    variables: PyTree,
     source: Source,
     storage: Storage | None = None,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Json] | None = None,
 ) -> Manifest:
     """Say what `write` would store, without running the teacher.
 

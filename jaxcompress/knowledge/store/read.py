@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.knowledge.fingerprints import fingerprint
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, block_file, lacks_most, open_arrays, unwritten
@@ -32,9 +33,9 @@ class Store:
 
     folder: str
     manifest: Manifest
-    arrays: Mapping[str, Any]
+    arrays: Mapping[str, Array]
 
-    def request(self, examples: Any, views: Any, names: Collection[str] | None = None) -> Request:
+    def request(self, examples: Batch, views: Any, names: Collection[str] | None = None) -> Request:
         """Start reading records, without waiting.
 
         Args:
@@ -56,7 +57,7 @@ class Store:
         return Request(self, examples, views, futures)
 
     def read(
-        self, examples: Any, views: Any, names: Collection[str] | None = None
+        self, examples: Batch, views: Any, names: Collection[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Read records `{name: [batch, ...]}`, in the dtype of the store; see `request`."""
         return self.request(examples, views, names).result()
@@ -113,7 +114,7 @@ class Request:
     store: Store
     examples: np.ndarray
     views: np.ndarray
-    futures: Mapping[str, Any]
+    futures: Mapping[str, Array]
 
     def result(self) -> dict[str, np.ndarray]:
         """Return `{name: [batch, ...]}`.
@@ -154,9 +155,9 @@ class Request:
 def open_store(
     folder: str | os.PathLike[str],
     *,
-    variables: Any = None,
+    variables: PyTree = None,
     source: Source | None = None,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Json] | None = None,
     partial: bool = False,
     cache_bytes: int = CACHE_BYTES,
 ) -> Store:
@@ -208,11 +209,11 @@ def open_store(
 def _check_same(
     folder: str | os.PathLike[str],
     manifest: Manifest,
-    variables: Any,
+    variables: PyTree,
     source: Source | None,
-    about: Mapping[str, Any] | None,
+    about: Mapping[str, Json] | None,
 ) -> None:
-    expected: dict[str, Any] = {}
+    expected: dict[str, Array] = {}
     if variables is not None:
         expected["teacher"] = fingerprint(variables)
     if source is not None:

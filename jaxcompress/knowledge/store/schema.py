@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from jaxcompress.annotations import Array, Json
 from jaxcompress.knowledge.store.storage import DTYPES, Storage
 
 __all__ = ["manifest_offences"]
@@ -24,7 +25,7 @@ LARGEST = 1 << 40
 """Examples times views, and bytes of a record: far beyond what anyone stores."""
 
 
-def manifest_offences(found: dict[str, Any]) -> list[str]:
+def manifest_offences(found: dict[str, Array]) -> list[str]:
     """Name everything in which an object is no manifest.
 
     Example:
@@ -47,7 +48,7 @@ def manifest_offences(found: dict[str, Any]) -> list[str]:
     return offences or ([] if found["records"] else ["it has no records"])
 
 
-def _wrong_kind(found: dict[str, Any], name: str, kind: type) -> str | None:
+def _wrong_kind(found: dict[str, Array], name: str, kind: type) -> str | None:
     if name not in found:
         return f"{name} is missing"
     # Not isinstance: True is an int.
@@ -58,7 +59,7 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 1 <= value <= LARGEST
 
 
-def _storage_offences(storage: dict[str, Any]) -> list[str]:
+def _storage_offences(storage: dict[str, Array]) -> list[str]:
     offences = [f"storage/{n} is {storage.get(n)!r}" for n in ("block", "chunk") if n in storage]
     if not all(_is_size(storage.get(name)) for name in ("block", "chunk")):
         return offences or ["storage has no block and chunk"]
@@ -69,7 +70,7 @@ def _storage_offences(storage: dict[str, Any]) -> list[str]:
     return []
 
 
-def _is_odd(record: Any) -> bool:
+def _is_odd(record: Json) -> bool:
     """Whether this is no record of positive sizes and a known dtype."""
     if not isinstance(record, dict) or record.keys() != {"shape", "dtype"}:
         return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 __all__ = ["DTYPES", "LOGITS", "Storage", "encode"]
 
@@ -81,7 +82,9 @@ def encode(outputs: Mapping[str, jax.Array], storage: Storage) -> dict[str, jax.
     return records
 
 
-def _top_k(outputs: Mapping[str, jax.Array], storage: Storage, dtype: Any) -> dict[str, jax.Array]:
+def _top_k(
+    outputs: Mapping[str, jax.Array], storage: Storage, dtype: DTypeLike
+) -> dict[str, jax.Array]:
     k = storage.top_k
     assert k is not None
     logits = outputs.get(LOGITS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.compare import gaps, offences
 from jaxcompress.knowledge.store.planning import Teacher, recorder
@@ -33,7 +34,7 @@ class Verification(NamedTuple):
 def verify(
     store: Store,
     teacher: Teacher,
-    variables: Any,
+    variables: PyTree,
     source: Source,
     *,
     count: int = 64,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge.source import Inputs, Source
 from jaxcompress.knowledge.store.arrays import Block
 from jaxcompress.knowledge.store.planning import Recorder
@@ -30,7 +31,7 @@ class Work(NamedTuple):
     """
 
     record: Recorder
-    variables: Any
+    variables: PyTree
     source: Source
     batch_size: int
     mesh: Mesh

@@ -12,12 +12,13 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from jaxcompress import parallel
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, blocks, open_arrays, unwritten
 from jaxcompress.knowledge.store.compare import check_alone, check_known
@@ -55,11 +56,11 @@ class Progress(NamedTuple):
 def write(
     folder: str | os.PathLike[str],
     teacher: Teacher,
-    variables: Any,
+    variables: PyTree,
     source: Source,
     *,
     storage: Storage | None = None,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Json] | None = None,
     batch_size: int = 256,
     mesh: Mesh | None = None,
     part: tuple[int, int] | None = None,
@@ -174,13 +175,13 @@ def _reporter(
 
 def _write_blocks(
     folder: str | os.PathLike[str],
-    arrays: Mapping[str, Any],
+    arrays: Mapping[str, Array],
     work: Work,
     missing: list[Block],
     report: Callable[[int], None],
 ) -> None:
     """Compute each block while the one before is being written."""
-    pending: list[Any] = []
+    pending: list[Array] = []
     for position, block in enumerate(missing):
         found = work.block(block)
         _finish(folder, pending)
@@ -193,7 +194,7 @@ def _write_blocks(
         report(0)
 
 
-def _finish(folder: str | os.PathLike[str], pending: list[Any]) -> None:
+def _finish(folder: str | os.PathLike[str], pending: list[Array]) -> None:
     failed = []
     for future in pending:
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxcompress.annotations import PyTree
 from jaxcompress.graph import Graph, Site
 from jaxcompress.graph.cost import KINDS
 from jaxcompress.low_rank.checks import check_sites
@@ -56,7 +56,7 @@ def _saves(site: Site) -> bool:
 
 def spectra(
     graph: Graph,
-    variables: Any,
+    variables: PyTree,
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, ArrayLike] | None = None,
     output_roots: Mapping[str, ArrayLike] | None = None,
@@ -132,7 +132,7 @@ def _same_shaped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def sites_of(
     graph: Graph,
-    variables: Any,
+    variables: PyTree,
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, ArrayLike] | None = None,
     output_roots: Mapping[str, ArrayLike] | None = None,

@@ -10,11 +10,11 @@ outputs, sum_l d_l e_l(r_l), under the budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.graph import Graph
 from jaxcompress.low_rank.ranks.metrics import Metric, curve_metric
 from jaxcompress.low_rank.ranks.sites import Sites
@@ -30,8 +30,8 @@ def sensitivity(
     sites: Sites,
     graph: Graph,
     apply: Callable[..., jax.Array],
-    variables: Any,
-    batches: Iterable[Any],
+    variables: PyTree,
+    batches: Iterable[Batch],
     *,
     key: jax.Array,
 ) -> Metric:

@@ -9,13 +9,14 @@ covariances do not count the mean error, which a BatchNorm takes away once it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -34,9 +35,9 @@ __all__ = [
 
 def input_roots(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
-    batches: Iterable[Any],
+    apply: Function,
+    variables: PyTree,
+    batches: Iterable[Batch],
     forms: Mapping[str, str],
     ridge: float = 1e-4,
     centred: bool = False,
@@ -73,7 +74,7 @@ def input_roots(
     return {path: covariance_root(own, ridge, whole[path]) for path, own in centred_ones.items()}
 
 
-def covariance_root(covariance: Any, ridge: float = 1e-4, whole: Any = None) -> np.ndarray:
+def covariance_root(covariance: Array, ridge: float = 1e-4, whole: PyTree = None) -> np.ndarray:
     """Return the lower triangular R with R R^T = C + ridge * mean(diag W) * I.
 
     Args:
@@ -105,9 +106,9 @@ def covariance_root(covariance: Any, ridge: float = 1e-4, whole: Any = None) -> 
 
 def input_covariances(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
-    batches: Iterable[Any],
+    apply: Function,
+    variables: PyTree,
+    batches: Iterable[Batch],
     forms: Mapping[str, str],
     centred: bool = False,
 ) -> dict[str, np.ndarray]:
@@ -137,9 +138,9 @@ def input_covariances(
 
 def input_moments(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
-    batches: Iterable[Any],
+    apply: Function,
+    variables: PyTree,
+    batches: Iterable[Batch],
     forms: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     """Return E[(x, 1) (x, 1)^T], `float64[scanned..., groups, rows + 1, rows + 1]`.
@@ -175,7 +176,7 @@ def input_moments(
     return {path: _moved_back(own, away.get(path)) for path, own in moments.items()}
 
 
-def _far_means(moments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _far_means(moments: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """Return the means that lie so far from 0 that float32 would lose the spread around them.
 
     Sites without any are left out; `float32[groups, rows + 1]`, 0 where nothing is lost.
@@ -202,7 +203,7 @@ def _moved_back(moments: np.ndarray, away: np.ndarray | None) -> np.ndarray:
     return move @ moments @ np.swapaxes(move, -1, -2)
 
 
-def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[str, np.ndarray]:
+def covariances_of(moments: Mapping[str, Array], centred: bool = False) -> dict[str, np.ndarray]:
     """Return E[x x^T] by path, or, centred, that less E[x] E[x]^T.
 
     Args:
@@ -223,16 +224,16 @@ def covariances_of(moments: Mapping[str, Any], centred: bool = False) -> dict[st
 
 def _batch_means(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
-    inputs: Any,
+    apply: Function,
+    variables: PyTree,
+    inputs: PyTree,
     forms: Mapping[str, str],
-    away: Mapping[str, Any],
-) -> dict[str, Any]:
+    away: Mapping[str, Array],
+) -> dict[str, Array]:
     """Return E[(x - a, 1) (x - a, 1)^T] of one batch; a is 0 where nothing is said of a site."""
     found: dict[str, list[Any]] = {path: [] for path in forms}
 
-    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> None:
+    def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> None:
         rows = extended_rows(graph, node, arrays, position, path, forms[path])
         rows = rows - away[path] if path in away else rows
         product = jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest")

@@ -9,13 +9,14 @@ of K-FAC (Martens and Grosse 2015, arXiv:1503.05671); `input_covariances` has th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -30,9 +31,9 @@ __all__ = ["output_covariances", "output_roots", "output_sensitivities"]
 
 def output_covariances(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
-    batches: Iterable[Any],
+    apply: Function,
+    variables: PyTree,
+    batches: Iterable[Batch],
     paths: Collection[str],
     key: jax.Array,
 ) -> dict[str, np.ndarray]:
@@ -82,7 +83,7 @@ def output_covariances(
     return {path: own / count for path, own in total.items()}
 
 
-def output_sensitivities(covariances: Mapping[str, Any]) -> dict[str, float]:
+def output_sensitivities(covariances: Mapping[str, Array]) -> dict[str, float]:
     """Return d of each site: E|dz|^2 = d E|dy|^2 if all its channels err alike, d = tr(G) / n.
 
     Args:
@@ -97,7 +98,7 @@ def output_sensitivities(covariances: Mapping[str, Any]) -> dict[str, float]:
 
 
 def output_roots(
-    graph: Graph, covariances: Mapping[str, Any], forms: Mapping[str, str], ridge: float = 0.1
+    graph: Graph, covariances: Mapping[str, Array], forms: Mapping[str, str], ridge: float = 0.1
 ) -> dict[str, np.ndarray]:
     """Return S with S S^T = G, for the columns of each site's matrix.
 
@@ -133,12 +134,12 @@ def output_roots(
 
 def _batch_means(
     graph: Graph,
-    apply: Callable[..., Any],
-    variables: Any,
-    inputs: Any,
+    apply: Function,
+    variables: PyTree,
+    inputs: PyTree,
     paths: Collection[str],
     key: jax.Array,
-) -> dict[str, Any]:
+) -> dict[str, Array]:
     """Return G of one batch."""
     errors = _gradients(apply, variables, inputs, paths, key)
     examples = jax.tree.leaves(inputs)[0].shape[0]
@@ -150,12 +151,12 @@ def _batch_means(
 
 
 def _gradients(
-    apply: Callable[..., Any], variables: Any, inputs: Any, paths: Collection[str], key: jax.Array
+    apply: Function, variables: PyTree, inputs: PyTree, paths: Collection[str], key: jax.Array
 ) -> dict[str, list[tuple[Node, int, Any]]]:
     """Return for every use of a kernel its node, the kernel's position, and the gradient."""
     uses: dict[str, list[tuple[Node, int]]] = {}
 
-    def outputs() -> Any:
+    def outputs() -> PyTree:
         _, seen, found = _run(apply, variables, inputs, paths, None)
         uses.update(found)
         return seen
@@ -174,13 +175,13 @@ def _gradients(
 
 
 def _run(
-    apply: Callable[..., Any], variables: Any, inputs: Any, paths: Collection[str], errors: Any
+    apply: Function, variables: PyTree, inputs: PyTree, paths: Collection[str], errors: Any
 ) -> tuple[list[Any], dict[str, list[Any]], dict[str, list[tuple[Node, int]]]]:
     """Run the function with errors added to the sites' outputs; return these outputs too."""
     seen: dict[str, list[Any]] = {path: [] for path in paths}
     uses: dict[str, list[tuple[Node, int]]] = {path: [] for path in paths}
 
-    def look(path: str, node: Node, arrays: Sequence[Any], position: int) -> Any:
+    def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> PyTree:
         (output,) = bind(node.equation, arrays)
         number = len(seen[path])
         seen[path].append(output)
@@ -190,7 +191,7 @@ def _run(
     return observe(apply, variables, inputs, paths, look), seen, uses
 
 
-def _products(graph: Graph, path: str, node: Node, position: int, gradient: Any) -> Any:
+def _products(graph: Graph, path: str, node: Node, position: int, gradient: Array) -> Array:
     """Return the sum over positions and examples of g g^T, `[groups, channels, channels]`."""
     site = graph.sites[path]
     if site.primitive == "dot_general":

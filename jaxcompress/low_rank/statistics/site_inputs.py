@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.factors import to_factors
@@ -16,8 +16,8 @@ __all__ = ["extended_rows", "over_uses"]
 
 
 def extended_rows(
-    graph: Graph, node: Node, operands: Sequence[Any], position: int, path: str, name: str
-) -> Any:
+    graph: Graph, node: Node, operands: Sequence[Array], position: int, path: str, name: str
+) -> Array:
     """Return (x, 1) at every example and position of one use, `[n, groups, rows + 1]`.
 
     Args:
@@ -42,7 +42,7 @@ def extended_rows(
     return jnp.pad(rows, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
 
 
-def over_uses(graph: Graph, path: str, seen: Sequence[Any]) -> Any:
+def over_uses(graph: Graph, path: str, seen: Sequence[Array]) -> Array:
     """Stack what was seen in the steps of scans, `[uses, scanned..., ...]`.
 
     Raises:

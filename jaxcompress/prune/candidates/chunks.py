@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.graph.internals import inner_jaxprs
 
 __all__ = ["chunk_size"]
@@ -16,7 +17,10 @@ CPU_MEMORY = 2**26
 
 
 def chunk_size(
-    loss: Callable[[Any, Any], Any], variables: Any, batch: Any, memory: int | None = None
+    loss: Callable[[PyTree, Batch], Array],
+    variables: PyTree,
+    batch: Batch,
+    memory: int | None = None,
 ) -> int:
     """Estimate how many candidates fit into memory together.
 

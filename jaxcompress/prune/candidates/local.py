@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
@@ -36,11 +37,11 @@ class Found(NamedTuple):
 
 def local_search(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
-    scores: Mapping[str, Any],
+    loss: Callable[[PyTree, Batch], jax.Array],
+    variables: PyTree,
+    scores: Mapping[str, Array],
     budget: Budget,
-    batch: Any,
+    batch: Batch,
     key: jax.Array,
     *,
     candidates: int = 64,
@@ -98,12 +99,14 @@ def local_search(
     check_widths(graph, scores, "scores", per_example=False)
     scores = comparable_scores(graph.cost, scores, tuple(absolute.ceilings()))
 
-    def losses(variables: Any, batch: Any, stacked: dict[str, jax.Array]) -> jax.Array:
+    def losses(variables: PyTree, batch: Batch, stacked: dict[str, jax.Array]) -> jax.Array:
         gates = jax.vmap(lambda own: threshold(graph.cost, own, absolute))(stacked)
         found = candidate_losses(graph, loss, variables, gates, batch, together=together, mesh=mesh)
         return jnp.where(jnp.isnan(found), jnp.inf, found)
 
-    def step(data: tuple[Any, Any], state: tuple[Any, Any], key: jax.Array) -> tuple[Any, Any]:
+    def step(
+        data: tuple[Any, Any], state: tuple[Any, Any], key: jax.Array
+    ) -> tuple[PyTree, PyTree]:
         parents, best = state
         chosen = {name: own[jnp.arange(candidates) % survivors] for name, own in parents.items()}
         new = _perturb(chosen, key, group_noise, channel_noise)
@@ -113,7 +116,7 @@ def local_search(
         return (jax.tree.map(lambda own: own[order], every), values[order]), values[order[0]]
 
     @jax.jit
-    def run(data: tuple[Any, Any], scores: Mapping[str, Any], key: jax.Array) -> Found:
+    def run(data: tuple[Any, Any], scores: Mapping[str, Array], key: jax.Array) -> Found:
         start = {n: jnp.asarray(s, jnp.result_type(float))[None] for n, s in scores.items()}
         first = losses(*data, start)
         copies = jax.tree.map(lambda own: jnp.repeat(own, survivors, axis=0), start)

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.compression.checks import check_groups, check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.prune.candidates.chunks import chunk_size
@@ -29,10 +30,10 @@ __all__ = ["candidate_losses"]
 
 def candidate_losses(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
-    gates: Mapping[str, Any],
-    batch: Any,
+    loss: Callable[[PyTree, Batch], jax.Array],
+    variables: PyTree,
+    gates: Mapping[str, Array],
+    batch: Batch,
     *,
     together: int | None = None,
     mesh: Mesh | None = None,
@@ -82,7 +83,7 @@ def candidate_losses(
     differing = {n: _pad(jnp.asarray(g), padded) for n, g in gates.items() if n not in shared}
     gated_loss = gated(graph, loss)
 
-    def part(variables: Any, shared: Any, gates: Any, batch: Any) -> jax.Array:
+    def part(variables: PyTree, shared: Any, gates: PyTree, batch: Batch) -> jax.Array:
         one = lambda own: gated_loss(variables, {**shared, **own}, batch)  # noqa: E731
         after = hoist(one, jax.tree.map(lambda own: own[0], gates))
         # Without a vmap of one, the loop's convolutions keep their plain layout.
@@ -104,7 +105,7 @@ def _pad(gates: jax.Array, count: int) -> jax.Array:
     return jnp.concatenate([gates, jnp.repeat(gates[-1:], count - len(gates), axis=0)])
 
 
-def _check(graph: Graph, gates: Mapping[str, Any]) -> int:
+def _check(graph: Graph, gates: Mapping[str, Array]) -> int:
     """Return the number of candidates."""
     check_groups(graph, gates, "candidates")
     shapes = {name: np.shape(gate) for name, gate in gates.items()}

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.internals import bind, inner_jaxprs, is_literal
 
 __all__ = ["hoist"]
@@ -23,7 +24,7 @@ Step = tuple[Callable[[Sequence[Any]], Sequence[Any]], Sequence[Any], Sequence[A
 """What is left to do: a function of the values of input atoms, the atoms, the outputs."""
 
 
-def hoist(function: Callable[[Any], Any], like: Any) -> Callable[[Any], Any]:
+def hoist(function: Callable[[Any], Any], like: PyTree) -> Callable[[Any], Any]:
     """Compute at once what of `function(argument)` does not depend on the argument.
 
     The function is traced with an argument `like` this one; equations that it does not reach are
@@ -61,7 +62,7 @@ def _continue(
     known |= {variable: value for variable, value in pairs if value is not None}
     steps = [step for equation in jaxpr.eqns for step in _step(equation, known)]
 
-    def rest(values: Sequence[Any]) -> Sequence[Any]:
+    def rest(values: Sequence[Array]) -> Sequence[Array]:
         found = {**dict(zip(jaxpr.invars, values, strict=True)), **known}
         for function, atoms, outputs in steps:
             own = function([_value(found, atom) for atom in atoms])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["check_batches", "check_classes", "check_scalar"]
 
 
-def check_batches(batches: Mapping[str, Any], leading: int) -> None:
+def check_batches(batches: Mapping[str, Array], leading: int) -> None:
     """Raise unless no leaf is empty and the leaves of each tree agree on their leading axes.
 
     Args:
@@ -47,7 +47,7 @@ def check_batches(batches: Mapping[str, Any], leading: int) -> None:
             )
 
 
-def check_scalar(loss: Callable[..., Any], variables: Any, batch: Any) -> None:
+def check_scalar(loss: Function, variables: PyTree, batch: Batch) -> None:
     """Raise unless the loss of one batch is a real scalar; nothing is computed.
 
     Raises:
@@ -71,7 +71,7 @@ def check_scalar(loss: Callable[..., Any], variables: Any, batch: Any) -> None:
     raise ValueError(f"a loss is one real number, but this one returns {shown}; take its mean")
 
 
-def check_classes(query: Any) -> None:
+def check_classes(query: Batch) -> None:
     """Raise if a query batch holds examples of one class only.
 
     Labels are the integer leaves called `label`, `[episodes, batch]`; without any, and for traced

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.prune.gating import gated, ones
@@ -20,8 +21,8 @@ __all__ = ["taylor"]
 
 def taylor(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
+    loss: Callable[[PyTree, Batch], jax.Array],
+    variables: PyTree,
     batches: Any,
 ) -> Scores:
     """Score a channel by the first-order change of the loss without it, batch by batch.

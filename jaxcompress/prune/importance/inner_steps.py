@@ -20,21 +20,22 @@ import numpy as np
 import optax
 from jax import lax
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.graph import Trainable, default_trainable
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["GatedLoss", "adapt", "check_steps"]
 
-GatedLoss = Callable[[Any, Any, Any], jax.Array]
+GatedLoss = Callable[[PyTree, Batch, Any], jax.Array]
 """`loss(variables, gates, batch) -> scalar`, as `gated(graph, loss)` makes it."""
 
 
 def adapt(
     loss: GatedLoss,
-    variables: Any,
-    gates: Any,
-    support: Any,
+    variables: PyTree,
+    gates: PyTree,
+    support: Batch,
     optimizer: optax.GradientTransformation,
     *,
     order: int = 2,
@@ -78,17 +79,17 @@ def adapt(
             f"an inner step changes some leaf, but none of {list(leaves)} is trainable"
         )
 
-    def whole(params: Any, rest: Any) -> Any:
+    def whole(params: PyTree, rest: PyTree) -> PyTree:
         merged = {**rest, **{path: like(own, leaves[path]) for path, own in params.items()}}
         return jax.tree.unflatten(treedef, [merged[path] for path in leaves])
 
-    def at(params: Any, gates: Any, rest: Any, batch: Any) -> jax.Array:
+    def at(params: PyTree, gates: PyTree, rest: PyTree, batch: Batch) -> jax.Array:
         return loss(whole(params, rest), gates, batch)
 
     rest = {path: leaf for path, leaf in leaves.items() if path not in params}
     gradient = _symmetric_gradient(at)
 
-    def step(carry: tuple[Any, Any], batch: Any) -> tuple[tuple[Any, Any], jax.Array]:
+    def step(carry: tuple[Any, Any], batch: Batch) -> tuple[tuple[Any, Any], jax.Array]:
         params, state = carry
         value, own = gradient(params, gates, rest, batch)
         own = lax.stop_gradient(own) if order == 1 else own
@@ -99,7 +100,7 @@ def adapt(
     return whole(params, rest), losses
 
 
-def _loop(step: Callable[..., Any], carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
+def _loop(step: Function, carry: PyTree, inputs: PyTree) -> tuple[Any, jax.Array]:
     """Scan, or on CPU unroll: XLA has no fast kernel there for kernel gradients inside loops."""
     if jax.default_backend() != "cpu":
         return lax.scan(step, carry, inputs)
@@ -110,7 +111,7 @@ def _loop(step: Callable[..., Any], carry: Any, inputs: Any) -> tuple[Any, jax.A
     return carry, jnp.stack(losses) if losses else jnp.zeros(0)
 
 
-def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
+def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Function:
     """Make `f(params, gates, rest, batch) -> (loss, ∇_params)`, its own derivative by symmetry.
 
     The cotangent v of ∇_params gives (∂²L/∂params² v, ∂²L/∂gates∂params v), which is the tangent
@@ -119,14 +120,14 @@ def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
     both = jax.grad(loss, argnums=(0, 1))
 
     @jax.custom_vjp
-    def gradient(params: Any, gates: Any, rest: Any, batch: Any) -> Any:
+    def gradient(params: PyTree, gates: PyTree, rest: PyTree, batch: Batch) -> PyTree:
         return jax.value_and_grad(loss)(params, gates, rest, batch)
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: PyTree) -> PyTree:
         # Not `gradient` again: the program would then keep it, and with it the caller's loss.
         return jax.value_and_grad(loss)(*inputs), inputs
 
-    def backward(inputs: Any, cotangents: Any) -> Any:
+    def backward(inputs: PyTree, cotangents: Any) -> PyTree:
         params, gates, rest, batch = inputs
         batch = _after(batch, cotangents[1])
         still = jax.tree.map(jnp.zeros_like, gates)
@@ -139,7 +140,7 @@ def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
     return gradient
 
 
-def _after(batch: Any, awaited: Any) -> Any:
+def _after(batch: Batch, awaited: Any) -> PyTree:
     """Return the batch, but known only once all that is awaited is.
 
     Otherwise XLA finds the forward pass's arrays again and keeps them till here, or starts this
@@ -149,7 +150,7 @@ def _after(batch: Any, awaited: Any) -> Any:
     # Not simplified to 0: in floating point the product might be NaN.
     nothing = 0.0 * sum(leaf.ravel()[0].astype(jnp.result_type(float)) for leaf in leaves)
 
-    def wait(leaf: Any) -> Any:
+    def wait(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf + nothing.astype(leaf.dtype)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
@@ -98,15 +99,15 @@ def _draw(
 
 def fisher(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
+    loss: Callable[[PyTree, Batch], jax.Array],
+    variables: PyTree,
     batches: Any,
     key: jax.Array,
     *,
     keep: tuple[float, float] = (0.5, 1.0),
     keep_of: Mapping[str, tuple[float, float]] | None = None,
     groups: Collection[str] | None = None,
-    gates: Mapping[str, Any] | None = None,
+    gates: Mapping[str, Array] | None = None,
 ) -> Scores:
     """Score a channel by the mean squared gate gradient of single examples at random masks.
 
@@ -161,14 +162,14 @@ def fisher(
     return Scores(means, "fisher", "raw gradient", power=1.5)
 
 
-def _squares(graph: Graph, loss: Callable[[Any, Any], jax.Array]) -> Callable[..., Any]:
+def _squares(graph: Graph, loss: Callable[[PyTree, Batch], jax.Array]) -> Function:
     """Make the mean squared gate gradients of one batch at the mask of its number."""
 
     def squares(
-        variables: Any,
+        variables: PyTree,
         key: jax.Array,
         ranges: dict[str, tuple[Any, Any]],
-        gates: dict[str, Any],
+        gates: dict[str, Array],
         inputs: tuple[Any, Any],
     ) -> dict[str, jax.Array]:
         number, batch = inputs

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.graph import Graph, Trainable
@@ -32,15 +33,15 @@ SGD = optax.sgd(0.01)
 
 def meta(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
-    support: Any,
-    query: Any,
+    loss: Callable[[PyTree, Batch], jax.Array],
+    variables: PyTree,
+    support: Batch,
+    query: Batch,
     *,
     optimizer: optax.GradientTransformation | None = None,
     order: int = 2,
     square: bool = False,
-    gates: Mapping[str, Any] | None = None,
+    gates: Mapping[str, Array] | None = None,
     groups: Collection[str] | None = None,
     together: int = 1,
     trainable: Trainable | None = None,
@@ -114,7 +115,7 @@ def meta(
 
 def _episodes(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
+    loss: Callable[[PyTree, Batch], jax.Array],
     init: Callable[..., Any],
     update: Callable[..., Any],
     *trainable: Trainable,
@@ -126,19 +127,21 @@ def _episodes(
     chosen = trainable[0] if trainable else None
     gated_loss = gated(graph, loss)
 
-    def after_steps(variables: Any, gates: Any, support: Any, query: Any) -> tuple[Any, Any]:
+    def after_steps(
+        variables: PyTree, gates: PyTree, support: Batch, query: Batch
+    ) -> tuple[PyTree, PyTree]:
         adapted, losses = adapt(
             gated_loss, variables, gates, support, optimizer, order=order, trainable=chosen
         )
         value = gated_loss(adapted, gates, query)
         return value, jnp.append(losses, value)
 
-    def episode(variables: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+    def episode(variables: PyTree, inputs: tuple[Any, Any, Any]) -> tuple[PyTree, PyTree]:
         slope = jax.grad(after_steps, argnums=1, has_aux=True)
         gradient, losses = slope(variables, *inputs)
         return {name: gradient[name] for name in names}, losses
 
-    def episodes(variables: Any, inputs: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+    def episodes(variables: PyTree, inputs: tuple[Any, Any, Any]) -> tuple[PyTree, PyTree]:
         if len(jax.tree.leaves(inputs)[0]) == 1:
             # A vmap of one would give every kernel a batch axis: convolutions would be slower.
             single = episode(variables, jax.tree.map(lambda leaf: leaf[0], inputs))
@@ -149,7 +152,7 @@ def _episodes(
 
 
 def _gates_of_episodes(
-    graph: Graph, gates: Mapping[str, Any], names: Collection[str], episodes: int
+    graph: Graph, gates: Mapping[str, Array], names: Collection[str], episodes: int
 ) -> dict[str, jax.Array]:
     """Return the gates `[episodes, width]` of the named groups and of those given."""
     found = {}
@@ -159,9 +162,7 @@ def _gates_of_episodes(
     return found
 
 
-def _check(
-    loss: Callable[..., Any], variables: Any, support: Any, query: Any, together: int
-) -> None:
+def _check(loss: Function, variables: PyTree, support: Batch, query: Batch, together: int) -> None:
     check_batches({"query": query}, leading=2)
     check_batches({"support": support}, leading=3)
     episodes = {
@@ -173,7 +174,7 @@ def _check(
     check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], query))
 
 
-def _check_finite(sizes: Mapping[str, Any]) -> None:
+def _check_finite(sizes: Mapping[str, Array]) -> None:
     if any(isinstance(size, jax.core.Tracer) for size in sizes.values()):
         return
     wrong = {

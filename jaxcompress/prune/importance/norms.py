@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import PyTree
 from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -17,7 +17,7 @@ from jaxcompress.prune.scores import Scores
 __all__ = ["magnitude", "random"]
 
 
-def magnitude(graph: Graph, variables: Any, *, order: int = 2, coupled: bool = False) -> Scores:
+def magnitude(graph: Graph, variables: PyTree, *, order: int = 2, coupled: bool = False) -> Scores:
     """Score a channel by the norm of the kernel slices that produce it.
 
     s_c = (sum over producer kernels, sum over entries w of channel c, |w|^order)^(1/order)

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcompress.annotations import PyTree
+
 __all__ = ["map_rounds"]
 
 
-def map_rounds(step: Callable[[Any], Any], inputs: Any) -> Any:
+def map_rounds(step: Callable[[Any], Any], inputs: PyTree) -> PyTree:
     """Stack the results of `step` on every entry of the leading axis.
 
     XLA for CPU leaves gradients of convolutions inside loops in a layout for which it has no fast

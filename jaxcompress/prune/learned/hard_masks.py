@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Cost
 from jaxcompress.graph.budget import Ceilings
 from jaxcompress.prune.comparable import comparable_scores
@@ -20,18 +21,18 @@ __all__ = ["straight_through"]
 class Target(NamedTuple):
     """Ceilings on the way to those of a budget."""
 
-    limits: dict[str, Any]
+    limits: dict[str, Array]
 
-    def ceilings(self) -> dict[str, Any]:
+    def ceilings(self) -> dict[str, Array]:
         """Return the ceilings by kind."""
         return self.limits
 
 
 def straight_through(
     cost: Cost,
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Array],
     budget: Ceilings,
-    part: Any = 1.0,
+    part: PyTree = 1.0,
     temperature: float = 0.5,
 ) -> dict[str, jax.Array]:
     """Mask to the budget in the forward pass; backward as if gates were soft and their cost fixed.
@@ -83,11 +84,11 @@ def straight_through(
     return {name: hard[name] + (soft[name] - lax.stop_gradient(soft[name])) for name in scores}
 
 
-def _end_to_end(arrays: Mapping[str, Any], names: Iterable[str]) -> jax.Array:
+def _end_to_end(arrays: Mapping[str, Array], names: Iterable[str]) -> jax.Array:
     return jnp.concatenate([arrays[name] for name in names])
 
 
-def _targets(cost: Cost, budget: Ceilings, part: Any) -> dict[str, Any]:
+def _targets(cost: Cost, budget: Ceilings, part: PyTree) -> dict[str, Array]:
     targets = {}
     for kind, limit in budget.ceilings().items():
         dense = jnp.maximum(float(cost.of(kind)), limit)
@@ -96,13 +97,13 @@ def _targets(cost: Cost, budget: Ceilings, part: Any) -> dict[str, Any]:
 
 
 def _channel_costs(
-    cost: Cost, scores: Mapping[str, Any], limits: Mapping[str, Any], hard: Mapping[str, Any]
+    cost: Cost, scores: Mapping[str, Array], limits: Mapping[str, Array], hard: Mapping[str, Array]
 ) -> jax.Array:
     """Return `float[channels]`, what each channel costs beside those kept, relative to limits."""
     dense = jnp.asarray(cost.dense, jnp.result_type(float))
     kept = [hard[n].sum() if n in hard else d for n, d in zip(cost.names, dense, strict=True)]
 
-    def relative(widths: Any) -> Any:
+    def relative(widths: Array) -> Array:
         return sum(cost.of(kind, widths) / limit for kind, limit in limits.items())
 
     slopes = jax.grad(relative)(jnp.stack(kept))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.graph import Graph, Trainable
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.gating import gated
@@ -48,7 +49,7 @@ class Update(Protocol):
     """Type of `Learn.update`."""
 
     def __call__(
-        self, state: LearnState, variables: Any, query: Any, support: Any = None
+        self, state: LearnState, variables: PyTree, query: Batch, support: Batch = None
     ) -> tuple[LearnState, jax.Array]:
         """Take a step; see `Learn`."""
         ...
@@ -73,7 +74,7 @@ class Learn(NamedTuple):
 
 def learn(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
+    loss: Callable[[PyTree, Batch], jax.Array],
     budget: Budget,
     *,
     steps: int = 60,
@@ -130,7 +131,7 @@ def learn(
     inner = inner or optax.sgd(0.01)
     absolute, gated_loss, costs = budget.of(graph), gated(graph, loss), log_costs(graph, budget)
 
-    def init(scores: Mapping[str, Any]) -> LearnState:
+    def init(scores: Mapping[str, Array]) -> LearnState:
         start = log_scores(graph, scores)
         zeros = jax.tree.map(jnp.zeros_like, start)
         power = jnp.asarray(alpha, jnp.result_type(float))
@@ -138,7 +139,7 @@ def learn(
         return LearnState(learned, start, zeros, outer.init(learned), jnp.int32(0))
 
     def update(
-        state: LearnState, variables: Any, query: Any, support: Any = None
+        state: LearnState, variables: PyTree, query: Batch, support: Batch = None
     ) -> tuple[LearnState, jax.Array]:
         part = jnp.minimum(1.0, 2 * (state.step + 1) / steps)
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
@@ -20,14 +21,14 @@ __all__ = ["learn_gates"]
 
 def learn_gates(
     graph: Graph,
-    loss: Callable[[Any, Any], jax.Array],
-    variables: Any,
-    scores: Mapping[str, Any],
+    loss: Callable[[PyTree, Batch], jax.Array],
+    variables: PyTree,
+    scores: Mapping[str, Array],
     budget: Budget,
-    query: Any,
-    support: Any = None,
+    query: Batch,
+    support: Batch = None,
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit,
-    **options: Any,
+    **options: Json,
 ) -> dict[str, jax.Array]:
     """Run `learn` over given batches, one step each, compiled once.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcompress.annotations import PyTree
 from jaxcompress.prune.learned.scores import Learned
 
 __all__ = ["gate_optimizer", "scale_by_shared_rms"]
@@ -45,11 +46,13 @@ def scale_by_shared_rms(
         [1.2, 1.6, 0.0, 0.0]
     """
 
-    def init(params: Any) -> SharedState:
+    def init(params: PyTree) -> SharedState:
         zeros = jax.tree.map(jnp.zeros_like, params)
         return SharedState(jnp.int32(0), zeros, zeros)
 
-    def update(updates: Any, state: SharedState, params: Any = None) -> tuple[Any, SharedState]:
+    def update(
+        updates: PyTree, state: SharedState, params: PyTree = None
+    ) -> tuple[Any, SharedState]:
         taken = state.taken + 1
         mean = optax.tree.update_moment(updates, state.mean, b1, 1)
         square = optax.tree.update_moment(updates, state.square, b2, 2)

@@ -6,12 +6,13 @@ s_c = log F_c - alpha log c_c + a_group + u_c, F an initial score and c the cost
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.annotations import Array
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
@@ -65,7 +66,7 @@ def log_costs(graph: Graph, budget: Budget) -> dict[str, float]:
     }
 
 
-def log_scores(graph: Graph, scores: Mapping[str, Any]) -> dict[str, jax.Array]:
+def log_scores(graph: Graph, scores: Mapping[str, Array]) -> dict[str, jax.Array]:
     """Return log F, with zeros far below the smallest score that is not 0.
 
     Raises:
