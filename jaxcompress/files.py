@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxcompress.annotations import Array
+from jaxcompress.annotations import Json
 
 try:
     import fcntl
@@ -61,15 +61,17 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         # A folder that is gone must not hide the error that is on its way.
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # the system does not say which file a full disk is for
         raise
     sync_folder(path.parent)
 
 
-def write_json(path: str | os.PathLike[str], value: Array) -> None:
+def write_json(path: str | os.PathLike[str], value: Json) -> None:
     """Write strict JSON (no NaN) whole or not at all.
 
     Raises:

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.arguments import integer, require
 
 __all__ = ["batch_sharding", "mesh", "pad_batch", "replicate", "replicated", "shard_batch"]
 
@@ -46,6 +47,7 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
         >>> tuple(batch_sharding(mesh(jax.devices()[:1]), axis=1).spec)
         (None, 'data')
     """
+    require(axis=integer(axis, least=0))
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, mesh.axis_names[0]))
 
 
@@ -112,6 +114,7 @@ def pad_batch(batch: Batch, multiple: int) -> tuple[Any, np.ndarray]:
         >>> padded["label"].tolist(), mask.tolist()
         ([0, 1, 2, 2], [True, True, True, False])
     """
+    require(multiple=integer(multiple))
     sizes = {path: shape[:1] for path, shape in _shapes(batch).items()}
     if len(set(sizes.values())) != 1 or not all(size and size[0] for size in sizes.values()):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -98,3 +99,10 @@ def test_only_one_module_knows_how_a_folder_is_held() -> None:
     sources = [file for folder in folders for file in folder.rglob("*.py")]
     users = [file.name for file in sources if "fcntl" in file.read_text()]
     assert users == ["files.py"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device: .*facts.json"):
+        with files.atomic_file(tmp_path / "facts.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A part may import only from those before it; imports inside functions count as well.
 PARTS = (
     "annotations",
+    "arguments",
     "paths",
     "files",
     "finite",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcompress import factorize, trace
+from jaxcompress import Budget, factorize, select, threshold, trace
 from jaxcompress.low_rank import compensate
 from jaxcompress.low_rank.statistics import input_roots
 from jaxcompress.low_rank.statistics.covariance import covariance_root
@@ -42,6 +42,36 @@ SCORES = {
 def test_a_weight_that_is_nan_is_not_scored(method: str) -> None:
     with pytest.raises(ValueError, match="number of variables must be finite, but .*: a;"):
         SCORES[method](BROKEN)
+
+
+@pytest.mark.parametrize("method", ["taylor", "fisher"])
+def test_a_batch_that_holds_nan_gives_no_scores(method: str) -> None:
+    score = importance.taylor if method == "taylor" else importance.fisher
+    key = [] if method == "taylor" else [jax.random.key(0)]
+    with pytest.raises(FloatingPointError, match=r"these groups are not: \['a\[1\]'\]; .* batches"):
+        score(GRAPH, loss, VARIABLES, X[None].at[0, 0, 0].set(jnp.nan), *key)
+
+
+def test_scores_that_have_no_order_are_refused_or_poison_their_gates() -> None:
+    absolute = Budget(flops=0.5).of(GRAPH)
+    scores = {"a[1]": jnp.array([1.0, jnp.nan, 3.0, 2.0, 5.0])}
+    inside = jax.jit(lambda scores: threshold(GRAPH.cost, scores, absolute))(scores)
+    assert np.isnan(inside["a[1]"]).all()
+    with pytest.raises(TypeError, match=r"those of \['a\[1\]'\] are complex"):
+        select(GRAPH, {"a[1]": np.arange(5) + 1j}, Budget(flops=0.5))
+
+
+def test_episodes_are_taken_together_in_equal_parts() -> None:
+    with pytest.raises(ValueError, match="together=4 does not divide the 6 episodes"):
+        importance.meta(
+            GRAPH, loss, VARIABLES, jnp.ones((6, 1, 8, 6)), jnp.ones((6, 8, 6)), together=4
+        )
+
+
+@pytest.mark.parametrize("axis", [2, -3, 5])
+def test_the_axis_of_examples_is_one_of_the_inputs(axis: int) -> None:
+    with pytest.raises(ValueError, match=rf"no axis {axis} in their shapes \[\(8, 6\)\]"):
+        trace(apply, VARIABLES, X, batch_axis=axis)
 
 
 def test_what_is_measured_on_data_must_be_finite() -> None:

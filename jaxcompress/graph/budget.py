@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 from jaxcompress.annotations import Array
+from jaxcompress.arguments import real
 from jaxcompress.graph.record import Graph
 
 __all__ = ["Budget", "Ceilings"]
@@ -52,7 +52,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not self.ceilings():
             raise ValueError("a budget needs a ceiling, but none of flops, params, bytes is given")
-        wrong = [f"{k}={v}" for k, v in self.ceilings().items() if not (0 < v < math.inf)]
+        wrong = [f"{k}={v!r}" for k, v in self.ceilings().items() if real(v, above=0)]
         if wrong:
             raise ValueError(
                 "a ceiling is a fraction in (0, 1] or a larger absolute number, but "

@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcompress.annotations import Array, Batch
+from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.graph.internals import source_line
 
-__all__ = ["check_symbolic", "is_long", "is_symbolic", "less", "of_one_example", "quotient"]
+__all__ = [
+    "check_batch_axis",
+    "check_symbolic",
+    "is_long",
+    "is_symbolic",
+    "less",
+    "of_one_example",
+    "quotient",
+]
 
 
 def is_symbolic(*sizes: Any) -> bool:
@@ -80,6 +90,17 @@ def _at_one(count: Array, examples: Batch) -> Array:
     while is_symbolic(count) and count % examples == 0:
         count = count // examples
     return count
+
+
+def check_batch_axis(inputs: tuple[PyTree, ...], batch_axis: int | None) -> None:
+    """Raise unless some input has the axis of examples."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    has_it = any(-len(shape) <= (batch_axis or 0) < len(shape) for shape in shapes)
+    if batch_axis and not has_it:
+        raise ValueError(
+            f"the axis of examples is one of the inputs', but there is no axis {batch_axis} in "
+            f"their shapes {shapes}; pass batch_axis=None where there are no examples"
+        )
 
 
 def check_symbolic(program: Any, batch_axis: int | None) -> None:

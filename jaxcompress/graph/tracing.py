@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcompress.annotations import Function, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph.additions import added_labels
 from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
@@ -22,7 +23,7 @@ from jaxcompress.graph.program import LabelledProgram, label_another, label_prog
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
 from jaxcompress.graph.sites import Site, find_sites, kernel_operand
-from jaxcompress.graph.symbolic import check_symbolic, of_one_example
+from jaxcompress.graph.symbolic import check_batch_axis, check_symbolic, of_one_example
 from jaxcompress.graph.trainable import Trainable, default_trainable
 from jaxcompress.graph.unread import read_leaves
 
@@ -123,6 +124,7 @@ def trace(
         >>> [member.path for member in graph.groups["a[1]"].members], graph.unread
         (['a', 'b', 'start', 'u', 'u'], ())
     """
+    require(batch_axis=integer(batch_axis, least=None, optional=True))
     if split not in ("whole", "lanes"):
         raise ValueError(f"split must be 'whole' or 'lanes', but is {split!r}")
     if means not in ("kept", "all"):
@@ -145,6 +147,7 @@ def _label(
     """Label one function, its leaves as in a reading before."""
     program = read(one.function, variables, one.inputs)
     check_symbolic(program, batch_axis)
+    check_batch_axis(one.inputs, batch_axis)
     picks = pick_outputs(program, one.output, one.state)
     free = set(picks.inputs.values())
     if before is None:

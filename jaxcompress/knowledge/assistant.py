@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge.losses import cross_entropy, kd
 
 __all__ = [
@@ -51,6 +52,12 @@ def init_assistant(
         >>> params["view"].shape, params["out"].shape
         ((32, 64), (64, 10))
     """
+    require(
+        classes=integer(classes),
+        knowledge=integer(knowledge, least=0),
+        view=integer(view),
+        width=integer(width),
+    )
     first, second = jax.random.split(key)
     inputs = classes + knowledge
     return {
@@ -129,6 +136,7 @@ def assistant_losses(
         >>> assistant_losses(logits, logits, logits, labels, 4.0).student.tolist()
         [0.0]
     """
+    require(temperature=real(temperature, above=0))
     own = cross_entropy(assistant, labels) + kd(assistant, teacher_logits, temperature)
     taught = kd(student_logits, jax.lax.stop_gradient(assistant), temperature)
     return AssistantLosses(own, taught)

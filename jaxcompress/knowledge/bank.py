@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge.losses import kd
 
 __all__ = ["bank_target", "ensemble", "interim_networks"]
@@ -41,6 +42,7 @@ def interim_networks(losses: Sequence[float], count: int) -> list[int]:
         >>> interim_networks([1.0, 1.1, 1.5, 2.0], count=2)
         [2, 0]
     """
+    require(count=integer(count))
     if not len(losses) or count < 1:
         raise ValueError(
             f"a bank holds at least one of at least one network, but count={count} of "
@@ -91,6 +93,7 @@ def bank_target(bank: jax.Array, student_logits: jax.Array, temperature: float) 
         >>> bank_target(bank, jnp.array([[2.0, 0.0]]), 4.0).tolist()
         [[3.0, 0.0]]
     """
+    require(temperature=real(temperature, above=0))
     bank = jax.lax.stop_gradient(bank.astype(jnp.float32))
     best = bank[:, -1]
     limit = jnp.sum(kd(jax.lax.stop_gradient(student_logits), best, temperature))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge.assistant import Params, assistant_logits
 from jaxcompress.knowledge.losses import kd
 
@@ -69,6 +70,7 @@ def crossed_targets(
         >>> crossed_targets(params, z, jnp.ones((1, 3)), None, jnp.array([2]), 4.0).logits.tolist()
         [[1.0, 2.0]]
     """
+    require(temperature=real(temperature, above=0))
     count = teacher_logits.shape[1]
     if count < 2:
         raise ValueError(
@@ -100,6 +102,7 @@ def alternate_views(examples: jax.Array, epoch: jax.Array, *, stored: int) -> ja
         >>> alternate_views(jnp.arange(4), 3, stored=2).tolist()
         [5, 1, 5, 1]
     """
+    require(stored=integer(stored))
     known = (epoch // 2) % stored
     return jnp.where((examples + epoch) % 2 == 0, known, stored + epoch)
 

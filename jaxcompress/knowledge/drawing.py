@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge.colour import brightness, contrast, saturation
 
 __all__ = ["MIX", "PARTNER", "Views", "view", "view_key", "views"]
@@ -50,14 +51,10 @@ class Views:
 
     def __post_init__(self) -> None:
         """Refuse settings that are no augmentation."""
-        strengths = {name: getattr(self, name) for name in _COLOURS}
-        wrong = {name: x for name, x in strengths.items() if not 0 <= x <= 1}
-        wrong |= {"pad": self.pad} if self.pad < 0 else {}
-        if wrong:
-            raise ValueError(
-                f"views change colour by 0 to 1 and pad by 0 or more, but {wrong}; "
-                "0 leaves the image as it is"
-            )
+        require(
+            pad=integer(self.pad, least=0),
+            **{name: real(getattr(self, name), least=0, most=1) for name in _COLOURS},
+        )
 
     @property
     def colours(self) -> bool:

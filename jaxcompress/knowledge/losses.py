@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcompress.arguments import real, require
+
 __all__ = ["cross_entropy", "dist", "dkd", "kd", "kd_top_k"]
 
 
@@ -82,15 +84,14 @@ def _log_mass(logs: jax.Array) -> jax.Array:
 
 
 def _check_temperature(temperature: float | jax.Array) -> None:
-    """Raise unless a temperature is finite and above 0; a traced one passes."""
+    """Raise unless a temperature, or each of an array of them, is finite and above 0."""
     if isinstance(temperature, jax.core.Tracer):
         return
-    values = np.asarray(temperature, np.float64)
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(
-            f"temperature must be finite and above 0, but is {temperature}; logits are divided by "
-            "it, and 1 leaves them as they are"
-        )
+    if isinstance(temperature, np.ndarray | jax.Array):
+        values = np.asarray(temperature, np.float64)
+        require(temperature=real(values.min(), above=0) or real(values.max(), above=0))
+    else:
+        require(temperature=real(temperature, above=0))
 
 
 def kd_top_k(
@@ -179,6 +180,7 @@ def dkd(
         >>> dkd(logits, logits, labels, 4.0).tolist()
         [0.0]
     """
+    require(target_weight=real(target_weight, least=0), others_weight=real(others_weight, least=0))
     _check_temperature(temperature)
     student = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
     teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
@@ -233,6 +235,7 @@ def dist(
         >>> abs(round(float(dist(logits, logits)), 5))
         0.0
     """
+    require(inter_weight=real(inter_weight, least=0), intra_weight=real(intra_weight, least=0))
     _check_temperature(temperature)
     student = jax.nn.softmax(student_logits.astype(jnp.float32) / temperature)
     teacher = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature)

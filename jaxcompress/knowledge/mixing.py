@@ -16,6 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv
 
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge.drawing import MIX, PARTNER, Views, view_key, views
 
 __all__ = ["Mix", "Mixed", "mixed_views", "partners"]
@@ -54,13 +55,9 @@ class Mix:
 
     def __post_init__(self) -> None:
         """Refuse settings that draw nothing."""
+        require(examples=integer(self.examples), alpha=real(self.alpha, above=0))
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, but is {self.kind!r}")
-        if self.examples < 1 or not 0 < self.alpha < math.inf:
-            raise ValueError(
-                "partners are drawn from at least one example with a finite alpha > 0, but "
-                f"examples={self.examples} and alpha={self.alpha}; pass the size of the data set"
-            )
 
 
 class Mixed(NamedTuple):

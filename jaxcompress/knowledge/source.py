@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxcompress.annotations import Batch, Json
+from jaxcompress.arguments import integer, require
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.knowledge.mixing import Mix, mixed_views, partners
 
@@ -46,11 +47,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Refuse a source of nothing, or of the same view again."""
-        if self.examples < 1 or self.views < 1:
-            raise ValueError(
-                "knowledge is of at least one view of one example, but examples="
-                f"{self.examples} and views={self.views}"
-            )
+        require(examples=integer(self.examples), views=integer(self.views))
         if self.settings is None and (self.views > 1 or self.mix is not None):
             raise ValueError(
                 f"without settings every view is the image itself, but views={self.views} and "

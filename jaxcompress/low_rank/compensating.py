@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import real, require
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -72,6 +73,7 @@ def compensate(
         >>> targets["b"].round(3).tolist()
         [[2.0, 0.0], [0.0, 2.0]]
     """
+    require(step=real(step, above=0, most=1), ridge=real(ridge, least=0))
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
     require_finite("changed", changed, "make them again of finite variables")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Json, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compression.record import Compression
 from jaxcompress.low_rank.site_factors import site_matrices, to_halves, to_leaves
 from jaxcompress.paths import flatten_with_paths
@@ -52,6 +53,7 @@ def refine(
         >>> refine(lowrank, variables, variables, {}) is variables
         True
     """
+    require(rounds=integer(rounds, least=0))
     described = lowrank.spec["sites"]
     sites = {p: s for p, s in described.items() if s["form"] == "spatial" and p in covariances}
     if not sites:

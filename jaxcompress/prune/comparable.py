@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array
+from jaxcompress.arguments import real, require
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.prune.scores import Scores
 
@@ -99,6 +100,7 @@ def per_cost(
         >>> per_cost(graph, {"a[1]": np.ones(4)}, kind="params")["a[1]"].tolist()
         [0.2, 0.2, 0.2, 0.2]
     """
+    require(power=real(power))
     costs = channel_costs(graph, kind)
     arrays = {name: score / costs[name] ** power for name, score in scores.items()}
     return Scores(arrays, _source(scores, f"per {kind} ** {power:g}"))

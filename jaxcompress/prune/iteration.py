@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Json
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.comparable import comparable_scores
@@ -60,6 +61,7 @@ def iterative(
         >>> iterative(graph, score, Budget(flops=0.5), rounds=2)["a[1]"]
         array([False,  True, False,  True])
     """
+    require(rounds=integer(rounds))
     return _run(graph, score, budget, rounds, options)[0]
 
 
@@ -101,6 +103,7 @@ def iterative_scores(
         >>> iterative_scores(graph, score, Budget(flops=0.5), rounds=2)["a[1]"].argsort().tolist()
         [0, 2, 3, 1]
     """
+    require(rounds=integer(rounds))
     _, history = _run(graph, score, budget, rounds, options)
     wrong = sorted({n for found, _, _ in history for n, own in found.items() if (own < 0).any()})
     if wrong:
@@ -141,8 +144,6 @@ def _run(
     options: Mapping[str, Json],
 ) -> tuple[dict[str, np.ndarray], list[_Round]]:
     """Return the keep and all rounds."""
-    if rounds < 1:
-        raise ValueError(f"selection takes at least one round, but rounds={rounds}")
     limits = budget.of(graph).ceilings()
     gates, history = ones(graph), []
     keep: dict[str, np.ndarray] = {}

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxcompress.annotations import Array, Json
+from jaxcompress.arguments import real, require
 
 __all__ = ["Scores", "Unit"]
 
@@ -44,6 +45,10 @@ class Scores(Mapping[str, Any]):
     source: str
     unit: Unit = "comparable"
     power: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(power=real(self.power))
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxcompress.annotations import Array, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
 from jaxcompress.prune.comparable import comparable_scores
@@ -50,9 +51,10 @@ def threshold(
         fill: without it, keeps are nested as the budget falls.
 
     Returns:
-        Gates `{group: float[width]}` of 0 and 1. Where even the smallest widths do not fit, these;
-        `select` raises instead. FLOPs are compared in the default float type: exactly under
-        `jax.enable_x64`, otherwise to float32 rounding.
+        Gates `{group: float[width]}` of 0 and 1; of NaN, all of a group whose scores hold NaN.
+        Where even the smallest widths do not fit, these; `select` raises instead. FLOPs are
+        compared in the default float type: exactly under `jax.enable_x64`, otherwise to float32
+        rounding.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -63,6 +65,7 @@ def threshold(
         >>> threshold(graph.cost, scores, Budget(flops=0.5).of(graph))["a[1]"].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
+    require(multiple_of=integer(multiple_of), min_width=integer(min_width))
     scores = comparable_scores(cost, scores, tuple(budget.ceilings()))
     units = make_units(cost, list(scores), multiple_of, min_width, protected)
     if not len(units.size):
@@ -73,7 +76,9 @@ def threshold(
         position = cost.names.index(name)
         width = levels[position] * multiple_of
         ranks = rank_channels(jnp.asarray(score))
-        gates[name] = (ranks < width).astype(jnp.result_type(float))
+        gate = (ranks < width).astype(jnp.result_type(float))
+        # NaN has no order; inside jit, where nothing can be raised, it must not look like one.
+        gates[name] = jnp.where(jnp.isnan(score).any(), jnp.nan, gate)
     return gates
 
 
@@ -158,6 +163,7 @@ def select(
         >>> select(graph, {"a[1]": np.array([1.0, 4.0, 2.0, 3.0])}, Budget(params=15))["a[1]"]
         array([False,  True,  True,  True])
     """
+    require(multiple_of=integer(multiple_of), min_width=integer(min_width))
     check_scores(graph, scores)
     absolute, protected = check_selection(graph, scores, budget, multiple_of, min_width, protect)
     # Before the conversion: as if the caller had made them comparable.

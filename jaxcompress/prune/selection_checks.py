@@ -50,6 +50,9 @@ def _check_types(budget: Any, protect: Any) -> None:
 def check_scores(graph: Graph, scores: Mapping[str, Array]) -> None:
     """Raise if a group is unknown, a width wrong, or a score NaN."""
     check_widths(graph, scores, "scores", per_example=False)
+    unreal = [name for name, score in scores.items() if np.iscomplexobj(score)]
+    if unreal:
+        raise TypeError(f"scores order channels, but those of {unreal} are complex; take abs")
     wrong = [f"{n}: {int(np.isnan(s).sum())}" for n, s in scores.items() if np.isnan(s).any()]
     if wrong:
         raise ValueError(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compression import Compression
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Budget, Graph, trace
@@ -124,6 +125,7 @@ def low_rank(
         >>> outputs.shape, sorted(found.variables["a"])
         ((64, 4), ['first', 'second'])
     """
+    require(compensate=integer(compensate, least=0))
     require_finite("variables", variables, "train or load them again")
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph

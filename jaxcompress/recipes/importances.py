@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.arguments import integer, require
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import Budget, streams
 from jaxcompress.prune import importance
@@ -35,6 +36,10 @@ class Magnitude:
     """
 
     order: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(order=integer(self.order, least=1, most=2))
 
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Scores:
         """Score the channels of the groups that may be pruned."""
@@ -66,6 +71,10 @@ class Taylor:
     batches: int = 16
     examples: int = 128
 
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(batches=integer(self.batches), examples=integer(self.examples))
+
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Scores:
         """Score the channels of the groups that may be pruned."""
         del budget
@@ -86,6 +95,10 @@ class Meta:
 
     episodes: int = 32
     examples: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(episodes=integer(self.episodes), examples=integer(self.examples))
 
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Scores:
         """Score the channels of the groups that may be pruned."""
@@ -111,6 +124,10 @@ class Fisher:
     rounds: int = 32
     examples: int = 32
     gentle: tuple[float, float] = (0.75, 1.0)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(rounds=integer(self.rounds), examples=integer(self.examples))
 
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Scores:
         """Score the channels of the groups that may be pruned."""
@@ -141,6 +158,10 @@ class Learned:
     start: Importance = Fisher()
     steps: int = 120
     examples: int = 128
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(steps=integer(self.steps), examples=integer(self.examples))
 
     def __call__(self, problem: Problem, budget: Budget, key: jax.Array) -> Mapping[str, jax.Array]:
         """Score the channels of the groups that may be pruned, for this budget."""

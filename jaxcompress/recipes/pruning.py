@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compression import Compression
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
@@ -113,6 +114,11 @@ def prune(
         >>> compression.variables(variables)["a"].shape
         (3, 4)
     """
+    require(
+        multiple_of=integer(multiple_of),
+        min_width=integer(min_width),
+        examples=integer(examples),
+    )
     require_finite("variables", variables, "train or load them again")
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph

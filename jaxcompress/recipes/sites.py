@@ -13,6 +13,7 @@ import jax
 
 from jaxcompress import low_rank
 from jaxcompress.annotations import Array, Function, PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Budget, Graph
 from jaxcompress.low_rank import ranks
@@ -49,6 +50,17 @@ class LowRankSettings:
     rounds: int = 3
     fitting: int = 256
     fitting_size: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(
+            examples=integer(self.examples),
+            size=integer(self.size),
+            ridge=real(self.ridge, above=0),
+            rounds=integer(self.rounds, least=0),
+            fitting=integer(self.fitting),
+            fitting_size=integer(self.fitting_size),
+        )
 
 
 class Known(NamedTuple):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
@@ -80,6 +81,7 @@ def sparse(
         >>> compression.variables(variables)["a"].tolist()
         [[1.0, 0.0], [0.0, 4.0]]
     """
+    require(sparsity=real(sparsity, least=0, below=1), most=integer(most))
     _check(batches, graph, score, loss)
     gradients = None
     if batches is not None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge import alternate_views, cross_entropy, crossed_targets, init_assistant
 from jaxcompress.knowledge.store import LOGITS, Store
 from jaxcompress.recipes.distances import TEMPERATURE, Distance, distance_of
@@ -104,7 +105,8 @@ def distill(
         >>> float(lesson.loss(2 * jnp.eye(3), jnp.arange(6.0).reshape(2, 3))) > 0
         True
     """
-    _check(teacher, weight, crossed, features)
+    require(weight=real(weight, above=0, most=1), crossed=integer(crossed, least=0, optional=True))
+    _check(teacher, crossed, features)
     teaching = _Teaching(
         train_apply,
         _stored if isinstance(teacher, Store) else _live(Live(*teacher), inputs),
@@ -157,9 +159,7 @@ def _value(own: _Teaching, variables: PyTree, batch: Batch, key: Array) -> tuple
     return value, state
 
 
-def _check(teacher: Teacher, weight: float, crossed: int | None, features: str | None) -> None:
-    if not 0 < weight <= 1:
-        raise ValueError(f"weight is a share in (0, 1] of the loss, but is {weight}")
+def _check(teacher: Teacher, crossed: int | None, features: str | None) -> None:
     if isinstance(teacher, Store):
         _check_store(teacher, crossed, features)
     elif not (isinstance(teacher, tuple) and len(teacher) == 2):
@@ -168,9 +168,7 @@ def _check(teacher: Teacher, weight: float, crossed: int | None, features: str |
             f"{type(teacher).__name__}"
         )
     elif crossed is not None:
-        raise ValueError(
-            "crossed views hold one stored view back; pass a store of two or more views"
-        )
+        raise ValueError("crossed views hold one stored view back; store two or more views")
 
 
 def _check_store(store: Store, crossed: int | None, features: str | None) -> None:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array
+from jaxcompress.arguments import integer, require
 
 __all__ = ["Block", "NofM", "Pattern", "check_pattern", "keep_largest"]
 
@@ -164,6 +165,9 @@ class NofM:
     axis: int | None = None
 
     def __post_init__(self) -> None:
+        require(
+            n=integer(self.n), m=integer(self.m), axis=integer(self.axis, least=None, optional=True)
+        )
         if not 1 <= self.n <= self.m:
             raise ValueError(f"n of m keeps 1 to m weights of each m, but n={self.n}, m={self.m}")
 

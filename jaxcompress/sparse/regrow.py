@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.arguments import real, require
 from jaxcompress.sparse.scores import Evidence
 
 __all__ = ["Regrow", "rigl", "set_regrow"]
@@ -35,8 +36,7 @@ class Regrow:
     decays: bool
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < 1:
-            raise ValueError(f"regrowth moves a fraction in (0, 1), but {self.fraction}")
+        require(fraction=real(self.fraction, above=0, below=1))
         if self.by not in get_args(By):
             raise ValueError(f"regrowth goes by one of {get_args(By)}, but by is {self.by!r}")
 

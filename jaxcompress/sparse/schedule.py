@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array
+from jaxcompress.arguments import integer, real, require
 
 __all__ = ["Schedule", "cubic", "one_shot", "periodic"]
 
@@ -35,15 +36,13 @@ class Schedule:
     levels: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        wrong = [f"sparsity {level}" for level in self.levels if not 0 <= level < 1]
-        wrong += [f"begin={self.begin}"] * (self.begin < 0) + [f"every={self.every}"] * (
-            self.every < 1
-        )
+        require(begin=integer(self.begin, least=0), every=integer(self.every))
+        wrong = [str(level) for level in self.levels if real(level, least=0, below=1)]
         wrong += ["no level"] * (not self.levels)
         if wrong:
             raise ValueError(
-                "a schedule has sparsities in [0, 1), begins at step 0 or later and has one step or"
-                f" more between events, but {', '.join(wrong)}"
+                "the levels of a schedule are one sparsity in [0, 1) or more, but there is "
+                f"{', '.join(wrong)}"
             )
 
     @property
@@ -91,6 +90,7 @@ def one_shot(sparsity: float, *, step: int = 0) -> Schedule:
         >>> one_shot(0.75).levels
         (0.75,)
     """
+    require(sparsity=real(sparsity, least=0, below=1), step=integer(step, least=0))
     return Schedule(step, 1, (sparsity,))
 
 
@@ -116,6 +116,13 @@ def cubic(final: float, *, begin: int, end: int, every: int = 1, initial: float 
         >>> cubic(0.8, begin=0, end=20, every=10).levels
         (0.0, 0.7000000000000001, 0.8)
     """
+    require(
+        final=real(final, least=0, below=1),
+        begin=integer(begin, least=0),
+        end=integer(end, least=0),
+        every=integer(every),
+        initial=real(initial, least=0, below=1),
+    )
     count = _intervals(begin, end, every)
     if not count:
         raise ValueError(f"a gradual schedule takes time, but it ends where it begins, at {end}")
@@ -133,6 +140,12 @@ def periodic(sparsity: float, *, begin: int = 0, end: int, every: int) -> Schedu
         >>> periodic(0.9, end=200, every=100)
         Schedule(begin=0, every=100, levels=(0.9, 0.9, 0.9))
     """
+    require(
+        sparsity=real(sparsity, least=0, below=1),
+        begin=integer(begin, least=0),
+        end=integer(end, least=0),
+        every=integer(every),
+    )
     return Schedule(begin, every, (sparsity,) * (_intervals(begin, end, every) + 1))
 
 

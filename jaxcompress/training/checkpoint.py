@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxcompress.annotations import Array, PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.files import locked, sync_folder
 from jaxcompress.training import digests, record
 
@@ -66,6 +67,11 @@ def save_checkpoint(
         >>> checkpoint_steps(folder)
         {1: -1.0, 2: -2.0, 3: -3.0}
     """
+    require(
+        step=integer(step, least=0, optional=True),
+        keep=integer(keep),
+        score=real(score, optional=True),
+    )
     folder = Path(directory).absolute()
     leaves = record.describe(state)
     with contextlib.ExitStack() as held:
@@ -96,23 +102,18 @@ def _begin(
             f"a checkpoint is written to a new directory, but {folder} exists; choose another "
             "one, number the steps (step=), or pass overwrite=True"
         )
-    _check(step, max(_numbers(folder), default=-1), keep, score)
+    _check(step, max(_numbers(folder), default=-1))
     folder.mkdir(parents=True, exist_ok=True)
     held.enter_context(locked(folder))
     _empty(folder / UNFINISHED)
     return max(_numbers(folder), default=-1) + 1 if step is None else step
 
 
-def _check(step: int | None, taken: int, keep: int, score: float | None) -> None:
+def _check(step: int | None, taken: int) -> None:
     if step is not None and step <= taken:
         raise ValueError(
             f"steps are numbered upwards from 0, but the highest there is {taken} and got "
             f"step={step}; take a higher number, or another folder"
-        )
-    if keep < 1 or (score is not None and not math.isfinite(score)):
-        raise ValueError(
-            "at least one step is kept and scores are finite, but "
-            f"keep={keep} and score={score}; pass keep >= 1, and None where nothing was measured"
         )
 
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxcompress import parallel
 from jaxcompress.annotations import Batch, Function, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
@@ -123,6 +124,7 @@ def evaluate(
         >>> round(result["accuracy"], 3), result["count"]
         (0.667, 3)
     """
+    require(batch_size=integer(batch_size))
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(
             "evaluation takes at least one image and one label for each, but got "

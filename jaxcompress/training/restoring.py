@@ -16,6 +16,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from jaxcompress.annotations import Array, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.training import chunks, digests, record
 from jaxcompress.training.checkpoint import checkpoint_steps, is_score
@@ -51,6 +52,7 @@ def restore_checkpoint(
         >>> restore_checkpoint(folder, like=jax.eval_shape(lambda: {"w": jax.numpy.zeros(2)}))
         {'w': Array([1., 1.], dtype=float32)}
     """
+    require(step=integer(step, least=0, optional=True))
     steps = list(checkpoint_steps(directory))
     if not steps or (step is not None and step not in steps):
         raise FileNotFoundError(

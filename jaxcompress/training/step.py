@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -155,6 +156,16 @@ def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:
         )
 
 
+def _check_split(batch: Batch, mesh: Mesh) -> None:
+    sizes = {path: np.shape(leaf)[:1] for path, leaf in flatten_with_paths(batch)[0].items()}
+    wrong = {path: size for path, size in sizes.items() if not size or size[0] % mesh.size}
+    if wrong and mesh.size > 1:
+        raise ValueError(
+            f"a batch is split over {mesh.size} devices along its first axis, but these "
+            f"leaves have {wrong} examples; leave them out, or pad them by parallel.pad_batch"
+        )
+
+
 def jit_step(step: Step, mesh: Mesh) -> Step:
     """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
 
@@ -184,6 +195,7 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
         return jax.device_put(jnp.copy(leaf), whole)
 
     def run(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, Array]]:
+        _check_split(batch, mesh)
         state, metrics = compiled(jax.tree.map(ours, state), batch, key)
         own.clear()
         own.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))

@@ -69,9 +69,9 @@ def test_partners_are_spread_over_the_data_set() -> None:
 
 
 def test_wrong_settings_and_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="alpha=0"):
+    with pytest.raises(ValueError, match="alpha must be .* above 0, but is 0"):
         Mix("mixup", examples=3, alpha=0)
-    with pytest.raises(ValueError, match="finite alpha"):
+    with pytest.raises(ValueError, match="alpha must be a finite number"):
         Mix("mixup", examples=3, alpha=float("nan"))
     with pytest.raises(ValueError, match="kind must be one of .'mixup', 'cutmix'., but is 'cut'"):
         Mix("cut", examples=3)  # type: ignore[arg-type]

@@ -182,12 +182,14 @@ def test_addresses_outside_are_refused(original: Path) -> None:
         store.read([0, 45, -1], 0)
     with pytest.raises(IndexError, match="views are numbered from 0 to 1"):
         store.read([0], 2)
+    with pytest.raises(TypeError, match="whole numbers, but .*'examples': 'float64'"):
+        store.read([0.5], 0)
     with pytest.raises(KeyError, match="hints"):
         store.read([0], 0, names=["hints"])
 
 
 def test_a_source_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="examples=0"):
+    with pytest.raises(ValueError, match="examples must be a whole number of at least 1, but is 0"):
         Source(toy.IMAGES, 0, "none", jax.random.key(0))
     with pytest.raises(ValueError, match="views=2"):
         Source(toy.IMAGES, 3, "same", jax.random.key(0), views=2)

@@ -70,7 +70,7 @@ def test_colour_of_float_images_is_refused() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="contrast.*pad"):
+    with pytest.raises(ValueError, match="pad must be .*; contrast must be .* 0 to 1"):
         Views(contrast=1.5, pad=-1)
 
 

@@ -86,7 +86,7 @@ def test_scores_are_the_order_of_removal(network):
 
 def test_errors(network):
     graph = network[3]
-    with pytest.raises(ValueError, match="at least one round"):
+    with pytest.raises(ValueError, match="rounds must be .* at least 1"):
         iterative(graph, lambda gates, number: gates, jc.Budget(flops=0.5), rounds=0)
     with pytest.raises(ValueError, match=r"must not be negative, but those of \['a\[1\]'\]"):
         negative = lambda gates, number: {"a[1]": -jnp.ones(16)}  # noqa: E731

@@ -231,7 +231,7 @@ EMPTY = jax.tree.map(lambda leaf: leaf[:, :0], ONE_CLASS)
         ({"support": NAN}, FloatingPointError, "episode 1 that of inner step 0 of 1 is nan"),
         ({"loss": lambda v, b: logits(v, b["image"])}, ValueError, r"returns float32\[6,3\]"),
         ({"groups": ["nope"]}, ValueError, "'nope'"),
-        ({"order": 3}, ValueError, "order is 1"),
+        ({"order": 3}, ValueError, "order must be a whole number of 1 to 2"),
         ({"trainable": lambda path, leaf: False}, ValueError, "none of .*conv"),
         ({"optimizer": optax.sgd(float("inf"))}, FloatingPointError, "episode 0 that of the query"),
     ],

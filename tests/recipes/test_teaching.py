@@ -102,7 +102,7 @@ def test_half_precision(batch):
 
 
 def test_wrong_arguments_are_refused(store):
-    with pytest.raises(ValueError, match="weight is a share"):
+    with pytest.raises(ValueError, match="weight must be .* above 0 and of at most 1"):
         recipes.distill(student, (answer, KERNEL), weight=0.0)
     with pytest.raises(TypeError, match="open_store"):
         recipes.distill(student, answer)

@@ -40,12 +40,13 @@ def test_a_traced_step_gives_the_same(schedule: Schedule) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: one_shot(1.0), r"in \[0, 1\).*1.0"),
-        (lambda: one_shot(-0.1), r"in \[0, 1\)"),
+        (lambda: one_shot(1.0), "sparsity must be .* below 1, but is 1.0"),
+        (lambda: one_shot(-0.1), "sparsity must be .* at least 0"),
         (lambda: cubic(0.5, begin=10, end=5), "ends after it begins, but begin=10 and end=5"),
         (lambda: cubic(0.5, begin=5, end=5), "ends where it begins"),
         (lambda: periodic(0.5, end=10, every=3), "must divide"),
-        (lambda: Schedule(-1, 0, ()), "begin=-1, every=0, no level"),
+        (lambda: Schedule(-1, 0, ()), "begin must .* -1; every must .* 0"),
+        (lambda: Schedule(0, 1, ()), "no level"),
     ],
 )
 def test_wrong_schedules_are_refused(make, message) -> None:

@@ -100,6 +100,14 @@ def test_jit_over_a_mesh(variables: Any, batch: Any, expected: Any, count: int) 
     assert_close(given, variables)
 
 
+def test_a_batch_that_does_not_divide_is_refused(variables: Any, batch: Any) -> None:
+    mesh = parallel.mesh(jax.devices()[:8])
+    step = jit_step(train_step(make_loss(), TX), mesh)
+    odd = jax.tree.map(lambda leaf: leaf[:3], batch)
+    with pytest.raises(ValueError, match=r"split over 8 devices .*'label': \(3,\)\} .*pad_batch"):
+        step(init_state(variables, TX), odd, KEY)
+
+
 @pytest.mark.parametrize("count", [1, 8])
 def test_only_states_that_the_step_made_are_donated(variables: Any, batch: Any, count: int) -> None:
     mesh = parallel.mesh(jax.devices()[:count])

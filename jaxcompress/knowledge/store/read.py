@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Json, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.knowledge.fingerprints import fingerprint
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, block_file, lacks_most, open_arrays, unwritten
@@ -44,11 +45,16 @@ class Store:
             names: of the records; default all.
 
         Raises:
+            TypeError: if the numbers are no integers.
             IndexError: if there is no such example or view.
             KeyError: if there is no such record.
         """
-        examples = np.asarray(examples, np.int64)
-        views = np.broadcast_to(np.asarray(views, np.int64), examples.shape)
+        numbers = {"examples": np.asarray(examples), "views": np.asarray(views)}
+        wrong = {n: str(a.dtype) for n, a in numbers.items() if a.size and a.dtype.kind not in "iu"}
+        if wrong:
+            raise TypeError(f"records go by whole numbers, but these are of another kind: {wrong}")
+        examples = numbers["examples"].astype(np.int64)
+        views = np.broadcast_to(numbers["views"].astype(np.int64), examples.shape)
         self._check(examples, views, names or ())
         chosen = self.arrays if names is None else {name: self.arrays[name] for name in names}
         futures = {name: array.vindex[views, examples].read() for name, array in chosen.items()}
@@ -188,6 +194,7 @@ def open_store(
         >>> open_store(folder, source=source).read([5, 1], 0)["logits"].tolist()
         [[20.0, 21.0, 22.0, 23.0], [4.0, 5.0, 6.0, 7.0]]
     """
+    require(cache_bytes=integer(cache_bytes, least=0))
     manifest = read_manifest(folder)
     _check_same(folder, manifest, variables, source, about)
     if not partial and lacks_most(folder, manifest):

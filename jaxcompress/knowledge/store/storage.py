@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxcompress.arguments import integer, real, require
+
 __all__ = ["DTYPES", "LOGITS", "Storage", "encode"]
 
 LOGITS = "logits"
@@ -45,14 +47,18 @@ class Storage:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit each other, and dtypes that NaN or infinity vanish in."""
+        require(
+            top_k=integer(self.top_k, optional=True),
+            temperature=real(self.temperature, above=0),
+            block=integer(self.block),
+            chunk=integer(self.chunk),
+        )
         if self.dtype not in DTYPES:
             raise ValueError(f"outputs are stored as one of {DTYPES}, but dtype={self.dtype!r}")
-        numbers = {n: getattr(self, n) for n in ("block", "chunk", "temperature", "top_k")}
-        wrong = {name: x for name, x in numbers.items() if x is not None and not x > 0}
-        if wrong or self.block % self.chunk:
+        if self.block % self.chunk:
             raise ValueError(
-                "a block is a whole number of chunks, and all sizes are positive, but these are "
-                f"not: {wrong or {'block': self.block, 'chunk': self.chunk}}"
+                f"a block is a whole number of chunks, but block={self.block} and "
+                f"chunk={self.chunk}; take powers of two"
             )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxcompress.annotations import PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.compare import gaps, offences
 from jaxcompress.knowledge.store.planning import Teacher, recorder
@@ -72,6 +74,11 @@ def verify(
         >>> verify(open_store(folder), teacher, {}, source, count=3).largest
         {'logits': 0.0}
     """
+    require(
+        count=integer(count),
+        seed=integer(seed, least=0),
+        tolerance=None if tolerance == math.inf else real(tolerance, least=0),
+    )
     generator = np.random.default_rng(seed)
     examples = generator.integers(0, source.examples, count)
     views = generator.integers(0, source.views, count)

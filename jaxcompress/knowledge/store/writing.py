@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from jaxcompress import parallel
 from jaxcompress.annotations import Array, Json, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.knowledge.source import Source
 from jaxcompress.knowledge.store.arrays import Block, blocks, open_arrays, unwritten
 from jaxcompress.knowledge.store.compare import check_alone, check_known
@@ -104,6 +105,7 @@ def write(
         >>> manifest.records["logits"].dtype
         'float16'
     """
+    require(batch_size=integer(batch_size))
     storage = storage or Storage()
     mesh = mesh or parallel.mesh(jax.local_devices())
     _check_batch(batch_size, storage, mesh)

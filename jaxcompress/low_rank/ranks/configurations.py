@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.graph.budget import Budget
 from jaxcompress.low_rank.ranks.accuracy import network_accuracy, network_metrics
 from jaxcompress.low_rank.ranks.candidates import candidates
@@ -36,6 +37,14 @@ class CandidateSpace:
     corridor: float = 0.10
     tolerance: float = 0.005
     density: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require(
+            corridor=real(self.corridor, above=0),
+            tolerance=real(self.tolerance, above=0),
+            density=real(self.density, above=0),
+        )
 
 
 COARSE = CandidateSpace()
@@ -80,6 +89,7 @@ def best_configurations(
         >>> best_configurations(sites, Budget(flops=0.7), count=1)
         [{'a': 5, 'b': 5}]
     """
+    require(count=integer(count))
     ceilings = reachable_ceilings(sites, budget)
     metrics = network_metrics(sites, metric)
     kind, options = _around(sites, ceilings, metrics[-1], space)

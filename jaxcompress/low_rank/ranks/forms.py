@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jaxcompress.arguments import integer, require
+
 __all__ = ["FactorCost", "channel_cost", "dense_cost", "spatial_cost"]
 
 
@@ -66,6 +68,13 @@ def spatial_cost(
         >>> spatial_cost(16, 32, (3, 3), positions=256).r_max
         32
     """
+    require(
+        inputs=integer(inputs),
+        outputs=integer(outputs),
+        positions=integer(positions),
+        middle_positions=integer(middle_positions, optional=True),
+        groups=integer(groups),
+    )
     height, width = kernel
     whole = inputs * outputs * height * width // groups
     middle = positions if middle_positions is None else middle_positions
@@ -90,6 +99,12 @@ def channel_cost(
         >>> channel_cost(3, 16, (3, 3), positions=1024).r_max
         10
     """
+    require(
+        inputs=integer(inputs),
+        outputs=integer(outputs),
+        positions=integer(positions),
+        groups=integer(groups),
+    )
     area = kernel[0] * kernel[1]
     whole = inputs * outputs * area // groups
     return _cost(inputs * area, outputs, whole, positions, positions)
@@ -107,4 +122,5 @@ def dense_cost(inputs: int, outputs: int, positions: int = 1) -> FactorCost:
         >>> dense_cost(4096, 4096).r_max
         2048
     """
+    require(inputs=integer(inputs), outputs=integer(outputs), positions=integer(positions))
     return _cost(inputs, outputs, inputs * outputs, positions, positions)

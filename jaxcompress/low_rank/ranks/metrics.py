@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from jaxcompress.arguments import real, require
 from jaxcompress.low_rank.ranks.sites import Sites
 
 __all__ = [
@@ -153,6 +154,7 @@ def measured_metric(sites: Sites, accuracies: Sequence[np.ndarray], full: float)
         >>> measured_metric(sites, accuracy, full=0.8).curves[0][[0, 2, 4]].round(2).tolist()
         [0.0, 0.75, 1.0]
     """
+    require(full=real(full, above=0))
     _check_accuracies(sites, accuracies, full)
     values = [np.asarray(row, np.float64) / full for row in accuracies]
     for knots, row, r_max in zip(sites.knots, values, sites.r_max, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jaxcompress.arguments import real, require
 from jaxcompress.graph.budget import Budget
 from jaxcompress.low_rank.ranks.sites import Evaluate, Ranks, Search, Sites
 
@@ -61,6 +62,7 @@ def lossless(
         >>> lossless(sites, uniform, evaluate, baseline=0.9).ranks
         {'a': 20}
     """
+    require(baseline=real(baseline, least=0), step=real(step, above=0, most=1))
     whole = sites.total["flops"]
     least = float(sites.cost("flops", sites.clip(sites.lowest))) / whole
     trials: list[Trial] = []

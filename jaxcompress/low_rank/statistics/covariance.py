@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import real, require
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -67,6 +68,7 @@ def input_roots(
         >>> roots["a"].round(2).tolist()
         [[[2.12, 0.0], [0.0, 0.71]]]
     """
+    require(ridge=real(ridge, least=0))
     moments = input_moments(graph, apply, variables, batches, forms)
     # Centring leaves rounding of the size of what it takes away: the ridge must be above that.
     whole = covariances_of(moments)
@@ -89,6 +91,7 @@ def covariance_root(covariance: Array, ridge: float = 1e-4, whole: PyTree = None
         >>> covariance_root(np.diag([4.0, 0.0]), ridge=0.5).tolist()
         [[2.23606797749979, 0.0], [0.0, 1.0]]
     """
+    require(ridge=real(ridge, least=0))
     wide = np.asarray(covariance, np.float64)
     require_finite("a covariance", wide, "look for NaN in the batches")
     scale = wide if whole is None else np.asarray(whole, np.float64)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import real, require
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -123,6 +124,7 @@ def output_roots(
         {'a': array([[[3., 0.],
                 [0., 1.]]])}
     """
+    require(ridge=real(ridge, least=0))
     check_sites(graph, forms)
     found = {}
     for path, name in forms.items():

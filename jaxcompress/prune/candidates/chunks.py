@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph.internals import inner_jaxprs
 
 __all__ = ["chunk_size"]
@@ -40,6 +41,7 @@ def chunk_size(
         >>> chunk_size(loss, jnp.ones((4, 256)), jnp.ones((10, 4)), memory=100_000)
         2
     """
+    require(memory=integer(memory, least=0, optional=True))
     jaxpr = jax.make_jaxpr(loss)(variables, batch)
     largest = max(_sizes(jaxpr.jaxpr), default=1)
     available = _free_memory() if memory is None else memory

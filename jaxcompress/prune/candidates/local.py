@@ -12,6 +12,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
@@ -95,6 +96,14 @@ def local_search(
         >>> bool(found.loss[-1] < found.loss[0])
         True
     """
+    require(
+        candidates=integer(candidates),
+        rounds=integer(rounds, least=0),
+        survivors=integer(survivors),
+        group_noise=real(group_noise, least=0),
+        channel_noise=real(channel_noise, least=0),
+        together=integer(together, optional=True),
+    )
     absolute = budget.of(graph)
     check_widths(graph, scores, "scores", per_example=False)
     scores = comparable_scores(graph.cost, scores, tuple(absolute.ceilings()))

@@ -18,6 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compression.checks import check_groups, check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.prune.candidates.chunks import chunk_size
@@ -71,6 +72,7 @@ def candidate_losses(
         >>> round(float(losses[0] / losses[1]), 5)
         2.0
     """
+    require(together=integer(together, optional=True))
     count = _check(graph, gates)
     check_scalar(loss, variables, batch)
     devices = 1 if mesh is None else mesh.size

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.finite import non_finite
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["check_batches", "check_classes", "check_scalar"]
+__all__ = ["check_batches", "check_classes", "check_gradients", "check_scalar"]
 
 
 def check_batches(batches: Mapping[str, Array], leading: int) -> None:
@@ -99,3 +100,27 @@ episodes [1] hold one; draw larger batches, or classes in proportion
                 "a query batch needs two classes or more to tell channels apart, but those of "
                 f"episodes {single} hold one; draw larger batches, or classes in proportion"
             )
+
+
+def check_gradients(means: Mapping[str, Array]) -> None:
+    """Raise if mean gradients of gates hold NaN or infinity; tracers pass.
+
+    Args:
+        means: `{group: float[width]}`.
+
+    Raises:
+        FloatingPointError: naming all such groups.
+
+    Example:
+        >>> check_gradients({"a[1]": np.array([0.5, np.inf])})
+        Traceback (most recent call last):
+            ...
+        FloatingPointError: gradients must be finite, but those of these groups are not: ['a[1]']; \
+look for NaN in the batches, and for a loss that overflows
+    """
+    wrong = non_finite(dict(means))
+    if wrong:
+        raise FloatingPointError(
+            f"gradients must be finite, but those of these groups are not: {wrong}; look for NaN "
+            "in the batches, and for a loss that overflows"
+        )

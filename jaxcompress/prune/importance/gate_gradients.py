@@ -13,7 +13,7 @@ from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.prune.gating import gated, ones
-from jaxcompress.prune.importance.checks import check_batches, check_scalar
+from jaxcompress.prune.importance.checks import check_batches, check_gradients, check_scalar
 from jaxcompress.prune.scores import Scores
 
 __all__ = ["taylor"]
@@ -66,4 +66,5 @@ def taylor(
         own = gradient(variables, start, jax.tree.map(operator.itemgetter(number), batches))
         total = {name: value + jnp.abs(own[name]) for name, value in total.items()}
     means = {name: value / count for name, value in total.items()}
+    check_gradients(means)
     return Scores(means, "taylor", "raw gradient", power=1.0)

@@ -21,6 +21,7 @@ import optax
 from jax import lax
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.graph import Trainable, default_trainable
 from jaxcompress.paths import flatten_with_paths
@@ -69,8 +70,7 @@ def adapt(
         >>> round(float(after(1.0)), 6), round(float(jax.grad(after)(1.0)), 6)
         (1.4, 0.2)
     """
-    if order not in (1, 2):
-        raise ValueError(f"order is 1 (constant inner gradients) or 2 (exact), but is {order!r}")
+    require(order=integer(order, least=1, most=2))
     leaves, treedef = flatten_with_paths(variables)
     chosen = trainable or default_trainable(leaves)
     params = {path: widened(leaf) for path, leaf in leaves.items() if chosen(path, leaf)}

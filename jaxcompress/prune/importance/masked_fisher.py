@@ -20,7 +20,7 @@ from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.prune.gating import gated
-from jaxcompress.prune.importance.checks import check_batches, check_scalar
+from jaxcompress.prune.importance.checks import check_batches, check_gradients, check_scalar
 from jaxcompress.prune.importance.rounds import map_rounds
 from jaxcompress.prune.scores import Scores
 
@@ -159,6 +159,7 @@ def fisher(
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     squares = map_rounds(step, (numbers, batches))
     means = {name: own.mean(0) for name, own in squares.items()}
+    check_gradients(means)
     return Scores(means, "fisher", "raw gradient", power=1.5)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.graph import Graph, Trainable
@@ -93,6 +94,7 @@ def meta(
         >>> meta(graph, loss, variables, support, query)["a[1]"].shape
         (4,)
     """
+    require(order=integer(order, least=1, most=2), together=integer(together))
     names = tuple(graph.groups) if groups is None else tuple(groups)
     check_groups(graph, dict.fromkeys([*names, *(gates or {})]), "meta")
     _check(loss, variables, support, query, together)
@@ -170,6 +172,11 @@ def _check(loss: Function, variables: PyTree, support: Batch, query: Batch, toge
     }
     if len(set(episodes.values())) > 1:
         raise ValueError(f"an episode has support and query batches, but there are {episodes}")
+    if episodes["query"] % together:
+        raise ValueError(
+            f"episodes are taken together in equal parts, but {together=} does not divide the "
+            f"{episodes['query']} episodes; choose a divisor"
+        )
     check_classes(query)
     check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], query))
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -46,6 +47,7 @@ def magnitude(graph: Graph, variables: PyTree, *, order: int = 2, coupled: bool 
         >>> magnitude(graph, variables)["a[1]"].tolist()
         [5.0, 1.0]
     """
+    require(order=integer(order, least=1, most=2))
     require_finite("variables", variables, "train or load them again")
     leaves, _ = flatten_with_paths(variables)
     wrong = [

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcompress.annotations import Array, PyTree
+from jaxcompress.arguments import real, require
 from jaxcompress.graph import Cost
 from jaxcompress.graph.budget import Ceilings
 from jaxcompress.prune.comparable import comparable_scores
@@ -66,6 +67,7 @@ def straight_through(
         >>> round(float(jax.grad(lambda s: gate(s).sum())(jnp.arange(4.0)).sum()), 6)
         0.0
     """
+    require(temperature=real(temperature, above=0))
     limits = _targets(cost, budget, part)
     scores = comparable_scores(cost, scores, tuple(limits))
     # One order for all that is laid end to end: dicts that JAX hands back have their keys sorted.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.graph import Graph, Trainable
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.gating import gated
@@ -127,6 +128,12 @@ def learn(
         >>> int(state.step), losses.shape
         (1, (1,))
     """
+    require(
+        steps=integer(steps),
+        alpha=real(alpha),
+        order=integer(order, least=0, most=2),
+        temperature=real(temperature, above=0),
+    )
     outer = optimizer or gate_optimizer(steps)
     inner = inner or optax.sgd(0.01)
     absolute, gated_loss, costs = budget.of(graph), gated(graph, loss), log_costs(graph, budget)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcompress.annotations import PyTree
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.prune.learned.scores import Learned
 
 __all__ = ["gate_optimizer", "scale_by_shared_rms"]
@@ -45,6 +46,12 @@ def scale_by_shared_rms(
         >>> [round(float(own), 3) for own in change]
         [1.2, 1.6, 0.0, 0.0]
     """
+
+    require(
+        b1=real(b1, least=0, below=1),
+        b2=real(b2, least=0, below=1),
+        share=real(share, least=0, most=1),
+    )
 
     def init(params: PyTree) -> SharedState:
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -86,6 +93,9 @@ def gate_optimizer(
         >>> round(float(changes.alpha), 3), [round(float(u), 3) for u in changes.channels["a"]]
         (-0.1, [-0.2, -0.2])
     """
+    require(
+        steps=integer(steps), rate=real(rate, least=0), channel_rate=real(channel_rate, least=0)
+    )
     groups = optax.adam(optax.cosine_decay_schedule(rate, steps), b1=0.8, b2=0.95)
     channels = optax.chain(
         scale_by_shared_rms(),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph.budget import Budget
 from jaxcompress.low_rank.ranks.configurations import COARSE, CandidateSpace, best_configurations
 from jaxcompress.low_rank.ranks.metrics import Metric
@@ -49,5 +50,6 @@ def enc_inf(
         >>> enc_inf(sites, Budget(flops=0.7), evaluate=lambda ranks: ranks["a"] / 10)
         {'a': 6, 'b': 4}
     """
+    require(count=integer(count))
     configurations = best_configurations(sites, budget, count=count, metric=metric, space=space)
     return configurations[int(np.argmax([float(evaluate(ranks)) for ranks in configurations]))]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph.budget import Budget
 from jaxcompress.low_rank.ranks.accuracy import log_accuracy, log_curve
 from jaxcompress.low_rank.ranks.fitting import largest_fitting, reachable_ceilings
@@ -50,6 +51,7 @@ def optimum(
         >>> optimum(sites, Budget(flops=0.7))
         {'steep': 4, 'flat': 7}
     """
+    require(cells=integer(cells))
     return bounded_optimum(sites, budget, metric=metric, cells=cells).ranks
 
 
@@ -87,6 +89,7 @@ def bounded_optimum(
         >>> best.ranks, bool(best.bound - best.value < 1e-9)
         ({'steep': 4, 'flat': 7}, True)
     """
+    require(cells=integer(cells))
     ceilings = reachable_ceilings(sites, budget)
     if len(ceilings) > 2:
         raise ValueError(f"optimum holds one or two ceilings, got {sorted(ceilings)}; drop one")
