@@ -18,7 +18,7 @@ from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, ones, shrink
-from tests.toys import convolution, leaves, norms, tokens
+from tests.toys import convolution, depth, leaves, norms, tokens
 from tests.toys.record import Toy
 
 __all__ = [
@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 TOYS = {
-    build.__name__: build for build in (*convolution.TOYS, *tokens.TOYS, *leaves.TOYS, *norms.TOYS)
+    build.__name__: build
+    for build in (*convolution.TOYS, *tokens.TOYS, *leaves.TOYS, *norms.TOYS, *depth.TOYS)
 }
 
 

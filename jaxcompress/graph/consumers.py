@@ -57,12 +57,14 @@ def with_consumers(
     """Return the groups with what sums over them; `group_of` is `int[labels]`."""
     names = list(groups)
     consumers: dict[str, list[Consumer]] = {name: [] for name in groups}
+    depths: set[str] = set()
     for reduction in reductions:
         consumer = Consumer(None, None, source_line(reduction.equation))
         reduced = [axis.labels for axis in reduction.axes if axis.labels is not None]
         for number in np.unique(group_of[np.concatenate(reduced)]):
             if number >= 0:
                 consumers[names[number]].append(consumer)
+                depths |= {names[number]} if reduction.equation.primitive.name == "scan" else set()
     for contraction in contractions:
         kernel = kernel_operand(contraction)
         for pair in contraction.contracted:
@@ -83,4 +85,7 @@ def with_consumers(
             for number in np.unique(group_of[labels]):
                 if number >= 0:
                     consumers[names[number]].append(consumer)
-    return {n: group._replace(consumers=tuple(consumers[n])) for n, group in groups.items()}
+    return {
+        name: group._replace(consumers=tuple(consumers[name]), is_depth=name in depths)
+        for name, group in groups.items()
+    }

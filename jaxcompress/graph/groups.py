@@ -55,12 +55,14 @@ class Group(NamedTuple):
         width: number of channels.
         members: every leaf axis it touches.
         consumers: every contraction over it.
+        is_depth: whether its channels are the steps of a scan over stacked layers.
     """
 
     name: str
     width: int
     members: tuple[Member, ...]
     consumers: tuple[Consumer, ...] = ()
+    is_depth: bool = False
 
     def member(self, path: str, axis: int) -> Member:
         """Return the member on one leaf axis."""
@@ -72,7 +74,7 @@ class Group(NamedTuple):
         return tuple(member for member in self.members if member.role == "producer")
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.width} channels"]
+        lines = [f"{self.name}: {self.width} {'layers' if self.is_depth else 'channels'}"]
         for m in self.members:
             times = f" x {m.indices.shape[1]}" if m.indices.shape[1] > 1 else ""
             lines.append(f"  {m.role:8}  {m.path}[{m.axis}]{times}")

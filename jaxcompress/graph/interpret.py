@@ -26,10 +26,17 @@ __all__ = ["Body", "Node", "Outcome", "Rewriting", "Rule", "run"]
 
 
 class Outcome(NamedTuple):
-    """What a rule says of one equation: its results, and the nested jaxprs it labelled."""
+    """What a rule says of one equation.
+
+    Attributes:
+        outputs: its results.
+        bodies: the nested jaxprs that it labelled.
+        steps: the axis along which it runs them, where single steps may be left out.
+    """
 
     outputs: Sequence[Value]
     bodies: Sequence[Body] = ()
+    steps: Axis | None = None
 
 
 class Node(NamedTuple):
@@ -40,13 +47,15 @@ class Node(NamedTuple):
         inputs: its operands.
         outputs: its results.
         bodies: the jaxprs in it.
+        steps: the axis along which it runs them, where single steps may be left out.
         is_mean: whether it is a sum that the program divides by the number of its summands.
     """
 
     equation: JaxprEqn
     inputs: Sequence[Value]
     outputs: Sequence[Value]
-    bodies: Sequence[Body]
+    bodies: Sequence[Body] = ()
+    steps: Axis | None = None
     is_mean: bool = False
 
 
@@ -190,8 +199,17 @@ class Rewriting:
                 for dimensions in rule.contracted(node.equation)
                 for operand, dimension in enumerate(dimensions)
             ]
-            return any(a.labels is not None and self.gated[a.labels].any() for a in axes)
+            return any(self._is_gated(axis) for axis in axes)
+        if self.gates_steps(node):
+            return True
         return any(self.gates(inner) for body in node.bodies for inner in body.nodes)
+
+    def gates_steps(self, node: Node) -> bool:
+        """Tell whether a gate acts on the steps of a loop: 0 passes its state on unchanged."""
+        return node.steps is not None and self._is_gated(node.steps)
+
+    def _is_gated(self, axis: Axis) -> bool:
+        return self.gated is not None and axis.labels is not None and self.gated[axis.labels].any()
 
     def __call__(self, body: Body, arrays: Sequence[Array]) -> list[Array]:
         """Run a labelled jaxpr; `arrays` lack the removed indices already."""

@@ -88,7 +88,9 @@ class Labelling:
         edges: pairs of equally long label vectors that are tied index by index.
         uses: how many equations read each leaf, plain copies not counted.
         caller: the equation being read, which the equations of a nested jaxpr stand in.
-        repeat: how often the code being read runs (the lengths of the enclosing scans).
+        repeat: how often the code being read runs (the lengths of the enclosing scans), times
+            those that may be shortened:
+        steps: their scanned axes.
     """
 
     enter: Callable[..., Any]
@@ -103,6 +105,7 @@ class Labelling:
     uses: Counter[str] = field(default_factory=Counter)
     count: int = 0
     repeat: int = 1
+    steps: tuple[Axis, ...] = ()
     inside_rule: bool = False
     silent: bool = False
     caller: Any = None
@@ -197,7 +200,7 @@ class Labelling:
         """Record one conv or dot."""
         if not self.silent:
             left, right = operands
-            sums = tuple(contracted), tuple(counted), constant * self.repeat
+            sums = tuple(contracted), (*counted, *self.steps), constant * self.repeat
             made = Contraction(equation, (left, right), *sums, self.inside_rule)
             self.contractions.append(made)
 
@@ -208,17 +211,20 @@ class Labelling:
 
     @contextmanager
     def scope(
-        self, repeat: int = 1, inside_rule: bool = False, silent: bool = False
+        self, steps: Axis | None = None, inside_rule: bool = False, silent: bool = False
     ) -> Iterator[None]:
-        """Read a nested jaxpr that runs `repeat` times, under a derivative rule, or uncounted."""
-        before = self.repeat, self.inside_rule, self.silent
-        self.repeat *= repeat
+        """Read a nested jaxpr that runs along an axis, under a derivative rule, or uncounted."""
+        before = self.repeat, self.steps, self.inside_rule, self.silent
+        if steps is not None and steps.labels is not None:
+            self.steps = (*self.steps, steps)
+        elif steps is not None:
+            self.repeat *= steps.size
         self.inside_rule |= inside_rule
         self.silent |= silent
         try:
             yield
         finally:
-            self.repeat, self.inside_rule, self.silent = before
+            self.repeat, self.steps, self.inside_rule, self.silent = before
 
     @contextmanager
     def inside(self, equation: JaxprEqn) -> Iterator[None]:

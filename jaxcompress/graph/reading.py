@@ -59,7 +59,7 @@ def label(
             if rule is None or not rule.permutes:
                 labelling.use(values)
             outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
-        nodes.append(Node(equation, values, outcome.outputs, outcome.bodies))
+        nodes.append(Node(equation, values, outcome.outputs, outcome.bodies, outcome.steps))
         if not outcome.bodies:
             labelling.count_reads(values, outcome.outputs)
         return outcome.outputs

@@ -63,6 +63,7 @@ def _groups(groups: Mapping[str, Group], cost: Cost) -> list[str]:
         lines.append(
             f"{name:{width}}  {group.width:5}  {flops:10,.0f} F {parameters:10,} P  "
             f"{kernels} kernel axes, {others} others, {len(group.consumers)} consumers"
+            f"{', steps of a scan' if group.is_depth else ''}"
         )
     return lines
 

@@ -30,7 +30,7 @@ def streams(graph: Graph) -> list[str]:
 
 
 def internal_groups(graph: Graph) -> list[str]:
-    """Return the groups along which nothing is added: all but residual `streams`.
+    """Return the groups inside blocks: all but residual `streams` and the layers of a scan.
 
     Example:
         >>> import jax.numpy as jnp
@@ -45,4 +45,4 @@ def internal_groups(graph: Graph) -> list[str]:
         ['up[1]']
     """
     shared = set(graph.streams)
-    return [name for name in graph.groups if name not in shared]
+    return [name for name, g in graph.groups.items() if name not in shared and not g.is_depth]

@@ -180,7 +180,7 @@ def scanned_decoder() -> Toy:
         return _root_mean_square(stream) @ variables["embedding"].T
 
     tokens = jnp.arange(10).reshape(2, 5)
-    groups = {"down[2]": 12, "gate[2]": 10, "key[2]": 2, "key[3]": 2, "value[3]": 4}
+    groups = {"down[0]": 2, "down[2]": 12, "gate[2]": 10, "key[2]": 2, "key[3]": 2, "value[3]": 4}
     return Toy(apply, draw(6, shapes), (tokens,), groups)
 
 

@@ -147,8 +147,8 @@ def scanned(width: int = 4) -> Toy:
         hidden, means = lax.scan(step, tokens @ variables["embed"], layers)
         return hidden.mean(1) @ variables["head"] + means[-1] @ variables["head"]
 
-    groups = {"embed[1]": width, "expand[2]": 2 * width}
-    return Toy(apply, draw(7, shapes), (TOKENS,), groups, frozen="scanned")
+    groups = {"bias[0]": 2, "embed[1]": width, "expand[2]": 2 * width}
+    return Toy(apply, draw(7, shapes), (TOKENS,), groups, frozen="picked out by its index")
 
 
 def recurrent() -> Toy:

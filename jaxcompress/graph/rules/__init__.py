@@ -18,6 +18,7 @@ from jaxcompress.graph.rules import (
     random,
     reduction,
     reshape,
+    scanning,
     shape,
 )
 
@@ -33,6 +34,7 @@ RULES: dict[str, Rule] = {
     **indexing.RULES,
     **random.RULES,
     **control.RULES,
+    **scanning.RULES,
     **derivatives.RULES,
 }
 

@@ -1,4 +1,4 @@
-"""Rules of primitives that hold jaxprs: calls, loops, branches and rematerialisation."""
+"""Rules of primitives that hold jaxprs: calls, `while`, branches and rematerialisation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.annotations import Array
-from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import closed, inner_jaxprs, scan_counts, shape_of
+from jaxcompress.graph.axes import Value
+from jaxcompress.graph.internals import closed, inner_jaxprs, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 
-__all__ = ["CALL", "RULES", "is_plain_call"]
+__all__ = ["CALL", "RULES", "is_plain_call", "tie_values"]
 
 
 MAPS = ("shard_map", "xla_pmap")
@@ -67,50 +67,13 @@ def rebind_checkpoint(rewriting: Rewriting, node: Node, arrays: Sequence[Array])
     return smaller(*arrays)
 
 
-def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Label the body once; tie carries; pin the scanned axis: all steps share one keep."""
-    params = equation.params
-    constants, carry = scan_counts(equation)
-    scanned = inputs[constants + carry :]
-    for value in scanned:
-        labelling.pin(equation, value.axes[0], "it is scanned over")
-    slices = [value.rearranged(value.axes[1:], "slice") for value in scanned]
-    start = [Value(value.axes) for value in inputs[constants : constants + carry]]
-    with labelling.scope(repeat=params["length"]):
-        body = labelling.enter(closed(params["jaxpr"]), [*inputs[:constants], *start, *slices])
-    labelling.use(body.outputs)
-    _tie_values(labelling, equation, start, body.outputs[:carry])
-    stacked = [Value((Axis(params["length"]), *v.axes)) for v in body.outputs[carry:]]
-    return Outcome([*start, *stacked], (body,))
-
-
-def _tie_values(
+def tie_values(
     labelling: Labelling, equation: JaxprEqn, left: Sequence[Value], right: Sequence[Value]
 ) -> None:
+    """Tie the axes of two lists of values, pair by pair."""
     for one, other in zip(left, right, strict=True):
         for pair in zip(one.axes, other.axes, strict=True):
             labelling.tie(equation, *pair)
-
-
-def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
-    """Scan the smaller body."""
-    params = node.equation.params
-    constants, carry = scan_counts(node.equation)
-    fixed, start = arrays[:constants], arrays[constants : constants + carry]
-
-    def step(state: list[Array], slices: list[Array]) -> tuple[list[Array], list[Array]]:
-        outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
-        return outputs[:carry], outputs[carry:]
-
-    state, stacked = lax.scan(
-        step,
-        list(start),
-        list(arrays[constants + carry :]),
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
-    )
-    return [*state, *stacked]
 
 
 def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
@@ -122,7 +85,7 @@ def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]
     condition = labelling.enter(closed(params["cond_jaxpr"]), [*inputs[:first], *state])
     body = labelling.enter(closed(params["body_jaxpr"]), [*inputs[first:second], *state])
     labelling.use(body.outputs)
-    _tie_values(labelling, equation, state, body.outputs)
+    tie_values(labelling, equation, state, body.outputs)
     return Outcome(state, (condition, body))
 
 
@@ -146,7 +109,7 @@ def branch(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     for body in bodies:
         labelling.use(body.outputs)
     for body in bodies[1:]:
-        _tie_values(labelling, equation, bodies[0].outputs, body.outputs)
+        tie_values(labelling, equation, bodies[0].outputs, body.outputs)
     return Outcome([Value(value.axes) for value in bodies[0].outputs], bodies)
 
 
@@ -164,7 +127,6 @@ CALL = Rule(call, rebind_call, permutes=True)
 RULES = {
     "checkpoint": Rule(checkpoint, rebind_checkpoint),
     "remat2": Rule(checkpoint, rebind_checkpoint),
-    "scan": Rule(scan, rebind_scan),
     "while": Rule(while_loop, rebind_while),
     "cond": Rule(branch, rebind_branch),
 }

@@ -27,16 +27,41 @@ def rebind_drawn(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> l
     return [rewriting.take(array, node.outputs[0])]
 
 
+def split(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """New keys, one for each step of a loop or example, are any of which its users keep some."""
+    labelling.pin_all(equation, inputs, "it is the data of a random key")
+    shape, given = shape_of(equation.outvars[0]), len(inputs[0].axes)
+    made = labelling.fresh_value(shape[given:], Kind.FREE)
+    return Outcome([Value((*whole(shape[:given]).axes, *made.axes))])
+
+
+def as_data(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """The numbers that a key consists of come after the axes of the keys."""
+    shape, axes = shape_of(equation.outvars[0]), inputs[0].axes
+    return Outcome([Value((*axes, *whole(shape[len(axes) :]).axes))])
+
+
+def as_key(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """The last axes of a key's data are inside the key."""
+    inside = len(shape_of(equation.outvars[0]))
+    for axis in inputs[0].axes[inside:]:
+        labelling.pin(equation, axis, "it is the data of a random key")
+    return Outcome([Value(inputs[0].axes[:inside])])
+
+
 def key(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Keys have no channels."""
     labelling.pin_all(equation, inputs, "it is the data of a random key")
     return Outcome([whole(shape_of(variable)) for variable in equation.outvars])
 
 
-KEYS = "random_clone random_fold_in random_seed random_split random_unwrap random_wrap threefry2x32"
+KEYS = "random_clone random_fold_in random_seed threefry2x32"
 
 RULES = {
     "random_bits": Rule(drawn, rebind_drawn),
     "iota": Rule(drawn, rebind_drawn),
+    "random_split": Rule(split, rebind_drawn),
+    "random_unwrap": Rule(as_data),
+    "random_wrap": Rule(as_key),
     **{name: Rule(key) for name in KEYS.split()},
 }

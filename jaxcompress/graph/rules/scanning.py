@@ -1,0 +1,93 @@
+"""The rule of `scan`: stacked layers share one keep, and single steps may be left out.
+
+A step is a channel of the scanned axis. Without it the loop is shorter; its gate g passes the state
+on, `state + g (step(state) - state)`: 0 leaves the step out exactly, 1 takes it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import JaxprEqn
+
+from jaxcompress.annotations import Array
+from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.internals import closed, scan_counts
+from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
+from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.rules.control import tie_values
+
+__all__ = ["RULES"]
+
+
+def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Label the body once: all steps share one keep; tie carries, and what is scanned over."""
+    params = equation.params
+    constants, carry = scan_counts(equation)
+    scanned = inputs[constants + carry :]
+    axes = [value.axes[0] for value in scanned] or [Axis(params["length"])]
+    steps = labelling.tie(equation, *axes)
+    slices = [value.rearranged(value.axes[1:], "slice") for value in scanned]
+    start = [Value(value.axes) for value in inputs[constants : constants + carry]]
+    with labelling.scope(steps):
+        body = labelling.enter(closed(params["jaxpr"]), [*inputs[:constants], *start, *slices])
+    labelling.use(body.outputs)
+    tie_values(labelling, equation, start, body.outputs[:carry])
+    if carry:
+        labelling.reduction(equation, [steps])
+    stacked = [Value((steps, *value.axes)) for value in body.outputs[carry:]]
+    return Outcome([*start, *stacked], (body,), steps if carry else None)
+
+
+def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
+    """Scan the smaller body, over the steps that are left."""
+    params = node.equation.params
+    constants, carry = scan_counts(node.equation)
+    fixed, start = arrays[:constants], arrays[constants : constants + carry]
+    scanned = list(arrays[constants + carry :])
+
+    def step(
+        state: list[Array], rows: tuple[list[Array], list[Array]]
+    ) -> tuple[list[Array], list[Array]]:
+        slices, gates = rows
+        outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
+        after, stacked = outputs[:carry], outputs[carry:]
+        if gates:
+            after = [_passed_on(*each) for each in zip(gates, state, after, strict=True)]
+        return after, stacked
+
+    state, stacked = lax.scan(
+        step,
+        list(start),
+        (scanned, _step_gates(rewriting, node, carry)),
+        length=params["length"] if node.steps is None else rewriting.size(node.steps),
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*state, *stacked]
+
+
+def _step_gates(rewriting: Rewriting, node: Node, carry: int) -> list[Array]:
+    """Return the gates of the steps, in the shape of each carried array; none where all are 1."""
+    if rewriting.gate is None or node.steps is None or not rewriting.gates_steps(node):
+        return []
+    gates: list[Array] = []
+    for value in node.outputs[:carry]:
+        # As a sum over the steps would be gated, of ones that have the axes of the state.
+        stacked = Value((node.steps, *value.axes))
+        every = node._replace(inputs=[stacked], outputs=[value], bodies=(), steps=None)
+        ones = jnp.ones((node.steps.size, *[1] * len(value.axes)))
+        gates.extend(rewriting.gate(every, [(0,)], [ones]))
+    return gates
+
+
+def _passed_on(gate: Array, before: Array, after: Array) -> Array:
+    if not jnp.issubdtype(after.dtype, jnp.inexact):
+        return jnp.where(gate != 0, after, before)
+    gate = gate.astype(jnp.promote_types(after.dtype, jnp.float32))
+    return (gate * after + (1 - gate) * before).astype(after.dtype)
+
+
+RULES = {"scan": Rule(scan, rebind_scan)}
