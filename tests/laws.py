@@ -89,17 +89,19 @@ def differentiated(function: Callable[..., Any]) -> Callable[..., Any]:
     def with_gradients(variables: Any, *inputs: Any) -> Any:
         positions = [i for i, array in enumerate(inputs) if _has_gradient(array)]
 
-        def loss(own: Any, floats: list[Any]) -> Any:
+        def loss(params: Any, floats: list[Any]) -> Any:
             arguments = list(inputs)
             for position, array in zip(positions, floats, strict=True):
                 arguments[position] = array
-            result = function(own, *arguments)
+            result = function(params, *arguments)
             output, state = result if isinstance(result, tuple) else (result, {})
             return scalar(output), (output, state)
 
-        gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-        (_, (output, state)), (own, others) = gradient(variables, [inputs[i] for i in positions])
-        return output, state, own, others
+        differentiate = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+        (_, (output, state)), (gradient, others) = differentiate(
+            variables, [inputs[i] for i in positions]
+        )
+        return output, state, gradient, others
 
     return with_gradients
 
@@ -115,10 +117,10 @@ def masked(name: str, train: bool = False) -> Callable[..., Any]:
     function = gated(graph_of(name), toy.train_apply if train else toy.apply)
 
     def run(variables: Any, gates: Any, *inputs: Any) -> Any:
-        own = lambda variables, *inputs: function(variables, gates, *inputs)  # noqa: E731
+        with_gates = lambda variables, *inputs: function(variables, gates, *inputs)  # noqa: E731
         if not toy.differentiable:
-            return own(variables, *inputs), {}, {}, []
-        return differentiated(own)(variables, *inputs)
+            return with_gates(variables, *inputs), {}, {}, []
+        return differentiated(with_gates)(variables, *inputs)
 
     return jax.jit(run)
 
@@ -135,9 +137,9 @@ def shrunk(name: str, prune: Compression, train: bool = False) -> Any:
 
 def taken_state(prune: Compression, variables: Any, state: Any) -> dict[str, Any]:
     """Return what a compression leaves of a new state, whose leaves replace some variables."""
-    own = flatten_with_paths(state)[0]
-    taken = prune.variables({**flatten_with_paths(variables)[0], **own})
-    return {path: taken[path] for path in own}
+    leaves_ = flatten_with_paths(state)[0]
+    taken = prune.variables({**flatten_with_paths(variables)[0], **leaves_})
+    return {path: taken[path] for path in leaves_}
 
 
 def close(left: Any, right: Any, tolerance: float) -> None:

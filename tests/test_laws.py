@@ -70,14 +70,14 @@ def test_mask_is_shrink(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     keep = random_keep(graph)
     prune = shrink(graph, keep)
-    output, _, own, others = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
+    output, _, gradient, others = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
     whole, *_ = masked(name)(toy.variables, ones(graph), *toy.inputs)
-    small_output, _, small_own, small_others = shrunk(name, prune)
+    small_output, _, small_gradient, small_others = shrunk(name, prune)
     assert difference(output, whole) > 1e-3
     close(small_output, output, toy.tolerance)
     close(small_others, others, toy.tolerance)
     if toy.differentiable:
-        close(small_own, prune.variables(own), toy.tolerance)
+        close(small_gradient, prune.variables(gradient), toy.tolerance)
 
 
 @pytest.mark.parametrize("name", NORMED)
@@ -108,11 +108,11 @@ def test_mask_is_shrink_in_training_mode(name: str) -> None:
     keep = random_keep(graph, seed=1)
     prune = shrink(graph, keep)
     gates = gates_of(graph, keep)
-    output, state, own, others = masked(name, train=True)(toy.variables, gates, *toy.inputs)
-    small_output, small_state, small_own, small_others = shrunk(name, prune, train=True)
+    output, state, gradient, others = masked(name, train=True)(toy.variables, gates, *toy.inputs)
+    small_output, small_state, small_gradient, small_others = shrunk(name, prune, train=True)
     close(small_output, output, 10 * toy.tolerance)
     close(small_others, others, 10 * toy.tolerance)
-    close(small_own, prune.variables(own), 10 * toy.tolerance)
+    close(small_gradient, prune.variables(gradient), 10 * toy.tolerance)
     left = flatten_with_paths(small_state)[0]
     close(left, taken_state(prune, toy.variables, state), toy.tolerance)
 
@@ -287,8 +287,8 @@ def test_gates_of_each_example(name: str) -> None:
     close(output, expected, toy.tolerance)
     for example in range(count):
         inputs = [a[example : example + 1] if a.ndim else a for a in toy.inputs]
-        own, _ = run(gates, *inputs)
-        close({n: value[example] for n, value in gradients.items()}, own, toy.tolerance)
+        alone, _ = run(gates, *inputs)
+        close({n: value[example] for n, value in gradients.items()}, alone, toy.tolerance)
 
 
 def test_gates_of_each_example_need_examples() -> None:

@@ -115,11 +115,11 @@ def exports(tree: ast.Module) -> list[str] | None:
 
 def public_names(file: str, trees: dict[str, ast.Module]) -> set[str]:
     """Return what a module offers to users: what it exports and its part exports again."""
-    own = set(exports(trees[file]) or [])
+    names = set(exports(trees[file]) or [])
     if file.count("/") == 1:
-        return own
+        return names
     part = f"jaxcompress/{part_of(file)}/__init__.py"
-    return own & set(exports(trees[part]) or []) if part in trees else set()
+    return names & set(exports(trees[part]) or []) if part in trees else set()
 
 
 def docstring_offences(file: str, tree: ast.Module, public: set[str]) -> Iterator[str]:
@@ -158,7 +158,7 @@ def test_every_module_lists_its_exports() -> None:
 
 
 def test_exports_exist() -> None:
-    found = []
+    missing = []
     for file, tree in modules("jaxcompress"):
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         names |= {getattr(node, "name", "") for node in tree.body}
@@ -168,16 +168,16 @@ def test_exports_exist() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
-        found += [f"{file}: exports {name}" for name in exports(tree) or [] if name not in names]
-    report(found)
+        missing += [f"{file}: exports {name}" for name in exports(tree) or [] if name not in names]
+    report(missing)
 
 
 def test_public_things_have_examples() -> None:
     trees = dict(modules("jaxcompress"))
-    found = []
+    offences = []
     for file, tree in trees.items():
-        found += docstring_offences(file, tree, public_names(file, trees))
-    report(found)
+        offences += docstring_offences(file, tree, public_names(file, trees))
+    report(offences)
 
 
 @pytest.mark.parametrize(
@@ -223,5 +223,5 @@ def test_a_missing_example_is_found() -> None:
         "jaxcompress/graph/a.py": ast.parse(source + 'def g():\n    """Shared inside graph."""\n'),
     }
     file = "jaxcompress/graph/a.py"
-    found = list(docstring_offences(file, trees[file], public_names(file, trees)))
-    assert len(found) == 1 and "f shows no Example" in found[0]
+    offences = list(docstring_offences(file, trees[file], public_names(file, trees)))
+    assert len(offences) == 1 and "f shows no Example" in offences[0]

@@ -32,9 +32,11 @@ def loss(variables: Any, x: jax.Array) -> jax.Array:
 
 GRAPH = trace(apply, VARIABLES, X)
 SCORES = {
-    "magnitude": lambda own: importance.magnitude(GRAPH, own),
-    "taylor": lambda own: importance.taylor(GRAPH, loss, own, X[None]),
-    "fisher": lambda own: importance.fisher(GRAPH, loss, own, X[None], jax.random.key(0)),
+    "magnitude": lambda variables: importance.magnitude(GRAPH, variables),
+    "taylor": lambda variables: importance.taylor(GRAPH, loss, variables, X[None]),
+    "fisher": lambda variables: importance.fisher(
+        GRAPH, loss, variables, X[None], jax.random.key(0)
+    ),
 }
 
 

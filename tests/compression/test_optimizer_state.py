@@ -48,8 +48,8 @@ def labels(tree: Any) -> Any:
 def walk(tree: Any) -> Any:
     """Label a tree of dicts by its keys, as optax's documentation does."""
     return {
-        key: walk(own) if isinstance(own, dict) else "first" if key == "third" else "other"
-        for key, own in tree.items()
+        key: walk(child) if isinstance(child, dict) else "first" if key == "third" else "other"
+        for key, child in tree.items()
     }
 
 
@@ -98,16 +98,16 @@ def test_the_state_is_that_of_the_shrunk_variables(name: str, collection: bool) 
     if name == "clipped":
         # The global norm, and with it the momentum, is that of all variables.
         return
-    got = prune.optimizer_state(tx, trained(tx, variables))
-    jax.tree.map(np.testing.assert_array_equal, got, trained(tx, small))
+    after = prune.optimizer_state(tx, trained(tx, variables))
+    jax.tree.map(np.testing.assert_array_equal, after, trained(tx, small))
 
 
 def test_the_state_of_params_alone() -> None:
     variables, tx = variables_of(True), OPTIMIZERS["adam"]
     prune = pruned(variables)
-    got = prune.optimizer_state(tx, trained(tx, variables["params"]))
+    after = prune.optimizer_state(tx, trained(tx, variables["params"]))
     expected = trained(tx, prune.variables(variables)["params"])
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    jax.tree.map(np.testing.assert_array_equal, after, expected)
 
 
 def test_a_chain_shrinks_the_state_step_by_step() -> None:
@@ -117,8 +117,8 @@ def test_a_chain_shrinks_the_state_step_by_step() -> None:
     graph = trace(first.function(apply), small, ROWS)
     second = shrink(graph, {n: np.arange(g.width) < 2 for n, g in graph.groups.items()})
     both = chain(first, second)
-    got = both.optimizer_state(tx, trained(tx, variables))
-    jax.tree.map(np.testing.assert_array_equal, got, trained(tx, both.variables(variables)))
+    after = both.optimizer_state(tx, trained(tx, variables))
+    jax.tree.map(np.testing.assert_array_equal, after, trained(tx, both.variables(variables)))
 
 
 def test_a_state_of_other_variables_is_refused() -> None:
@@ -148,9 +148,9 @@ def test_a_leaf_deeper_in_the_tree_is_not_taken_for_one_of_the_same_name(
     variables = {"params": params}
     prune = shrink(trace(nested, variables, ROWS), {"params/kernel[1]": np.arange(6) < 2})
     part = (lambda tree: tree) if collection else (lambda tree: tree["params"])
-    got = prune.optimizer_state(tx, tx.init(part(variables)))
+    after = prune.optimizer_state(tx, tx.init(part(variables)))
     expected = tx.init(part(prune.variables(variables)))
-    assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, expected)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, expected)
 
 
 OTHER_SHAPES = {
@@ -192,11 +192,11 @@ def test_states_not_shaped_like_their_parameter_take_the_next_step(
     tx, variables = (OTHER_SHAPES | ALONE)[name], variables_of(part is not None)
     prune = pruned(variables)
     lowrank = factorize(trace(apply, variables, ROWS), {f"{'params/' * bool(part)}second": 2})
-    own = (lambda tree: tree["params"]) if part == "params" else (lambda tree: tree)
-    state = trained(tx, own(variables))
-    stepped(prune, tx, state, own(prune.variables(variables)))
+    select = (lambda tree: tree["params"]) if part == "params" else (lambda tree: tree)
+    state = trained(tx, select(variables))
+    stepped(prune, tx, state, select(prune.variables(variables)))
     if name not in ALONE:
-        stepped(lowrank, tx, state, own(lowrank.variables(variables)))
+        stepped(lowrank, tx, state, select(lowrank.variables(variables)))
 
 
 def test_rows_and_columns_follow_the_axes_that_they_have() -> None:
@@ -232,13 +232,15 @@ def test_the_next_step_is_that_of_the_masked_network(name: str) -> None:
     variables, tx = variables_of(True), MASKABLE[name]
     prune, state = pruned(variables), trained(tx, variables)
     small = prune.variables(variables)
-    whole = jax.grad(lambda own: jnp.sum(jnp.square(apply(own, ROWS))))(
+    whole = jax.grad(lambda params: jnp.sum(jnp.square(apply(params, ROWS))))(
         jax.tree.map(jnp.asarray, masked_variables(variables))
     )
-    gradients = jax.grad(lambda own: jnp.sum(jnp.square(prune.function(apply)(own, ROWS))))(small)
-    found, _ = tx.update(gradients, prune.optimizer_state(tx, state), small)
+    gradients = jax.grad(lambda params: jnp.sum(jnp.square(prune.function(apply)(params, ROWS))))(
+        small
+    )
+    updates, _ = tx.update(gradients, prune.optimizer_state(tx, state), small)
     expected, _ = tx.update(whole, state, variables)
-    close(found, prune.variables(expected), 1e-5)
+    close(updates, prune.variables(expected), 1e-5)
 
 
 def masked_variables(variables: Any) -> Any:
@@ -266,7 +268,7 @@ def test_the_state_of_an_nnx_optimizer() -> None:
         function, variables = from_nnx(model)
         graph = trace(function, variables, ROWS)
         prune = shrink(graph, {"layers/0/kernel[1]": np.arange(6) < 3})
-        got = prune.optimizer_state(tx, nnx.state(optimizer))
+        after = prune.optimizer_state(tx, nnx.state(optimizer))
         small = nnx.merge(nnx.graphdef(model), prune.variables(variables))
         expected = nnx.state(nnx.Optimizer(small, tx, wrt=nnx.Param))
-        assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, expected)
+        assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, expected)

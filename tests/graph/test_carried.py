@@ -105,7 +105,7 @@ def test_mask_is_shrink_over_two_steps(name: str) -> None:
         outputs, small_outputs = masked(*inputs), shrunk(*small_inputs)
         assert difference(outputs, function(variables, *inputs)) > 1e-3
         carry, small_carry = (CASES[name][3](o)[place] for o in (outputs, small_outputs))
-        inputs = tuple(carry if i == place else own for i, own in enumerate(inputs))
+        inputs = tuple(carry if i == place else array for i, array in enumerate(inputs))
         close(small_carry, shrink_inputs(prune, *inputs)[place], 1e-5)
         close(_without(small_outputs, small_carry), _without(outputs, carry), 1e-5)
         before = jax.tree.map(jnp.shape, small_inputs[place])

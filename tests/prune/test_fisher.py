@@ -34,8 +34,8 @@ def network():
 def test_is_the_mean_square_of_single_examples(network):
     apply, variables, x, graph = network
 
-    def loss(own, batch):
-        return jnp.square(apply(own, batch)).sum(-1).mean()
+    def loss(params, batch):
+        return jnp.square(apply(params, batch)).sum(-1).mean()
 
     key = jax.random.key(3)
     scores = fisher(graph, loss, variables, x, key)
@@ -44,15 +44,15 @@ def test_is_the_mean_square_of_single_examples(network):
     for number, batch in enumerate(x):
         masks = random_masks(graph, jax.random.fold_in(key, number))
         for example in batch:
-            for name, own in gradient(variables, masks, example[None]).items():
-                expected[name] += np.square(own) / 20
+            for name, slopes in gradient(variables, masks, example[None]).items():
+                expected[name] += np.square(slopes) / 20
     for name, score in scores.items():
         np.testing.assert_allclose(score, expected[name], rtol=1e-4)
 
 
 def test_given_gates_and_groups(network):
     apply, variables, x, graph = network
-    loss = lambda own, batch: jnp.square(apply(own, batch)).mean()  # noqa: E731
+    loss = lambda params, batch: jnp.square(apply(params, batch)).mean()  # noqa: E731
     traces = []
 
     @jax.jit
@@ -94,7 +94,7 @@ def test_masks_follow_their_ranges(network):
 
 def test_errors(network):
     apply, variables, x, graph = network
-    loss = lambda own, batch: jnp.square(apply(own, batch)).mean()  # noqa: E731
+    loss = lambda params, batch: jnp.square(apply(params, batch)).mean()  # noqa: E731
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="0 < low <= high"):
         fisher(graph, loss, variables, x, key, keep=(0, 1))

@@ -56,8 +56,8 @@ def test_coupled_magnitude_sums_over_producers_and_consumers(network):
 def test_taylor_is_the_gate_gradient(network):
     apply, variables, images, graph = network
 
-    def loss(own, x):
-        return jnp.square(apply(own, x)).sum()
+    def loss(params, x):
+        return jnp.square(apply(params, x)).sum()
 
     scores = importance.taylor(graph, loss, variables, images[None])
     for name, score in scores.items():
@@ -65,8 +65,8 @@ def test_taylor_is_the_gate_gradient(network):
             gates = {name: jnp.ones(len(score))}
 
             def at(value, name=name, channel=channel, gates=gates):
-                own = {name: gates[name].at[channel].set(value)}
-                return jc.gated(graph, loss)(variables, own, images)
+                moved = {name: gates[name].at[channel].set(value)}
+                return jc.gated(graph, loss)(variables, moved, images)
 
             slope = (at(1.01) - at(0.99)) / 0.02
             np.testing.assert_allclose(score[channel], abs(slope), rtol=2e-2, atol=1e-2)
@@ -83,7 +83,7 @@ def test_uniform_depends_on_the_key_alone(network):
 
 def test_taylor_refuses_what_it_cannot_score(network):
     apply, variables, images, graph = network
-    loss = lambda own, x: jnp.square(apply(own, x)).mean()  # noqa: E731
+    loss = lambda params, x: jnp.square(apply(params, x)).mean()  # noqa: E731
     with pytest.raises(ValueError, match="at least one example"):
         importance.taylor(graph, loss, variables, images[None, :0])
     with pytest.raises(ValueError, match=r"returns float32\[5,3\]"):

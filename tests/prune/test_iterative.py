@@ -32,9 +32,9 @@ def test_rounds_remove_more_and_more_and_compile_once(network):
     apply, variables, x, graph = network
     traces, seen = [], []
 
-    def loss(own, batch):
+    def loss(params, batch):
         traces.append(1)
-        return jnp.square(apply(own, batch)).mean()
+        return jnp.square(apply(params, batch)).mean()
 
     def score(gates, number):
         seen.append({**{n: np.array(g) for n, g in gates.items()}, "traces": len(traces)})

@@ -33,8 +33,8 @@ def network():
     x = jax.random.normal(keys[3], (20, 4, 5, 3))
     target = apply(variables, x)
 
-    def loss(own, batch):
-        return jnp.square(apply(own, batch["x"]) - batch["target"]).mean()
+    def loss(params, batch):
+        return jnp.square(apply(params, batch["x"]) - batch["target"]).mean()
 
     return apply, variables, {"x": x, "target": target}, jc.trace(apply, variables, x[0, 0]), loss
 
@@ -68,16 +68,16 @@ def test_gradient_is_soft_and_neutral(network):
     with jax.enable_x64(True):
         scores, budget = start(graph), jc.Budget(flops=0.5).of(graph)
         gates = straight_through(graph.cost, scores, budget, temperature=0.3)
-        through = lambda own: straight_through(graph.cost, own, budget, temperature=0.3)  # noqa: E731
+        through = lambda trial: straight_through(graph.cost, trial, budget, temperature=0.3)  # noqa: E731
         jacobian = jax.jit(jax.jacobian(through))(scores)
         dense = np.array([float(gates[name].sum()) for name in graph.cost.names])
         costs = jax.grad(graph.cost.flops)(dense)
-        for wrt, own in scores.items():
+        for wrt, score in scores.items():
             pairs = zip(graph.cost.names, costs, strict=True)
             moved = sum(cost * jacobian[name][wrt].sum(0) for name, cost in pairs)
             np.testing.assert_allclose(moved, 0, atol=1e-10)
             assert (jnp.diagonal(jacobian[wrt][wrt]) > 0).all()
-            assert own.shape == jacobian[wrt][wrt].shape[:1]
+            assert score.shape == jacobian[wrt][wrt].shape[:1]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
@@ -94,15 +94,15 @@ def test_first_update_follows_the_meta_gradient(network, steps):
         assert losses.shape == (steps + 1,)
 
         gated, absolute = jc.gated(graph, loss), budget.of(graph)
-        masks = lambda own: straight_through(graph.cost, own, absolute)  # noqa: E731
+        masks = lambda trial: straight_through(graph.cost, trial, absolute)  # noqa: E731
         at, jacobian = masks(state.log_scores), jax.jit(jax.jacobian(masks))(state.log_scores)
 
         @jax.jit
         def value(gates):
-            own = variables
+            adapted = variables
             if support is not None:
-                own, _ = adapt(gated, own, gates, support, inner)
-            return gated(own, gates, query)
+                adapted, _ = adapt(gated, adapted, gates, support, inner)
+            return gated(adapted, gates, query)
 
         slopes = {
             n: np.array([slope(value, at, n, i) for i in range(len(g))]) for n, g in at.items()

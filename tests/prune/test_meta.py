@@ -27,8 +27,8 @@ def logits(variables, images):
 
 
 def loss(variables, batch):
-    found = logits(variables, batch["image"])
-    return optax.softmax_cross_entropy_with_integer_labels(found, batch["label"]).mean()
+    outputs = logits(variables, batch["image"])
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, batch["label"]).mean()
 
 
 def draw_batches(key, *leading):
@@ -115,12 +115,12 @@ def test_reverse_over_reverse_gives_the_same(graph):
         query = draw_batches(jax.random.key(2), 1)
 
         def value(gates):
-            own = variables
+            adapted = variables
             for step in range(2):
                 batch = jax.tree.map(lambda leaf, step=step: leaf[0, step], support)
-                gradient = jax.grad(gated)(own, gates, batch)
-                own = jax.tree.map(lambda leaf, g: leaf - 0.3 * g, own, gradient)
-            return gated(own, gates, jax.tree.map(lambda leaf: leaf[0], query))
+                gradient = jax.grad(gated)(adapted, gates, batch)
+                adapted = jax.tree.map(lambda leaf, g: leaf - 0.3 * g, adapted, gradient)
+            return gated(adapted, gates, jax.tree.map(lambda leaf: leaf[0], query))
 
         expected = jax.grad(value)({"hidden[1]": jnp.ones(5)})["hidden[1]"]
         scores = meta(
@@ -152,9 +152,9 @@ def test_episodes_are_averaged_one_compile_vmapped_or_not(graph):
     support, query = draw_batches(jax.random.key(1), 3, 1), draw_batches(jax.random.key(2), 3)
     traces = []
 
-    def counted(own, batch):
+    def counted(params, batch):
         traces.append(1)
-        return loss(own, batch)
+        return loss(params, batch)
 
     scores = meta(graph, counted, variables, support, query, square=True)
     once = len(traces)
@@ -238,6 +238,6 @@ EMPTY = jax.tree.map(lambda leaf: leaf[:, :0], ONE_CLASS)
 )
 def test_errors(graph, change, error, message):
     arguments = episodes() | {"loss": loss} | change
-    own_loss, support, query = (arguments.pop(name) for name in ("loss", "support", "query"))
+    given_loss, support, query = (arguments.pop(name) for name in ("loss", "support", "query"))
     with pytest.raises(error, match=message):
-        meta(graph, own_loss, draw(), support, query, **arguments)
+        meta(graph, given_loss, draw(), support, query, **arguments)

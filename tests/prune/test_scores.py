@@ -47,17 +47,17 @@ def scored(name, network):
 
 
 EXPLICIT = {
-    "magnitude": lambda graph, own, kind: per_group(own),
-    "taylor": lambda graph, own, kind: per_cost(graph, own, kind),
-    "meta": lambda graph, own, kind: per_cost(graph, own, kind),
-    "fisher": lambda graph, own, kind: per_cost(graph, own, kind, power=1.5),
+    "magnitude": lambda graph, scores, kind: per_group(scores),
+    "taylor": lambda graph, scores, kind: per_cost(graph, scores, kind),
+    "meta": lambda graph, scores, kind: per_cost(graph, scores, kind),
+    "fisher": lambda graph, scores, kind: per_cost(graph, scores, kind, power=1.5),
 }
 
 
 def same(left, right):
     assert left.keys() == right.keys()
-    for name, own in left.items():
-        np.testing.assert_array_equal(own, right[name])
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name])
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
@@ -72,7 +72,7 @@ def test_raw_scores_are_selected_as_if_made_comparable(network, name):
             keep = jc.select(graph, raw, budget)
             same(keep, jc.select(graph, explicit, budget))
             bare = jc.select(graph, dict(raw), budget)
-            changed |= any(not np.array_equal(bare[n], own) for n, own in keep.items())
+            changed |= any(not np.array_equal(bare[n], mask) for n, mask in keep.items())
     assert changed, "bare numbers choose alike: this network tells nothing"
 
 
@@ -83,33 +83,33 @@ def test_every_selection_heeds_the_unit(network):
     same(jc.threshold(graph.cost, raw, absolute), jc.threshold(graph.cost, known, absolute))
     same(straight_through(graph.cost, raw, absolute), straight_through(graph.cost, known, absolute))
     every = {}
-    for name, own in (("raw", raw), ("known", known)):
-        every[name] = jc.prune.iterative(graph, lambda gates, number, own=own: own, budget)
-        arguments = (graph, loss, variables, own, budget, x[0], jax.random.key(2))
-        found = local_search(*arguments, candidates=4, rounds=1)
-        every[name] = {**every[name], **{f"local {n}": s for n, s in found.scores.items()}}
+    for name, scores in (("raw", raw), ("known", known)):
+        every[name] = jc.prune.iterative(graph, lambda gates, number, scores=scores: scores, budget)
+        arguments = (graph, loss, variables, scores, budget, x[0], jax.random.key(2))
+        result = local_search(*arguments, candidates=4, rounds=1)
+        every[name] = {**every[name], **{f"local {n}": s for n, s in result.scores.items()}}
     same(every["raw"], every["known"])
 
 
 def test_explicit_and_bare_scores_are_taken_as_they_are(network):
     graph, raw = network[2], scored("magnitude", network)
-    for own in (dict(raw), per_group(raw), per_cost(graph, raw, power=0.3)):
-        assert comparable_scores(graph.cost, own) is own
+    for scores in (dict(raw), per_group(raw), per_cost(graph, raw, power=0.3)):
+        assert comparable_scores(graph.cost, scores) is scores
 
 
 def test_scores_pass_through_transformations(network):
     graph, raw = network[2], scored("taylor", network)
     assert isinstance(raw, Scores)
     for changed in (
-        jax.tree.map(lambda own: own, raw),
-        jax.jit(lambda own: own)(raw),
-        jax.grad(lambda own: sum(value.sum() for value in own.values()))(raw),
+        jax.tree.map(lambda leaf: leaf, raw),
+        jax.jit(lambda scores: scores)(raw),
+        jax.grad(lambda scores: sum(value.sum() for value in scores.values()))(raw),
     ):
         assert (changed.unit, changed.source, changed.power) == ("raw gradient", "taylor", 1.0)
-    stacked = jax.tree.map(lambda own: jnp.stack([own, own[::-1]]), raw)
+    stacked = jax.tree.map(lambda array: jnp.stack([array, array[::-1]]), raw)
     absolute = jc.Budget(flops=0.5).of(graph)
-    both = jax.jit(jax.vmap(lambda own: jc.threshold(graph.cost, own, absolute)))(stacked)
-    same({n: own[0] for n, own in both.items()}, jc.threshold(graph.cost, raw, absolute))
+    both = jax.jit(jax.vmap(lambda scores: jc.threshold(graph.cost, scores, absolute)))(stacked)
+    same({n: mask[0] for n, mask in both.items()}, jc.threshold(graph.cost, raw, absolute))
     other = Scores(dict(reversed(raw.arrays.items())), raw.source, raw.unit, raw.power)
     same(raw, jax.tree.map(lambda left, right: (left + right) / 2, raw, other))
 
@@ -119,8 +119,8 @@ def test_infinite_scores_stay_infinite(network):
     name = next(iter(raw))
     pinned = Scores({**raw, name: raw[name].at[3].set(jnp.inf)}, raw.source, raw.unit)
     assert jc.select(graph, pinned, jc.Budget(flops=0.3))[name][3]
-    found = per_group(pinned)
-    assert np.isinf(found[name][3]) and np.isfinite(np.delete(found[name], 3)).all()
+    scores = per_group(pinned)
+    assert np.isinf(scores[name][3]) and np.isfinite(np.delete(scores[name], 3)).all()
 
 
 def test_scores_explain_themselves(network):
@@ -128,5 +128,5 @@ def test_scores_explain_themselves(network):
     assert repr(raw) == "Scores(fisher, 2 groups, raw gradient)"
     assert "cost of a channel ** 1.5" in str(raw) and "narrow[1]" in str(raw)
     text = []
-    jax.jit(lambda own: text.append(str(own)))(raw)
+    jax.jit(lambda scores: text.append(str(scores)))(raw)
     assert text[0].startswith("fisher, 2 groups")

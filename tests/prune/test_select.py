@@ -98,12 +98,12 @@ def alike():
 @pytest.mark.parametrize("value", [0.0, 0.1, np.inf, -np.inf])
 @pytest.mark.parametrize("multiple_of", [1, 5])
 def test_equal_scores_are_spread_over_groups(alike, graph, value, multiple_of):
-    for own in (alike, graph):
-        scores = {name: np.full(group.width, value) for name, group in own.groups.items()}
+    for traced in (alike, graph):
+        scores = {name: np.full(group.width, value) for name, group in traced.groups.items()}
         budget = jc.Budget(flops=0.5)
-        keep = jc.select(own, scores, budget, multiple_of=multiple_of, fill=False)
+        keep = jc.select(traced, scores, budget, multiple_of=multiple_of, fill=False)
         lost = {name: 1 - mask.mean() for name, mask in keep.items()}
-        steps = {name: multiple_of / group.width for name, group in own.groups.items()}
+        steps = {name: multiple_of / group.width for name, group in traced.groups.items()}
         assert max(lost.values()) - min(lost.values()) <= max(steps.values()) + 1e-9
 
 
@@ -165,7 +165,7 @@ def test_traced_equals_host_and_vmaps(graph):
 
 @pytest.mark.parametrize("value", [1.0, np.inf, -np.inf])
 def test_traced_equals_host_with_ties_and_infinite_scores(graph, value):
-    scores = {name: own.round(1) for name, own in draw(graph, 6).items()}
+    scores = {name: score.round(1) for name, score in draw(graph, 6).items()}
     scores["a[1]"][::3] = value
     gates = jax.jit(lambda s: jc.threshold(graph.cost, s, jc.Budget(flops=0.5).of(graph)))(scores)
     for name, mask in jc.select(graph, scores, jc.Budget(flops=0.5)).items():
