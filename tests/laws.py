@@ -114,7 +114,7 @@ def _has_gradient(array: Any) -> bool:
 def masked(name: str, train: bool = False) -> Callable[..., Any]:
     """Make `g(variables, gates, *inputs)`, compiled once per toy and mode, with gradients."""
     toy = toy_of(name)
-    function = gated(graph_of(name), toy.train_apply if train else toy.apply)
+    function = gated(graph_of(name), toy.function(train))
 
     def run(variables: Any, gates: Any, *inputs: Any) -> Any:
         with_gates = lambda variables, *inputs: function(variables, gates, *inputs)  # noqa: E731
@@ -128,7 +128,7 @@ def masked(name: str, train: bool = False) -> Callable[..., Any]:
 def shrunk(name: str, prune: Compression, train: bool = False) -> Any:
     """Run what a compression leaves of a toy, with gradients: as `masked` does."""
     toy = toy_of(name)
-    function = prune.function(toy.train_apply if train else toy.apply)
+    function = prune.function(toy.function(train))
     variables = prune.variables(toy.variables)
     if not toy.differentiable:
         return jax.jit(function)(variables, *toy.inputs), {}, {}, []

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.flatten_util import ravel_pytree
 
 from jaxcompress.artifact import from_spec
 from jaxcompress.compression import chain
@@ -195,7 +196,7 @@ def _check_specs(variables: Any, first: Any, second: Any) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_mode_names_the_same_groups(name: str) -> None:
     toy = toy_of(name)
-    graph = trace(toy.train_apply, toy.variables, *toy.inputs)
+    graph = trace(toy.function(train=True), toy.variables, *toy.inputs)
     assert described(graph) == described(graph_of(name))
 
 
@@ -243,7 +244,8 @@ def test_xla_counts_what_the_natively_narrow_network_costs(build: Any) -> None:
 
 
 def _xla_flops(function: Any, variables: Any, inputs: Any) -> float:
-    return jax.jit(function).lower(variables, *inputs).compile().cost_analysis()["flops"]
+    costs: Any = jax.jit(function).lower(variables, *inputs).compile().cost_analysis()
+    return costs["flops"]
 
 
 # Law 6: gradients with respect to gates are what finite differences say, for each example too.
@@ -258,7 +260,7 @@ def test_gate_gradients_are_finite_differences(name: str) -> None:
         )
         function = gated(graph, toy.apply)
         gates = {n: jnp.linspace(0.5, 1.5, g.width) for n, g in graph.groups.items()}
-        flat, restore = jax.flatten_util.ravel_pytree(gates)
+        flat, restore = ravel_pytree(gates)
         loss = jax.jit(lambda flat: scalar(function(variables, restore(flat), *inputs)))
         steps = 1e-5 * jnp.eye(flat.size)
         slopes = jax.vmap(lambda step: (loss(flat + step) - loss(flat - step)) / 2e-5)(steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ def test_groups_and_costs_have_no_names_in_them(name: str) -> None:
     assert pair.translated(pair.new.graph.uses) == pair.old.graph.uses
 
 
-def _scores_of(case: Case, method: str) -> dict[str, Any]:
+def _scores_of(case: Case, method: str) -> Mapping[str, Any]:
     graph, variables, batches = case.graph, case.variables, case.inputs[None].repeat(2, 0)
     if method == "magnitude":
         return importance.magnitude(graph, variables, coupled=True)

@@ -65,7 +65,8 @@ def test_roots_must_be_finite() -> None:
 def test_a_rank_is_an_integer(rank: Any) -> None:
     with pytest.raises(ValueError, match="a: rank .* is no integer"):
         factorize(GRAPH, {"a": rank, "b": 2})
-    assert factorize(GRAPH, {"a": np.int64(2)}).spec["sites"]["a"]["rank"] == 2
+    integer: Any = np.int64(2)
+    assert factorize(GRAPH, {"a": integer}).spec["sites"]["a"]["rank"] == 2
 
 
 @pytest.mark.parametrize("value", [3.0, 0.1, 1e4])

@@ -126,5 +126,6 @@ def test_entries_say_what_their_outputs_are() -> None:
     assert list(trace(evaluate, VARIABLES, ROWS, also=[(features, (ROWS,))]).groups) == [HEAD]
     entry = Also(features, (ROWS,), output=lambda result: (), state=lambda r: {"hidden": r[1]})
     assert list(trace(evaluate, VARIABLES, ROWS, also=[entry]).groups) == [FIRST, HEAD]
+    bare: Any = (features, ROWS)
     with pytest.raises(TypeError, match=r"entry 1 is \(function, .*\); write \(function, \(inputs"):
-        trace(evaluate, VARIABLES, ROWS, also=[entry, (features, ROWS)])
+        trace(evaluate, VARIABLES, ROWS, also=[entry, bare])

@@ -11,7 +11,7 @@ import pytest
 
 from jaxcompress.artifact import from_spec
 from jaxcompress.compression import chain
-from jaxcompress.graph import Graph, trace
+from jaxcompress.graph import Also, Graph, trace
 from jaxcompress.prune import gated, shrink, shrink_inputs
 from tests.laws import close, difference, gates_of, random_keep
 from tests.toys.record import draw, rows
@@ -165,7 +165,7 @@ def test_gates_reach_a_carry_at_another_place() -> None:
 def test_another_function_may_carry_state() -> None:
     function, variables, inputs, state, _ = CASES["lstm"]
     whole = lambda v, x: function(v, (jnp.zeros((4, WIDTH)),) * 2, x)[1]  # noqa: E731
-    graph = trace(whole, variables, ROWS, also=[(function, inputs, None, state)])
+    graph = trace(whole, variables, ROWS, also=[Also(function, inputs, None, state)])
     assert names(graph) == {"in_f[1]": WIDTH}
     prune = shrink(graph, {"in_f[1]": np.arange(WIDTH) < 4})
     small = prune.variables(variables)

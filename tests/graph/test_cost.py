@@ -23,7 +23,8 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 
 def xla_flops(function: Any, *arguments: Any) -> float:
     """Return what XLA counts before it changes anything."""
-    return jax.jit(function).lower(*arguments).cost_analysis().get("flops", 0.0)
+    costs: Any = jax.jit(function).lower(*arguments).cost_analysis()
+    return costs.get("flops", 0.0)
 
 
 def with_real_zeros(equation: Any) -> Any:
@@ -67,15 +68,15 @@ def test_every_contraction_of_every_toy_costs_what_xla_counts(name: str) -> None
 
 def random_windows() -> list[Window]:
     draw = np.random.default_rng(0)
-    windows = []
-    while len(windows) < 40:
+    drawn: list[Window] = []
+    while len(drawn) < 40:
         size, taps, stride, dilation, spacing = (int(draw.integers(1, m)) for m in (8, 6, 5, 5, 4))
         before, after = (int(draw.integers(-2, 7)) for _ in range(2))
         padded = (size - 1) * dilation + 1 + before + after
         outputs = (padded - (taps - 1) * spacing - 1) // stride + 1
         if padded > 0 and outputs > 0:
-            windows.append(Window(size, taps, outputs, stride, before, after, dilation, spacing))
-    return windows
+            drawn.append(Window(size, taps, outputs, stride, before, after, dilation, spacing))
+    return drawn
 
 
 @pytest.mark.parametrize("window", random_windows(), ids=lambda w: "-".join(map(str, w)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +11,19 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import parallel
+from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.graph.internals import inner_jaxprs
 from jaxcompress.prune.candidates.chunks import chunk_size
 from jaxcompress.prune.candidates.local import local_search
 from jaxcompress.prune.candidates.losses import candidate_losses
 from jaxcompress.prune.candidates.prefix import hoist
 
+Network: TypeAlias = tuple[PyTree, jax.Array, jc.Graph, Function]
+
 
 @pytest.fixture(scope="module")
-def network():
-    def apply(variables, x):
+def network() -> Network:
+    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
         h = jax.lax.conv_general_dilated(
             x, variables["conv"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
@@ -39,7 +44,7 @@ def network():
 
 @pytest.mark.parametrize("together", [None, 1, 3])
 @pytest.mark.parametrize("devices", [None, 8])
-def test_equals_a_loop(network, together, devices):
+def test_equals_a_loop(network: Network, together: int | None, devices: int | None) -> None:
     variables, x, graph, loss = network
     keys = jax.random.split(jax.random.key(1), 10)
     gates = {
@@ -51,7 +56,7 @@ def test_equals_a_loop(network, together, devices):
     mesh = None if devices is None else parallel.mesh(jax.devices()[:devices])
     traces = []
 
-    def counted(params, batch):
+    def counted(params: PyTree, batch: Batch) -> jax.Array:
         traces.append(1)
         return loss(params, batch)
 
@@ -66,7 +71,7 @@ def test_equals_a_loop(network, together, devices):
     assert len(traces) == once
 
 
-def test_what_comes_before_the_first_difference_is_done_once(network):
+def test_what_comes_before_the_first_difference_is_done_once(network: Network) -> None:
     """Groups given as [width] are shared; the convolution before them stays out of the loop."""
     variables, x, graph, loss = network
     names = list(graph.groups)
@@ -85,7 +90,7 @@ def test_what_comes_before_the_first_difference_is_done_once(network):
     assert not any("conv_general_dilated" in primitives for primitives in inside)
 
 
-def _primitives_in_loop(program, inside=False):
+def _primitives_in_loop(program: Any, inside: bool = False) -> list[str]:
     names = []
     for equation in program.jaxpr.eqns:
         names += [equation.primitive.name] if inside else []
@@ -94,11 +99,11 @@ def _primitives_in_loop(program, inside=False):
     return names
 
 
-def test_hoisting_looks_into_jitted_calls():
+def test_hoisting_looks_into_jitted_calls() -> None:
     x = jnp.ones((3, 3))
 
     @jax.jit
-    def inner(matrix, gate):
+    def inner(matrix: jax.Array, gate: jax.Array) -> dict[str, jax.Array]:
         product = matrix @ matrix
         return {"sum": product.sum() * gate, "matrix": matrix}
 
@@ -110,7 +115,7 @@ def test_hoisting_looks_into_jitted_calls():
     np.testing.assert_allclose(jax.grad(lambda g: after(g)[0]["sum"])(2.0), 27.0)
 
 
-def test_chunks_follow_the_memory(network):
+def test_chunks_follow_the_memory(network: Network) -> None:
     variables, x, _, loss = network
     largest = 4 * 5 * 5 * 6 * 4
     assert chunk_size(loss, variables, x, memory=4 * largest * 7) == 7
@@ -119,7 +124,7 @@ def test_chunks_follow_the_memory(network):
     assert chunk_size(loss, variables, x) > 1000
 
 
-def test_local_search_lowers_the_loss_at_the_budget(network):
+def test_local_search_lowers_the_loss_at_the_budget(network: Network) -> None:
     variables, x, graph, loss = network
     scores = {name: jnp.zeros(group.width) for name, group in graph.groups.items()}
     budget = jc.Budget(flops=0.6)
@@ -142,7 +147,7 @@ def test_local_search_lowers_the_loss_at_the_budget(network):
     np.testing.assert_allclose(value, result.loss[-1], rtol=1e-4)
 
 
-def test_errors(network):
+def test_errors(network: Network) -> None:
     variables, x, graph, loss = network
     with pytest.raises(ValueError, match="'nope'"):
         candidate_losses(graph, loss, variables, {"nope": jnp.ones((2, 3))}, x)

@@ -91,7 +91,7 @@ def pair_of(name: str) -> Pair:
     back = {new: old for old, new in names.items()}
     renamed = {"params": {names[old]: leaves for old, leaves in variables["params"].items()}}
 
-    def apply(tree: Any, images: jax.Array) -> jax.Array:
+    def apply(tree: Any, images: jax.Array) -> Any:
         layers = {back[new]: leaf for new, leaf in tree["params"].items()}
         return module.apply({"params": layers}, images)
 
