@@ -1,7 +1,7 @@
 """The toy networks that every law is checked on, and the words in which laws are written.
 
-A law is one parametrised test in `test_laws.py`; a toy is one function in `toys/`. Everything that
-costs a compilation is cached per toy.
+A law is one parametrised test in `test_laws_*.py`; a toy is one function in `toys/`. Everything
+that costs a compilation is cached per toy.
 """
 
 from __future__ import annotations
@@ -13,18 +13,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, ones, shrink
-from tests.toys import convolution, leaves, norms, tokens
+from tests.toys import (
+    convolution,
+    derivatives,
+    leaves,
+    modules,
+    norms,
+    operations,
+    rearranged,
+    tokens,
+)
 from tests.toys.record import Toy
 
 __all__ = [
     "TOYS",
     "close",
     "differentiated",
+    "every_toy",
     "gates_of",
     "graph_of",
     "masked",
@@ -34,11 +45,12 @@ __all__ = [
     "shrunk",
     "taken_state",
     "toy_of",
+    "trained",
 ]
 
-TOYS = {
-    build.__name__: build for build in (*convolution.TOYS, *tokens.TOYS, *leaves.TOYS, *norms.TOYS)
-}
+FILES = (convolution, rearranged, tokens, leaves, derivatives, modules, operations, norms)
+TOYS = {build.__name__: build for file in FILES for build in file.TOYS}
+every_toy = pytest.mark.parametrize("name", TOYS)
 
 
 @functools.cache
@@ -108,6 +120,11 @@ def differentiated(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _has_gradient(array: Any) -> bool:
     return jnp.issubdtype(array.dtype, jnp.inexact)
+
+
+def trained() -> list[str]:
+    """Return the toys that have a training mode."""
+    return [name for name in TOYS if toy_of(name).train_apply is not None]
 
 
 @functools.cache
