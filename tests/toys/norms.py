@@ -140,6 +140,13 @@ def channel_softmax() -> Toy:
     return Toy(apply, draw(5, shapes), (ROWS,), groups)
 
 
+def _rotated(x: jax.Array) -> jax.Array:
+    angles = jnp.arange(x.shape[1])[:, None, None] * jnp.array([1.0, 0.1])
+    left, right = jnp.split(x, 2, axis=-1)
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
+
+
 def scanned_decoder() -> Toy:
     """A scanned decoder, pre-norm: RMSNorm, rotary positions, SwiGLU, tied embeddings."""
     shapes = {
@@ -154,18 +161,12 @@ def scanned_decoder() -> Toy:
         "down": (2, 10, 12),
     }
 
-    def rotated(x: jax.Array) -> jax.Array:
-        angles = jnp.arange(x.shape[1])[:, None, None] * jnp.array([1.0, 0.1])
-        left, right = jnp.split(x, 2, axis=-1)
-        sin, cos = jnp.sin(angles), jnp.cos(angles)
-        return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
-
     def block(stream: jax.Array, layer: Any) -> tuple[jax.Array, None]:
         hidden = _root_mean_square(stream) * layer["scale"]
         query, key, value = (
             jnp.einsum("btd,dhk->bthk", hidden, layer[n]) for n in ("query", "key", "value")
         )
-        scores = jnp.einsum("bqhk,bshk->bhqs", rotated(query), rotated(key)) / 2
+        scores = jnp.einsum("bqhk,bshk->bhqs", _rotated(query), _rotated(key)) / 2
         mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         weights = jax.nn.softmax(jnp.where(mask, scores, -1e9))
         mixed = jnp.einsum("bhqs,bshk->bqhk", weights, value)
