@@ -1,7 +1,7 @@
 """The toy networks that every law is checked on, and the words in which laws are written.
 
-A law is one parametrised test in `test_laws.py`; a toy is one function in `toys/`. Everything that
-costs a compilation is cached per toy.
+A law is one parametrised test in `test_laws_*.py`; a toy is one function in `toys/`. Everything
+that costs a compilation is cached per toy.
 """
 
 from __future__ import annotations
@@ -13,18 +13,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, ones, shrink
-from tests.toys import convolution, depth, leaves, norms, tokens
+from tests.toys import (
+    convolution,
+    depth,
+    derivatives,
+    leaves,
+    modules,
+    norms,
+    operations,
+    rearranged,
+    tokens,
+)
 from tests.toys.record import Toy
 
 __all__ = [
     "TOYS",
     "close",
     "differentiated",
+    "every_toy",
     "gates_of",
     "graph_of",
     "masked",
@@ -34,12 +46,12 @@ __all__ = [
     "shrunk",
     "taken_state",
     "toy_of",
+    "trained",
 ]
 
-TOYS = {
-    build.__name__: build
-    for build in (*convolution.TOYS, *tokens.TOYS, *leaves.TOYS, *norms.TOYS, *depth.TOYS)
-}
+FILES = (convolution, rearranged, tokens, leaves, derivatives, modules, operations, norms, depth)
+TOYS = {build.__name__: build for file in FILES for build in file.TOYS}
+every_toy = pytest.mark.parametrize("name", TOYS)
 
 
 @functools.cache
@@ -90,17 +102,19 @@ def differentiated(function: Callable[..., Any]) -> Callable[..., Any]:
     def with_gradients(variables: Any, *inputs: Any) -> Any:
         positions = [i for i, array in enumerate(inputs) if _has_gradient(array)]
 
-        def loss(own: Any, floats: list[Any]) -> Any:
+        def loss(params: Any, floats: list[Any]) -> Any:
             arguments = list(inputs)
             for position, array in zip(positions, floats, strict=True):
                 arguments[position] = array
-            result = function(own, *arguments)
+            result = function(params, *arguments)
             output, state = result if isinstance(result, tuple) else (result, {})
             return scalar(output), (output, state)
 
-        gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-        (_, (output, state)), (own, others) = gradient(variables, [inputs[i] for i in positions])
-        return output, state, own, others
+        differentiate = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+        (_, (output, state)), (gradient, others) = differentiate(
+            variables, [inputs[i] for i in positions]
+        )
+        return output, state, gradient, others
 
     return with_gradients
 
@@ -109,17 +123,22 @@ def _has_gradient(array: Any) -> bool:
     return jnp.issubdtype(array.dtype, jnp.inexact)
 
 
+def trained() -> list[str]:
+    """Return the toys that have a training mode."""
+    return [name for name in TOYS if toy_of(name).train_apply is not None]
+
+
 @functools.cache
 def masked(name: str, train: bool = False) -> Callable[..., Any]:
     """Make `g(variables, gates, *inputs)`, compiled once per toy and mode, with gradients."""
     toy = toy_of(name)
-    function = gated(graph_of(name), toy.train_apply if train else toy.apply)
+    function = gated(graph_of(name), toy.function(train))
 
     def run(variables: Any, gates: Any, *inputs: Any) -> Any:
-        own = lambda variables, *inputs: function(variables, gates, *inputs)  # noqa: E731
+        with_gates = lambda variables, *inputs: function(variables, gates, *inputs)  # noqa: E731
         if not toy.differentiable:
-            return own(variables, *inputs), {}, {}, []
-        return differentiated(own)(variables, *inputs)
+            return with_gates(variables, *inputs), {}, {}, []
+        return differentiated(with_gates)(variables, *inputs)
 
     return jax.jit(run)
 
@@ -127,7 +146,7 @@ def masked(name: str, train: bool = False) -> Callable[..., Any]:
 def shrunk(name: str, prune: Compression, train: bool = False) -> Any:
     """Run what a compression leaves of a toy, with gradients: as `masked` does."""
     toy = toy_of(name)
-    function = prune.function(toy.train_apply if train else toy.apply)
+    function = prune.function(toy.function(train))
     variables = prune.variables(toy.variables)
     if not toy.differentiable:
         return jax.jit(function)(variables, *toy.inputs), {}, {}, []
@@ -136,9 +155,9 @@ def shrunk(name: str, prune: Compression, train: bool = False) -> Any:
 
 def taken_state(prune: Compression, variables: Any, state: Any) -> dict[str, Any]:
     """Return what a compression leaves of a new state, whose leaves replace some variables."""
-    own = flatten_with_paths(state)[0]
-    taken = prune.variables({**flatten_with_paths(variables)[0], **own})
-    return {path: taken[path] for path in own}
+    leaves_ = flatten_with_paths(state)[0]
+    taken = prune.variables({**flatten_with_paths(variables)[0], **leaves_})
+    return {path: taken[path] for path in leaves_}
 
 
 def close(left: Any, right: Any, tolerance: float) -> None:

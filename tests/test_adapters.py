@@ -18,7 +18,7 @@ from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, shrink
 
-STATISTICS = {
+STATISTICS: dict[type, set[str]] = {
     nnx.State: {"norm/mean", "norm/var", "dropout/rngs/count"},
     tuple: {"1/0", "1/1/0", "1/1/1"},
 }
@@ -97,7 +97,8 @@ def randomised(variables: Any) -> Any:
 def adapted(make: Callable[..., Any], model: Any, step: Callable[[Any, Any], Any]) -> Adapted:
     apply, variables = make(model)
     train, same = make(model, train=True)
-    assert jax.tree.structure(variables) == jax.tree.structure(same)
+    structure: Any = jax.tree.structure(variables)
+    assert structure == jax.tree.structure(same)
     variables = randomised(variables)
     graph = trace(apply, variables, IMAGES)
     generator = np.random.default_rng(3)

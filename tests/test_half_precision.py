@@ -58,9 +58,9 @@ def test_mask_is_shrink(name: str, dtype: Any) -> None:
     keep = random_keep(graph)
     prune = shrink(graph, keep)
     expected = jax.jit(gated(graph, toy.apply))(variables, gates_of(graph, keep), *inputs)
-    found = jax.jit(prune.function(toy.apply))(prune.variables(variables), *inputs)
-    assert found.dtype == expected.dtype
-    close(found, expected, rounding(dtype))
+    output = jax.jit(prune.function(toy.apply))(prune.variables(variables), *inputs)
+    assert output.dtype == expected.dtype
+    close(output, expected, rounding(dtype))
     assert {leaf.dtype for leaf in jax.tree.leaves(prune.variables(variables))} == {
         leaf.dtype for leaf in jax.tree.leaves(variables)
     }
@@ -71,9 +71,9 @@ def test_mask_is_shrink(name: str, dtype: Any) -> None:
 def test_gates_of_one_change_nothing(name: str, dtype: Any) -> None:
     toy, variables, inputs, graph = half(name, dtype)
     expected = jax.jit(toy.apply)(variables, *inputs)
-    found = jax.jit(gated(graph, toy.apply))(variables, ones(graph), *inputs)
-    assert found.dtype == expected.dtype
-    close(found, expected, rounding(dtype))
+    output = jax.jit(gated(graph, toy.apply))(variables, ones(graph), *inputs)
+    assert output.dtype == expected.dtype
+    close(output, expected, rounding(dtype))
 
 
 @every_half
@@ -91,8 +91,8 @@ def test_factors_of_full_rank_change_nothing(name: str, dtype: Any) -> None:
     for path in chosen:
         # Both factors are rounded, and what they give is rounded once more.
         close(back[path], expected[path], 2 * float(jnp.finfo(dtype).eps))
-    found = jax.jit(lowrank.function(toy.apply))(small, *inputs)
-    close(found, jax.jit(toy.apply)(variables, *inputs), 2 * rounding(dtype))
+    output = jax.jit(lowrank.function(toy.apply))(small, *inputs)
+    close(output, jax.jit(toy.apply)(variables, *inputs), 2 * rounding(dtype))
 
 
 def two_layers(variables: Any, x: jax.Array) -> jax.Array:
@@ -114,8 +114,8 @@ def test_magnitudes_are_those_of_float64(dtype: Any, scale: float, order: int) -
     score = importance.magnitude(graph, variables, order=order)["a[1]"]
     exact = np.linalg.norm(np.asarray(variables["a"], np.float64), order, axis=0)
     np.testing.assert_allclose(score, exact, rtol=1e-6)
-    kept = [select(graph, {"a[1]": own}, Budget(params=0.5))["a[1]"] for own in (score, exact)]
-    np.testing.assert_array_equal(*kept)
+    kept = [select(graph, {"a[1]": norms}, Budget(params=0.5))["a[1]"] for norms in (score, exact)]
+    np.testing.assert_array_equal(kept[0], kept[1])
 
 
 @every_half
@@ -123,24 +123,24 @@ def test_magnitudes_are_those_of_float64(dtype: Any, scale: float, order: int) -
 def test_scores_by_gradients_are_summed_in_float32(method: str, dtype: Any) -> None:
     variables, x, graph = wide(dtype, 1.0)
 
-    def loss(own: Any, batch: jax.Array) -> jax.Array:
+    def loss(params: Any, batch: jax.Array) -> jax.Array:
         # float16 holds the gradient of each example's gate, but not their sum.
-        return 1e4 * jnp.abs(two_layers(own, batch).astype(jnp.float32)).sum()
+        return 1e4 * jnp.abs(two_layers(params, batch).astype(jnp.float32)).sum()
 
-    def scored(own: Any, batch: jax.Array) -> jax.Array:
-        given = graph, loss, own, batch[None]
+    def scored(params: Any, batch: jax.Array) -> jax.Array:
+        given = graph, loss, params, batch[None]
         if method == "taylor":
             return importance.taylor(*given)["a[1]"]
         if method == "fisher":
             return importance.fisher(*given, jax.random.key(0), keep=(1.0, 1.0))["a[1]"]
         still = optax.set_to_zero()
         support = batch[None, None, :1]
-        return importance.meta(graph, loss, own, support, batch[None], optimizer=still)["a[1]"]
+        return importance.meta(graph, loss, params, support, batch[None], optimizer=still)["a[1]"]
 
-    found = scored(variables, x)
-    assert found.dtype == jnp.float32
+    score = scored(variables, x)
+    assert score.dtype == jnp.float32
     expected = scored(halved(variables, jnp.float32), x.astype(jnp.float32))
-    error = jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)
+    error = jnp.linalg.norm(score - expected) / jnp.linalg.norm(expected)
     assert float(error) < float(jnp.finfo(dtype).eps)
 
 
@@ -148,9 +148,9 @@ def test_scores_by_gradients_are_summed_in_float32(method: str, dtype: Any) -> N
 def test_covariances_are_those_of_float64(dtype: Any) -> None:
     variables, x, graph = wide(dtype, 1.0)
     given = graph, two_layers, variables, [x], {"a": "dense"}
-    found = input_covariances(*given)["a"][0]
+    covariance = input_covariances(*given)["a"][0]
     exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(found, exact.T @ exact / len(exact), atol=1e-5)
+    np.testing.assert_allclose(covariance, exact.T @ exact / len(exact), atol=1e-5)
     targets, _ = compensate(graph, two_layers, variables, variables, [x], {"a": "dense"})
     assert targets["a"].dtype == dtype
     close(targets["a"], variables["a"], float(jnp.finfo(dtype).eps))

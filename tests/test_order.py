@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ def test_groups_and_costs_have_no_names_in_them(name: str) -> None:
     assert pair.translated(pair.new.graph.uses) == pair.old.graph.uses
 
 
-def _scores_of(case: Case, method: str) -> dict[str, Any]:
+def _scores_of(case: Case, method: str) -> Mapping[str, Any]:
     graph, variables, batches = case.graph, case.variables, case.inputs[None].repeat(2, 0)
     if method == "magnitude":
         return importance.magnitude(graph, variables, coupled=True)
@@ -45,8 +46,8 @@ def _scores_of(case: Case, method: str) -> dict[str, Any]:
 def test_scores(name: str, method: str) -> None:
     old, new, _ = pair = pair_of(name)
     expected = _scores_of(old, method)
-    found = {pair.groups()[group]: own for group, own in _scores_of(new, method).items()}
-    close(found, expected, 1e-4)
+    scores = {pair.groups()[group]: score for group, score in _scores_of(new, method).items()}
+    close(scores, expected, 1e-4)
 
 
 def _random_scores(case: Case) -> dict[str, jax.Array]:
@@ -59,7 +60,7 @@ def _random_scores(case: Case) -> dict[str, jax.Array]:
 def test_selected_channels_and_what_is_left_of_the_variables(name: str) -> None:
     old, new, _ = pair = pair_of(name)
     scores = _random_scores(old)
-    renamed = {group: scores[own] for group, own in pair.groups().items()}
+    renamed = {group: scores[old_group] for group, old_group in pair.groups().items()}
     expected = select(old.graph, scores, Budget(flops=0.5))
     for given in (renamed, reordered(renamed), dict(sorted(renamed.items()))):
         keep = select(new.graph, given, Budget(flops=0.5))
@@ -78,32 +79,32 @@ def test_factors(name: str) -> None:
     renamed = reordered({path: chosen[pair.paths[path]] for path in new.forms})
     lowrank = factorize(new.graph, renamed, reordered(new.forms))
     small = factorize(old.graph, chosen, old.forms).variables(old.variables)
-    found = flatten_with_paths(lowrank.variables(new.variables), whole=renamed)[0]
+    factors = flatten_with_paths(lowrank.variables(new.variables), whole=renamed)[0]
     expected = flatten_with_paths(small, whole=chosen)[0]
-    close(dict(sorted(pair.translated(found).items())), expected, 1e-5)
+    close(dict(sorted(pair.translated(factors).items())), expected, 1e-5)
 
 
 def test_output_covariances() -> None:
     old, new, _ = pair = pair_of("attention")
     given = [(c.graph, c.apply, c.variables, [c.inputs], reordered(c.forms), KEY) for c in pair[:2]]
-    expected, found = (output_covariances(*own) for own in given)
-    close(dict(sorted(pair.translated(found).items())), expected, 1e-5)
+    expected, covariances = (output_covariances(*arguments) for arguments in given)
+    close(dict(sorted(pair.translated(covariances).items())), expected, 1e-5)
 
 
 @every_network
 def test_straight_through_gates(name: str) -> None:
     case = pair_of(name).old
     scores, budget = _random_scores(case), BUDGET.of(case.graph)
-    weights = {group: jnp.cos(1.0 + jnp.arange(len(own))) for group, own in scores.items()}
+    weights = {group: jnp.cos(1.0 + jnp.arange(len(score))) for group, score in scores.items()}
 
-    def value(own: dict[str, jax.Array]) -> jax.Array:
-        gates = straight_through(case.graph.cost, own, budget)
+    def value(trial: dict[str, jax.Array]) -> jax.Array:
+        gates = straight_through(case.graph.cost, trial, budget)
         return sum((weights[group] @ gate for group, gate in gates.items()), jnp.zeros(()))
 
     # Straight from `jax.grad` keys are sorted; inside an unsorted dict is seen as it is.
-    found, slopes = jax.jit(jax.value_and_grad(lambda own: value(reordered(own))))(scores)
+    total, slopes = jax.jit(jax.value_and_grad(lambda trial: value(reordered(trial))))(scores)
     expected, right = jax.jit(jax.value_and_grad(value))(dict(sorted(scores.items())))
-    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    assert float(total) == pytest.approx(float(expected), rel=1e-6)
     close(slopes, right, 1e-5)
 
 
@@ -111,18 +112,18 @@ def test_learned_gates() -> None:
     case = pair_of("attention").old
     pair = learn(case.graph, case.loss, BUDGET, steps=2)
     scores = dict(sorted(_random_scores(case).items()))
-    found = []
+    learned = []
     for given in (scores, reordered(scores)):
         state, _ = pair.update(pair.init(given), case.variables, case.inputs)
-        found.append(dict(sorted(pair.scores(state).items())))
-    close(found[1], found[0], 1e-5)
+        learned.append(dict(sorted(pair.scores(state).items())))
+    close(learned[1], learned[0], 1e-5)
 
 
 @pytest.mark.parametrize("scope", ["uniform", "global"])
 def test_masks(scope: Any) -> None:
     old, new, _ = pair = pair_of("convolutions")
     expected = sparse.make_masks(old.variables, 0.6, scope=scope)
-    found = pair.translated(sparse.make_masks(new.variables, 0.6, scope=scope))
-    assert {path: np.asarray(mask).tolist() for path, mask in found.items()} == {
+    masks = pair.translated(sparse.make_masks(new.variables, 0.6, scope=scope))
+    assert {path: np.asarray(mask).tolist() for path, mask in masks.items()} == {
         path: np.asarray(mask).tolist() for path, mask in expected.items()
     }

@@ -32,9 +32,11 @@ def loss(variables: Any, x: jax.Array) -> jax.Array:
 
 GRAPH = trace(apply, VARIABLES, X)
 SCORES = {
-    "magnitude": lambda own: importance.magnitude(GRAPH, own),
-    "taylor": lambda own: importance.taylor(GRAPH, loss, own, X[None]),
-    "fisher": lambda own: importance.fisher(GRAPH, loss, own, X[None], jax.random.key(0)),
+    "magnitude": lambda variables: importance.magnitude(GRAPH, variables),
+    "taylor": lambda variables: importance.taylor(GRAPH, loss, variables, X[None]),
+    "fisher": lambda variables: importance.fisher(
+        GRAPH, loss, variables, X[None], jax.random.key(0)
+    ),
 }
 
 
@@ -93,7 +95,8 @@ def test_roots_must_be_finite() -> None:
 def test_a_rank_is_an_integer(rank: Any) -> None:
     with pytest.raises(ValueError, match="a: rank .* is no integer"):
         factorize(GRAPH, {"a": rank, "b": 2})
-    assert factorize(GRAPH, {"a": np.int64(2)}).spec["sites"]["a"]["rank"] == 2
+    integer: Any = np.int64(2)
+    assert factorize(GRAPH, {"a": integer}).spec["sites"]["a"]["rank"] == 2
 
 
 @pytest.mark.parametrize("value", [3.0, 0.1, 1e4])

@@ -26,7 +26,7 @@ LAYERS = {**VARIABLES, "up": jnp.ones((3, 6, 8)), "down": jnp.ones((3, 8, 6))}
 KERNELS = {"a": (3, 3, 3, 6), "b": (3, 3, 6, 6), "dw": (3, 3, 1, 6), "wide": (3, 3, 6, 9)}
 CONVOLUTIONS = {name: jnp.ones(shape) for name, shape in KERNELS.items()}
 
-Hidden = Callable[[Any, jax.Array], jax.Array]
+Hidden = Callable[[Any, jax.Array], Any]
 
 
 def traced(hidden: Hidden, variables: Any = VARIABLES, x: jax.Array = ROWS) -> Graph:

@@ -34,11 +34,11 @@ def evaluate(variables: Any, inputs: jax.Array) -> jax.Array:
 def train(variables: Any, inputs: jax.Array) -> Any:
     """Read and write the raw moving average, and run an auxiliary head."""
     params, state = variables["params"], variables["state"]
-    own = inputs @ params["first"]
+    projected = inputs @ params["first"]
     count = state["counter"] + 1
-    hidden = 0.9 * state["hidden"] + 0.1 * own.mean(0)
+    hidden = 0.9 * state["hidden"] + 0.1 * projected.mean(0)
     new = {"hidden": hidden, "average": hidden / (1 - 0.9**count), "counter": count}
-    head = jnp.tanh(jnp.tanh((own - own.mean(0)) * params["scale"]) @ params["head"])
+    head = jnp.tanh(jnp.tanh((projected - projected.mean(0)) * params["scale"]) @ params["head"])
     side = jnp.tanh(head @ variables["side"]["first"]) @ variables["side"]["last"]
     return {"logits": head @ params["last"], "side": side}, {"state": new}
 
@@ -85,7 +85,7 @@ def test_leaves_that_nothing_reads_are_named(together: Graph) -> None:
 
 def test_handing_a_leaf_on_is_no_reading() -> None:
     def handed_on(variables: Any, inputs: jax.Array) -> Any:
-        inner = jax.jit(lambda own, rows: (evaluate(own, rows), own["state"]))
+        inner = jax.jit(lambda tree, rows: (evaluate(tree, rows), tree["state"]))
         output, state = inner(variables, inputs)
         return output, {"state": state}
 
@@ -102,9 +102,9 @@ def test_mask_is_shrink_in_both_functions(together: Graph) -> None:
     for function in (evaluate, train):
         masked = gated(together, function)
         whole = differentiated(lambda v, x, masked=masked: masked(v, gates, x))(VARIABLES, ROWS)
-        output, state, own, others = differentiated(prune.function(function))(small, ROWS)
+        output, state, gradient, others = differentiated(prune.function(function))(small, ROWS)
         close((output, others), (whole[0], whole[3]), 1e-5)
-        close(own, prune.variables(whole[2]), 1e-5)
+        close(gradient, prune.variables(whole[2]), 1e-5)
         if state:
             taken = prune.variables({**VARIABLES, **whole[1]})
             close(state, {"state": taken["state"]}, 1e-5)
@@ -126,5 +126,6 @@ def test_entries_say_what_their_outputs_are() -> None:
     assert list(trace(evaluate, VARIABLES, ROWS, also=[(features, (ROWS,))]).groups) == [HEAD]
     entry = Also(features, (ROWS,), output=lambda result: (), state=lambda r: {"hidden": r[1]})
     assert list(trace(evaluate, VARIABLES, ROWS, also=[entry]).groups) == [FIRST, HEAD]
+    bare: Any = (features, ROWS)
     with pytest.raises(TypeError, match=r"entry 1 is \(function, .*\); write \(function, \(inputs"):
-        trace(evaluate, VARIABLES, ROWS, also=[entry, (features, ROWS)])
+        trace(evaluate, VARIABLES, ROWS, also=[entry, bare])

@@ -11,7 +11,7 @@ import pytest
 
 from jaxcompress.artifact import from_spec
 from jaxcompress.compression import chain
-from jaxcompress.graph import Graph, trace
+from jaxcompress.graph import Also, Graph, trace
 from jaxcompress.prune import gated, shrink, shrink_inputs
 from tests.laws import close, difference, gates_of, random_keep
 from tests.toys.record import draw, rows
@@ -105,7 +105,7 @@ def test_mask_is_shrink_over_two_steps(name: str) -> None:
         outputs, small_outputs = masked(*inputs), shrunk(*small_inputs)
         assert difference(outputs, function(variables, *inputs)) > 1e-3
         carry, small_carry = (CASES[name][3](o)[place] for o in (outputs, small_outputs))
-        inputs = tuple(carry if i == place else own for i, own in enumerate(inputs))
+        inputs = tuple(carry if i == place else array for i, array in enumerate(inputs))
         close(small_carry, shrink_inputs(prune, *inputs)[place], 1e-5)
         close(_without(small_outputs, small_carry), _without(outputs, carry), 1e-5)
         before = jax.tree.map(jnp.shape, small_inputs[place])
@@ -165,7 +165,7 @@ def test_gates_reach_a_carry_at_another_place() -> None:
 def test_another_function_may_carry_state() -> None:
     function, variables, inputs, state, _ = CASES["lstm"]
     whole = lambda v, x: function(v, (jnp.zeros((4, WIDTH)),) * 2, x)[1]  # noqa: E731
-    graph = trace(whole, variables, ROWS, also=[(function, inputs, None, state)])
+    graph = trace(whole, variables, ROWS, also=[Also(function, inputs, None, state)])
     assert names(graph) == {"in_f[1]": WIDTH}
     prune = shrink(graph, {"in_f[1]": np.arange(WIDTH) < 4})
     small = prune.variables(variables)

@@ -23,7 +23,8 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 
 def xla_flops(function: Any, *arguments: Any) -> float:
     """Return what XLA counts before it changes anything."""
-    return jax.jit(function).lower(*arguments).cost_analysis().get("flops", 0.0)
+    costs: Any = jax.jit(function).lower(*arguments).cost_analysis()
+    return costs.get("flops", 0.0)
 
 
 def with_real_zeros(equation: Any) -> Any:
@@ -46,7 +47,7 @@ def counted(jaxpr: Any) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name, arguments = equation.primitive.name, [atom.aval for atom in equation.invars]
-        run = lambda *values, own=equation: bind(own, values)  # noqa: E731
+        run = lambda *values, equation=equation: bind(equation, values)  # noqa: E731
         if name == "conv_general_dilated":
             dilated = any(size > 1 for size in equation.params["lhs_dilation"] or ())
             total += xla_flops(run if dilated else with_real_zeros(equation), *arguments)
@@ -67,15 +68,15 @@ def test_every_contraction_of_every_toy_costs_what_xla_counts(name: str) -> None
 
 def random_windows() -> list[Window]:
     draw = np.random.default_rng(0)
-    found = []
-    while len(found) < 40:
+    drawn: list[Window] = []
+    while len(drawn) < 40:
         size, taps, stride, dilation, spacing = (int(draw.integers(1, m)) for m in (8, 6, 5, 5, 4))
         before, after = (int(draw.integers(-2, 7)) for _ in range(2))
         padded = (size - 1) * dilation + 1 + before + after
         outputs = (padded - (taps - 1) * spacing - 1) // stride + 1
         if padded > 0 and outputs > 0:
-            found.append(Window(size, taps, outputs, stride, before, after, dilation, spacing))
-    return found
+            drawn.append(Window(size, taps, outputs, stride, before, after, dilation, spacing))
+    return drawn
 
 
 @pytest.mark.parametrize("window", random_windows(), ids=lambda w: "-".join(map(str, w)))

@@ -89,8 +89,8 @@ def test_abstract_keeps_the_type() -> None:
 
 def test_jaxprs_are_found_in_parameters() -> None:
     branches = functools.partial(jax.lax.switch, 0, [jnp.sin, jnp.cos])
-    found = [inner_jaxprs(e) for e in equations(branches, ROWS) if e.primitive.name == "cond"]
-    assert not found or len(found[0]) == 2
+    jaxprs = [inner_jaxprs(e) for e in equations(branches, ROWS) if e.primitive.name == "cond"]
+    assert not jaxprs or len(jaxprs[0]) == 2
     (relu,) = equations(jax.nn.relu, ROWS)
     (inner,) = inner_jaxprs(relu)
     assert closed(inner) is inner and len(inner.jaxpr.eqns) >= 1

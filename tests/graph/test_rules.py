@@ -31,7 +31,7 @@ MIDDLES = {
     "tile of one": (lambda h: h * jnp.tile(h[:, :1] * 0 + 2.0, (1, 6)), 5),
     "stack": (lambda h: jnp.stack([h, jnp.sin(h)]).sum(0), 6),
     "stack last": (lambda h: jnp.stack([h, jnp.sin(h)], axis=-1).reshape(3, 12), 6),
-    "unstack": (lambda h: sum(jnp.unstack(h, axis=0))[None] + h, 6),
+    "unstack": (lambda h: jnp.asarray(sum(jnp.unstack(h, axis=0)))[None] + h, 6),
     "concatenate rows": (lambda h: jnp.concatenate([h, h])[2:5], 6),
     "concatenate itself": (lambda h: jnp.concatenate([h, h], axis=1), 6),
     "strided slice": (lambda h: h[:, ::2], 3),

@@ -62,8 +62,8 @@ def test_gated_and_factorized_functions_too(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     gates = gates_of(graph, random_keep(graph))
     with_gates = jax.jit(lambda v, *inputs: gated(graph, toy.apply)(v, gates, *inputs))
-    found = exported(with_gates, toy.variables, *toy.inputs)
-    close(found, with_gates(toy.variables, *toy.inputs), 1e-6)
+    output = exported(with_gates, toy.variables, *toy.inputs)
+    close(output, with_gates(toy.variables, *toy.inputs), 1e-6)
     ranks = {p: 1 for p, site in graph.sites.items() if site.forms and not site.other_uses}
     lowrank = factorize(graph, ranks)
     small, function = lowrank.variables(toy.variables), jax.jit(lowrank.function(toy.apply))

@@ -71,13 +71,13 @@ def test_a_depthwise_kernel_passes_channels_on(network: str, kernels: dict[str, 
 def test_the_batch_axis_of_a_dot_passes_channels_on() -> None:
     def apply(variables: Any, x: jax.Array) -> jax.Array:
         heads = jnp.einsum("bi,ihd->bhd", x, variables["in"])
-        heads = jnp.tanh(jnp.einsum("bhd,hde->bhe", heads, variables["own"]))
+        heads = jnp.tanh(jnp.einsum("bhd,hde->bhe", heads, variables["per_head"]))
         return jnp.einsum("bhe,heo->bo", heads, variables["out"])
 
-    shapes = {"in": (3, 4, 5), "own": (4, 5, 6), "out": (4, 6, 2)}
+    shapes = {"in": (3, 4, 5), "per_head": (4, 5, 6), "out": (4, 6, 2)}
     variables = {name: jnp.ones(shape) for name, shape in shapes.items()}
     graph = trace(apply, variables, jnp.ones((2, 3)))
-    assert graph.groups["in[1]"].member("own", 0).role == "passing"
+    assert graph.groups["in[1]"].member("per_head", 0).role == "passing"
     assert internal_groups(graph) == list(graph.groups) and not streams(graph)
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcompress as jc
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.graph import streams
 from jaxcompress.prune.importance.masked_fisher import fisher, random_masks
 
+Network: TypeAlias = tuple[Function, PyTree, jax.Array, jc.Graph]
+
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> Network:
     """A residual stream of 6 channels and an inner width of 4."""
 
-    def apply(variables, x):
+    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
         h = jnp.tanh(x @ variables["stem"])
         h = h + jnp.tanh(h @ variables["a"]) @ variables["b"]
         return jnp.tanh(h) @ variables["out"]
@@ -31,11 +37,11 @@ def network():
     return apply, variables, x, jc.trace(apply, variables, x[0])
 
 
-def test_is_the_mean_square_of_single_examples(network):
+def test_is_the_mean_square_of_single_examples(network: Network) -> None:
     apply, variables, x, graph = network
 
-    def loss(own, batch):
-        return jnp.square(apply(own, batch)).sum(-1).mean()
+    def loss(params: PyTree, batch: Batch) -> jax.Array:
+        return jnp.square(apply(params, batch)).sum(-1).mean()
 
     key = jax.random.key(3)
     scores = fisher(graph, loss, variables, x, key)
@@ -44,19 +50,19 @@ def test_is_the_mean_square_of_single_examples(network):
     for number, batch in enumerate(x):
         masks = random_masks(graph, jax.random.fold_in(key, number))
         for example in batch:
-            for name, own in gradient(variables, masks, example[None]).items():
-                expected[name] += np.square(own) / 20
+            for name, slopes in gradient(variables, masks, example[None]).items():
+                expected[name] += np.square(slopes) / 20
     for name, score in scores.items():
         np.testing.assert_allclose(score, expected[name], rtol=1e-4)
 
 
-def test_given_gates_and_groups(network):
+def test_given_gates_and_groups(network: Network) -> None:
     apply, variables, x, graph = network
-    loss = lambda own, batch: jnp.square(apply(own, batch)).mean()  # noqa: E731
+    loss = lambda params, batch: jnp.square(apply(params, batch)).mean()  # noqa: E731
     traces = []
 
     @jax.jit
-    def score(gates):
+    def score(gates: Mapping[str, jax.Array]) -> Mapping[str, Array]:
         traces.append(1)
         return fisher(
             graph,
@@ -80,7 +86,7 @@ def test_given_gates_and_groups(network):
     assert len(traces) == 1
 
 
-def test_masks_follow_their_ranges(network):
+def test_masks_follow_their_ranges(network: Network) -> None:
     graph = network[3]
     (stream,) = streams(graph)
     draw = jax.vmap(lambda key: random_masks(graph, key, keep=(0.3, 0.5), keep_of={stream: (1, 1)}))
@@ -92,9 +98,9 @@ def test_masks_follow_their_ranges(network):
     assert set(np.unique(masks[inner])) == {0, 1}
 
 
-def test_errors(network):
+def test_errors(network: Network) -> None:
     apply, variables, x, graph = network
-    loss = lambda own, batch: jnp.square(apply(own, batch)).mean()  # noqa: E731
+    loss = lambda params, batch: jnp.square(apply(params, batch)).mean()  # noqa: E731
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="0 < low <= high"):
         fisher(graph, loss, variables, x, key, keep=(0, 1))

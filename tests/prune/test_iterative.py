@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcompress as jc
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.prune.importance.masked_fisher import fisher
 from jaxcompress.prune.iteration import iterative, iterative_scores
 
+Network: TypeAlias = tuple[Function, PyTree, jax.Array, jc.Graph]
+
 
 @pytest.fixture(scope="module")
-def network():
-    def apply(variables, x):
+def network() -> Network:
+    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
         h = jnp.tanh(x @ variables["a"])
         return jnp.tanh(h @ variables["b"]) @ variables["out"]
 
@@ -28,21 +34,21 @@ def network():
     return apply, variables, x, jc.trace(apply, variables, x[0])
 
 
-def test_rounds_remove_more_and_more_and_compile_once(network):
+def test_rounds_remove_more_and_more_and_compile_once(network: Network) -> None:
     apply, variables, x, graph = network
-    traces, seen = [], []
+    traces, counts, seen = [], [], []
 
-    def loss(own, batch):
+    def loss(params: PyTree, batch: Batch) -> jax.Array:
         traces.append(1)
-        return jnp.square(apply(own, batch)).mean()
+        return jnp.square(apply(params, batch)).mean()
 
-    def score(gates, number):
-        seen.append({**{n: np.array(g) for n, g in gates.items()}, "traces": len(traces)})
+    def score(gates: Mapping[str, jax.Array], number: int) -> Mapping[str, Array]:
+        counts.append(len(traces))
+        seen.append({n: np.array(g) for n, g in gates.items()})
         key = jax.random.fold_in(jax.random.key(0), number)
         return fisher(graph, loss, variables, x, key, gates=gates)
 
     keep = iterative(graph, score, jc.Budget(flops=0.4), rounds=4)
-    counts = [gates.pop("traces") for gates in seen]
     assert counts[0] == 0 and counts[1] == counts[-1] == len(traces)
     assert all(gate.all() for gate in seen[0].values())
     costs = [graph.cost.flops(graph.cost.widths(gates)) / graph.flops for gates in seen]
@@ -53,7 +59,7 @@ def test_rounds_remove_more_and_more_and_compile_once(network):
     assert graph.cost.flops(graph.cost.widths(keep)) <= 0.4 * graph.flops
 
 
-def test_one_round_is_select(network):
+def test_one_round_is_select(network: Network) -> None:
     graph = network[3]
     random = np.random.default_rng(0)
     scores = {name: random.random(g.width).astype(np.float32) for name, g in graph.groups.items()}
@@ -63,10 +69,10 @@ def test_one_round_is_select(network):
         np.testing.assert_array_equal(keep[name], mask)
 
 
-def test_scores_are_the_order_of_removal(network):
+def test_scores_are_the_order_of_removal(network: Network) -> None:
     graph, kept = network[3], []
 
-    def score(gates, number):
+    def score(gates: Mapping[str, jax.Array], number: int) -> Mapping[str, Array]:
         kept.append({name: np.asarray(gate) > 0 for name, gate in gates.items()})
         random = np.random.default_rng(number)
         return {name: random.random(g.width) for name, g in graph.groups.items()}
@@ -84,7 +90,7 @@ def test_scores_are_the_order_of_removal(network):
     assert agree > 0.9  # but for what fills the budget up
 
 
-def test_errors(network):
+def test_errors(network: Network) -> None:
     graph = network[3]
     with pytest.raises(ValueError, match="rounds must be .* at least 1"):
         iterative(graph, lambda gates, number: gates, jc.Budget(flops=0.5), rounds=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,18 +12,21 @@ import optax
 import pytest
 
 import jaxcompress as jc
+from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.prune.importance.inner_steps import adapt
 from jaxcompress.prune.learned.hard_masks import straight_through
 from jaxcompress.prune.learned.learner import learn
 from jaxcompress.prune.learned.loop import learn_gates
 from jaxcompress.prune.learned.optimizer import gate_optimizer
 
+Network: TypeAlias = tuple[Function, PyTree, Batch, jc.Graph, Function]
+
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> Network:
     """Two hidden layers; the loss wants the outputs of the untouched network."""
 
-    def apply(variables, x):
+    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
         h = jnp.tanh(x @ variables["a"])
         return jnp.tanh(h @ variables["b"]) @ variables["out"]
 
@@ -33,25 +39,25 @@ def network():
     x = jax.random.normal(keys[3], (20, 4, 5, 3))
     target = apply(variables, x)
 
-    def loss(own, batch):
-        return jnp.square(apply(own, batch["x"]) - batch["target"]).mean()
+    def loss(params: PyTree, batch: Batch) -> jax.Array:
+        return jnp.square(apply(params, batch["x"]) - batch["target"]).mean()
 
     return apply, variables, {"x": x, "target": target}, jc.trace(apply, variables, x[0, 0]), loss
 
 
-def start(graph, seed=0):
+def start(graph: jc.Graph, seed: int = 0) -> dict[str, jax.Array]:
     random = np.random.default_rng(seed)
     return {name: jnp.asarray(random.random(g.width)) for name, g in graph.groups.items()}
 
 
-def one(batches, *index):
+def one(batches: Batch, *index: int | slice) -> Batch:
     return jax.tree.map(lambda leaf: leaf[index], batches)
 
 
 @pytest.mark.parametrize(
     "budget", [jc.Budget(flops=0.5), jc.Budget(params=0.4, bytes=0.6)], ids=str
 )
-def test_masks_are_those_of_the_budget(network, budget):
+def test_masks_are_those_of_the_budget(network: Network, budget: jc.Budget) -> None:
     graph = network[3]
     scores, absolute = start(graph), budget.of(graph)
     gates = straight_through(graph.cost, scores, absolute)
@@ -62,26 +68,26 @@ def test_masks_are_those_of_the_budget(network, budget):
     assert all(gate.all() for gate in whole.values())
 
 
-def test_gradient_is_soft_and_neutral(network):
+def test_gradient_is_soft_and_neutral(network: Network) -> None:
     """Gates move as sigmoids do, and their soft cost does not move at all."""
     graph = network[3]
     with jax.enable_x64(True):
         scores, budget = start(graph), jc.Budget(flops=0.5).of(graph)
         gates = straight_through(graph.cost, scores, budget, temperature=0.3)
-        through = lambda own: straight_through(graph.cost, own, budget, temperature=0.3)  # noqa: E731
+        through = lambda trial: straight_through(graph.cost, trial, budget, temperature=0.3)  # noqa: E731
         jacobian = jax.jit(jax.jacobian(through))(scores)
         dense = np.array([float(gates[name].sum()) for name in graph.cost.names])
         costs = jax.grad(graph.cost.flops)(dense)
-        for wrt, own in scores.items():
+        for wrt, score in scores.items():
             pairs = zip(graph.cost.names, costs, strict=True)
             moved = sum(cost * jacobian[name][wrt].sum(0) for name, cost in pairs)
             np.testing.assert_allclose(moved, 0, atol=1e-10)
             assert (jnp.diagonal(jacobian[wrt][wrt]) > 0).all()
-            assert own.shape == jacobian[wrt][wrt].shape[:1]
+            assert score.shape == jacobian[wrt][wrt].shape[:1]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_first_update_follows_the_meta_gradient(network, steps):
+def test_first_update_follows_the_meta_gradient(network: Network, steps: int) -> None:
     """With SGD outside, the first change is the chain rule of finite differences in the gates."""
     _, variables, batches, graph, loss = network
     with jax.enable_x64(True):
@@ -94,15 +100,15 @@ def test_first_update_follows_the_meta_gradient(network, steps):
         assert losses.shape == (steps + 1,)
 
         gated, absolute = jc.gated(graph, loss), budget.of(graph)
-        masks = lambda own: straight_through(graph.cost, own, absolute)  # noqa: E731
+        masks = lambda trial: straight_through(graph.cost, trial, absolute)  # noqa: E731
         at, jacobian = masks(state.log_scores), jax.jit(jax.jacobian(masks))(state.log_scores)
 
         @jax.jit
-        def value(gates):
-            own = variables
+        def value(gates: Mapping[str, jax.Array]) -> jax.Array:
+            adapted = variables
             if support is not None:
-                own, _ = adapt(gated, own, gates, support, inner)
-            return gated(own, gates, query)
+                adapted, _ = adapt(gated, adapted, gates, support, inner)
+            return gated(adapted, gates, query)
 
         slopes = {
             n: np.array([slope(value, at, n, i) for i in range(len(g))]) for n, g in at.items()
@@ -114,12 +120,14 @@ def test_first_update_follows_the_meta_gradient(network, steps):
             np.testing.assert_allclose(new.learned.channels[name], channels, rtol=1e-5, atol=1e-9)
 
 
-def slope(value, gates, name, channel, by=1e-5):
+def slope(
+    value: Function, gates: Mapping[str, jax.Array], name: str, channel: int, by: float = 1e-5
+) -> jax.Array:
     up, down = (value({**gates, name: gates[name].at[channel].add(s * by)}) for s in (1, -1))
     return (up - down) / (2 * by)
 
 
-def test_learning_helps_and_feeds_select(network):
+def test_learning_helps_and_feeds_select(network: Network) -> None:
     """Half of b does nothing, but the initial score would remove a: the offsets turn that round."""
     apply, variables, batches, graph, loss = network
     variables = {**variables, "out": variables["out"].at[4:].multiply(0.01)}
@@ -129,7 +137,7 @@ def test_learning_helps_and_feeds_select(network):
     outer = gate_optimizer(20, rate=0.5, channel_rate=0.0)
     learned = learn_gates(graph, loss, variables, bad, budget, query, alpha=1.0, optimizer=outer)
 
-    def masked(scores):
+    def masked(scores: Mapping[str, Array]) -> float:
         keep = jc.select(graph, scores, budget)
         gates = {name: jnp.asarray(mask, jnp.float32) for name, mask in keep.items()}
         assert graph.cost.flops(graph.cost.widths(keep)) <= 0.62 * graph.flops
@@ -142,7 +150,7 @@ def test_learning_helps_and_feeds_select(network):
         np.testing.assert_array_equal(np.argsort(score), np.argsort(bad[name]))
 
 
-def test_channel_offsets_find_the_useless_channels(network):
+def test_channel_offsets_find_the_useless_channels(network: Network) -> None:
     """Every other channel of b does nothing, and the initial score does not know which."""
     apply, variables, batches, graph, loss = network
     variables = {**variables, "out": variables["out"].at[::2].multiply(0.01)}
@@ -154,7 +162,7 @@ def test_channel_offsets_find_the_useless_channels(network):
     assert not jc.select(graph, blind, budget)["b[1]"][1::2].all()
 
 
-def test_scores_are_averaged_over_the_second_half(network):
+def test_scores_are_averaged_over_the_second_half(network: Network) -> None:
     _, variables, batches, graph, loss = network
     pair = learn(graph, loss, jc.Budget(flops=0.6), steps=4)
     state, update = pair.init(start(graph)), jax.jit(pair.update)
@@ -172,7 +180,7 @@ def test_scores_are_averaged_over_the_second_half(network):
         np.testing.assert_allclose(score, whole[name], rtol=1e-5)
 
 
-def test_errors(network):
+def test_errors(network: Network) -> None:
     _, variables, batches, graph, loss = network
     scores, budget, query = start(graph), jc.Budget(flops=0.5), one(batches, slice(4), 0)
     with pytest.raises(ValueError, match="not negative"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,36 +12,36 @@ import optax
 import pytest
 
 import jaxcompress as jc
+from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.prune.importance.inner_steps import adapt
 from jaxcompress.prune.importance.meta_gradients import meta
+from tests.toys.convolution import conv
 
 WIDTHS = {"conv": 4, "hidden": 5}
 
 
-def logits(variables, images):
+def logits(variables: PyTree, images: jax.Array) -> jax.Array:
     """A convolution, batch-statistics BatchNorm, pooling and two dense layers, all smooth."""
-    h = jax.lax.conv_general_dilated(
-        images, variables["conv"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    h = conv(images, variables["conv"])
     mean, var = h.mean((0, 1, 2)), h.var((0, 1, 2))
     h = (h - mean) * jax.lax.rsqrt(var + 1e-3) * variables["scale"] + variables["bias"]
     h = jnp.tanh(h).reshape(len(images), -1)
     return jnp.tanh(h @ variables["hidden"]) @ variables["out"]
 
 
-def loss(variables, batch):
-    found = logits(variables, batch["image"])
-    return optax.softmax_cross_entropy_with_integer_labels(found, batch["label"]).mean()
+def loss(variables: PyTree, batch: Batch) -> jax.Array:
+    outputs = logits(variables, batch["image"])
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, batch["label"]).mean()
 
 
-def draw_batches(key, *leading):
+def draw_batches(key: jax.Array, *leading: int) -> dict[str, jax.Array]:
     return {
         "image": jax.random.normal(key, (*leading, 6, 4, 4, 2)),
         "label": jnp.broadcast_to(jnp.array([0, 1, 2, 0, 1, 2]), (*leading, 6)),
     }
 
 
-def draw(dtype=jnp.float32):
+def draw(dtype: Any = jnp.float32) -> dict[str, jax.Array]:
     keys = jax.random.split(jax.random.key(0), 8)
     variables = {
         "conv": jax.random.normal(keys[0], (3, 3, 2, 4)) / 3,
@@ -51,7 +54,7 @@ def draw(dtype=jnp.float32):
 
 
 @pytest.fixture(scope="module")
-def graph():
+def graph() -> jc.Graph:
     return jc.trace(logits, draw(), jnp.ones((6, 4, 4, 2)))
 
 
@@ -65,7 +68,9 @@ def graph():
     ],
     ids=["sgd-1", "momentum-3", "adam-3", "adam-5"],
 )
-def test_meta_gradient_is_finite_difference(graph, optimizer, steps):
+def test_meta_gradient_is_finite_difference(
+    graph: jc.Graph, optimizer: optax.GradientTransformation, steps: int
+) -> None:
     with jax.enable_x64(True):
         variables = draw(jnp.float64)
         support = draw_batches(jax.random.key(1), 1, steps)
@@ -75,7 +80,7 @@ def test_meta_gradient_is_finite_difference(graph, optimizer, steps):
         gated = jc.gated(graph, loss)
 
         @jax.jit
-        def value(gates):
+        def value(gates: Mapping[str, jax.Array]) -> jax.Array:
             first = jax.tree.map(lambda leaf: leaf[0], support)
             adapted, _ = adapt(gated, variables, gates, first, optimizer)
             return gated(adapted, gates, jax.tree.map(lambda leaf: leaf[0], query))
@@ -83,14 +88,14 @@ def test_meta_gradient_is_finite_difference(graph, optimizer, steps):
         for name, score in scores.items():
             for channel in range(len(score)):
 
-                def moved(by, name=name, channel=channel):
+                def moved(by: float, name: str = name, channel: int = channel) -> jax.Array:
                     return value({**gates, name: gates[name].at[channel].add(by)})
 
                 slope = (moved(1e-5) - moved(-1e-5)) / 2e-5
                 np.testing.assert_allclose(score[channel], abs(slope), rtol=1e-5, atol=1e-8)
 
 
-def test_steps_are_those_of_the_optimizer(graph):
+def test_steps_are_those_of_the_optimizer(graph: jc.Graph) -> None:
     """The inner loop by hand, with optax alone."""
     variables, optimizer = draw(), optax.adam(0.05)
     support = draw_batches(jax.random.key(1), 3)
@@ -107,20 +112,20 @@ def test_steps_are_those_of_the_optimizer(graph):
         np.testing.assert_allclose(adapted[path], leaf, rtol=1e-4, atol=1e-5)
 
 
-def test_reverse_over_reverse_gives_the_same(graph):
+def test_reverse_over_reverse_gives_the_same(graph: jc.Graph) -> None:
     """Forward over reverse relies on symmetry; plain nested reverse mode does not."""
     with jax.enable_x64(True):
         variables, gated = draw(jnp.float64), jc.gated(graph, loss)
         support = draw_batches(jax.random.key(1), 1, 2)
         query = draw_batches(jax.random.key(2), 1)
 
-        def value(gates):
-            own = variables
+        def value(gates: Mapping[str, jax.Array]) -> jax.Array:
+            adapted = variables
             for step in range(2):
                 batch = jax.tree.map(lambda leaf, step=step: leaf[0, step], support)
-                gradient = jax.grad(gated)(own, gates, batch)
-                own = jax.tree.map(lambda leaf, g: leaf - 0.3 * g, own, gradient)
-            return gated(own, gates, jax.tree.map(lambda leaf: leaf[0], query))
+                gradient = jax.grad(gated)(adapted, gates, batch)
+                adapted = jax.tree.map(lambda leaf, g: leaf - 0.3 * g, adapted, gradient)
+            return gated(adapted, gates, jax.tree.map(lambda leaf: leaf[0], query))
 
         expected = jax.grad(value)({"hidden[1]": jnp.ones(5)})["hidden[1]"]
         scores = meta(
@@ -129,7 +134,7 @@ def test_reverse_over_reverse_gives_the_same(graph):
         np.testing.assert_allclose(scores["hidden[1]"], abs(expected), rtol=1e-10)
 
 
-def test_first_order_is_taylor_after_the_steps(graph):
+def test_first_order_is_taylor_after_the_steps(graph: jc.Graph) -> None:
     variables = draw()
     support, query = draw_batches(jax.random.key(1), 1, 2), draw_batches(jax.random.key(2), 1)
     optimizer = optax.sgd(0.3)
@@ -147,14 +152,14 @@ def test_first_order_is_taylor_after_the_steps(graph):
         assert not np.allclose(second[name], score, rtol=1e-2)
 
 
-def test_episodes_are_averaged_one_compile_vmapped_or_not(graph):
+def test_episodes_are_averaged_one_compile_vmapped_or_not(graph: jc.Graph) -> None:
     variables = draw()
     support, query = draw_batches(jax.random.key(1), 3, 1), draw_batches(jax.random.key(2), 3)
     traces = []
 
-    def counted(own, batch):
+    def counted(params: PyTree, batch: Batch) -> jax.Array:
         traces.append(1)
-        return loss(own, batch)
+        return loss(params, batch)
 
     scores = meta(graph, counted, variables, support, query, square=True)
     once = len(traces)
@@ -175,20 +180,12 @@ def test_episodes_are_averaged_one_compile_vmapped_or_not(graph):
         np.testing.assert_allclose(score, together[name], rtol=1e-4, atol=1e-9)
 
 
-def test_a_further_step_takes_no_further_activations():
+def test_a_further_step_takes_no_further_activations() -> None:
     """Through another inner step, memory grows by less than what a gradient needs."""
 
-    def apply(variables, images):
+    def apply(variables: PyTree, images: jax.Array) -> jax.Array:
         for name in ("a", "b", "c"):
-            images = jnp.tanh(
-                jax.lax.conv_general_dilated(
-                    images,
-                    variables[name],
-                    (1, 1),
-                    "SAME",
-                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                )
-            )
+            images = jnp.tanh(conv(images, variables[name]))
         return jnp.square(images).mean()
 
     keys = jax.random.split(jax.random.key(0), 4)
@@ -197,20 +194,24 @@ def test_a_further_step_takes_no_further_activations():
     graph = jc.trace(apply, variables, images[:1])
     gated, gates = jc.gated(graph, apply), jc.prune.ones(graph)
 
-    def bytes_of(steps):
-        def episode(gates, support):
+    def bytes_of(steps: int) -> int:
+        def episode(gates: Mapping[str, jax.Array], support: jax.Array) -> jax.Array:
             adapted, _ = adapt(gated, variables, gates, support, optax.sgd(0.1))
             return gated(adapted, gates, images)
 
         support = jnp.broadcast_to(images, (steps, *images.shape))
-        compiled = jax.jit(jax.grad(episode)).lower(gates, support).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        return _temporary_bytes(jax.grad(episode), gates, support)
 
-    plain = jax.jit(jax.grad(apply)).lower(variables, images).compile().memory_analysis()
-    assert bytes_of(3) - bytes_of(2) < plain.temp_size_in_bytes
+    plain = _temporary_bytes(jax.grad(apply), variables, images)
+    assert bytes_of(3) - bytes_of(2) < plain
 
 
-def episodes(**change):
+def _temporary_bytes(function: Function, *arguments: PyTree) -> int:
+    memory: Any = jax.jit(function).lower(*arguments).compile().memory_analysis()
+    return memory.temp_size_in_bytes
+
+
+def episodes(**change: Any) -> dict[str, Any]:
     support, query = draw_batches(jax.random.key(1), 2, 1), draw_batches(jax.random.key(2), 2)
     return {"support": support, "query": query, **change}
 
@@ -236,8 +237,10 @@ EMPTY = jax.tree.map(lambda leaf: leaf[:, :0], ONE_CLASS)
         ({"optimizer": optax.sgd(float("inf"))}, FloatingPointError, "episode 0 that of the query"),
     ],
 )
-def test_errors(graph, change, error, message):
+def test_errors(
+    graph: jc.Graph, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
     arguments = episodes() | {"loss": loss} | change
-    own_loss, support, query = (arguments.pop(name) for name in ("loss", "support", "query"))
+    given_loss, support, query = (arguments.pop(name) for name in ("loss", "support", "query"))
     with pytest.raises(error, match=message):
-        meta(graph, own_loss, draw(), support, query, **arguments)
+        meta(graph, given_loss, draw(), support, query, **arguments)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcompress as jc
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.prune import Scores, comparable_scores, importance, per_cost, per_group
 from jaxcompress.prune.candidates.local import local_search
 from jaxcompress.prune.learned.hard_masks import straight_through
 
 
-def apply(variables, x):
+def apply(variables: PyTree, x: jax.Array) -> jax.Array:
     hidden = jnp.tanh(jnp.tanh(x @ variables["wide"]) @ variables["narrow"])
     return hidden @ variables["out"]
 
 
-def loss(variables, x):
+def loss(variables: PyTree, x: jax.Array) -> jax.Array:
     return jnp.square(apply(variables, x) - 1).mean()
 
 
+Network: TypeAlias = tuple[PyTree, jax.Array, jc.Graph]
+
+
 @pytest.fixture(scope="module")
-def network():
+def network() -> Network:
     """Two groups of unlike cost and unlike scale, so that raw scores choose otherwise."""
     shapes = {"wide": (3, 24), "narrow": (24, 6), "out": (6, 2)}
     keys = jax.random.split(jax.random.key(0), 4)
@@ -35,7 +42,7 @@ def network():
     return variables, x, jc.trace(apply, variables, x[0])
 
 
-def scored(name, network):
+def scored(name: str, network: Network) -> Scores:
     variables, x, graph = network
     if name == "magnitude":
         return importance.magnitude(graph, variables)
@@ -47,21 +54,21 @@ def scored(name, network):
 
 
 EXPLICIT = {
-    "magnitude": lambda graph, own, kind: per_group(own),
-    "taylor": lambda graph, own, kind: per_cost(graph, own, kind),
-    "meta": lambda graph, own, kind: per_cost(graph, own, kind),
-    "fisher": lambda graph, own, kind: per_cost(graph, own, kind, power=1.5),
+    "magnitude": lambda graph, scores, kind: per_group(scores),
+    "taylor": lambda graph, scores, kind: per_cost(graph, scores, kind),
+    "meta": lambda graph, scores, kind: per_cost(graph, scores, kind),
+    "fisher": lambda graph, scores, kind: per_cost(graph, scores, kind, power=1.5),
 }
 
 
-def same(left, right):
+def same(left: Mapping[str, Array], right: Mapping[str, Array]) -> None:
     assert left.keys() == right.keys()
-    for name, own in left.items():
-        np.testing.assert_array_equal(own, right[name])
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name])
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
-def test_raw_scores_are_selected_as_if_made_comparable(network, name):
+def test_raw_scores_are_selected_as_if_made_comparable(network: Network, name: str) -> None:
     graph, raw = network[2], scored(name, network)
     assert raw.unit != "comparable"
     changed = False
@@ -72,61 +79,63 @@ def test_raw_scores_are_selected_as_if_made_comparable(network, name):
             keep = jc.select(graph, raw, budget)
             same(keep, jc.select(graph, explicit, budget))
             bare = jc.select(graph, dict(raw), budget)
-            changed |= any(not np.array_equal(bare[n], own) for n, own in keep.items())
+            changed |= any(not np.array_equal(bare[n], mask) for n, mask in keep.items())
     assert changed, "bare numbers choose alike: this network tells nothing"
 
 
-def test_every_selection_heeds_the_unit(network):
-    variables, x, graph = network
-    raw, budget = scored("magnitude", network), jc.Budget(flops=0.5)
+def test_every_selection_heeds_the_unit(network: Network) -> None:
+    graph, raw = network[2], scored("magnitude", network)
     known, absolute = dict(per_group(raw)), jc.Budget(flops=0.5).of(graph)
     same(jc.threshold(graph.cost, raw, absolute), jc.threshold(graph.cost, known, absolute))
     same(straight_through(graph.cost, raw, absolute), straight_through(graph.cost, known, absolute))
-    every = {}
-    for name, own in (("raw", raw), ("known", known)):
-        every[name] = jc.prune.iterative(graph, lambda gates, number, own=own: own, budget)
-        arguments = (graph, loss, variables, own, budget, x[0], jax.random.key(2))
-        found = local_search(*arguments, candidates=4, rounds=1)
-        every[name] = {**every[name], **{f"local {n}": s for n, s in found.scores.items()}}
-    same(every["raw"], every["known"])
+    same(_selected(raw, network), _selected(known, network))
 
 
-def test_explicit_and_bare_scores_are_taken_as_they_are(network):
+def _selected(scores: Mapping[str, Array], network: Network) -> dict[str, Array]:
+    """Return the keeps of iterative selection and the scores of a local search."""
+    (variables, x, graph), budget = network, jc.Budget(flops=0.5)
+    keep = jc.prune.iterative(graph, lambda gates, number: scores, budget)
+    given = (graph, loss, variables, scores, budget, x[0], jax.random.key(2))
+    result = local_search(*given, candidates=4, rounds=1)
+    return {**keep, **{f"local {name}": score for name, score in result.scores.items()}}
+
+
+def test_explicit_and_bare_scores_are_taken_as_they_are(network: Network) -> None:
     graph, raw = network[2], scored("magnitude", network)
-    for own in (dict(raw), per_group(raw), per_cost(graph, raw, power=0.3)):
-        assert comparable_scores(graph.cost, own) is own
+    for scores in (dict(raw), per_group(raw), per_cost(graph, raw, power=0.3)):
+        assert comparable_scores(graph.cost, scores) is scores
 
 
-def test_scores_pass_through_transformations(network):
+def test_scores_pass_through_transformations(network: Network) -> None:
     graph, raw = network[2], scored("taylor", network)
     assert isinstance(raw, Scores)
     for changed in (
-        jax.tree.map(lambda own: own, raw),
-        jax.jit(lambda own: own)(raw),
-        jax.grad(lambda own: sum(value.sum() for value in own.values()))(raw),
+        jax.tree.map(lambda leaf: leaf, raw),
+        jax.jit(lambda scores: scores)(raw),
+        jax.grad(lambda scores: sum(value.sum() for value in scores.values()))(raw),
     ):
         assert (changed.unit, changed.source, changed.power) == ("raw gradient", "taylor", 1.0)
-    stacked = jax.tree.map(lambda own: jnp.stack([own, own[::-1]]), raw)
+    stacked = jax.tree.map(lambda array: jnp.stack([array, array[::-1]]), raw)
     absolute = jc.Budget(flops=0.5).of(graph)
-    both = jax.jit(jax.vmap(lambda own: jc.threshold(graph.cost, own, absolute)))(stacked)
-    same({n: own[0] for n, own in both.items()}, jc.threshold(graph.cost, raw, absolute))
-    other = Scores(dict(reversed(raw.arrays.items())), raw.source, raw.unit, raw.power)
+    both = jax.jit(jax.vmap(lambda scores: jc.threshold(graph.cost, scores, absolute)))(stacked)
+    same({n: mask[0] for n, mask in both.items()}, jc.threshold(graph.cost, raw, absolute))
+    other = Scores(dict(reversed(list(raw.arrays.items()))), raw.source, raw.unit, raw.power)
     same(raw, jax.tree.map(lambda left, right: (left + right) / 2, raw, other))
 
 
-def test_infinite_scores_stay_infinite(network):
+def test_infinite_scores_stay_infinite(network: Network) -> None:
     graph, raw = network[2], scored("magnitude", network)
     name = next(iter(raw))
     pinned = Scores({**raw, name: raw[name].at[3].set(jnp.inf)}, raw.source, raw.unit)
     assert jc.select(graph, pinned, jc.Budget(flops=0.3))[name][3]
-    found = per_group(pinned)
-    assert np.isinf(found[name][3]) and np.isfinite(np.delete(found[name], 3)).all()
+    scores = per_group(pinned)
+    assert np.isinf(scores[name][3]) and np.isfinite(np.delete(scores[name], 3)).all()
 
 
-def test_scores_explain_themselves(network):
+def test_scores_explain_themselves(network: Network) -> None:
     raw = scored("fisher", network)
     assert repr(raw) == "Scores(fisher, 2 groups, raw gradient)"
     assert "cost of a channel ** 1.5" in str(raw) and "narrow[1]" in str(raw)
     text = []
-    jax.jit(lambda own: text.append(str(own)))(raw)
+    jax.jit(lambda scores: text.append(str(scores)))(raw)
     assert text[0].startswith("fisher, 2 groups")

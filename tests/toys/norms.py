@@ -140,6 +140,13 @@ def channel_softmax() -> Toy:
     return Toy(apply, draw(5, shapes), (ROWS,), groups)
 
 
+def _rotated(x: jax.Array) -> jax.Array:
+    angles = jnp.arange(x.shape[1])[:, None, None] * jnp.array([1.0, 0.1])
+    left, right = jnp.split(x, 2, axis=-1)
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
+
+
 def scanned_decoder() -> Toy:
     """A scanned decoder, pre-norm: RMSNorm, rotary positions, SwiGLU, tied embeddings."""
     shapes = {
@@ -154,25 +161,19 @@ def scanned_decoder() -> Toy:
         "down": (2, 10, 12),
     }
 
-    def rotated(x: jax.Array) -> jax.Array:
-        angles = jnp.arange(x.shape[1])[:, None, None] * jnp.array([1.0, 0.1])
-        left, right = jnp.split(x, 2, axis=-1)
-        sin, cos = jnp.sin(angles), jnp.cos(angles)
-        return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1)
-
-    def block(stream: jax.Array, own: Any) -> tuple[jax.Array, None]:
-        hidden = _root_mean_square(stream) * own["scale"]
+    def block(stream: jax.Array, layer: Any) -> tuple[jax.Array, None]:
+        hidden = _root_mean_square(stream) * layer["scale"]
         query, key, value = (
-            jnp.einsum("btd,dhk->bthk", hidden, own[n]) for n in ("query", "key", "value")
+            jnp.einsum("btd,dhk->bthk", hidden, layer[n]) for n in ("query", "key", "value")
         )
-        scores = jnp.einsum("bqhk,bshk->bhqs", rotated(query), rotated(key)) / 2
+        scores = jnp.einsum("bqhk,bshk->bhqs", _rotated(query), _rotated(key)) / 2
         mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         weights = jax.nn.softmax(jnp.where(mask, scores, -1e9))
         mixed = jnp.einsum("bhqs,bshk->bqhk", weights, value)
-        stream = stream + jnp.einsum("bqhk,hkd->bqd", mixed, own["out"])
-        hidden = _root_mean_square(stream) * own["scale"]
-        hidden = jax.nn.silu(hidden @ own["gate"]) * (hidden @ own["up"])
-        return stream + hidden @ own["down"], None
+        stream = stream + jnp.einsum("bqhk,hkd->bqd", mixed, layer["out"])
+        hidden = _root_mean_square(stream) * layer["scale"]
+        hidden = jax.nn.silu(hidden @ layer["gate"]) * (hidden @ layer["up"])
+        return stream + hidden @ layer["down"], None
 
     def apply(variables: Any, tokens: jax.Array) -> jax.Array:
         layers = {name: leaf for name, leaf in variables.items() if name != "embedding"}

@@ -89,15 +89,15 @@ def pair_of(name: str) -> Pair:
     names = {f"{layer}_{i}": f"w{(5 * i + 3) % COUNT}" for i in range(COUNT)} | {"head": "last"}
     variables = _with_steep_spectra(initial(module, inputs), layer)
     back = {new: old for old, new in names.items()}
-    renamed = {"params": {names[old]: own for old, own in variables["params"].items()}}
+    renamed = {"params": {names[old]: leaves for old, leaves in variables["params"].items()}}
 
-    def apply(own: Any, images: jax.Array) -> jax.Array:
-        layers = {back[new]: leaf for new, leaf in own["params"].items()}
+    def apply(tree: Any, images: jax.Array) -> Any:
+        layers = {back[new]: leaf for new, leaf in tree["params"].items()}
         return module.apply({"params": layers}, images)
 
     kernels = [f"{layer}_{i}" for i in range(COUNT) if layer == "Dense" or i]
-    forms = {f"params/{own}/kernel": form for own in kernels}
-    new_forms = {f"params/{names[own]}/kernel": form for own in kernels}
+    forms = {f"params/{old}/kernel": form for old in kernels}
+    new_forms = {f"params/{names[old]}/kernel": form for old in kernels}
     old_case = Case(module.apply, variables, inputs, trace(module.apply, variables, inputs), forms)
     new_case = Case(apply, renamed, inputs, trace(apply, renamed, inputs), new_forms)
     paths = {

@@ -47,6 +47,10 @@ class Toy:
     shared: tuple[str, ...] = ()
     gateable: tuple[str, ...] | None = None
 
+    def function(self, train: bool = False) -> Callable[..., Any]:
+        """Return the function of a mode: evaluation's where both are alike."""
+        return self.train_apply if train and self.train_apply is not None else self.apply
+
 
 def draw(seed: int, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     """Draw `{name: array}` of shapes."""

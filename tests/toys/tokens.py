@@ -157,10 +157,10 @@ def recurrent() -> Toy:
 
     def apply(variables: Any, tokens: jax.Array) -> jax.Array:
         def cell(state: jax.Array, token: jax.Array) -> tuple[jax.Array, None]:
-            own = token @ variables["input"] + variables["bias"]
-            gates = own[:, :8] + state @ variables["hidden"][:, :8]
+            projected = token @ variables["input"] + variables["bias"]
+            gates = projected[:, :8] + state @ variables["hidden"][:, :8]
             reset, update = jnp.split(jax.nn.sigmoid(gates), 2, axis=-1)
-            new = jnp.tanh(own[:, 8:] + (reset * state) @ variables["hidden"][:, 8:])
+            new = jnp.tanh(projected[:, 8:] + (reset * state) @ variables["hidden"][:, 8:])
             return (1 - update) * state + update * new, None
 
         def back(state: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array]:

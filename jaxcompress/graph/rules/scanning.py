@@ -62,7 +62,7 @@ def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
         step,
         list(start),
         (scanned, _step_gates(rewriting, node, carry)),
-        length=params["length"] if node.steps is None else rewriting.size(node.steps),
+        length=len(scanned[0]) if scanned else params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],
     )

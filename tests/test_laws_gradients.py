@@ -1,0 +1,111 @@
+"""Laws 6 and 7: gradients of gates are what differences say, and channels have no order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from jaxcompress.prune import gated, ones
+from tests.laws import (
+    TOYS,
+    close,
+    graph_of,
+    permuted,
+    scalar,
+    toy_of,
+)
+
+INDEPENDENT = [n for n in TOYS if toy_of(n).independent and toy_of(n).differentiable]
+
+
+# Law 6: gradients with respect to gates are what finite differences say, for each example too.
+
+
+@pytest.mark.parametrize("name", ["concatenation", "fused_attention", "flatten"])
+def test_gate_gradients_are_finite_differences(name: str) -> None:
+    with jax.enable_x64(True):
+        toy, graph = toy_of(name), graph_of(name)
+        variables, *inputs = jax.tree.map(
+            lambda array: array.astype(jnp.float64), (toy.variables, *toy.inputs)
+        )
+        function = gated(graph, toy.apply)
+        gates = {n: jnp.linspace(0.5, 1.5, g.width) for n, g in graph.groups.items()}
+        flat, restore = ravel_pytree(gates)
+        loss = jax.jit(lambda flat: scalar(function(variables, restore(flat), *inputs)))
+        steps = 1e-5 * jnp.eye(flat.size)
+        slopes = jax.vmap(lambda step: (loss(flat + step) - loss(flat - step)) / 2e-5)(steps)
+        np.testing.assert_allclose(jax.grad(loss)(flat), slopes, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_gates_of_each_example(name: str) -> None:
+    toy, graph = toy_of(name), graph_of(name)
+    function = gated(graph, toy.apply)
+    count = toy.inputs[0].shape[0]
+    gates = {n: jnp.linspace(0.5, 1.5, g.width) for n, g in graph.groups.items()}
+    gates = {n: value for n, value in gates.items() if n not in toy.shared}
+    rows = {n: jnp.broadcast_to(value, (count, len(value))) for n, value in gates.items()}
+
+    def run(gates: Any, *inputs: Any) -> Any:
+        def loss(gates: Any) -> Any:
+            output = function(toy.variables, gates, *inputs)
+            return output.sum(), output
+
+        return jax.grad(loss, has_aux=True)(gates)
+
+    run = jax.jit(run)
+    gradients, output = run(rows, *toy.inputs)
+    _, expected = run(gates, *toy.inputs)
+    close(output, expected, toy.tolerance)
+    for example in range(count):
+        inputs = [a[example : example + 1] if a.ndim else a for a in toy.inputs]
+        alone, _ = run(gates, *inputs)
+        close({n: value[example] for n, value in gradients.items()}, alone, toy.tolerance)
+
+
+def test_gates_of_each_example_need_examples() -> None:
+    toy, graph = toy_of("low_rank"), graph_of("low_rank")
+    gates = {"down[1]": jnp.ones((3, 3))}
+    with pytest.raises(ValueError, match=r"dot_general at .*leaves.py.* has none"):
+        gated(graph, toy.apply)(toy.variables, gates, *toy.inputs)
+
+
+def test_gates_of_each_example_are_as_many_as_the_examples() -> None:
+    toy, graph = toy_of("fused_attention"), graph_of("fused_attention")
+    gates = {name: jnp.ones((3, group.width)) for name, group in graph.groups.items()}
+    with pytest.raises(ValueError, match=r"there are 2 and gates for \[3\]"):
+        gated(graph, toy.apply)(toy.variables, gates, *toy.inputs)
+
+
+# Law 7: the order of a group's channels means nothing.
+
+
+@pytest.mark.parametrize("name", [name for name in TOYS if toy_of(name).symmetric])
+def test_permuting_channels_permutes_their_gradients(name: str) -> None:
+    toy, graph = toy_of(name), graph_of(name)
+    function = gated(graph, toy.apply)
+
+    @jax.jit
+    def run(variables: Any) -> Any:
+        def loss(gates: Any) -> Any:
+            output = function(variables, gates, *toy.inputs)
+            return scalar(output), output
+
+        if not toy.differentiable:
+            return {}, loss(ones(graph))[1]
+        return jax.grad(loss, has_aux=True)(ones(graph))
+
+    gradients, output = run(toy.variables)
+    for name, group in graph.groups.items():
+        if group.is_depth:  # layers come one after the other
+            continue
+        order = np.random.default_rng(0).permutation(group.width)
+        moved, again = run(permuted(toy.variables, graph, name, order))
+        close(again, output, toy.tolerance)
+        if toy.differentiable:
+            close(moved, {**gradients, name: gradients[name][order]}, toy.tolerance)
