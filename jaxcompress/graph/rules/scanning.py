@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
@@ -58,11 +59,12 @@ def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
             after = [_passed_on(*each) for each in zip(gates, state, after, strict=True)]
         return after, stacked
 
+    leaves = jax.tree.leaves(scanned)  # a factorized kernel is a pair of arrays
     state, stacked = lax.scan(
         step,
         list(start),
         (scanned, _step_gates(rewriting, node, carry)),
-        length=len(scanned[0]) if scanned else params["length"],
+        length=len(leaves[0]) if leaves else params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],
     )
