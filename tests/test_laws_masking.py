@@ -14,6 +14,7 @@ from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gate, gated, ones, shrink
 from tests.laws import (
+    TOYS,
     close,
     difference,
     every_toy,
@@ -125,6 +126,27 @@ def _accepts(graph: Graph, name: str) -> bool:
         consumer.path is not None and graph.uses.get(consumer.path) == 1
         for consumer in graph.groups[name].consumers
     )
+
+
+WITH_BRANCHES = [name for name in TOYS if graph_of(name).optional]
+
+
+@pytest.mark.parametrize("name", WITH_BRANCHES)
+def test_a_whole_branch_may_be_removed(name: str) -> None:
+    toy, graph = toy_of(name), graph_of(name)
+    for group in graph.optional:
+        keep = {group: np.zeros(graph.groups[group].width, bool)}
+        prune = shrink(graph, keep)
+        variables = prune.variables(toy.variables)
+        output, _, gradient, _ = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
+        small, _, small_gradient, _ = shrunk(name, prune)
+        close(small, output, toy.tolerance)
+        if toy.differentiable and name != "channel_softmax":  # a norm has no gradient at 0
+            close(small_gradient, prune.variables(gradient), toy.tolerance)
+        cost = trace(prune.function(toy.apply), variables, *toy.inputs).cost
+        widths = graph.cost.widths(keep)
+        for kind in ("flops", "params", "bytes"):
+            assert float(cost.of(kind)) == float(graph.cost.of(kind, widths))
 
 
 # Law 2: gates of one and keeping everything change nothing.

@@ -68,7 +68,10 @@ def check_keep(graph: Graph, keep: Mapping[str, Array]) -> dict[str, np.ndarray]
     wrong = [f"{n}: {a.dtype}" for n, a in arrays.items() if a.dtype != bool]
     if wrong:
         raise TypeError(f"a keep is boolean, True = kept, but {'; '.join(wrong)}; compare first")
-    empty = [name for name, array in arrays.items() if not array.any()]
+    empty = [n for n, array in arrays.items() if not array.any() and n not in graph.optional]
     if empty:
-        raise ValueError(f"every group keeps at least one channel, but {empty} keep none")
+        raise ValueError(
+            f"every group keeps at least one channel, but {empty} keep none; only those in "
+            "graph.optional may go as a whole"
+        )
     return arrays

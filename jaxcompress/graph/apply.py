@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxcompress.graph.derivative import KEPT, REMOVED
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.program import LabelledProgram
-from jaxcompress.graph.resolve import spread
+from jaxcompress.graph.resolve import KEPT, REMOVED, spread
 
 __all__ = ["KEPT", "REMOVED", "Known", "carry", "removals"]
 

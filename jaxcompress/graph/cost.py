@@ -60,6 +60,7 @@ class Cost:
         parameter_terms: one term per leaf that is trained or loaded.
         byte_terms: the same in bytes.
         examples: by how many examples the FLOPs are divided.
+        least: `int[groups]`, the fewest channels: 0 where the network goes on without the group.
     """
 
     names: tuple[str, ...]
@@ -70,6 +71,7 @@ class Cost:
     parameter_terms: tuple[Term, ...]
     byte_terms: tuple[Term, ...]
     examples: int
+    least: np.ndarray
 
     def flops(self, widths: Array) -> Array:
         """Return the FLOPs per example at `widths`, `[groups]`."""
@@ -150,8 +152,8 @@ def _append_one(counts: Any) -> Array:
 class CostBuilder:
     """Collects terms while the groups are known and turns them into a `Cost`."""
 
-    def __init__(self, components: np.ndarray, group_of: np.ndarray, names: Sequence[str]) -> None:
-        self._components, self._group_of, self._names = components, group_of, tuple(names)
+    def __init__(self, group_of: np.ndarray, names: Sequence[str]) -> None:
+        self._group_of, self._names = group_of, tuple(names)
         self._positions: dict[bytes, int] = {}
         self._rows: list[np.ndarray] = []
 
@@ -162,7 +164,7 @@ class CostBuilder:
             if axis.labels is None:
                 constant *= axis.size
                 continue
-            groups = self._group_of[self._components[axis.labels]]
+            groups = self._group_of[axis.labels]
             row = np.bincount(groups + 1, minlength=len(self._names) + 1)
             if not row[1:].any():
                 constant *= axis.size
@@ -200,4 +202,5 @@ class CostBuilder:
             tuple(parameter_terms),
             tuple(byte_terms),
             examples,
+            np.ones(len(dense), np.int64),
         )

@@ -11,11 +11,10 @@ from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.interpret import Body, Rewriting
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.reading import label
-from jaxcompress.graph.resolve import spread
+from jaxcompress.graph.resolve import KEPT, REMOVED, spread
 
-__all__ = ["KEPT", "REMOVED", "Losses", "rewrite_derivative", "losses"]
+__all__ = ["Losses", "rewrite_derivative", "losses"]
 
-KEPT, REMOVED = 1, 2
 
 Losses = tuple["np.ndarray | None", ...]
 

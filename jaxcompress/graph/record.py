@@ -49,6 +49,11 @@ class Graph:
     means: str = "kept"
 
     @property
+    def optional(self) -> list[str]:
+        """The groups that may go as a whole: without them, the outputs still see the inputs."""
+        return [n for n, least in zip(self.cost.names, self.cost.least, strict=True) if not least]
+
+    @property
     def flops(self) -> float:
         """FLOPs per example (multiply-accumulates x 2) of the function as traced."""
         return float(self.cost.flops(self.cost.dense))

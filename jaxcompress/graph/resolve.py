@@ -13,7 +13,10 @@ import numpy as np
 from jaxcompress.graph.axes import Axis, Labels, Product
 from jaxcompress.graph.labelling import Kind, Labelling
 
-__all__ = ["choose_factors", "frozen_components", "spread"]
+__all__ = ["KEPT", "REMOVED", "choose_factors", "frozen_components", "spread"]
+
+KEPT, REMOVED = 1, 2
+"""What is known of an index; gates are numbered from the second on."""
 
 
 def frozen_components(labelling: Labelling, components: np.ndarray) -> np.ndarray:
@@ -92,6 +95,7 @@ def spread(
     while True:
         values = _connected(labelling.components(), seeds, conflict)
         decided = [n for n in sorted(undecided) if _decide(labelling, n, values)]
+        decided = decided or [n for n in sorted(undecided) if _empty(labelling, n, values)][:1]
         if not decided:
             return values
         undecided -= set(decided)
@@ -120,6 +124,18 @@ def _decide(labelling: Labelling, number: int, values: np.ndarray) -> bool:
     if known is None or product.factors[known].labels is None:
         return False
     _tie_factor(labelling, product, known)
+    return True
+
+
+def _empty(labelling: Labelling, number: int, values: np.ndarray) -> bool:
+    """Take the first factor of a product of which everything goes: any would do."""
+    product = labelling.products[number]
+    if product.axis.labels is None or not (values[product.axis.labels] == REMOVED).all():
+        return False
+    labelled = [i for i, factor in enumerate(product.factors) if factor.labels is not None]
+    if not labelled or any((values[product.factors[i].labels] == REMOVED).all() for i in labelled):
+        return False
+    _tie_factor(labelling, product, labelled[0])
     return True
 
 

@@ -11,21 +11,23 @@ import numpy as np
 from jaxcompress.annotations import Function, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.graph.additions import added_labels
+from jaxcompress.graph.branches import dispensable
 from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
-from jaxcompress.graph.cost import Cost, CostBuilder
+from jaxcompress.graph.cost import Cost
+from jaxcompress.graph.counting import count_costs, count_examples
 from jaxcompress.graph.frozen import frozen_axes, pin_elsewhere, pin_inside_rules
-from jaxcompress.graph.groups import Group, find_groups
-from jaxcompress.graph.internals import is_key, source_line
-from jaxcompress.graph.labelling import Contraction, Kind, Reduction
+from jaxcompress.graph.groups import find_groups
+from jaxcompress.graph.labelling import Contraction, Reduction
 from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
-from jaxcompress.graph.sites import Site, find_sites, kernel_operand
+from jaxcompress.graph.sites import Site, find_sites
 from jaxcompress.graph.symbolic import check_batch_axis, check_symbolic, of_one_example
 from jaxcompress.graph.trainable import Trainable, default_trainable
 from jaxcompress.graph.unread import read_leaves
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["Also", "trace"]
 
@@ -171,7 +173,7 @@ class _First(NamedTuple):
 
 def _first(labelled: LabelledProgram) -> _First:
     labelling = labelled.labelling
-    examples = max(sum(count for kind, count in labelling.kinds if kind is Kind.EXAMPLE), 1)
+    examples = count_examples(labelled)
     contractions = of_one_example(labelling.contractions, labelled.program.inputs)
     sites = find_sites(labelled, contractions, examples)
     sums = contractions, tuple(labelling.reductions)
@@ -214,10 +216,11 @@ def _graph(
     places = group_of[components], channel_of[components]
     carried = find_carried(readings, list(groups), *places)
     joined = np.unique(places[0][first.added])
+    cost = count_costs(labelled, first.contractions, groups, group_of[components], trainable)
     return Graph(
         groups,
         first.sites,
-        _cost(labelled, first, groups, components, group_of, trainable),
+        _with_least(cost, readings[0], places[0]),
         tuple(frozen_axes(labelled, components, first_pin)),
         leaves,
         first.uses,
@@ -228,28 +231,12 @@ def _graph(
     )
 
 
-def _cost(
-    labelled: LabelledProgram,
-    first: _First,
-    groups: dict[str, Group],
-    components: np.ndarray,
-    group_of: np.ndarray,
-    trainable: Trainable,
-) -> Cost:
-    builder = CostBuilder(components, group_of, list(groups))
-    flop_terms = []
-    for contraction in first.contractions:
-        kernel = kernel_operand(contraction)
-        path = None if kernel is None else contraction.operands[kernel].leaf
-        source = source_line(contraction.equation)
-        flop_terms.append(builder.term(contraction.counted, contraction.constant, path, source))
-    parameters, sizes = [], []
-    for (path, aval), value in zip(
-        labelled.program.leaves.items(), labelled.body.inputs, strict=False
-    ):
-        itemsize = 0 if is_key(aval.dtype) else np.dtype(aval.dtype).itemsize
-        if trainable(path, aval):
-            parameters.append(builder.term(value.axes, 1, path))
-        sizes.append(builder.term(value.axes, itemsize, path))
-    dense = [group.width for group in groups.values()]
-    return builder.build(dense, flop_terms, parameters, sizes, first.examples)
+def _with_least(cost: Cost, reading: tuple[LabelledProgram, Picks], group_of: np.ndarray) -> Cost:
+    """Let the groups have no channel at all that the outputs can do without."""
+    labelled, picks = reading
+    paths, _ = flatten_with_paths(labelled.program.outputs)
+    picked = [place for place, path in enumerate(paths) if path in picks.pinned]
+    can_go = sorted(dispensable(labelled, group_of, picked))
+    least = np.array(cost.least)
+    least[can_go] = 0
+    return dataclasses.replace(cost, least=least)

@@ -46,7 +46,7 @@ def threshold(
             comparable, a bare dict is taken as is (see `comparable_scores`).
         budget: absolute (see `Budget.of`); its ceilings may be traced.
         multiple_of: widths are multiples of this, or full.
-        min_width: fewest channels of a group.
+        min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protected: groups that stay whole.
         fill: without it, keeps are nested as the budget falls.
 
@@ -65,7 +65,7 @@ def threshold(
         >>> threshold(graph.cost, scores, Budget(flops=0.5).of(graph))["a[1]"].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
-    require(multiple_of=integer(multiple_of), min_width=integer(min_width))
+    require(multiple_of=integer(multiple_of), min_width=integer(min_width, least=0))
     scores = comparable_scores(cost, scores, tuple(budget.ceilings()))
     units = make_units(cost, list(scores), multiple_of, min_width, protected)
     if not len(units.size):
@@ -142,7 +142,7 @@ def select(
             `Scores` are made comparable, a bare dict is taken as is; see `comparable_scores`.
         budget: ceilings that all hold.
         multiple_of: widths are multiples of this, or full; 8 or 128 suit hardware lanes.
-        min_width: fewest channels of a group.
+        min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protect: patterns (`*`, `?`) of leaf paths; groups that touch one stay whole.
         fill: after the first channel that does not fit, go on with cheaper ones. Without it,
             keeps are nested as the budget falls.
@@ -163,7 +163,7 @@ def select(
         >>> select(graph, {"a[1]": np.array([1.0, 4.0, 2.0, 3.0])}, Budget(params=15))["a[1]"]
         array([False,  True,  True,  True])
     """
-    require(multiple_of=integer(multiple_of), min_width=integer(min_width))
+    require(multiple_of=integer(multiple_of), min_width=integer(min_width, least=0))
     check_scores(graph, scores)
     absolute, protected = check_selection(graph, scores, budget, multiple_of, min_width, protect)
     # Before the conversion: as if the caller had made them comparable.

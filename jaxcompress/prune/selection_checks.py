@@ -30,8 +30,6 @@ def check_selection(
     Returns:
         The budget in absolute numbers, and the groups that are protected.
     """
-    if multiple_of < 1 or min_width < 1:
-        raise ValueError(f"{multiple_of=} and {min_width=} must both be at least 1")
     _check_types(budget, protect)
     protected, absolute = _protected(graph, protect), budget.of(graph)
     _check_reachable(graph, names, absolute, multiple_of, min_width, protected)

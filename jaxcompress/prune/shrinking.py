@@ -143,7 +143,7 @@ def _known(
     for path, axes in indices.items():
         for axis, kept in axes.items():
             values = np.full(shapes[path][axis], REMOVED, np.int32)
-            values[kept] = KEPT
+            values[np.asarray(kept, np.int64)] = KEPT
             known[path, axis] = values
     return known
 

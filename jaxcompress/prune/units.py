@@ -60,7 +60,7 @@ def make_units(
             group.append(position)
             level.append(start // multiple_of)
             size.append(min(multiple_of, width - start))
-            forced.append(start < max(min_width, 1) or name in protected)
+            forced.append(start < max(min_width, cost.least[position]) or name in protected)
             part.append(start / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
     # The places, not the parts: those of 32 bits could make two unequal parts equal.

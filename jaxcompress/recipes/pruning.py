@@ -83,7 +83,7 @@ def prune(
         groups: those that may lose channels: "internal" leaves residual streams whole (no gain was
             measured from them; a network with nothing else offers all), "all", or names.
         multiple_of: widths are multiples of this, or full.
-        min_width: fewest channels of a group.
+        min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protect: patterns of leaf paths whose groups stay whole.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
         examples: how many are read at most.
@@ -116,7 +116,7 @@ def prune(
     """
     require(
         multiple_of=integer(multiple_of),
-        min_width=integer(min_width),
+        min_width=integer(min_width, least=0),
         examples=integer(examples),
     )
     require_finite("variables", variables, "train or load them again")

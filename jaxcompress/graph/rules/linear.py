@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
@@ -148,6 +149,8 @@ def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
         return bind(node.equation, arrays)
     feature = node.equation.params["dimension_numbers"].lhs_spec[1]
     groups = rewriting.size(node.inputs[0].axes[feature])
+    if not groups:
+        return [jnp.zeros(rewriting.sizes(node.outputs[0]), arrays[0].dtype)]
     return bind(node.equation, arrays, {"feature_group_count": groups})
 
 

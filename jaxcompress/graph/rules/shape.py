@@ -131,7 +131,8 @@ def rebind_tile(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
     """Repeat as often as before, and broadcast to the smaller shape."""
     (before,), (after,) = node.inputs, node.outputs
     sizes = zip(rewriting.sizes(before), rewriting.sizes(after), strict=True)
-    return bind(node.equation, arrays, {"reps": tuple(new // old for old, new in sizes)})
+    reps = tuple(new // old if old else 1 for old, new in sizes)
+    return bind(node.equation, arrays, {"reps": reps})
 
 
 def reverse(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:

@@ -1,0 +1,139 @@
+"""Which groups may go as a whole: those of branches that the network goes on without.
+
+Every array that depends on the inputs carries the groups without which it would not: a contraction
+over the channels of one group needs this group, and what is made of several such arrays needs only
+what all of them need. So the width inside a residual branch, the channels inside squeeze-excite and
+the keys of attention may all go, the width of a chain may not: its output would be a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jaxcompress.graph.axes import Axis
+from jaxcompress.graph.internals import scan_counts
+from jaxcompress.graph.interpret import Body, Node, run
+from jaxcompress.graph.program import LabelledProgram
+from jaxcompress.graph.rules import rule_of
+
+__all__ = ["dispensable"]
+
+# A set of groups as bits; None for what does not depend on the inputs.
+Needs = int | None
+
+
+def dispensable(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequence[int]) -> set[int]:
+    """Return the groups without which every picked output still depends on the inputs.
+
+    Args:
+        labelled: the reading of the function.
+        group_of: `int[labels]`, the position of each label's group, -1 for none.
+        picked: positions of the outputs that count.
+    """
+    body, leaves = labelled.body, len(labelled.program.leaves)
+    needs: list[Needs] = [None if i < leaves else 0 for i in range(len(body.inputs))]
+    walk = _Walk(group_of)
+    outputs = walk(body, needs)
+    needed = [outputs[place] for place in picked]
+    every = 0
+    for one in [*needed, *walk.extremes]:
+        every |= one or 0
+    groups = {int(number) for number in np.unique(group_of[group_of >= 0])}
+    if all(one is None for one in needed):
+        return set()
+    return {number for number in groups if not every >> number & 1}
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Follows needs through a labelled jaxpr; local to one reading of it.
+
+    Attributes:
+        group_of: `int[labels]`, the position of each label's group.
+        extremes: groups of which a maximum is taken, as sets: there is none of no channels.
+    """
+
+    group_of: np.ndarray
+    extremes: list[int] = field(default_factory=list)
+
+    def __call__(self, body: Body, needs: Sequence[Needs]) -> list[Needs]:
+        def step(index: int, _: object, values: list[Needs]) -> list[Needs]:
+            node = body.nodes[index]
+            if all(value is None for value in values):
+                return [None] * len(node.outputs)
+            if node.bodies:
+                return self._nested(node, values)
+            return [self._summed(node, _common(values))] * len(node.outputs)
+
+        closed_over: list[Needs] = [None] * len(body.constants)
+        return run(body.jaxpr, closed_over, needs, step, lambda atom: None)
+
+    def _summed(self, node: Node, needs: Needs) -> Needs:
+        rule = rule_of(node.equation)
+        if rule is None or rule.contracted is None or needs is None:
+            return needs
+        for dimensions in rule.contracted(node.equation):
+            for operand, dimension in enumerate(dimensions):
+                group = self._only(node.inputs[operand].axes[dimension])
+                needs |= group
+                if rule.neutral is not None:
+                    self.extremes.append(group)
+        return needs
+
+    def _only(self, axis: Axis) -> int:
+        """Return the group that all of an axis belongs to, as a set; else none."""
+        if axis.labels is None:
+            return 0
+        groups = np.unique(self.group_of[axis.labels])
+        return 1 << int(groups[0]) if len(groups) == 1 and groups[0] >= 0 else 0
+
+    def _nested(self, node: Node, values: Sequence[Needs]) -> list[Needs]:
+        name, params, body = node.equation.primitive.name, node.equation.params, node.bodies[-1]
+        if name == "scan":
+            constants, carry = scan_counts(node.equation)
+            state = values[constants : constants + carry]
+            return self._loop(body, values[:constants], state, values[constants + carry :])
+        if name == "while":
+            first, second = params["cond_nconsts"], params["body_nconsts"]
+            return self._loop(body, values[first : first + second], values[first + second :], ())
+        if name == "cond":
+            branches = [self(branch, values[1:]) for branch in node.bodies]
+            return [_all_of(each) for each in zip(*branches, strict=True)]
+        return self(body, values)
+
+    def _loop(
+        self,
+        body: Body,
+        constants: Sequence[Needs],
+        state: Sequence[Needs],
+        slices: Sequence[Needs],
+    ) -> list[Needs]:
+        """Follow rounds of a body until its state needs the same as before."""
+        while True:
+            results = self(body, [*constants, *state, *slices])
+            pairs = zip(state, results[: len(state)], strict=True)
+            after = [_all_of(pair) for pair in pairs]
+            if after == list(state):
+                return results
+            state = after
+
+
+def _common(values: Sequence[Needs]) -> Needs:
+    """Return what all need of those that depend on the inputs."""
+    needs: Needs = None
+    for value in values:
+        if value is not None:
+            needs = value if needs is None else needs & value
+    return needs
+
+
+def _all_of(values: Sequence[Needs]) -> Needs:
+    """Return what one or the other needs."""
+    needs: Needs = None
+    for value in values:
+        if value is not None:
+            needs = value if needs is None else needs | value
+    return needs
