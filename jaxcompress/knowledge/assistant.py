@@ -137,9 +137,9 @@ def assistant_losses(
         [0.0]
     """
     require(temperature=real(temperature, above=0))
-    own = cross_entropy(assistant, labels) + kd(assistant, teacher_logits, temperature)
+    assistant_loss = cross_entropy(assistant, labels) + kd(assistant, teacher_logits, temperature)
     taught = kd(student_logits, jax.lax.stop_gradient(assistant), temperature)
-    return AssistantLosses(own, taught)
+    return AssistantLosses(assistant_loss, taught)
 
 
 def blend(teacher_logits: jax.Array, student_logits: jax.Array, share: Any) -> jax.Array:
@@ -156,8 +156,8 @@ def blend(teacher_logits: jax.Array, student_logits: jax.Array, share: Any) -> j
         >>> blend(jnp.array([[4.0]]), jnp.array([[0.0]]), 0.75).tolist()
         [[3.0]]
     """
-    own = jax.lax.stop_gradient(student_logits.astype(jnp.float32))
-    return share * teacher_logits.astype(jnp.float32) + (1 - share) * own
+    student = jax.lax.stop_gradient(student_logits.astype(jnp.float32))
+    return share * teacher_logits.astype(jnp.float32) + (1 - share) * student
 
 
 def _rows(features: jax.Array) -> jax.Array:

@@ -109,4 +109,4 @@ def alternate_views(examples: jax.Array, epoch: jax.Array, *, stored: int) -> ja
 
 def _pick(knowledge: jax.Array, views: jax.Array) -> jax.Array:
     """Take one view of each example: `[batch, V, ...]` to `[batch, ...]`."""
-    return jax.vmap(lambda own, view: own[view])(knowledge, views)
+    return jax.vmap(lambda records, view: records[view])(knowledge, views)

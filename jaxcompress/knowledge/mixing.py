@@ -66,7 +66,7 @@ class Mixed(NamedTuple):
     Attributes:
         images: `uint8[batch, height, width, channels]`.
         weights: `float32[batch]`, the share of the example itself: the target is
-            ``weight * own + (1 - weight) * partner's``.
+            ``weight * label + (1 - weight) * partner's``.
     """
 
     images: jax.Array
@@ -92,8 +92,8 @@ def partners(key: jax.Array, examples: ArrayLike, indices: ArrayLike, *, mix: Mi
     """
 
     def partner(example: jax.Array, index: jax.Array) -> jax.Array:
-        own = jax.random.fold_in(view_key(key, example, index), PARTNER)
-        return jax.random.randint(own, (), 0, mix.examples)
+        partner_key = jax.random.fold_in(view_key(key, example, index), PARTNER)
+        return jax.random.randint(partner_key, (), 0, mix.examples)
 
     indices = jnp.broadcast_to(jnp.asarray(indices), jnp.shape(examples))
     return jax.vmap(partner)(jnp.asarray(examples), indices)
@@ -126,10 +126,10 @@ def mixed_views(
     Example:
         >>> images = jnp.full((2, 4, 4, 3), 200, jnp.uint8)
         >>> mix = Mix("cutmix", examples=2)
-        >>> own = mixed_views(
+        >>> mixed = mixed_views(
         ...     jax.random.key(0), jnp.arange(2), 0, images, images, settings=Views(pad=0), mix=mix
         ... )
-        >>> bool((own.images == 200).all()), own.weights.shape
+        >>> bool((mixed.images == 200).all()), mixed.weights.shape
         (True, (2,))
     """
     if jnp.asarray(images).dtype != jnp.uint8:
@@ -138,7 +138,7 @@ def mixed_views(
             f"{jnp.asarray(images).dtype}; normalise after mixing"
         )
     indices = jnp.broadcast_to(jnp.asarray(indices), jnp.shape(examples))
-    own = views(key, examples, indices, images, settings=settings)
+    drawn = views(key, examples, indices, images, settings=settings)
     others = partners(key, examples, indices, mix=mix)
     other = views(key, others, indices, partner_images, settings=settings)
     blend = _mixup if mix.kind == "mixup" else _cutmix
@@ -150,7 +150,7 @@ def mixed_views(
         share = shares[jax.random.randint(share_key, (), 0, QUANTILES)]
         return blend(place_key, a, b, share)
 
-    return jax.vmap(one)(jnp.asarray(examples), indices, own, other)
+    return jax.vmap(one)(jnp.asarray(examples), indices, drawn, other)
 
 
 def _shares(alpha: float) -> np.ndarray:
@@ -159,22 +159,22 @@ def _shares(alpha: float) -> np.ndarray:
     return np.round(ONE * betaincinv(alpha, alpha, levels)).astype(np.int32)
 
 
-def _mixup(key: jax.Array, own: jax.Array, other: jax.Array, share: jax.Array) -> Mixed:
+def _mixup(key: jax.Array, image: jax.Array, other: jax.Array, share: jax.Array) -> Mixed:
     del key
-    total = own.astype(jnp.int32) * share + other.astype(jnp.int32) * (ONE - share)
+    total = image.astype(jnp.int32) * share + other.astype(jnp.int32) * (ONE - share)
     return Mixed(((total + ONE // 2) >> 16).astype(jnp.uint8), share.astype(jnp.float32) / ONE)
 
 
-def _cutmix(key: jax.Array, own: jax.Array, other: jax.Array, share: jax.Array) -> Mixed:
+def _cutmix(key: jax.Array, image: jax.Array, other: jax.Array, share: jax.Array) -> Mixed:
     """Paste a box of the other's pixels; its share is counted after clipping at the border."""
-    height, width, _ = own.shape
+    height, width, _ = image.shape
     rows, columns = jax.random.split(key)
     inside = _span(rows, height, share)[:, None] & _span(columns, width, share)[None, :]
     pixels = height * width
     scale = 1 << min(16, 31 - pixels.bit_length())
     kept = pixels - jnp.sum(inside, dtype=jnp.int32)
     weight = (kept * scale // pixels).astype(jnp.float32) / scale
-    return Mixed(jnp.where(inside[..., None], other, own), weight)
+    return Mixed(jnp.where(inside[..., None], other, image), weight)
 
 
 def _span(key: jax.Array, size: int, share: jax.Array) -> jax.Array:

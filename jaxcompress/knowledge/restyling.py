@@ -58,7 +58,7 @@ def restyle(features: jax.Array, target: Style) -> jax.Array:
         >>> restyle(jnp.array([[[[1.0], [3.0]]]]), wanted).round(2).ravel().tolist()
         [8.0, 12.0]
     """
-    own = style(features)
-    factor = target.deviation / (own.deviation + SMALL)
-    spread = (features.astype(jnp.float32) - own.mean[:, None, None]) * factor[:, None, None]
+    current = style(features)
+    factor = target.deviation / (current.deviation + SMALL)
+    spread = (features.astype(jnp.float32) - current.mean[:, None, None]) * factor[:, None, None]
     return spread + target.mean[:, None, None]

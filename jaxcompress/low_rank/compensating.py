@@ -82,24 +82,24 @@ def compensate(
     described = {path: graph.sites[path].described(form) for path, form in forms.items()}
     matrices = site_matrices({path: leaves[path] for path in forms}, described)
     covariances = {}
-    for path, (own, cross) in products.items():
-        moments = {"own": own, "cross": cross}
+    for path, (auto, cross) in products.items():
+        moments = {"auto": auto, "cross": cross}
         parts = covariances_of(moments, centred)
-        covariances[path] = parts["own"]
+        covariances[path] = parts["auto"]
         moved = _moved(
-            parts["own"], parts["cross"], np.asarray(matrices[path], np.float64), step, ridge
+            parts["auto"], parts["cross"], np.asarray(matrices[path], np.float64), step, ridge
         )
         leaves[path] = to_kernel(jnp.asarray(moved), described[path], jnp.asarray(leaves[path]))
     return jax.tree.unflatten(treedef, list(leaves.values())), covariances
 
 
 def _moved(
-    own: np.ndarray, cross: np.ndarray, matrix: np.ndarray, step: float, ridge: float
+    auto: np.ndarray, cross: np.ndarray, matrix: np.ndarray, step: float, ridge: float
 ) -> np.ndarray:
     """Return M + step (M' - M), M' = (E[y y^T] + a I)^-1 (E[y x^T] + a I) M."""
-    mean = np.trace(own, axis1=-2, axis2=-1)[..., None, None] / own.shape[-1]
-    added = np.where(mean > 0, ridge * mean, 1.0) * np.eye(own.shape[-1])
-    best = np.linalg.solve(own + added, (cross + added) @ matrix)
+    mean = np.trace(auto, axis1=-2, axis2=-1)[..., None, None] / auto.shape[-1]
+    added = np.where(mean > 0, ridge * mean, 1.0) * np.eye(auto.shape[-1])
+    best = np.linalg.solve(auto + added, (cross + added) @ matrix)
     return np.asarray(matrix + step * (best - matrix))
 
 
@@ -114,36 +114,36 @@ def _products(
     """Return the means of (y, 1) (y, 1)^T and (y, 1) (x, 1)^T of each site."""
 
     def means(original: Any, other: PyTree, inputs: PyTree) -> dict[str, tuple[Any, Any]]:
-        x, y = (_rows(graph, apply, own, inputs, forms) for own in (original, other))
+        x, y = (_rows(graph, apply, tree, inputs, forms) for tree in (original, other))
         return {
             path: (_mean(graph, path, y[path], y[path]), _mean(graph, path, y[path], x[path]))
             for path in forms
         }
 
-    compiled, found, count = jax.jit(means), None, 0
+    compiled, total, count = jax.jit(means), None, 0
     for inputs in batches:
-        own = jax.tree.map(
+        mean = jax.tree.map(
             lambda a: np.asarray(a, np.float64), compiled(variables, changed, inputs)
         )
-        found = own if found is None else jax.tree.map(np.add, found, own)
+        total = mean if total is None else jax.tree.map(np.add, total, mean)
         count += 1
-    if found is None:
+    if total is None:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
-    require_finite("input covariances", found, "look for NaN in the batches")
-    result: Products = jax.tree.map(lambda a: a / count, found)
+    require_finite("input covariances", total, "look for NaN in the batches")
+    result: Products = jax.tree.map(lambda a: a / count, total)
     return result
 
 
 def _rows(
     graph: Graph, apply: Function, variables: PyTree, inputs: PyTree, forms: Mapping[str, str]
 ) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {path: [] for path in forms}
+    rows: dict[str, list[Any]] = {path: [] for path in forms}
 
     def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> None:
-        found[path].append(extended_rows(graph, node, arrays, position, path, forms[path]))
+        rows[path].append(extended_rows(graph, node, arrays, position, path, forms[path]))
 
     observe(apply, variables, inputs, forms, look)
-    return found
+    return rows
 
 
 def _mean(graph: Graph, path: str, left: Sequence[Array], right: Sequence[Array]) -> Array:

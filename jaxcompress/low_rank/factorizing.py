@@ -133,9 +133,9 @@ def from_spec(
     def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)
         _check_kernels(leaves, sites)
-        own = {path: leaves[path] for path in sites}
-        is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in own.values())
-        made = jax.eval_shape(factors, own) if is_abstract else factors(own)
+        kernels = {path: leaves[path] for path in sites}
+        is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in kernels.values())
+        made = jax.eval_shape(factors, kernels) if is_abstract else factors(kernels)
         return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
 
     def function(f: Function) -> Function:
@@ -154,11 +154,11 @@ def from_spec(
             labelled = label_program(program, discover=False)
             none = np.zeros(labelled.labelling.count, bool)
             rewriting = Rewriting(none, rule_of, substitute=two_ops(forms))
-            own = [
+            values = [
                 Factored(leaf["first"], leaf["second"]) if path in sites else leaf
                 for path, leaf in leaves.items()
             ]
-            return run_rewritten(labelled, rewriting, own, inputs, keywords)
+            return run_rewritten(labelled, rewriting, values, inputs, keywords)
 
         return factorized
 

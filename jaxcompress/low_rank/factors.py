@@ -130,10 +130,10 @@ def to_factors(
         return first, right[0].reshape(rank, *(kernel[i] for i in columns))
     sizes = dict(enumerate(kernel))
     sizes[layout["output"]] //= groups
-    own = left.reshape(groups, *(sizes[i] for i in rows), rank)
-    other = right.reshape(groups, rank, *(sizes[i] for i in columns))
-    first = _to_kernel(own, [*rows, layout["output"]], len(kernel), layout["output"])
-    second = _to_kernel(other, [layout["input"], *columns], len(kernel), layout["output"])
+    split_left = left.reshape(groups, *(sizes[i] for i in rows), rank)
+    split_right = right.reshape(groups, rank, *(sizes[i] for i in columns))
+    first = _to_kernel(split_left, [*rows, layout["output"]], len(kernel), layout["output"])
+    second = _to_kernel(split_right, [layout["input"], *columns], len(kernel), layout["output"])
     return first, second
 
 

@@ -58,11 +58,13 @@ def refine(
     sites = {p: s for p, s in described.items() if s["form"] == "spatial" and p in covariances}
     if not sites:
         return small
-    own, _ = flatten_with_paths(variables)
+    originals, _ = flatten_with_paths(variables)
     leaves, treedef = flatten_with_paths(small, whole=described)
     for path, site in sites.items():
         weights = None if outputs is None else outputs[path]
-        leaves[path] = _refined(leaves[path], own[path], site, covariances[path], weights, rounds)
+        leaves[path] = _refined(
+            leaves[path], originals[path], site, covariances[path], weights, rounds
+        )
     return jax.tree.unflatten(treedef, list(leaves.values()))
 
 
@@ -84,11 +86,11 @@ def _refined(
 def _places(shape: tuple[int, ...], site: Mapping[str, Json]) -> np.ndarray:
     """Return where the entries of the full-patch matrices stand in those of the site's form."""
     numbers = np.arange(np.prod(shape)).reshape(shape)
-    own, full = (
+    entries, full = (
         np.asarray(site_matrices({"": numbers}, {"": {**site, "form": form}})[""]).ravel()
         for form in (site["form"], "channel")
     )
-    return np.argsort(own)[full]
+    return np.argsort(entries)[full]
 
 
 def improve(
@@ -115,15 +117,15 @@ def improve(
 
     Example:
         >>> left, right = np.array([[1.0], [0.0]]), np.array([[0.5, 0.0]])
-        >>> found = improve(left, right, np.diag([2.0, 1.0]), np.eye(2), np.arange(4))
-        >>> np.round(found[0] @ found[1], 3).tolist()
+        >>> factors = improve(left, right, np.diag([2.0, 1.0]), np.eye(2), np.arange(4))
+        >>> np.round(factors[0] @ factors[1], 3).tolist()
         [[2.0, 0.0], [0.0, 0.0]]
     """
     inverse = np.argsort(order)
     patches = (*matrix.shape[:-2], covariance.shape[-1], -1)
 
-    def weigh(own: np.ndarray) -> np.ndarray:
-        full = own.ravel()[order].reshape(patches)
+    def weigh(entries: np.ndarray) -> np.ndarray:
+        full = entries.ravel()[order].reshape(patches)
         image = covariance @ full if weights is None else covariance @ full @ weights
         return np.asarray(image.ravel()[inverse].reshape(matrix.shape))
 
@@ -145,18 +147,18 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 
 def _on_right(weigh: Map, left: np.ndarray) -> Map:
-    return lambda own: np.asarray(left.swapaxes(-1, -2) @ weigh(left @ own))
+    return lambda right: np.asarray(left.swapaxes(-1, -2) @ weigh(left @ right))
 
 
 def _on_left(weigh: Map, right: np.ndarray) -> Map:
-    return lambda own: np.asarray(weigh(own @ right) @ right.swapaxes(-1, -2))
+    return lambda left: np.asarray(weigh(left @ right) @ right.swapaxes(-1, -2))
 
 
 def _conjugate_gradients(
     operator: Map, target: np.ndarray, start: np.ndarray, steps: int
 ) -> np.ndarray:
     """Solve operator(x) = target for a symmetric positive operator, from a start."""
-    found, residual = start, target - operator(start)
+    solution, residual = start, target - operator(start)
     direction, size = residual, float((residual**2).sum())
     smallest = 1e-24 * float((target**2).sum())
     for _ in range(steps):
@@ -164,7 +166,7 @@ def _conjugate_gradients(
             break
         image = operator(direction)
         rate = size / float((direction * image).sum())
-        found, residual = found + rate * direction, residual - rate * image
+        solution, residual = solution + rate * direction, residual - rate * image
         before, size = size, float((residual**2).sum())
         direction = residual + size / before * direction
-    return found
+    return solution

@@ -41,25 +41,25 @@ def restart_factors(tx: optax.GradientTransformation, opt_state: PyTree, sites: 
     )
     owned = state_owners(opt_state, list(sites), masked_too=True)
     shapes = {path: np.shape(leaf) for path, leaf in flatten_with_paths(opt_state)[0].items()}
-    places = {_place(path, own): own for path, own in owned.items() if shapes.get(path) != ()}
+    places = {_place(path, owner): owner for path, owner in owned.items() if shapes.get(path) != ()}
     leaves, treedef = flatten_with_paths(opt_state, whole=set(places))
     for path in places.keys() & leaves.keys():
         if isinstance(leaves[path], optax.MaskedNode):
             leaves[path] = dict.fromkeys(FACTORS, optax.MaskedNode())
             del places[path]
-    alike = {p for p, own in places.items() if shapes.get(p) == tuple(sites[own.path]["shape"])}
+    alike = {p for p, owner in places.items() if shapes.get(p) == tuple(sites[owner.path]["shape"])}
     for path in alike:
         leaves[path] = _zeros(sites[places[path].path], leaves[path])
-    others = {path: own for path, own in places.items() if path not in alike}
+    others = {path: owner for path, owner in places.items() if path not in alike}
     if others:
         leaves |= _initial(tx, opt_state, owned, others, sites)
-        ndims = {path: len(sites[own.path]["shape"]) for path, own in others.items()}
+        ndims = {path: len(sites[owner.path]["shape"]) for path, owner in others.items()}
         restart_nodes(leaves, {others[p].copy for p in others if len(shapes.get(p, ())) > ndims[p]})
     return jax.tree.unflatten(treedef, list(leaves.values()))
 
 
-def _place(path: str, own: Owned) -> str:
-    return path if own.axis is None else path.rpartition("/")[0]
+def _place(path: str, owner: Owned) -> str:
+    return path if owner.axis is None else path.rpartition("/")[0]
 
 
 def _zeros(site: Mapping[str, Json], leaf: Array) -> dict[str, Array]:
@@ -70,7 +70,7 @@ def _zeros(site: Mapping[str, Json], leaf: Array) -> dict[str, Array]:
 def _factors(site: Mapping[str, Json], dtype: DTypeLike) -> dict[str, Array]:
     """Return the abstract values of a site's two factors."""
     leaf = jax.ShapeDtypeStruct(tuple(site["shape"]), dtype)
-    whole = jax.eval_shape(lambda own: site_matrices({"": own}, {"": site})[""], leaf)
+    whole = jax.eval_shape(lambda kernel: site_matrices({"": kernel}, {"": site})[""], leaf)
     *front, rows, columns = whole.shape
     halves = (*front, rows, site["rank"]), (*front, site["rank"], columns)
     avals = [jax.ShapeDtypeStruct(shape, dtype) for shape in halves]
@@ -85,17 +85,17 @@ def _initial(
     sites: Sites,
 ) -> dict[str, Array]:
     """Return what `tx.init` makes for the factors, at each place of the state."""
-    copy = min({own.copy for own in owned.values() if own.axis is None}, key=len)
+    copy = min({owner.copy for owner in owned.values() if owner.axis is None}, key=len)
     name = copy.rstrip("/")
     copied = flatten_with_paths(opt_state, whole={name})[0][name]
     is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
     pairs, treedef = jax.tree_util.tree_flatten_with_path(copied, is_leaf=is_masked)
     params = []
     for keys, leaf in pairs:
-        own = owned.get(copy + path_string(keys))
+        owner = owned.get(copy + path_string(keys))
         dtype = jnp.float32 if is_masked(leaf) else leaf.dtype
         zeros = jnp.zeros((1,) if is_masked(leaf) else leaf.shape, dtype)
-        params.append(zeros if own is None else _zeros(sites[own.path], zeros))
+        params.append(zeros if owner is None else _zeros(sites[owner.path], zeros))
     try:
         state = tx.init(jax.tree.unflatten(treedef, params))
     except Exception as error:
@@ -104,13 +104,13 @@ def _initial(
             f"factors, but on the tree of {name} it raises {type(error).__name__}: {error}; pass "
             "the `tx` that made the state, or start a new one"
         ) from error
-    found = flatten_with_paths(state, whole=set(places))[0]
-    missing = [path for path in places if path not in found]
+    initial = flatten_with_paths(state, whole=set(places))[0]
+    missing = [path for path in places if path not in initial]
     if missing:
         raise ValueError(
             f"a state is mapped with the `tx` that made it, but this one has none at {missing}"
         )
-    return {path: found[path] for path in places}
+    return {path: initial[path] for path in places}
 
 
 def _flat(node: Array, sites: Sites) -> PyTree:

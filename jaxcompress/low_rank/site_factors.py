@@ -69,25 +69,25 @@ def decompositions(
         ValueError: if kernels or roots hold NaN or infinity, and are not traced; all are named.
     """
     roots, output_roots = roots or {}, output_roots or {}
-    matrices = {path: widened(own) for path, own in site_matrices(leaves, sites).items()}
+    matrices = {path: widened(matrix) for path, matrix in site_matrices(leaves, sites).items()}
     _check_finite(matrices)
     require_finite("roots", {p: roots[p] for p in sites if p in roots}, REMEDY)
     require_finite("output_roots", {p: output_roots[p] for p in sites if p in output_roots}, REMEDY)
     shapes = defaultdict(list)
     for path, matrix in matrices.items():
         shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
-    found: dict[str, Decomposition] = {}
+    result: dict[str, Decomposition] = {}
     for paths in shapes.values():
-        own = jnp.stack([matrices[path] for path in paths])
-        parts = _decompose_alone(own, _stacked(roots, paths), _stacked(output_roots, paths))
+        stack = jnp.stack([matrices[path] for path in paths])
+        parts = _decompose_alone(stack, _stacked(roots, paths), _stacked(output_roots, paths))
         for number, path in enumerate(paths):
-            found[path] = Decomposition(*(part[number] for part in parts))
-    return found
+            result[path] = Decomposition(*(part[number] for part in parts))
+    return result
 
 
 def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
-    known = {p: own for p, own in matrices.items() if not isinstance(own, jax.core.Tracer)}
-    wrong = [path for path, own in known.items() if not np.isfinite(np.asarray(own)).all()]
+    known = {p: matrix for p, matrix in matrices.items() if not isinstance(matrix, jax.core.Tracer)}
+    wrong = [path for path, matrix in known.items() if not np.isfinite(np.asarray(matrix)).all()]
     if wrong:
         raise ValueError(
             f"a kernel must be finite to be factorized, but {', '.join(wrong)} hold NaN or "
@@ -115,7 +115,7 @@ def _decompose_alone(
 def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
     """Turn matrices `[scanned..., groups, rows, columns]` back into a kernel like `leaf`."""
     # The way there only moves entries, so that its transpose is its inverse.
-    (kernel,) = jax.linear_transpose(lambda own: _site_matrix(own, site), leaf)(
+    (kernel,) = jax.linear_transpose(lambda array: _site_matrix(array, site), leaf)(
         matrix.astype(leaf.dtype)
     )
     return kernel

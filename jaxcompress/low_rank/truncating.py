@@ -52,8 +52,8 @@ def truncations(
     """
     sites = factorize(graph, dict.fromkeys(forms, 1), forms).spec["sites"]
     leaves, treedef = flatten_with_paths(variables)
-    own = {path: leaves[path] for path in sites}
-    parts = decompositions(own, sites, roots, output_roots)
+    kernels = {path: leaves[path] for path in sites}
+    parts = decompositions(kernels, sites, roots, output_roots)
 
     def at(ranks: Mapping[str, Array]) -> Array:
         chosen = {path: rank for path, rank in ranks.items() if rank is not None}

@@ -85,8 +85,8 @@ def first_operation(node: Node, other: PyTree, factor: Array, position: int, for
     if node.equation.primitive.name == "dot_general":
         contracted, _ = params["dimension_numbers"]
         # The factor's leading dimensions are the contracted ones, in the order of the pairs.
-        own = tuple(range(len(contracted[position])))
-        numbers = ((tuple(contracted[1 - position]), own), ((), ()))
+        leading = tuple(range(len(contracted[position])))
+        numbers = ((tuple(contracted[1 - position]), leading), ((), ()))
         return lax.dot_general(other, factor, numbers, **_options(params))
     options = _convolutions(params, form)[0]
     return lax.conv_general_dilated(other, factor, **options)
@@ -117,7 +117,7 @@ def _convolutions(params: Mapping[str, Array], form: str) -> tuple[dict[str, Any
     sees them; that is not the original convolution.
     """
     count = len(params["window_strides"])
-    own: dict[str, Array] = {
+    windowed: dict[str, Array] = {
         "window_strides": tuple(params["window_strides"]),
         "padding": tuple(params["padding"]),
         "lhs_dilation": tuple(params["lhs_dilation"] or (1,) * count),
@@ -129,10 +129,10 @@ def _convolutions(params: Mapping[str, Array], form: str) -> tuple[dict[str, Any
         "lhs_dilation": (1,) * count,
         "rhs_dilation": (1,) * count,
     }
-    first, second = own, still
+    first, second = windowed, still
     if form == "spatial":
-        first = {key: (own[key][0], still[key][1]) for key in own}
-        second = {key: (still[key][0], own[key][1]) for key in own}
+        first = {key: (windowed[key][0], still[key][1]) for key in windowed}
+        second = {key: (still[key][0], windowed[key][1]) for key in windowed}
     shared = {name: params[name] for name in ("dimension_numbers", "feature_group_count")}
     shared |= _options(params)
     return {**first, **shared}, {**second, **shared}

@@ -15,8 +15,8 @@ from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.counts import Scope, kept_counts, least_kept, pools
 from jaxcompress.sparse.masks import prunable
-from jaxcompress.sparse.oriented import Oriented, oriented
-from jaxcompress.sparse.patterns import Block, Pattern, check_pattern
+from jaxcompress.sparse.oriented import Oriented, check_pattern, oriented
+from jaxcompress.sparse.patterns import Block, Pattern
 from jaxcompress.sparse.regrow import Regrow
 from jaxcompress.sparse.scores import Evidence, Score, magnitude, movement_step
 
@@ -163,5 +163,5 @@ def _kept(
 ) -> dict[str, jax.Array]:
     """Keep the best of these leaves, each in the order of its inputs and outputs."""
     pairs = zip(paths, scores, strict=True)
-    masks = pattern.keep([turned[path].forward(own) for path, own in pairs], count, apart)
+    masks = pattern.keep([turned[path].forward(score) for path, score in pairs], count, apart)
     return {path: turned[path].back(mask) for path, mask in zip(paths, masks, strict=True)}

@@ -66,13 +66,13 @@ def prunable(
     asked = [path for path in open_to if _matches(path, include)]
     _check_matched("include", include, open_to)
     kernels = set(asked) | set(_kernels(leaves, open_to, graph))
-    found = tuple(path for path in open_to if path in kernels)
-    if not found:
+    paths = tuple(path for path in open_to if path in kernels)
+    if not paths:
         raise ValueError(
             "pruning takes trainable kernels of two axes or more, but there is none that is not "
             f"protected among {list(leaves)[:8]} and so on"
         )
-    return found
+    return paths
 
 
 def _kernels(leaves: Mapping[str, Array], paths: Sequence[str], graph: Graph | None) -> list[str]:
@@ -88,7 +88,9 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def _check_matched(argument: str, patterns: Sequence[str], paths: Collection[str]) -> None:
-    unmatched = [own for own in patterns if not any(fnmatch.fnmatchcase(p, own) for p in paths)]
+    unmatched = [
+        pattern for pattern in patterns if not any(fnmatch.fnmatchcase(p, pattern) for p in paths)
+    ]
     if unmatched:
         raise ValueError(
             f"{argument} names leaves by shell-style patterns of their paths, but {unmatched} match"
@@ -130,14 +132,14 @@ def masked(tree: PyTree, masks: PyTree) -> PyTree:
         >>> masked({"a": jnp.array([-1.0, 2.0])}, {"a": jnp.array([False, True])})["a"].tolist()
         [0.0, 2.0]
     """
-    own, treedef = flatten_with_paths(tree)
+    leaves, treedef = flatten_with_paths(tree)
     by_path, _ = flatten_with_paths(masks)
     new = [
         # Not a product, which would leave -0.0 and NaN behind.
         jnp.where(by_path[path], leaf, jnp.zeros((), jnp.result_type(leaf)))
         if np.ndim(by_path.get(path, True))
         else leaf
-        for path, leaf in own.items()
+        for path, leaf in leaves.items()
     ]
     return jax.tree.unflatten(treedef, new)
 

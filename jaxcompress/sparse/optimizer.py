@@ -97,8 +97,8 @@ def sparse_optimizer(
         [[0.0, 1.0]]
     """
     pattern, key = pattern or Block(), jax.random.key(0) if key is None else key
-    own = (tuple(protect), key, graph, tuple(include))
-    plan = Plan(schedule, score, scope, pattern, regrow, *own)
+    options = (tuple(protect), key, graph, tuple(include))
+    plan = Plan(schedule, score, scope, pattern, regrow, *options)
     check_plan(plan)
     inner = optax.with_extra_args_support(tx)
 
@@ -126,10 +126,10 @@ def sparse_optimizer(
             raise ValueError("masks are chosen from the parameters: call update(..., params)")
         moved = _moved(state.movement, gradients, params, score)
         masks = _next_masks(plan, state, gradients, params, moved)
-        own = _masked_state(state.inner, masks)
-        updates, own = inner.update(masked(gradients, masks), own, params, **extra)
+        inner_state = _masked_state(state.inner, masks)
+        updates, inner_state = inner.update(masked(gradients, masks), inner_state, params, **extra)
         held = jax.tree.map(_held, updates, params, masks)
-        return held, SparseState(state.step + 1, masks, moved, own)
+        return held, SparseState(state.step + 1, masks, moved, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -147,12 +147,12 @@ def masks_of(opt_state: PyTree) -> dict[str, jax.Array]:
         [[True, True]]
     """
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, SparseState))
-    found = [node for node in nodes if isinstance(node, SparseState)]
-    if len(found) != 1:
+    states = [node for node in nodes if isinstance(node, SparseState)]
+    if len(states) != 1:
         raise ValueError(
-            f"masks come from one state of `sparse_optimizer`, but there are {len(found)} here"
+            f"masks come from one state of `sparse_optimizer`, but there are {len(states)} here"
         )
-    masks, _ = flatten_with_paths(found[0].masks)
+    masks, _ = flatten_with_paths(states[0].masks)
     return {path: mask for path, mask in masks.items() if np.ndim(mask)}
 
 
@@ -185,8 +185,8 @@ def _next_masks(
             regrow=plan.regrow,
         )
 
-    own = {path: masks[path] for path in paths}
-    new = jax.lax.cond(plan.schedule.is_event(state.step), changed, lambda: own)
+    current = {path: masks[path] for path in paths}
+    new = jax.lax.cond(plan.schedule.is_event(state.step), changed, lambda: current)
     return jax.tree.unflatten(treedef, [new.get(path, mask) for path, mask in masks.items()])
 
 
@@ -205,8 +205,8 @@ def _masked_state(state: PyTree, masks: PyTree) -> PyTree:
     """Mask what has the shape of its parameter; Adafactor's rows and columns hold no weights."""
     leaves, treedef = flatten_with_paths(state)
     by_path, _ = flatten_with_paths(masks)
-    for path, own in state_owners(state, list(by_path)).items():
-        mask = by_path[own.path]
+    for path, owner in state_owners(state, list(by_path)).items():
+        mask = by_path[owner.path]
         if np.ndim(mask) and np.shape(leaves[path]) == np.shape(mask):
             leaves[path] = jnp.where(mask, leaves[path], 0)
     return jax.tree.unflatten(treedef, list(leaves.values()))

@@ -21,7 +21,7 @@ from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.paths import match_path
 from jaxcompress.sparse.patterns import Block, Pattern
 
-__all__ = ["Oriented", "oriented", "sites_of"]
+__all__ = ["Oriented", "check_pattern", "oriented", "sites_of"]
 
 Shape = tuple[int, ...]
 
@@ -70,8 +70,8 @@ class Oriented(NamedTuple):
             return mask
         # The way there only moves entries, so that its transpose is its inverse.
         aval = jax.ShapeDtypeStruct(self.shape, jnp.float32)
-        (own,) = jax.linear_transpose(self.forward, aval)(mask.astype(jnp.float32))
-        return own > 0
+        (restored,) = jax.linear_transpose(self.forward, aval)(mask.astype(jnp.float32))
+        return restored > 0
 
     def _is_plain(self) -> bool:
         if self.site is None:
@@ -107,7 +107,7 @@ def sites_of(leaves: Mapping[str, Array], paths: Iterable[str], graph: Graph) ->
     Raises:
         ValueError: if a leaf is not the graph's, or of another shape; all are named.
     """
-    names, found, wrong = list(graph.leaves), {}, []
+    names, sites, wrong = list(graph.leaves), {}, []
     for path in paths:
         name = path if path in graph.leaves else match_path(path, names)
         if name is None:
@@ -115,13 +115,13 @@ def sites_of(leaves: Mapping[str, Array], paths: Iterable[str], graph: Graph) ->
         elif tuple(graph.leaves[name].shape) != tuple(np.shape(leaves[path])):
             wrong.append(f"{path} is {np.shape(leaves[path])}, not {graph.leaves[name].shape}")
         elif name in graph.sites:
-            found[path] = graph.sites[name]
+            sites[path] = graph.sites[name]
     if wrong:
         raise ValueError(
             f"every leaf that may be pruned must be one of the graph's, but {'; '.join(wrong)}; "
             "trace the function of these variables, or exempt the leaves by protect="
         )
-    return found
+    return sites
 
 
 def oriented(
@@ -151,8 +151,8 @@ def oriented(
     if not pattern.by_inputs:
         sites = {}
     shapes = {path: tuple(np.shape(leaves[path])) for path in paths}
-    found = {path: _problem(path, shapes[path], pattern, sites.get(path)) for path in paths}
-    wrong = [f"{path} {problem}" for path, problem in found.items() if problem]
+    problems = {path: _problem(path, shapes[path], pattern, sites.get(path)) for path in paths}
+    wrong = [f"{path} {problem}" for path, problem in problems.items() if problem]
     if wrong:
         raise ValueError(
             f"{pattern} needs to know along which axis a kernel is contracted, but "
@@ -174,3 +174,18 @@ def _problem(path: str, shape: Shape, pattern: Pattern, site: Site | None) -> st
         return f"has {len(shape)} axes"
     is_linen = path.rsplit("/", 1)[-1] == "kernel"
     return None if is_linen else "may be (inputs, outputs) or (outputs, inputs)"
+
+
+def check_pattern(pattern: Pattern, shapes: Mapping[str, Shape]) -> None:
+    """Raise unless every leaf divides into the groups or blocks of the pattern.
+
+    Raises:
+        ValueError: naming all leaves that do not.
+    """
+    problems = {path: pattern.problem(shape) for path, shape in shapes.items()}
+    wrong = [f"{path}: {problem}" for path, problem in problems.items() if problem]
+    if wrong:
+        raise ValueError(
+            f"{pattern} must divide the axes of every pruned leaf, but {'; '.join(wrong)}; exempt "
+            "these leaves by protect=, or choose another pattern"
+        )

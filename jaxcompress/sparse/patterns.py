@@ -19,7 +19,7 @@ import numpy as np
 from jaxcompress.annotations import Array
 from jaxcompress.arguments import integer, require
 
-__all__ = ["Block", "NofM", "Pattern", "check_pattern", "keep_largest"]
+__all__ = ["Block", "NofM", "Pattern", "keep_largest"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -120,7 +120,7 @@ class Block:
         """
         means = [self._means(score) for score in scores]
         if apart is not None:
-            means = [_output_first(own, n) for own, n in zip(means, apart, strict=True)]
+            means = [_output_first(mean, n) for mean, n in zip(means, apart, strict=True)]
         flat = jnp.concatenate([mean.ravel() for mean in means])
         ends = np.cumsum([mean.size for mean in means])[:-1]
         parts = jnp.split(keep_largest(flat, count), ends)
@@ -238,18 +238,3 @@ def rounded(total: int, sparsity: Array) -> Array:
     if isinstance(sparsity, jax.Array):
         return jnp.maximum(1, total - jnp.rint(sparsity * total).astype(jnp.int32))
     return max(1, total - round(sparsity * total))
-
-
-def check_pattern(pattern: Pattern, shapes: dict[str, Shape]) -> None:
-    """Raise unless every leaf divides into the groups or blocks of the pattern.
-
-    Raises:
-        ValueError: naming all leaves that do not.
-    """
-    found = {path: pattern.problem(shape) for path, shape in shapes.items()}
-    wrong = [f"{path}: {problem}" for path, problem in found.items() if problem]
-    if wrong:
-        raise ValueError(
-            f"{pattern} must divide the axes of every pruned leaf, but {'; '.join(wrong)}; exempt "
-            "these leaves by protect=, or choose another pattern"
-        )

@@ -13,8 +13,8 @@ from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.sparse.counts import Scope, kept_counts, least_kept
 from jaxcompress.sparse.masks import prunable
-from jaxcompress.sparse.oriented import Oriented, oriented
-from jaxcompress.sparse.patterns import Block, Pattern, check_pattern
+from jaxcompress.sparse.oriented import Oriented, check_pattern, oriented
+from jaxcompress.sparse.patterns import Block, Pattern
 from jaxcompress.sparse.regrow import Regrow
 from jaxcompress.sparse.schedule import Schedule
 from jaxcompress.sparse.scores import Score

@@ -18,8 +18,8 @@ from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.masks import check_masks, masked
-from jaxcompress.sparse.oriented import oriented
-from jaxcompress.sparse.patterns import Block, Pattern, check_pattern
+from jaxcompress.sparse.oriented import check_pattern, oriented
+from jaxcompress.sparse.patterns import Block, Pattern
 
 __all__ = ["check_sparse", "from_spec", "sparsify"]
 
@@ -55,11 +55,11 @@ def sparsify(
     leaves, _ = flatten_with_paths(variables)
     by_path, _ = flatten_with_paths(masks)
     check_masks(leaves, by_path)
-    own = {path: np.asarray(mask, bool) for path, mask in by_path.items() if np.ndim(mask)}
+    arrays = {path: np.asarray(mask, bool) for path, mask in by_path.items() if np.ndim(mask)}
     pattern = pattern or Block()
-    turned = oriented(leaves, own, pattern, graph)
+    turned = oriented(leaves, arrays, pattern, graph)
     check_pattern(pattern, {path: one.turned for path, one in turned.items()})
-    wrong = [path for path, mask in own.items() if not pattern.holds(turned[path].forward(mask))]
+    wrong = [path for path, mask in arrays.items() if not pattern.holds(turned[path].forward(mask))]
     if wrong:
         raise ValueError(
             f"every mask must be of the pattern {pattern}, but {wrong} are not; make them with "
@@ -71,9 +71,9 @@ def sparsify(
             "nonzero": int(mask.sum()),
             "pattern": str(pattern),
         }
-        for path, mask in own.items()
+        for path, mask in arrays.items()
     }
-    return from_spec({"kind": "sparsify", "leaves": described}, own)
+    return from_spec({"kind": "sparsify", "leaves": described}, arrays)
 
 
 def from_spec(
@@ -110,7 +110,7 @@ def from_spec(
                 "a spec, which holds no masks; make it anew with "
                 "sparsify(variables, nonzero_masks(variables))"
             )
-        return map_optimizer_state(tx, opt_state, shapes, lambda own: masked(own, masks))
+        return map_optimizer_state(tx, opt_state, shapes, lambda tree: masked(tree, masks))
 
     return Compression(dict(spec), variables, function, optimizer_state)
 
@@ -122,13 +122,13 @@ def check_sparse(spec: Mapping[str, Json], leaves: Mapping[str, Array]) -> None:
         ValueError: naming all leaves that do.
         TypeError: if a leaf is traced.
     """
-    own = {path: leaves[path] for path in spec["leaves"] if path in leaves}
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in own.values()):
+    present = {path: leaves[path] for path in spec["leaves"] if path in leaves}
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in present.values()):
         raise TypeError(
             "a compression made from a spec holds no masks and counts zeros on the host, but these "
             "variables are traced; make it with sparsify(variables, masks)"
         )
-    counts = {path: int(np.count_nonzero(np.asarray(leaf))) for path, leaf in own.items()}
+    counts = {path: int(np.count_nonzero(np.asarray(leaf))) for path, leaf in present.items()}
     wrong = [
         f"{path}: {count} non-zero, {spec['leaves'][path]['nonzero']} expected at most"
         for path, count in counts.items()

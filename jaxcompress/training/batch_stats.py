@@ -119,15 +119,19 @@ def _statistics(new_state: PyTree) -> Leaves:
     """The leaves named `mean` or `var` of a training-mode function's new state."""
     leaves, _ = flatten_with_paths(new_state)
     names = {"mean", "var"}
-    found = {p: x for p, x in leaves.items() if p.split("/")[-1] in names and inexact(p, x)}
-    alone = [p for p in found if p.endswith("var") and p.removesuffix("var") + "mean" not in found]
-    if not found or alone:
+    statistics = {p: x for p, x in leaves.items() if p.split("/")[-1] in names and inexact(p, x)}
+    alone = [
+        p
+        for p in statistics
+        if p.endswith("var") and p.removesuffix("var") + "mean" not in statistics
+    ]
+    if not statistics or alone:
         raise ValueError(
             "running statistics are leaves named `mean`, or `mean` and `var` side by side, but "
             f"{alone or sorted(leaves)} {'lack a mean' if alone else 'hold none'}; return them as "
             "the new state of train_apply"
         )
-    return found
+    return statistics
 
 
 def _batch(update: jax.Array, momentum: jax.Array) -> jax.Array:

@@ -25,10 +25,10 @@ def oversized(folder: Path, sizes: list[int]) -> list[str]:
     """
     limit = max(*sizes, LEAST)
     try:
-        found = {name: _largest(text) for name, text in _descriptions(folder / "state")}
+        claimed = {name: _largest(text) for name, text in _descriptions(folder / "state")}
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, OSError) as error:
         return [f"{folder / 'state'} ({str(error)[:100]})"]
-    return sorted(name for name, size in found.items() if size > limit)
+    return sorted(name for name, size in claimed.items() if size > limit)
 
 
 def _descriptions(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -53,8 +53,8 @@ def _largest(text: bytes) -> int:
 def _products(node: Array) -> Iterator[int]:
     """Yield the product of every shape, at any depth."""
     entries = node.items() if isinstance(node, dict) else enumerate(node)
-    for name, own in entries:
+    for name, entry in entries:
         if name in ("shape", "chunk_shape", "chunks"):
-            yield math.prod(int(size) for size in own)
-        elif isinstance(own, dict | list):
-            yield from _products(own)
+            yield math.prod(int(size) for size in entry)
+        elif isinstance(entry, dict | list):
+            yield from _products(entry)

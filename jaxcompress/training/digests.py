@@ -94,9 +94,9 @@ def _sizes(folder: Path) -> dict[str, int]:
     """Return the size of everything below a folder that is no folder; -1 for what is no file."""
     sizes = {}
     for path in _entries(folder):
-        found = path.lstat()
-        is_file = stat.S_ISREG(found.st_mode)
-        sizes[path.relative_to(folder).as_posix()] = found.st_size if is_file else -1
+        status = path.lstat()
+        is_file = stat.S_ISREG(status.st_mode)
+        sizes[path.relative_to(folder).as_posix()] = status.st_size if is_file else -1
     return sizes
 
 
@@ -111,8 +111,8 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _read(file: Path) -> dict[str, Array] | None:
     """What the file of digests says, if it is itself as it was written."""
     try:
-        found = file.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+        status = file.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             return None
         value = json.loads(file.read_bytes())
         digest = value.pop("digest")
@@ -125,13 +125,13 @@ def _read(file: Path) -> dict[str, Array] | None:
 def _is_record(value: dict[str, Array]) -> bool:
     if value.keys() != {"facts", "files"} or not all(isinstance(x, dict) for x in value.values()):
         return False
-    return all(_is_file(own) for own in value["files"].values())
+    return all(_is_file(entry) for entry in value["files"].values())
 
 
-def _is_file(own: Array) -> bool:
-    if not isinstance(own, list) or len(own) != 2:
+def _is_file(entry: Array) -> bool:
+    if not isinstance(entry, list) or len(entry) != 2:
         return False
-    return type(own[0]) is int and own[0] >= 0 and isinstance(own[1], str)
+    return type(entry[0]) is int and entry[0] >= 0 and isinstance(entry[1], str)
 
 
 def _own_digest(value: dict[str, Array]) -> str:

@@ -88,13 +88,13 @@ def faults(leaves: Any) -> list[str]:
     """
     if not isinstance(leaves, dict) or not leaves:
         return ["leaves"]
-    return sorted(path for path, own in leaves.items() if not _is_leaf(own))
+    return sorted(path for path, leaf in leaves.items() if not _is_leaf(leaf))
 
 
-def _is_leaf(own: Array) -> bool:
-    if not isinstance(own, dict) or own.keys() != FIELDS or not isinstance(own["dtype"], str):
+def _is_leaf(leaf: Array) -> bool:
+    if not isinstance(leaf, dict) or leaf.keys() != FIELDS or not isinstance(leaf["dtype"], str):
         return False
-    shape, digest = own["shape"], own["sha256"]
+    shape, digest = leaf["shape"], leaf["sha256"]
     is_shape = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
     return is_shape and (
         digest is None or (isinstance(digest, str) and bool(re.fullmatch("[0-9a-f]{64}", digest)))
@@ -112,7 +112,7 @@ def mismatches(leaves: Mapping[str, Mapping[str, Array]], like: PyTree) -> list[
         path: f"{_dtype(leaf)}{list(np.shape(leaf))}"
         for path, leaf in flatten_with_paths(like)[0].items()
     }
-    there = {path: f"{own['dtype']}{own['shape']}" for path, own in leaves.items()}
+    there = {path: f"{leaf['dtype']}{leaf['shape']}" for path, leaf in leaves.items()}
     return [
         f"{path}: {there.get(path, 'nothing')} there, {asked.get(path, 'nothing')} asked for"
         for path in sorted({*there, *asked})
@@ -131,6 +131,6 @@ def changed(leaves: Mapping[str, Mapping[str, Array]], state: PyTree) -> list[st
     there = {path: _described(leaf) for path, leaf in flatten_with_paths(state)[0].items()}
     return sorted(
         path
-        for path, own in there.items()
-        if None not in (own["sha256"], leaves[path]["sha256"]) and own != leaves[path]
+        for path, leaf in there.items()
+        if None not in (leaf["sha256"], leaves[path]["sha256"]) and leaf != leaves[path]
     )

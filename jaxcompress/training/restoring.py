@@ -70,7 +70,7 @@ def restore_checkpoint(
             f"a checkpoint is restored into a state of the same leaves, but {folder} differs: "
             f"{_listed(different, '; ')}; pass the state that was saved, or one made alike"
         )
-    large = chunks.oversized(folder, [math.prod(own["shape"]) for own in leaves.values()])
+    large = chunks.oversized(folder, [math.prod(leaf["shape"]) for leaf in leaves.values()])
     if large:
         _refuse(folder, [f"{name} unpacks to more than its leaf" for name in large])
     state = _load(folder, like)

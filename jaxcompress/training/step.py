@@ -186,10 +186,10 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
     compiled = jax.jit(
         step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
     )
-    own: dict[int, weakref.ref[Any]] = {}
+    returned: dict[int, weakref.ref[Any]] = {}
 
     def ours(leaf: Array) -> Array:
-        reference = own.get(id(leaf))
+        reference = returned.get(id(leaf))
         if reference is not None and reference() is leaf:
             return leaf
         return jax.device_put(jnp.copy(leaf), whole)
@@ -197,8 +197,8 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
     def run(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, Array]]:
         _check_split(batch, mesh)
         state, metrics = compiled(jax.tree.map(ours, state), batch, key)
-        own.clear()
-        own.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))
+        returned.clear()
+        returned.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))
         return state, metrics
 
     return run

@@ -50,10 +50,10 @@ def test_each_loss_reaches_one_of_the_two_only() -> None:
         answer = assistant_logits(params, TEACHER, student, FEATURES[:, :1, :1, :])
         return getattr(assistant_losses(answer, student, TEACHER, LABELS, 4.0), part).sum()
 
-    own = init_assistant(jax.random.key(0), classes=5, knowledge=3, view=5)
-    own["out"] = jnp.ones_like(own["out"]) * jnp.arange(5)
-    of_assistant = jax.grad(losses, argnums=(1, 2))("assistant", own, STUDENT)
-    of_student = jax.grad(losses, argnums=(1, 2))("student", own, STUDENT)
+    params = init_assistant(jax.random.key(0), classes=5, knowledge=3, view=5)
+    params["out"] = jnp.ones_like(params["out"]) * jnp.arange(5)
+    of_assistant = jax.grad(losses, argnums=(1, 2))("assistant", params, STUDENT)
+    of_student = jax.grad(losses, argnums=(1, 2))("student", params, STUDENT)
     assert np.all(of_assistant[1] == 0) and np.any(of_assistant[0]["out"] != 0)
     assert np.any(of_student[1] != 0)
     assert all(np.all(leaf == 0) for leaf in of_student[0].values())
@@ -78,8 +78,8 @@ def test_the_bank_teaches_by_the_members_ahead_of_the_student() -> None:
     distance = [float(kd(bank[:, k], TEACHER, 4.0).sum()) for k in range(3)]
     limit = float(kd(STUDENT, TEACHER, 4.0).sum())
     assert distance[0] > limit > distance[1]
-    found = bank_target(jnp.asarray(bank), STUDENT, 4.0)
-    np.testing.assert_allclose(found, bank[:, 1:].mean(1), rtol=1e-5)
+    target = bank_target(jnp.asarray(bank), STUDENT, 4.0)
+    np.testing.assert_allclose(target, bank[:, 1:].mean(1), rtol=1e-5)
     only_best = bank_target(jnp.asarray(bank), TEACHER, 4.0)
     np.testing.assert_allclose(only_best, TEACHER, rtol=1e-6)
     np.testing.assert_allclose(ensemble(jnp.moveaxis(jnp.asarray(bank), 1, 0)), bank.mean(1), 1e-5)
@@ -88,11 +88,11 @@ def test_the_bank_teaches_by_the_members_ahead_of_the_student() -> None:
 def test_spread_tells_views_from_images() -> None:
     logits = RNG.normal(size=(4, 7, 5))
     centred = logits - logits.mean(-1, keepdims=True)
-    found = spread(jnp.float32(logits))
-    np.testing.assert_allclose(found.views, centred.var(0).mean(), rtol=1e-4)
-    np.testing.assert_allclose(found.images, centred.mean(0).var(0).mean(), rtol=1e-4)
+    measured = spread(jnp.float32(logits))
+    np.testing.assert_allclose(measured.views, centred.var(0).mean(), rtol=1e-4)
+    np.testing.assert_allclose(measured.images, centred.mean(0).var(0).mean(), rtol=1e-4)
     collapsed = spread(jnp.broadcast_to(jnp.float32(logits[:1]), logits.shape))
     assert float(collapsed.views) < 1e-12 and float(collapsed.ratio) < 1e-12
     shifted = spread(jnp.float32(logits + RNG.normal(size=(4, 7, 1))))
-    np.testing.assert_allclose(shifted.views, found.views, rtol=1e-4)
-    np.testing.assert_allclose(spread(jnp.float32(3 * logits)).ratio, found.ratio, rtol=1e-4)
+    np.testing.assert_allclose(shifted.views, measured.views, rtol=1e-4)
+    np.testing.assert_allclose(spread(jnp.float32(3 * logits)).ratio, measured.ratio, rtol=1e-4)

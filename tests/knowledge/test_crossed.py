@@ -36,16 +36,16 @@ def targets(params: dict[str, jax.Array], view: int, stored: int = 2) -> tuple[j
 
 def test_a_stored_view_is_taught_by_the_teacher_and_teaches_the_assistant() -> None:
     for view in range(2):
-        found, loss = targets(PARAMS, view)
-        np.testing.assert_array_equal(found, LOGITS[:, view])
-        own = assistant_logits(PARAMS, LOGITS[:, 1 - view], CHANGE[:, view], IMAGE[:, 0])
-        np.testing.assert_allclose(loss, kd(own, LOGITS[:, view], 2.0), rtol=1e-5)
+        target, loss = targets(PARAMS, view)
+        np.testing.assert_array_equal(target, LOGITS[:, view])
+        answer = assistant_logits(PARAMS, LOGITS[:, 1 - view], CHANGE[:, view], IMAGE[:, 0])
+        np.testing.assert_allclose(loss, kd(answer, LOGITS[:, view], 2.0), rtol=1e-5)
 
 
 def test_another_view_is_taught_by_the_assistant_and_teaches_it_nothing() -> None:
-    found, loss = targets(PARAMS, 2)
-    own = assistant_logits(PARAMS, LOGITS[:, 0], CHANGE[:, 2], IMAGE[:, 0])
-    np.testing.assert_allclose(found, own, rtol=1e-6)
+    target, loss = targets(PARAMS, 2)
+    answer = assistant_logits(PARAMS, LOGITS[:, 0], CHANGE[:, 2], IMAGE[:, 0])
+    np.testing.assert_allclose(target, answer, rtol=1e-6)
     assert np.all(loss == 0)
     gradient = jax.grad(lambda params: targets(params, 2)[0].sum())(PARAMS)
     assert all(np.all(leaf == 0) for leaf in gradient.values())
@@ -82,11 +82,11 @@ def test_every_example_meets_stored_and_new_views_in_turn() -> None:
 
 
 def test_a_restyled_map_has_the_statistics_and_its_own_pattern() -> None:
-    own, other = (jnp.float32(RNG.gamma(2, size=(3, 4, 4, 2))) for _ in range(2))
-    found = restyle(own, style(other))
-    for a, b in zip(style(found), style(other), strict=True):
+    features, other = (jnp.float32(RNG.gamma(2, size=(3, 4, 4, 2))) for _ in range(2))
+    restyled = restyle(features, style(other))
+    for a, b in zip(style(restyled), style(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3)
-    a, b = (np.asarray(x).reshape(3, 16, 2)[0, :, 0] for x in (found, own))
+    a, b = (np.asarray(x).reshape(3, 16, 2)[0, :, 0] for x in (restyled, features))
     assert np.corrcoef(a, b)[0, 1] == pytest.approx(1, abs=1e-4)
     flat = restyle(jnp.zeros((1, 2, 2, 1)), style(other[:1, :, :, :1]))
     assert np.all(np.isfinite(flat))

@@ -21,9 +21,9 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def test_kd_is_the_scaled_divergence(temperature: float) -> None:
     teacher, student = log_softmax(TEACHER / temperature), log_softmax(STUDENT / temperature)
     desired = temperature**2 * (np.exp(teacher) * (teacher - student)).sum(-1)
-    found = kd(jnp.float32(STUDENT), jnp.float32(TEACHER), temperature)
-    np.testing.assert_allclose(found, desired, rtol=2e-4, atol=1e-5)
-    assert (np.asarray(found) > 0).all()
+    losses = kd(jnp.float32(STUDENT), jnp.float32(TEACHER), temperature)
+    np.testing.assert_allclose(losses, desired, rtol=2e-4, atol=1e-5)
+    assert (np.asarray(losses) > 0).all()
 
 
 def test_kd_gradients_keep_their_size_at_high_temperature() -> None:
@@ -60,13 +60,13 @@ def test_top_k_takes_the_remaining_mass_as_one_class(k: int) -> None:
         merged.append(np.concatenate([top, 1 - top.sum(-1, keepdims=True)], -1))
     desired = temperature**2 * (merged[0] * np.log(merged[0] / merged[1])).sum(-1)
     arguments = (jnp.float32(values), jnp.asarray(indices, jnp.uint16), jnp.float32(rest))
-    found = kd_top_k(jnp.float32(STUDENT), *arguments, temperature)
-    np.testing.assert_allclose(found, desired, rtol=1e-3, atol=1e-5)
+    losses = kd_top_k(jnp.float32(STUDENT), *arguments, temperature)
+    np.testing.assert_allclose(losses, desired, rtol=1e-3, atol=1e-5)
     whole = kd(jnp.float32(STUDENT), jnp.float32(TEACHER), temperature)
     if k == 4:  # only one class is left out
-        np.testing.assert_allclose(found, whole, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(losses, whole, rtol=1e-3, atol=1e-5)
     else:
-        assert (np.asarray(found) <= np.asarray(whole) + 1e-5).all()
+        assert (np.asarray(losses) <= np.asarray(whole) + 1e-5).all()
     gradient = jax.grad(lambda x: kd_top_k(x, *arguments, temperature).sum())(jnp.float32(STUDENT))
     assert np.isfinite(gradient).all()
 
@@ -91,8 +91,8 @@ def test_dkd_is_the_weighted_sum_of_its_parts() -> None:
     p_other, q_other = (x / x.sum(-1, keepdims=True) for x in (p_other, q_other))
     nckd = (p_other * np.log(p_other / q_other)).sum(-1)
     arguments = (jnp.float32(STUDENT), jnp.float32(TEACHER), labels, temperature)
-    found = dkd(*arguments, target_weight=2.0, others_weight=8.0)
-    np.testing.assert_allclose(found, 16 * (2 * tckd + 8 * nckd), rtol=2e-3)
+    losses = dkd(*arguments, target_weight=2.0, others_weight=8.0)
+    np.testing.assert_allclose(losses, 16 * (2 * tckd + 8 * nckd), rtol=2e-3)
     desired = 16 * (tckd + (1 - pt) * nckd)
     np.testing.assert_allclose(kd(*arguments[:2], temperature), desired, rtol=2e-3)
 
@@ -101,10 +101,10 @@ def test_dist_is_one_minus_the_correlations() -> None:
     t, s = (np.exp(log_softmax(x / 2.0)) for x in (TEACHER, STUDENT))
     inter = np.mean([1 - np.corrcoef(s[i], t[i])[0, 1] for i in range(6)])
     intra = np.mean([1 - np.corrcoef(s[:, c], t[:, c])[0, 1] for c in range(5)])
-    found = dist(
+    losses = dist(
         jnp.float32(STUDENT), jnp.float32(TEACHER), 2.0, inter_weight=2.0, intra_weight=3.0
     )
-    np.testing.assert_allclose(found, 2 * inter + 3 * intra, rtol=1e-4)
+    np.testing.assert_allclose(losses, 2 * inter + 3 * intra, rtol=1e-4)
 
 
 LOSSES = {
@@ -137,8 +137,8 @@ def test_kd_runs_over_the_classes_that_the_teacher_has(which: str) -> None:
         q, has = np.exp(log_softmax(s)), t > -np.inf
         p = np.exp(log_softmax(t[has]))
         desired.append(4 * (p * np.log(p / q[has])).sum())
-    found = kd(jnp.float32(student), jnp.float32(teacher), 2.0)
-    np.testing.assert_allclose(found, desired, rtol=2e-4, atol=1e-5)
+    losses = kd(jnp.float32(student), jnp.float32(teacher), 2.0)
+    np.testing.assert_allclose(losses, desired, rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("which", ["teacher", "both"])
@@ -146,20 +146,20 @@ def test_kd_runs_over_the_classes_that_the_teacher_has(which: str) -> None:
 def test_excluded_classes_are_the_limit_of_small_logits(name: str, which: str) -> None:
     student, teacher = (jnp.float32(x) for x in excluded(which))
     loss = LOSSES[name]
-    found = loss(student, teacher, 2.0)
+    losses = loss(student, teacher, 2.0)
     limit = loss(jnp.maximum(student, -1e4), jnp.maximum(teacher, -1e4), 2.0)
     # Where the teacher has nothing but the target, the others among themselves have no limit.
     rows = slice(None) if name != "dkd" else np.array([0, 2, 3, 4, 5])
-    np.testing.assert_allclose(np.atleast_1d(found)[rows], np.atleast_1d(limit)[rows], rtol=1e-4)
+    np.testing.assert_allclose(np.atleast_1d(losses)[rows], np.atleast_1d(limit)[rows], rtol=1e-4)
     for side in (0, 1) if name != "kd_top_k" else (0,):
-        slope = jax.grad(lambda *own: loss(*own, 2.0).sum(), argnums=side)(student, teacher)
+        slope = jax.grad(lambda *logits: loss(*logits, 2.0).sum(), argnums=side)(student, teacher)
         assert np.isfinite(slope).all()
 
 
 def test_dkd_of_a_teacher_that_has_the_target_alone_is_kd() -> None:
     student, teacher = (jnp.float32(x) for x in excluded("teacher"))
-    own = [LOSSES[name](student, teacher, 2.0)[1] for name in ("dkd", "kd")]
-    np.testing.assert_allclose(*own, rtol=1e-5)
+    losses = [LOSSES[name](student, teacher, 2.0)[1] for name in ("dkd", "kd")]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_a_class_that_the_student_alone_excludes_costs_infinity() -> None:
@@ -180,5 +180,5 @@ def test_wrong_temperatures_are_refused(name: str, temperature: float) -> None:
     arguments = jnp.float32(STUDENT), jnp.float32(TEACHER)
     with pytest.raises(ValueError, match="temperature must be .*finite number.* above 0, but is"):
         LOSSES[name](*arguments, temperature)
-    traced = jax.jit(lambda own: LOSSES[name](*arguments, own))(jnp.float32(2.0))
+    traced = jax.jit(lambda value: LOSSES[name](*arguments, value))(jnp.float32(2.0))
     np.testing.assert_allclose(traced, LOSSES[name](*arguments, 2.0), rtol=1e-4, atol=1e-6)

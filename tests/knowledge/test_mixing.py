@@ -35,8 +35,8 @@ def test_batches_and_devices_do_not_matter(kind: Literal["mixup", "cutmix"]) -> 
     for batch, devices in ((32, 8), (8, 2)):
         parts = [draw(mix, rows, devices) for rows in order.reshape(-1, batch)]
         for index, desired in enumerate(reference):
-            found = np.concatenate([part[index] for part in parts])
-            np.testing.assert_array_equal(found, desired[order])
+            joined = np.concatenate([part[index] for part in parts])
+            np.testing.assert_array_equal(joined, desired[order])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -42,7 +42,7 @@ def store(folder: Path) -> Store:
 @pytest.fixture(scope="module")
 def expected() -> dict[str, np.ndarray]:
     """Every record `{name: [examples, views, ...]}`, computed without a store."""
-    found = []
+    records = []
     for index in range(toy.VIEWS):
         drawn = views(
             toy.SOURCE.key,
@@ -51,8 +51,10 @@ def expected() -> dict[str, np.ndarray]:
             toy.IMAGES,
             settings=toy.SOURCE.settings or Views(),
         )
-        found.append(toy.teacher(toy.VARIABLES, drawn))
-    return {name: np.stack([np.asarray(own[name]) for own in found], 1) for name in found[0]}
+        records.append(toy.teacher(toy.VARIABLES, drawn))
+    return {
+        name: np.stack([np.asarray(record[name]) for record in records], 1) for name in records[0]
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 7, 45])
@@ -63,9 +65,9 @@ def test_records_are_what_the_teacher_says_in_any_order(
     for start in range(0, len(order), batch):
         examples = order[start : start + batch]
         indices = examples % toy.VIEWS
-        found = store.read(examples, indices)
-        assert found.keys() == expected.keys()
-        for name, array in found.items():
+        records = store.read(examples, indices)
+        assert records.keys() == expected.keys()
+        for name, array in records.items():
             np.testing.assert_array_equal(array, expected[name][examples, indices])
 
 
@@ -74,9 +76,9 @@ def test_prefetching_and_loading_read_the_same(
 ) -> None:
     addresses = [(np.arange(5) + 3 * i, i % toy.VIEWS) for i in range(7)]
     for ahead in (0, 2, 20):
-        found = list(store.prefetch(iter(addresses), ahead=ahead, names=["logits"]))
-        assert len(found) == len(addresses)
-        for (examples, index), records in zip(addresses, found, strict=True):
+        batches = list(store.prefetch(iter(addresses), ahead=ahead, names=["logits"]))
+        assert len(batches) == len(addresses)
+        for (examples, index), records in zip(addresses, batches, strict=True):
             np.testing.assert_array_equal(records["logits"], expected["logits"][examples, index])
     for name, array in store.load().items():
         np.testing.assert_array_equal(array, expected[name])
@@ -110,9 +112,9 @@ def test_values_hold_to_the_rounding_of_the_dtype(
     tmp_path: Path, expected: dict[str, np.ndarray], dtype: Any, rounding: float
 ) -> None:
     toy.write_toy(tmp_path, storage=dataclasses.replace(toy.STORAGE, dtype=dtype))
-    found = open_store(tmp_path).load()["logits"]
-    assert found.dtype == jnp.dtype(dtype)
-    np.testing.assert_allclose(found.astype(np.float32), expected["logits"], rtol=rounding)
+    logits = open_store(tmp_path).load()["logits"]
+    assert logits.dtype == jnp.dtype(dtype)
+    np.testing.assert_allclose(logits.astype(np.float32), expected["logits"], rtol=rounding)
 
 
 def test_top_k_keeps_the_largest_and_the_mass_of_the_rest(
@@ -121,14 +123,14 @@ def test_top_k_keeps_the_largest_and_the_mass_of_the_rest(
     storage = Storage(dtype="float32", top_k=2, temperature=4.0, block=8, chunk=8)
     toy.write_toy(tmp_path, storage=storage)
     store = open_store(tmp_path)
-    found, logits = store.load(), expected["logits"]
+    stored, logits = store.load(), expected["logits"]
     ordered = -np.sort(-logits, axis=-1)
-    np.testing.assert_array_equal(found["logits/values"], ordered[..., :2])
-    assert found["logits/indices"].dtype == np.uint16
-    indices = found["logits/indices"].astype(int)
+    np.testing.assert_array_equal(stored["logits/values"], ordered[..., :2])
+    assert stored["logits/indices"].dtype == np.uint16
+    indices = stored["logits/indices"].astype(int)
     np.testing.assert_array_equal(np.take_along_axis(logits, indices, -1), ordered[..., :2])
     rest = 4 * np.asarray(jax.nn.logsumexp(ordered[..., 2:] / 4, axis=-1))
-    np.testing.assert_allclose(found["logits/rest"], rest, rtol=1e-6)
+    np.testing.assert_allclose(stored["logits/rest"], rest, rtol=1e-6)
     checked = verify(store, toy.teacher, toy.VARIABLES, toy.SOURCE, count=16)
     assert max(checked.largest.values()) < 1e-3
 
@@ -144,8 +146,8 @@ def test_mixed_views_are_stored_under_their_example(tmp_path: Path) -> None:
     mixed = mixed_views(
         source.key, examples, 1, images, partner_images, settings=settings, mix=mix
     ).images
-    found = open_store(tmp_path, source=source).read(examples, 1)["block/0"]
-    np.testing.assert_array_equal(found, mixed)
+    stored = open_store(tmp_path, source=source).read(examples, 1)["block/0"]
+    np.testing.assert_array_equal(stored, mixed)
 
 
 def test_the_plan_tells_the_size_before_anything_is_written(tmp_path: Path) -> None:
@@ -181,11 +183,11 @@ def test_intermediates_of_a_linen_module() -> None:
     module, images = TwoLayers(), jnp.ones((4, 2, 2, 1))
     variables = module.init(jax.random.key(0), images)
     teacher = intermediates(module, ["body"], preprocess=lambda x: 2 * x)
-    found = teacher(variables, images)
-    np.testing.assert_allclose(found["logits"], module.apply(variables, 2 * images))
+    outputs = teacher(variables, images)
+    np.testing.assert_allclose(outputs["logits"], module.apply(variables, 2 * images))
     head = variables["params"]["head"]
     np.testing.assert_allclose(
-        found["body"] @ head["kernel"] + head["bias"], found["logits"], rtol=1e-5
+        outputs["body"] @ head["kernel"] + head["bias"], outputs["logits"], rtol=1e-5
     )
     with pytest.raises(ValueError, match=r"no \['tail'\].*'Dense_0', 'body', 'head'"):
         intermediates(module, ["tail"])(variables, images)
@@ -195,6 +197,6 @@ def test_addresses_do_not_depend_on_the_block(
     folder: Path, tmp_path: Path, expected: dict[str, np.ndarray]
 ) -> None:
     toy.write_toy(tmp_path, storage=Storage(dtype="float32", block=16, chunk=16))
-    found = open_store(tmp_path).load()
-    for name, array in found.items():
+    records = open_store(tmp_path).load()
+    for name, array in records.items():
         np.testing.assert_array_equal(array, expected[name])

@@ -57,8 +57,8 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, desired: dict[str
     seen: list[int] = []
     toy.write_toy(tmp_path, on_progress=lambda progress: seen.append(progress.written))
     assert 2 <= seen[0] < seen[-1] == 12
-    found = {name: content for name, content in toy.files(tmp_path).items() if name in desired}
-    assert found == desired
+    contents = {name: content for name, content in toy.files(tmp_path).items() if name in desired}
+    assert contents == desired
 
 
 def start_distributed(folder: Path, count: int, pause: float = 0.0) -> list[Process]:
@@ -66,12 +66,12 @@ def start_distributed(folder: Path, count: int, pause: float = 0.0) -> list[Proc
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    own = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     program = [sys.executable, "-m", "tests.knowledge.distributed", str(port)]
     return [
         subprocess.Popen(
             [*program, str(number), str(count), str(folder), str(pause)],
-            env=own,
+            env=environment,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -114,5 +114,5 @@ def test_killed_distributed_processes_go_on(tmp_path: Path, desired: dict[str, b
     written = len(list(tmp_path.glob("store/records/logits/c/*/*/0")))
     assert 4 <= written < 12
     wait_for(start_distributed(tmp_path, 2))
-    found = toy.files(tmp_path / "store")
-    assert {name: content for name, content in found.items() if name in desired} == desired
+    contents = toy.files(tmp_path / "store")
+    assert {name: content for name, content in contents.items() if name in desired} == desired

@@ -51,8 +51,8 @@ def write_toy(folder: str | Path, devices: int | None = 1, **options: Any) -> Ma
 def files(folder: str | Path) -> dict[str, bytes]:
     """Return the content of every file of the records."""
     root = Path(folder) / "records"
-    found = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
 
 if __name__ == "__main__":

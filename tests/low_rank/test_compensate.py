@@ -21,10 +21,10 @@ def test_an_unchanged_network_needs_nothing(name, centred):
     (x,) = toy.inputs
     graph = trace(toy.apply, toy.variables, x)
     forms = next(every_form(graph))
-    targets, found = compensate(
+    targets, covariances = compensate(
         graph, toy.apply, toy.variables, toy.variables, [x], forms, 1.0, centred=centred
     )
-    assert set(found) == set(forms)
+    assert set(covariances) == set(forms)
     for old, new in zip(jax.tree.leaves(toy.variables), jax.tree.leaves(targets), strict=True):
         np.testing.assert_allclose(old, new, atol=1e-3)
 
@@ -43,8 +43,8 @@ def test_the_second_convolution_makes_up_for_the_first():
     changed = truncations(graph, variables, forms)({"a": 4})
     expected = chain_of_two(variables, fresh)
 
-    def error(own):
-        return float(((chain_of_two(own, fresh) - expected) ** 2).mean())
+    def error(tree):
+        return float(((chain_of_two(tree, fresh) - expected) ** 2).mean())
 
     errors = [error(changed)]
     for step in (0.5, 1.0):
@@ -59,7 +59,7 @@ def test_the_second_convolution_makes_up_for_the_first():
 
 def test_errors():
     variables, x = {"w": jnp.ones((4, 4))}, rows(8, 4)
-    apply = lambda v, own: own @ v["w"]  # noqa: E731
+    apply = lambda v, inputs: inputs @ v["w"]  # noqa: E731
     graph = trace(apply, variables, x)
     with pytest.raises(ValueError, match="nowhere"):
         compensate(graph, apply, variables, variables, [x], {"nowhere": "dense"})

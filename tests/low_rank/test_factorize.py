@@ -59,7 +59,7 @@ def shared(variables, x):
 
 
 def rematerialised(variables, x):
-    return jax.checkpoint(lambda own: jax.nn.relu(x @ own) @ variables["v"])(variables["w"])
+    return jax.checkpoint(lambda w: jax.nn.relu(x @ w) @ variables["v"])(variables["w"])
 
 
 TOYS = {
@@ -122,9 +122,9 @@ def test_full_rank_is_the_identity_and_no_rank_too(name):
     assert graph.sites
     for forms in every_form(graph):
         lowrank = factorize(graph, ranks_of(graph, forms, 1.0), forms)
-        found = lowrank.function(toy.apply)(lowrank.variables(toy.variables), *toy.inputs)
-        assert found.shape == expected.shape and found.dtype == expected.dtype
-        assert distance(found, expected) < toy.tolerance
+        outputs = lowrank.function(toy.apply)(lowrank.variables(toy.variables), *toy.inputs)
+        assert outputs.shape == expected.shape and outputs.dtype == expected.dtype
+        assert distance(outputs, expected) < toy.tolerance
     alone = factorize(graph, dict.fromkeys(graph.sites))
     assert alone.function(toy.apply) is toy.apply
     assert jax.tree.structure(alone.variables(toy.variables)) == jax.tree.structure(toy.variables)
@@ -190,7 +190,7 @@ def test_gradients_reach_both_factors(name):
     lowrank = factorize(graph, ranks_of(graph, next(every_form(graph)), 0.5))
     small = lowrank.variables(toy.variables)
     f = lowrank.function(toy.apply)
-    gradients = jax.grad(lambda own: (f(own, *toy.inputs) ** 2).mean())(small)
+    gradients = jax.grad(lambda tree: (f(tree, *toy.inputs) ** 2).mean())(small)
     assert jax.tree.structure(gradients) == jax.tree.structure(small)
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients))
 
@@ -214,13 +214,13 @@ def test_roots_lower_the_error_on_their_data(name):
             float(
                 (
                     (
-                        toy.apply(truncations(graph, toy.variables, forms, own)(ranks), skewed)
+                        toy.apply(truncations(graph, toy.variables, forms, chosen)(ranks), skewed)
                         - expected
                     )
                     ** 2
                 ).sum()
             )
-            for own in (None, roots)
+            for chosen in (None, roots)
         ]
         assert errors[1] < errors[0]
 
@@ -247,8 +247,8 @@ def test_works_after_shrinking_and_before():
     middle = trace(small_apply, small, IMAGES)
     lowrank = factorize(middle, {"net/a": 15, "net/b": 12})
     both = chain(prune, lowrank)
-    found = both.function(apply)(both.variables(variables), IMAGES)
-    assert distance(found, small_apply(small, IMAGES)) < 1e-5
+    outputs = both.function(apply)(both.variables(variables), IMAGES)
+    assert distance(outputs, small_apply(small, IMAGES)) < 1e-5
 
     first = factorize(graph, {"net/a": 18, "net/b": 12})
     wide, wide_apply = first.variables(variables), first.function(apply)
@@ -258,8 +258,8 @@ def test_works_after_shrinking_and_before():
     second = shrink(after, cut)
     fewer = factorize(graph, {"net/a": 4, "net/b": 12})
     expected = fewer.function(apply)(fewer.variables(variables), IMAGES)
-    found = second.function(wide_apply)(second.variables(wide), IMAGES)
-    assert distance(found, expected) < 1e-5
+    outputs = second.function(wide_apply)(second.variables(wide), IMAGES)
+    assert distance(outputs, expected) < 1e-5
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flat"])
@@ -270,15 +270,15 @@ def test_optimizer_state_fits_the_factors(flat):
     view = (lambda tree: flatten_with_paths(tree)[0]) if flat else (lambda tree: tree)
     tx = optax.adam(1e-3)
     _, state = tx.update(view(variables), tx.init(view(variables)))
-    found = lowrank.optimizer_state(tx, state)
+    small_state = lowrank.optimizer_state(tx, state)
     expected = jax.eval_shape(tx.init, view(small))
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(found)]
+    assert jax.tree.structure(small_state) == jax.tree.structure(expected)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(small_state)]
     assert shapes == [leaf.shape for leaf in jax.tree.leaves(expected)]
-    moments = flatten_with_paths(found[0].mu)[0]
+    moments = flatten_with_paths(small_state[0].mu)[0]
     np.testing.assert_allclose(moments["net/b"], 0.1 * variables["net"]["b"], rtol=1e-6)
     assert not np.asarray(moments["net/a/first"]).any()
-    tx.update(view(small), found)
+    tx.update(view(small), small_state)
 
 
 FRESH = """
@@ -296,13 +296,13 @@ def test_save_then_load_in_a_fresh_process(tmp_path):
     small = prune.variables(variables)
     middle = trace(prune.function(apply), small, IMAGES)
     both = chain(prune, factorize(middle, {"net/a": 3, "net/b": 4}))
-    own = both.variables(variables)
-    save(tmp_path / "network", both, own)
+    factored = both.variables(variables)
+    save(tmp_path / "network", both, factored)
     output = tmp_path / "output.npy"
     subprocess.run([sys.executable, "-c", FRESH, tmp_path / "network", output], check=True)
-    np.testing.assert_array_equal(np.load(output), both.function(apply)(own, IMAGES))
+    np.testing.assert_array_equal(np.load(output), both.function(apply)(factored, IMAGES))
     with pytest.raises(ValueError, match="net/b"):
-        wrong = {"net": {**own["net"], "b": own["net"]["b"]["first"]}}
+        wrong = {"net": {**factored["net"], "b": factored["net"]["b"]["first"]}}
         save(tmp_path / "wrong", both, wrong)
 
 
@@ -318,17 +318,15 @@ def test_refine_lowers_the_error_of_spatial_factors():
     assert jax.tree.structure(refined) == jax.tree.structure(small)
     expected = apply(variables, IMAGES)
     before, after = (
-        float(((lowrank.function(apply)(own, IMAGES) - expected) ** 2).mean())
-        for own in (small, refined)
+        float(((lowrank.function(apply)(tree, IMAGES) - expected) ** 2).mean())
+        for tree in (small, refined)
     )
     assert after < before
 
 
 def test_covariances_need_data_and_a_known_number_of_runs():
     def apply(variables, x):
-        return jax.lax.while_loop(
-            lambda own: own.max() > 1, lambda own: jnp.tanh(own @ variables["w"]), x
-        )
+        return jax.lax.while_loop(lambda y: y.max() > 1, lambda y: jnp.tanh(y @ variables["w"]), x)
 
     variables, x = draw(3, {"w": (6, 6)}), rows(4, 6)
     graph = trace(apply, variables, x)
@@ -358,8 +356,8 @@ def test_errors_name_all_offenders():
     with pytest.raises(ValueError, match="finite to be factorized, but net/a hold"):
         truncations(graph, broken, {"net/a": "spatial", "net/b": "spatial"})
 
-    def twice(own, x):
-        return x @ own["w"] + own["w"].sum()
+    def twice(tree, x):
+        return x @ tree["w"] + tree["w"].sum()
 
     other = trace(twice, {"w": jnp.ones((6, 6))}, rows(2, 6))
     with pytest.raises(ValueError, match="w: read by 1 other"):

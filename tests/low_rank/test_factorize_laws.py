@@ -30,8 +30,8 @@ def choices(graph: Graph) -> list[dict[str, str]]:
     paths = sites_of(graph)
     if not paths:
         pytest.skip("no site to factorize")
-    found = [{p: graph.sites[p].forms[i].name for p in paths} for i in (0, -1)]
-    return found[: 1 + (found[0] != found[1])]
+    forms = [{p: graph.sites[p].forms[i].name for p in paths} for i in (0, -1)]
+    return forms[: 1 + (forms[0] != forms[1])]
 
 
 def ranks_of(graph: Graph, forms: dict[str, str], share: float) -> dict[str, int]:
@@ -55,8 +55,8 @@ def test_full_rank_is_the_identity(name: str) -> None:
     for forms in choices(graph):
         lowrank = factorize(graph, ranks_of(graph, forms, 1.0), forms)
         small = lowrank.variables(toy.variables)
-        found = jax.jit(lowrank.function(toy.apply))(small, *toy.inputs)
-        close(found, expected(name), max(toy.tolerance, 2e-5))
+        outputs = jax.jit(lowrank.function(toy.apply))(small, *toy.inputs)
+        close(outputs, expected(name), max(toy.tolerance, 2e-5))
     alone = factorize(graph, dict.fromkeys(graph.sites))
     assert alone.function(toy.apply) is toy.apply
     same(alone.variables(toy.variables), toy.variables)
@@ -77,10 +77,10 @@ def test_costs_are_counted_and_truncations_agree(name: str) -> None:
         assert again.flops == pytest.approx(graph.flops + flops)
         assert again.params == graph.params + params
         cut = truncations(graph, toy.variables, forms)(ranks)
-        found = jax.jit(function)(small, *toy.inputs)
-        close(found, jax.jit(toy.apply)(cut, *toy.inputs), max(toy.tolerance, 2e-5))
+        outputs = jax.jit(function)(small, *toy.inputs)
+        close(outputs, jax.jit(toy.apply)(cut, *toy.inputs), max(toy.tolerance, 2e-5))
         if min(toy.tolerance, 1e-3) == toy.tolerance:
-            assert difference(found, expected(name)) > 1e-4
+            assert difference(outputs, expected(name)) > 1e-4
 
 
 @every_toy
@@ -91,8 +91,8 @@ def test_chain_is_associative_and_specs_survive_json(name: str) -> None:
     first = factorize(graph, ranks_of(graph, forms, 0.7), forms)
     small, function = first.variables(toy.variables), first.function(toy.apply)
     middle = trace(function, small, *toy.inputs)
-    own = {p: f for p, f in choices(middle)[0].items() if p.endswith("/first")}
-    second = factorize(middle, ranks_of(middle, own, 0.6), own)
+    inner = {p: f for p, f in choices(middle)[0].items() if p.endswith("/first")}
+    second = factorize(middle, ranks_of(middle, inner, 0.6), inner)
     both = chain(first, second)
     again = from_spec(json.loads(json.dumps(dict(both.spec))))
     twice = second.variables(small)
@@ -112,7 +112,9 @@ def test_one_program_serves_all_ranks(name: str) -> None:
     at = truncations(graph, toy.variables, forms)
     full = ranks_of(graph, forms, 1.0)
     shares = (0.3, 0.6, 1.0)
-    stacked = {p: jnp.asarray([max(1, round(s * own)) for s in shares]) for p, own in full.items()}
+    stacked = {
+        p: jnp.asarray([max(1, round(s * rank)) for s in shares]) for p, rank in full.items()
+    }
     traces = []
 
     def cut(ranks: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -124,7 +126,7 @@ def test_one_program_serves_all_ranks(name: str) -> None:
     traces.clear()
     compiled = jax.jit(cut)
     for number in range(len(shares)):
-        ranks = {p: own[number] for p, own in stacked.items()}
+        ranks = {p: values[number] for p, values in stacked.items()}
         one = compiled(ranks)
         for path in forms:
             scale = float(np.abs(np.asarray(one[path], np.float64)).max()) + 1e-6

@@ -46,13 +46,13 @@ def test_output_roots_lower_the_error_of_the_outputs(name):
             float(
                 (
                     (
-                        apply(truncations(graph, toy.variables, forms, None, own)(ranks_), x)
+                        apply(truncations(graph, toy.variables, forms, None, chosen)(ranks_), x)
                         - expected
                     )
                     ** 2
                 ).sum()
             )
-            for own in (None, weights)
+            for chosen in (None, weights)
         ]
         assert errors[1] < errors[0]
 
@@ -95,8 +95,8 @@ def test_refine_lowers_the_weighed_error():
     small = lowrank.variables(variables)
     patches = input_covariances(graph, apply, variables, [x], {"w": "channel"})
 
-    def error(own):
-        whole = multiplied_out(lowrank, own)
+    def error(factors):
+        whole = multiplied_out(lowrank, factors)
         return float((((apply(whole, x) - apply(variables, x)) * scales) ** 2).sum())
 
     plain = refine(lowrank, variables, small, patches, rounds=4)
@@ -106,16 +106,16 @@ def test_refine_lowers_the_weighed_error():
 
 def test_centred_covariances_leave_the_mean_out():
     variables, x = draw(3, {"w": (4, 6)}), 2 + rows(64, 4)
-    graph = trace(lambda v, own: own @ v["w"], variables, x)
-    found = input_covariances(
-        graph, lambda v, own: own @ v["w"], variables, [x[:32], x[32:]], {"w": "dense"}, True
+    graph = trace(lambda v, inputs: inputs @ v["w"], variables, x)
+    covariances = input_covariances(
+        graph, lambda v, inputs: inputs @ v["w"], variables, [x[:32], x[32:]], {"w": "dense"}, True
     )
-    np.testing.assert_allclose(found["w"][0], np.cov(x.T, ddof=0), atol=1e-4)
+    np.testing.assert_allclose(covariances["w"][0], np.cov(x.T, ddof=0), atol=1e-4)
 
 
 def test_gradients_need_data_and_sites():
     variables, x = draw(3, {"w": (4, 6)}), rows(8, 4)
-    apply = lambda v, own: own @ v["w"]  # noqa: E731
+    apply = lambda v, inputs: inputs @ v["w"]  # noqa: E731
     graph = trace(apply, variables, x)
     with pytest.raises(ValueError, match="no batch"):
         output_covariances(graph, apply, variables, [], ["w"], KEY)
@@ -126,9 +126,9 @@ def test_gradients_need_data_and_sites():
 def test_a_scanned_kernel_that_is_used_twice_is_refused():
     variables, x = draw(3, {"w": (2, 4, 4)}), rows(8, 4)
 
-    def apply(v, own):
+    def apply(v, inputs):
         step = lambda y, w: (jnp.tanh(jnp.tanh(y @ w) @ w), None)  # noqa: E731
-        return jax.lax.scan(step, own, v["w"])[0]
+        return jax.lax.scan(step, inputs, v["w"])[0]
 
     graph = trace(apply, variables, x)
     with pytest.raises(ValueError, match="w is used 2 times"):

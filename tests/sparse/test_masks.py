@@ -27,8 +27,8 @@ def params() -> dict[str, jax.Array]:
     return {path: jnp.asarray(random.normal(size=s), jnp.float32) for path, s in SHAPES.items()}
 
 
-def kept(found) -> dict[str, int]:
-    return {path: int(mask.sum()) for path, mask in found.items()}
+def kept(masks) -> dict[str, int]:
+    return {path: int(mask.sum()) for path, mask in masks.items()}
 
 
 def test_ties_are_spread_and_counts_are_exact() -> None:
@@ -54,8 +54,8 @@ def test_many_ties_are_spread_over_leaves_and_counted_exactly() -> None:
         even = count / mask.size * np.arange(1, mask.size + 1)
         assert np.abs(mask.cumsum() - even).max() <= 3
     equal = {"a": jnp.ones((8, 8)), "b": jnp.ones((8, 8))}
-    found = kept(sparse.make_masks(equal, 0.5, scope="global"))
-    assert found == {"a": 32, "b": 32}
+    counts = kept(sparse.make_masks(equal, 0.5, scope="global"))
+    assert counts == {"a": 32, "b": 32}
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.75, 0.875, 0.99])
@@ -91,9 +91,9 @@ def test_a_traced_sparsity_gives_the_same_masks(params) -> None:
 
 
 def test_global_keeps_the_largest_of_all(params) -> None:
-    found = sparse.make_masks(params, 0.7, scope="global")
+    masks = sparse.make_masks(params, 0.7, scope="global")
     weights = np.concatenate([np.abs(np.asarray(params[p])).ravel() for p in KERNELS])
-    mask = np.concatenate([np.asarray(found[p]).ravel() for p in KERNELS])
+    mask = np.concatenate([np.asarray(masks[p]).ravel() for p in KERNELS])
     assert weights[mask].min() > weights[~mask].max()
 
 
@@ -121,9 +121,9 @@ def test_two_of_four(shape) -> None:
 def test_blocks_are_kept_whole(params) -> None:
     pattern = Block((4, 4))
     for scope in ("uniform", "global", "erk"):
-        found = sparse.make_masks(params, 0.5, pattern=pattern, scope=scope)
-        assert all(pattern.holds(np.asarray(mask)) for mask in found.values())
-        assert sum(kept(found).values()) == sum(SIZES.values()) / 2
+        masks = sparse.make_masks(params, 0.5, pattern=pattern, scope=scope)
+        assert all(pattern.holds(np.asarray(mask)) for mask in masks.values())
+        assert sum(kept(masks).values()) == sum(SIZES.values()) / 2
     assert not pattern.holds(np.asarray(sparse.make_masks(params, 0.5)["params/b/kernel"]))
 
 
@@ -135,8 +135,8 @@ def test_scores_and_protection(params) -> None:
         (sparse.gradient_times_weight, jnp.abs(one * jnp.cos(one))),
         (sparse.movement, -one * jnp.cos(one)),
     ]:
-        found = sparse.make_masks(params, 0.5, score=score, gradients=slopes)
-        mask = found["params/b/kernel"]
+        masks = sparse.make_masks(params, 0.5, score=score, gradients=slopes)
+        mask = masks["params/b/kernel"]
         assert float(value[mask].min()) >= float(value[~mask].max())
     draws = [
         sparse.make_masks(params, 0.5, score=sparse.random, key=jax.random.key(seed))
@@ -197,9 +197,9 @@ def test_half_precision_is_scored_as_in_float32(params, dtype) -> None:
         {"score": sparse.gradient_times_weight},
         {"score": sparse.movement, "scope": "global"},
     ):
-        found = sparse.make_masks(half, 0.5, gradients=slopes, **keywords)
+        masks = sparse.make_masks(half, 0.5, gradients=slopes, **keywords)
         expected = sparse.make_masks(wide, 0.5, gradients=wide_slopes, **keywords)
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        jax.tree.map(np.testing.assert_array_equal, masks, expected)
 
 
 def test_nan_and_infinity_are_refused_by_name(params) -> None:

@@ -74,7 +74,7 @@ def small() -> Case:
         eqx.nn.Linear(8, 4, key=second),
     )
     variables, static = eqx.partition(module, eqx.is_array)
-    apply = lambda own, x: jax.vmap(eqx.combine(own, static))(x)  # noqa: E731
+    apply = lambda tree, x: jax.vmap(eqx.combine(tree, static))(x)  # noqa: E731
     kernels = {
         "conv/weight": lambda w: w.transpose(2, 3, 1, 0).reshape(9, 4, 8),
         "linear/weight": lambda w: w.T[None],
@@ -91,10 +91,10 @@ def case(request: Any) -> Case:
 
 
 def test_kernels_alone_are_pruned(case: Case) -> None:
-    found = sparse.make_masks(case.variables, 0.5, graph=case.graph)
-    assert sorted(found) == sorted(case.kernels)
+    masks = sparse.make_masks(case.variables, 0.5, graph=case.graph)
+    assert sorted(masks) == sorted(case.kernels)
     leaves, _ = flatten_with_paths(case.variables)
-    for path, mask in found.items():
+    for path, mask in masks.items():
         values = np.abs(np.asarray(leaves[path]))
         assert mask.shape == values.shape and mask.mean() == 0.5
         assert values[np.asarray(mask)].min() >= values[~np.asarray(mask)].max()
@@ -102,27 +102,27 @@ def test_kernels_alone_are_pruned(case: Case) -> None:
         case.variables
     )
     assert sorted(sparse.masks_of(state)) == sorted(case.kernels)
-    pruned = jc.sparsify(case.variables, found).variables(case.variables)
+    pruned = jc.sparsify(case.variables, masks).variables(case.variables)
     zeros = nonzero_masks(pruned, graph=case.graph)
-    jax.tree.map(np.testing.assert_array_equal, zeros, dict(found))
+    jax.tree.map(np.testing.assert_array_equal, zeros, dict(masks))
 
 
 def test_two_of_four_lie_along_the_inputs(case: Case) -> None:
     pattern = NofM(2, 4)
-    found = sparse.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
+    masks = sparse.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
     leaves, _ = flatten_with_paths(case.variables)
     for path, read in case.kernels.items():
         kept, values = (
-            np.moveaxis(np.asarray(read(own)), 1, -1).reshape(-1, 4)
-            for own in (found[path], np.abs(leaves[path]))
+            np.moveaxis(np.asarray(read(array)), 1, -1).reshape(-1, 4)
+            for array in (masks[path], np.abs(leaves[path]))
         )
         assert (kept.sum(1) == 2).all(), path
         assert (np.where(kept, values, np.inf).min(1) >= np.where(kept, 0, values).max(1)).all()
-    jc.sparsify(case.variables, found, pattern=pattern, graph=case.graph)
+    jc.sparsify(case.variables, masks, pattern=pattern, graph=case.graph)
     tx = sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.5), graph=case.graph, pattern=pattern)
     state = tx.init(case.variables)
     _, state = jax.jit(tx.update)(case.variables, state, case.variables)
-    jax.tree.map(np.testing.assert_array_equal, sparse.masks_of(state), dict(found))
+    jax.tree.map(np.testing.assert_array_equal, sparse.masks_of(state), dict(masks))
 
 
 def test_a_global_scope_keeps_a_weight_of_every_output(case: Case) -> None:
@@ -130,29 +130,29 @@ def test_a_global_scope_keeps_a_weight_of_every_output(case: Case) -> None:
     path = next(reversed(case.kernels))
     leaves[path] = 1e-4 * leaves[path]
     uneven = jax.tree.unflatten(treedef, leaves.values())
-    found = sparse.make_masks(uneven, 0.8, graph=case.graph, scope="global")
+    masks = sparse.make_masks(uneven, 0.8, graph=case.graph, scope="global")
     total = sum(leaves[path].size for path in case.kernels)
-    assert sum(int(mask.sum()) for mask in found.values()) == total - round(0.8 * total)
+    assert sum(int(mask.sum()) for mask in masks.values()) == total - round(0.8 * total)
     for path, read in case.kernels.items():
-        own = np.asarray(read(found[path]))
+        kept = np.asarray(read(masks[path]))
         axis = (0, 1) if path == "conv/weight" else 1  # a window is of one kernel, layers are not
-        assert own.any(axis).all(), path
+        assert kept.any(axis).all(), path
 
 
 def test_blocks_lie_over_inputs_and_outputs(case: Case) -> None:
     pattern = Block((4, 2))
-    found = sparse.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
-    assert sorted(found) == sorted(case.kernels)
+    masks = sparse.make_masks(case.variables, 0.5, graph=case.graph, pattern=pattern)
+    assert sorted(masks) == sorted(case.kernels)
     for path, read in case.kernels.items():
-        assert pattern.holds(np.asarray(read(found[path]))), path
-        assert found[path].mean() == 0.5
+        assert pattern.holds(np.asarray(read(masks[path]))), path
+        assert masks[path].mean() == 0.5
 
 
 def test_embeddings_are_pruned_when_asked_for() -> None:
     case, table = transformer(), "params/Embed_0/embedding"
     for include in (["*/embedding"], ["*/positions"]):
-        found = sparse.make_masks(case.variables, 0.5, graph=case.graph, include=include)
-        assert len(found) == len(case.kernels) + 1
+        masks = sparse.make_masks(case.variables, 0.5, graph=case.graph, include=include)
+        assert len(masks) == len(case.kernels) + 1
     assert table in sparse.make_masks(case.variables, 0.5, include=["*/embedding"])
     assert table not in sparse.make_masks(case.variables, 0.5)
     with pytest.raises(ValueError, match=r"include names leaves.*\['\*/bias_'\] match none"):
@@ -161,9 +161,9 @@ def test_embeddings_are_pruned_when_asked_for() -> None:
 
 def test_names_exempt_without_a_graph() -> None:
     case = transformer()
-    found = sparse.make_masks(case.variables, 0.5)
+    masks = sparse.make_masks(case.variables, 0.5)
     # Nothing in its name says what this one is; a graph knows.
-    assert sorted(found) == sorted([*case.kernels, "params/positions"])
+    assert sorted(masks) == sorted([*case.kernels, "params/positions"])
 
 
 def test_parameters_alone_and_below_other_keys_are_found_in_the_graph() -> None:
@@ -183,7 +183,7 @@ def test_what_is_ambiguous_is_refused_by_name() -> None:
         sparse.make_masks(linear, 0.5, pattern=NofM(2, 4))
     named = sparse.make_masks(linear, 0.5, pattern=NofM(2, 4, axis=-1))
     assert all((mask.reshape(-1, 4).sum(1) == 2).all() for mask in named.values())
-    apply = lambda own, x: jnp.sin(x @ own["w"]) @ own["w"].T  # noqa: E731
+    apply = lambda tree, x: jnp.sin(x @ tree["w"]) @ tree["w"].T  # noqa: E731
     twice = {"w": jnp.ones((8, 16))}
     graph = jc.trace(apply, twice, jnp.ones((2, 8)))
     assert list(sparse.make_masks(twice, 0.5, graph=graph)) == ["w"]

@@ -62,8 +62,8 @@ def counts(state: Any) -> dict[str, int]:
 
 
 def assert_zero_where_removed(state: Any) -> None:
-    found = sparse.masks_of(state.opt_state)
-    for path, mask in found.items():
+    masks = sparse.masks_of(state.opt_state)
+    for path, mask in masks.items():
         _, layer, name = path.split("/")
         leaf = np.asarray(state.variables["params"][layer][name])
         removed = leaf[~np.asarray(mask)]
@@ -125,9 +125,9 @@ def test_regrowth_keeps_the_number_of_weights(regrow: Any) -> None:
         assert sum(counts(state).values()) == total - round(0.75 * total)
         assert counts(state) == counts(states[1])
         assert_zero_where_removed(state)
-    found = [sparse.masks_of(state.opt_state) for state in states[1:]]
+    masks = [sparse.masks_of(state.opt_state) for state in states[1:]]
     path = "params/first/kernel"
-    changed = [int((one[path] != other[path]).sum()) for one, other in zip(found, found[1:])]  # noqa: B905
+    changed = [int((one[path] != other[path]).sum()) for one, other in zip(masks, masks[1:])]  # noqa: B905
     assert all(bool(number) <= ((step + 1) % 4 == 0) for step, number in enumerate(changed))
     assert sum(changed) > 0 and compilations == 1
 
@@ -146,8 +146,8 @@ def test_two_of_four_lands_and_is_checked() -> None:
     pattern = NofM(2, 4)
     tx = sparse.sparse_optimizer(optax.sgd(0.1), cubic(0.5, begin=0, end=4), pattern=pattern)
     states, _ = run(tx, 6)
-    found = sparse.masks_of(states[-1].opt_state)
-    assert all(pattern.holds(np.asarray(m)) and m.mean() == 0.5 for m in found.values())
+    masks = sparse.masks_of(states[-1].opt_state)
+    assert all(pattern.holds(np.asarray(m)) and m.mean() == 0.5 for m in masks.values())
     with pytest.raises(ValueError, match="2:4.*sparsity of 0.5.*ends at 0.75"):
         sparse.sparse_optimizer(optax.sgd(0.1), one_shot(0.75), pattern=pattern).init(fresh())
     with pytest.raises(ValueError, match="does not divide into groups of 4"):
@@ -168,8 +168,8 @@ def test_a_global_schedule_keeps_every_output() -> None:
         sparse.sparse_optimizer(OPTIMIZERS["momentum"], schedule, scope="global"), 10
     )
     for state in states[1:]:
-        found = sparse.masks_of(state.opt_state)
-        assert all(bool(mask.any(0).all()) for mask in found.values())
+        masks = sparse.masks_of(state.opt_state)
+        assert all(bool(mask.any(0).all()) for mask in masks.values())
     assert sum(counts(states[-1]).values()) == 144 - round(0.85 * 144) and compilations == 1
     with pytest.raises(ValueError, match=r"16 in all.*sparsity 0.9 leaves 14 of 144"):
         sparse.sparse_optimizer(OPTIMIZERS["adamw"], one_shot(0.9), scope="global").init(fresh())
@@ -217,7 +217,7 @@ def test_trees_and_flat_params_give_the_same() -> None:
 def test_the_state_follows_a_shrink() -> None:
     tx = sparse.sparse_optimizer(OPTIMIZERS["adamw"], one_shot(0.5))
     states, _ = run(tx, 2)
-    half = lambda own: {path: leaf[:, :6] for path, leaf in own.items()}  # noqa: E731
+    half = lambda tree: {path: leaf[:, :6] for path, leaf in tree.items()}  # noqa: E731
     path = "params/first/kernel"
     small = map_optimizer_state(tx, states[-1].opt_state, {path: (8, 12)}, half)
     assert small.masks[path].shape == small.inner[0].mu[path].shape == (8, 6)
@@ -242,6 +242,6 @@ def test_devices_give_the_masks_of_one() -> None:
         state = init_state(fresh(), tx)
         for number in range(6):
             state, _ = step(state, ROWS, jax.random.key(number))
-        found, wanted = (sparse.masks_of(s.opt_state) for s in (state, expected))
-        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+        masks, wanted = (sparse.masks_of(s.opt_state) for s in (state, expected))
+        jax.tree.map(np.testing.assert_array_equal, masks, wanted)
         assert_zero_where_removed(state)

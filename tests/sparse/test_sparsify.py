@@ -51,12 +51,12 @@ def half(variables: Any) -> jc.Compression:
 
 def test_weights_are_zero_and_nothing_else_changes() -> None:
     variables = variables_of()
-    found = sparse.make_masks(variables, 0.5)
-    pruned = sparsify(variables, found)
+    masks = sparse.make_masks(variables, 0.5)
+    pruned = sparsify(variables, masks)
     small = pruned.variables(variables)
     for layer in ("a", "b"):
         expected = np.where(
-            found[f"params/{layer}/kernel"], variables["params"][layer]["kernel"], 0
+            masks[f"params/{layer}/kernel"], variables["params"][layer]["kernel"], 0
         )
         assert np.asarray(small["params"][layer]["kernel"]).tobytes() == expected.tobytes()
     same(small["params"]["a"]["bias"], variables["params"]["a"]["bias"])
@@ -73,7 +73,7 @@ def test_masks_may_be_a_tree_and_exempt_leaves_scalar() -> None:
     variables = variables_of()
     tx = sparse.sparse_optimizer(optax.sgd(0.1), jc.sparse.schedule.one_shot(0.5))
     _, state = tx.update(variables, tx.init(variables), variables)
-    one, other = (sparsify(variables, found) for found in (state.masks, sparse.masks_of(state)))
+    one, other = (sparsify(variables, masks) for masks in (state.masks, sparse.masks_of(state)))
     assert one.spec == other.spec
     same(one.variables(variables), other.variables(variables))
     same(nonzero_masks(one.variables(variables)), sparse.masks_of(state))
@@ -142,15 +142,15 @@ def test_sparsifying_twice_is_sparsifying_once() -> None:
 def test_vmap_over_masks_is_a_loop_and_compiles_once() -> None:
     variables = variables_of()
     candidates = [sparse.make_masks(variables, share) for share in (0.25, 0.5, 0.75)]
-    stacked = jax.tree.map(lambda *own: jnp.stack(own), *candidates)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *candidates)
     traces = []
 
-    def masked_apply(own: Any) -> jax.Array:
-        traces.append(own)
-        return apply(jc.sparse.masked(variables, own), ROWS)
+    def masked_apply(masks: Any) -> jax.Array:
+        traces.append(masks)
+        return apply(jc.sparse.masked(variables, masks), ROWS)
 
     run = jax.jit(masked_apply)
-    expected = jnp.stack([run(own) for own in candidates])
+    expected = jnp.stack([run(masks) for masks in candidates])
     assert len(traces) == 1 and float(jnp.abs(expected[0] - expected[2]).max()) > 1e-3
     np.testing.assert_allclose(jax.vmap(run)(stacked), expected, rtol=1e-5, atol=1e-6)
 
@@ -219,7 +219,7 @@ def test_the_optimizer_state_is_masked() -> None:
 
 def test_wrong_masks_are_refused(tmp_path: Any) -> None:
     variables = variables_of()
-    found = sparse.make_masks(variables, 0.5)
+    masks = sparse.make_masks(variables, 0.5)
     wrong = {
         "params/c/kernel": np.ones((2, 2), bool),
         "params/a/kernel": np.ones((12, 8), bool),
@@ -232,15 +232,15 @@ def test_wrong_masks_are_refused(tmp_path: Any) -> None:
         assert words in str(caught.value)
     assert "params/a/bias: the scalar False" in str(caught.value)
     with pytest.raises(TypeError, match="traced"):
-        jax.jit(lambda own: sparsify(variables, own).spec and 0)(found)
+        jax.jit(lambda tree: sparsify(variables, tree).spec and 0)(masks)
     with pytest.raises(ValueError, match=r"pattern 2:4.*params/a/kernel"):
-        sparsify(variables, found, pattern=NofM(2, 4))
+        sparsify(variables, masks, pattern=NofM(2, 4))
     with pytest.raises(ValueError, match="96 non-zero, 48 expected"):
-        from_spec(sparsify(variables, found).spec).variables(variables)
+        from_spec(sparsify(variables, masks).spec).variables(variables)
     with pytest.raises(ValueError, match=r"params/a/kernel: \(8, 4\), expected \(8, 12\)"):
-        sparsify(variables, found).variables({"params": {"a": {"kernel": jnp.ones((8, 4))}}})
+        sparsify(variables, masks).variables({"params": {"a": {"kernel": jnp.ones((8, 4))}}})
     with pytest.raises(ValueError, match="96 non-zero, 48 expected"):
-        jc.save(tmp_path / "refused", sparsify(variables, found), variables)
+        jc.save(tmp_path / "refused", sparsify(variables, masks), variables)
     assert not (tmp_path / "refused").exists()
 
 

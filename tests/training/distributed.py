@@ -41,10 +41,10 @@ def main() -> None:
     run, other = Path(folder) / "run", Path(folder) / "other"
     for step in (3, 5):
         save_checkpoint(run, state, step=step, score=0.5)
-    found = restore_checkpoint(run, state)
-    np.testing.assert_array_equal(found["w"].addressable_data(0), VALUES)
-    np.testing.assert_array_equal(found["split"].addressable_data(0), split.addressable_data(0))
-    assert int(found["step"].addressable_data(0)) == 3
+    restored = restore_checkpoint(run, state)
+    np.testing.assert_array_equal(restored["w"].addressable_data(0), VALUES)
+    np.testing.assert_array_equal(restored["split"].addressable_data(0), split.addressable_data(0))
+    assert int(restored["step"].addressable_data(0)) == 3
     print(refused(lambda: save_checkpoint(run, state)))
     print(refused(lambda: save_checkpoint(run, state, step=5)))
     print(refused(lambda: save_checkpoint(other, {"w": jax.numpy.ones(2)})))

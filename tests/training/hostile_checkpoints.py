@@ -49,8 +49,8 @@ def rewrite(step: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def files_of(step: Path) -> list[Path]:
-    found = [path for path in step.rglob("*") if path.is_file() and path.name != digests.FILE]
-    return sorted(path for path in found if path.stat().st_size)
+    paths = [path for path in step.rglob("*") if path.is_file() and path.name != digests.FILE]
+    return sorted(path for path in paths if path.stat().st_size)
 
 
 def flips(step: Path, draw: random.Random) -> None:

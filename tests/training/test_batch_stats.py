@@ -64,10 +64,10 @@ def test_statistics_are_those_of_all_examples(
 ) -> None:
     new = reestimate(train_apply(momentum), variables, batches, KEY)
     mean, var = first_layer(variables, batches)
-    found = new["batch_stats"]["BatchNorm_0"]
-    np.testing.assert_allclose(found["mean"], mean, rtol=1e-5)
+    statistics = new["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-5)
     # Flax itself computes var as E[x^2] - E[x]^2 in float32, with mean^2 / var up to 1e3 here.
-    np.testing.assert_allclose(found["var"], var, rtol=1e-3)
+    np.testing.assert_allclose(statistics["var"], var, rtol=1e-3)
     jax.tree.map(np.testing.assert_array_equal, new["params"], variables["params"])
 
 
@@ -132,11 +132,11 @@ def test_state_without_statistics_is_refused(new_state: Any) -> None:
 def test_batches_with_nan_are_refused_by_number(
     variables: Any, batches: jax.Array, wrong: list[int]
 ) -> None:
-    function, own = train_apply(0.9), batches.at[jnp.array(wrong), 0, 0, 0, 0].set(jnp.nan)
+    function, broken = train_apply(0.9), batches.at[jnp.array(wrong), 0, 0, 0, 0].set(jnp.nan)
     message = rf"the batches \{str(wrong)[:-1]}\] are NaN or infinite in .*BatchNorm_0/mean"
     with pytest.raises(ValueError, match=message):
-        reestimate(function, variables, own, KEY)
-    new = jax.jit(lambda given: reestimate(function, variables, given, KEY))(own)
+        reestimate(function, variables, broken, KEY)
+    new = jax.jit(lambda given: reestimate(function, variables, given, KEY))(broken)
     assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(new["batch_stats"]))
 
 

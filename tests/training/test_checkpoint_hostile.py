@@ -68,7 +68,7 @@ def is_refused(folder: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("change", HOSTILE, ids=lambda own: own.__name__)
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
 def test_hostile_checkpoints_are_refused_or_restored_right(
     saved: Path, tmp_path: Path, change: Callable[[Path, random.Random], None]
 ) -> None:
@@ -121,8 +121,8 @@ def test_what_could_not_be_restored_is_not_saved(tmp_path: Path, state: Any, mes
 def test_numbers_of_numpy_and_python_are_saved(tmp_path: Path) -> None:
     state = {"a": np.int64(3), "b": 2, "c": 0.5, "d": True, "e": np.float64(0.1)}
     save_checkpoint(tmp_path / "run", state)
-    found = restore_checkpoint(tmp_path / "run", state)
-    assert jax.tree.map(float, found) == jax.tree.map(lambda x: float(jnp.asarray(x)), state)
+    restored = restore_checkpoint(tmp_path / "run", state)
+    assert jax.tree.map(float, restored) == jax.tree.map(lambda x: float(jnp.asarray(x)), state)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "file"])

@@ -22,11 +22,11 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[s
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    own = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     both = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.training.distributed", str(port), str(n), str(folder)],
-            env=own,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

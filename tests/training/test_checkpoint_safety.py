@@ -82,13 +82,13 @@ def names_below(folder: Path) -> tuple[str, ...]:
 
 def test_a_kill_at_every_event_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last", state(1))
-    found = []
+    steps = []
     for folder in folders_after_kills(tmp_path):
         there = restore_checkpoint(folder, LIKE)
-        found.append(int(there["step"]))
-        np.testing.assert_array_equal(there["w"], found[-1])
-    assert found == sorted(found) and set(found) == {1, 2}
-    assert found.count(1) > 20 and found.count(2) > 4, Counter(found)
+        steps.append(int(there["step"]))
+        np.testing.assert_array_equal(there["w"], steps[-1])
+    assert steps == sorted(steps) and set(steps) == {1, 2}
+    assert steps.count(1) > 20 and steps.count(2) > 4, Counter(steps)
 
 
 def test_a_kill_of_the_first_save_leaves_a_folder_to_start_in(tmp_path: Path) -> None:
@@ -204,6 +204,6 @@ def test_orbax_reads_the_steps(tmp_path: Path) -> None:
     for step in (3, 5):
         save_checkpoint(tmp_path / "run", state(step), step=step)
     with orbax.training.Checkpointer(tmp_path / "run") as steps:
-        assert [found.step for found in steps.checkpoints] == [3, 5]
+        assert [checkpoint.step for checkpoint in steps.checkpoints] == [3, 5]
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state(0))
         assert int(steps.load(5, like)["step"]) == 5

@@ -96,7 +96,7 @@ def test_programs_of_other_functions_and_options_are_others() -> None:
 
 
 def test_new_optimizers_and_one_loss_leave_no_program() -> None:
-    graph, loss = leaks.graph_of(lambda own: own), leaks.loss_of(lambda own: own)
+    graph, loss = leaks.graph_of(lambda x: x), leaks.loss_of(lambda x: x)
     given = (leaks.VARIABLES, leaks.rounds(1, 1), leaks.rounds(1))
     updates = []
     for _ in range(3):

@@ -125,7 +125,7 @@ def test_classes_excluded_by_minus_infinity_are_measured() -> None:
         )
 
     mesh = parallel.mesh()
-    found = [
+    metrics = [
         evaluate(f, VARIABLES, IMAGES, LABELS, batch_size=8, mesh=mesh) for f in (masked, apply)
     ]
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5)

@@ -113,8 +113,8 @@ def test_only_states_that_the_step_made_are_donated(variables: Any, batch: Any, 
     mesh = parallel.mesh(jax.devices()[:count])
     step, batch = jit_step(train_step(make_loss(), TX), mesh), parallel.shard_batch(batch, mesh)
     held = [variables, parallel.replicate(variables, mesh)]
-    for own in held:
-        state = init_state(own, TX)
+    for tree in held:
+        state = init_state(tree, TX)
         for _ in range(3):
             before, (state, _) = state, step(state, batch, KEY)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))

@@ -75,7 +75,7 @@ def unwritten(folder: str | os.PathLike[str], manifest: Manifest) -> list[Block]
     return [
         block
         for block in blocks(manifest)
-        if not all((block.view, block.start // size) in found for found in present.values())
+        if not all((block.view, block.start // size) in written for written in present.values())
     ]
 
 
@@ -182,15 +182,15 @@ def _check_identity(folder: str | os.PathLike[str], manifest: Manifest, name: st
     if not file.exists():
         return
     try:
-        found = json.loads(file.read_text())["attributes"]["identity"]
+        identity = json.loads(file.read_text())["attributes"]["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"an array is described by a whole JSON object, but {file} is damaged ({error}); "
             "delete that file and call write with the same teacher, data and views"
         ) from error
-    if found != manifest.identity:
+    if identity != manifest.identity:
         raise ValueError(
             f"a store holds the knowledge of one teacher, data set and view setting, but "
-            f"{file.parent} was written for another (identity {found[:12]}, not "
+            f"{file.parent} was written for another (identity {identity[:12]}, not "
             f"{manifest.identity[:12]}); write to another folder"
         )

@@ -54,23 +54,23 @@ def intermediates(
         logits, state = module.apply(
             variables, inputs, capture_intermediates=True, mutable=["intermediates"], **arguments
         )
-        found = _last_calls(state["intermediates"])
-        unknown = sorted(path for path in wanted if path not in found)
+        outputs = _last_calls(state["intermediates"])
+        unknown = sorted(path for path in wanted if path not in outputs)
         if unknown:
             raise ValueError(
                 f"feature maps are named by submodules, but there is no {unknown}; take from "
-                f"{sorted(found)}"
+                f"{sorted(outputs)}"
             )
-        return {LOGITS: logits, **{path: found[path] for path in wanted}}
+        return {LOGITS: logits, **{path: outputs[path] for path in wanted}}
 
     return teacher
 
 
 def _last_calls(captured: Any) -> dict[str, jax.Array]:
     """Return what each submodule's last call returned, where it returned one array."""
-    found = {}
+    outputs = {}
     for path, leaf in flatten_with_paths(captured)[0].items():
         name, call, *rest = path.rpartition("__call__/")
         if name and call and rest[0].isdigit():
-            found[name.rstrip("/")] = leaf
-    return found
+            outputs[name.rstrip("/")] = leaf
+    return outputs

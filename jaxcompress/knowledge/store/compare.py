@@ -44,22 +44,22 @@ def gaps(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> dict[s
         (1.0, 4.0)
     """
     values, indices = f"{LOGITS}/values", f"{LOGITS}/indices"
-    again = {name: np.asarray(own).astype(np.float32) for name, own in new.items()}
+    again = {name: np.asarray(record).astype(np.float32) for name, record in new.items()}
     if indices in again:
         same = np.asarray(old[indices])[:, :, None] == np.asarray(new[indices])[:, None, :]
-        own = np.where(same, again[values][:, None, :], -np.inf).max(-1)
-        again[values] = np.where(same.any(-1), own, again[values].min(-1, keepdims=True))
+        matched = np.where(same, again[values][:, None, :], -np.inf).max(-1)
+        again[values] = np.where(same.any(-1), matched, again[values].min(-1, keepdims=True))
         del again[indices]
     return {name: _gap(old[name], again[name]) for name in again}
 
 
 def _gap(old: np.ndarray, new: np.ndarray) -> Gap:
-    own = np.asarray(old).astype(np.float32)
+    stored = np.asarray(old).astype(np.float32)
     eps = float(jnp.finfo(old.dtype).eps)
-    return Gap(float(np.abs(own - new).max()), float(np.abs(own).max()), eps)
+    return Gap(float(np.abs(stored - new).max()), float(np.abs(stored).max()), eps)
 
 
-def offences(found: Mapping[str, Gap], tolerance: float) -> list[str]:
+def offences(differences: Mapping[str, Gap], tolerance: float) -> list[str]:
     """Name the records that differ by more than a fraction of their largest value.
 
     Example:
@@ -68,7 +68,7 @@ def offences(found: Mapping[str, Gap], tolerance: float) -> list[str]:
     """
     return [
         f"{name} by {gap.largest:.4g} of {gap.scale:.4g}"
-        for name, gap in found.items()
+        for name, gap in differences.items()
         # Not `>`, which a NaN passes.
         if not gap.largest <= max(tolerance, 4 * gap.eps) * gap.scale
     ]
@@ -87,11 +87,11 @@ def check_alone(work: Work, block: Block) -> None:
     check_finite(together, block)
     # The same examples the other way round, and among others.
     apart = work.records(np.resize(few[::-1], len(examples)), block.view)
-    found = gaps(
-        {name: own[: len(few)][::-1] for name, own in together.items()},
-        {name: own[: len(few)] for name, own in apart.items()},
+    differences = gaps(
+        {name: array[: len(few)][::-1] for name, array in together.items()},
+        {name: array[: len(few)] for name, array in apart.items()},
     )
-    wrong = offences(found, SAME_PROGRAM)
+    wrong = offences(differences, SAME_PROGRAM)
     if wrong:
         raise ValueError(
             "what a teacher says about an example does not depend on the others of its batch, but "

@@ -87,21 +87,21 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
             "call write with the teacher, data and views that it was made of"
         )
     try:
-        found = json.loads(file.read_bytes())
-        version = found["format"]
+        content = json.loads(file.read_bytes())
+        version = content["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(file, error) from error
     if version != FORMAT:
         raise ValueError(
             f"this version of jaxcompress reads stores of format {FORMAT}, but {folder} has format "
-            f"{version} (written by {found.get('versions')}); read it with that version, or write "
-            "a new store in another folder"
+            f"{version} (written by {content.get('versions')}); read it with that version, or "
+            "write a new store in another folder"
         )
-    offences = manifest_offences(found)
+    offences = manifest_offences(content)
     if offences:
         raise _damaged(file, "; ".join(offences))
-    records = {n: Record(tuple(r["shape"]), r["dtype"]) for n, r in found["records"].items()}
-    return Manifest(**{**found, "records": records})
+    records = {n: Record(tuple(r["shape"]), r["dtype"]) for n, r in content["records"].items()}
+    return Manifest(**{**content, "records": records})
 
 
 def _damaged(file: Path, error: Exception | str) -> ValueError:
@@ -130,7 +130,7 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
 
 
 def differences(
-    found: Mapping[str, Array], expected: Mapping[str, Array], prefix: str = ""
+    stored: Mapping[str, Array], expected: Mapping[str, Array], prefix: str = ""
 ) -> list[str]:
     """Name every fact on which a stored manifest and an expected one differ.
 
@@ -139,8 +139,8 @@ def differences(
         ['views/count: stored 2, expected 3']
     """
     offences = []
-    for name in sorted({*found, *expected}):
-        a, b = found.get(name), expected.get(name)
+    for name in sorted({*stored, *expected}):
+        a, b = stored.get(name), expected.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             offences += differences(a, b, f"{prefix}{name}/")
         elif a != b:

@@ -75,7 +75,7 @@ class Store:
         """
         examples = np.arange(self.manifest.examples)
         columns = [self.read(examples, v, names) for v in range(self.manifest.views["count"])]
-        return {name: np.stack([own[name] for own in columns], axis=1) for name in columns[0]}
+        return {name: np.stack([column[name] for column in columns], axis=1) for name in columns[0]}
 
     def prefetch(
         self,

@@ -25,34 +25,36 @@ LARGEST = 1 << 40
 """Examples times views, and bytes of a record: far beyond what anyone stores."""
 
 
-def manifest_offences(found: dict[str, Array]) -> list[str]:
+def manifest_offences(content: dict[str, Array]) -> list[str]:
     """Name everything in which an object is no manifest.
 
     Example:
         >>> manifest_offences({"examples": "8"})[:2]
         ['teacher is missing', 'dataset is missing']
     """
-    wrong = [_wrong_kind(found, name, kind) for name, kind in KINDS.items()]
-    offences = [own for own in wrong if own]
-    offences += [f"{name} is unknown" for name in sorted(found.keys() - KINDS.keys())]
+    wrong = [_wrong_kind(content, name, kind) for name, kind in KINDS.items()]
+    offences = [offence for offence in wrong if offence]
+    offences += [f"{name} is unknown" for name in sorted(content.keys() - KINDS.keys())]
     if offences:
         return offences
-    sizes = {"examples": found["examples"], "views/count": found["views"].get("count")}
+    sizes = {"examples": content["examples"], "views/count": content["views"].get("count")}
     offences = [f"{name} is {x!r}" for name, x in sizes.items() if not _is_size(x)]
     if not offences and math.prod(sizes.values()) > LARGEST:
         offences.append(f"it claims {math.prod(sizes.values())} views of examples")
-    offences += _storage_offences(found["storage"])
+    offences += _storage_offences(content["storage"])
     offences += [
-        f"records/{name} is {own!r}" for name, own in found["records"].items() if _is_odd(own)
+        f"records/{name} is {record!r}"
+        for name, record in content["records"].items()
+        if _is_odd(record)
     ]
-    return offences or ([] if found["records"] else ["it has no records"])
+    return offences or ([] if content["records"] else ["it has no records"])
 
 
-def _wrong_kind(found: dict[str, Array], name: str, kind: type) -> str | None:
-    if name not in found:
+def _wrong_kind(content: dict[str, Array], name: str, kind: type) -> str | None:
+    if name not in content:
         return f"{name} is missing"
     # Not isinstance: True is an int.
-    return None if type(found[name]) is kind else f"{name} is {found[name]!r:.40}"
+    return None if type(content[name]) is kind else f"{name} is {content[name]!r:.40}"
 
 
 def _is_size(value: Any) -> bool:

@@ -95,10 +95,10 @@ def _top_k(
     assert k is not None
     logits = outputs.get(LOGITS)
     if logits is None or logits.ndim != 2 or logits.shape[-1] <= k:
-        found = {name: x.shape for name, x in outputs.items()}
+        shapes = {name: x.shape for name, x in outputs.items()}
         raise ValueError(
             f"top_k={k} leaves out some of an output `logits` [batch, classes], but the teacher's "
-            f"outputs are {found}; lower top_k or set it to None"
+            f"outputs are {shapes}; lower top_k or set it to None"
         )
     logits = logits.astype(jnp.float32)
     values, indices = jax.lax.top_k(logits, k)

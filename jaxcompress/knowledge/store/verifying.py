@@ -86,8 +86,8 @@ def verify(
     storage = Storage(**store.manifest.storage)
 
     record = jax.jit(recorder(teacher, source, storage))
-    found = gaps(stored, record(variables, source.key, source.inputs(examples, views)))
-    wrong = offences(found, tolerance)
+    differences = gaps(stored, record(variables, source.key, source.inputs(examples, views)))
+    wrong = offences(differences, tolerance)
     if wrong:
         raise ValueError(
             f"stored knowledge is what the teacher says, but of {count} records of {store.folder} "
@@ -95,7 +95,7 @@ def verify(
             "new store in another folder"
         )
     return Verification(
-        {name: gap.largest for name, gap in found.items()},
-        {name: gap.scale for name, gap in found.items()},
+        {name: gap.largest for name, gap in differences.items()},
+        {name: gap.scale for name, gap in differences.items()},
         count,
     )

@@ -50,8 +50,8 @@ class Work(NamedTuple):
 
     def records(self, examples: np.ndarray, view: int) -> dict[str, np.ndarray]:
         """Return the records of at most `size` examples, finite or not."""
-        count, found = self.start(examples, view)
-        return {name: np.asarray(own)[:count] for name, own in found.items()}
+        count, records = self.start(examples, view)
+        return {name: np.asarray(array)[:count] for name, array in records.items()}
 
     def block(self, block: Block) -> dict[str, np.ndarray]:
         """Compute the records of a block: `{name: [examples of the block, ...]}`.
@@ -60,12 +60,12 @@ class Work(NamedTuple):
             FloatingPointError: if one is not finite, naming the examples.
         """
         parts = list(self._batches(block))
-        found = {
+        joined = {
             name: np.concatenate([np.asarray(records[name])[:count] for count, records in parts])
             for name in parts[0][1]
         }
-        check_finite(found, block)
-        return found
+        check_finite(joined, block)
+        return joined
 
     def _batches(self, block: Block) -> Iterator[tuple[int, dict[str, jax.Array]]]:
         for start in range(block.start, block.stop, self.size):

@@ -113,15 +113,15 @@ def write(
     _claim(folder, manifest)
     arrays = open_arrays(folder, manifest, write=True)
     number, count = part or (jax.process_index(), jax.process_count())
-    own = blocks(manifest)[number::count]
-    missing = sorted(set(unwritten(folder, manifest)) & set(own))
+    assigned = blocks(manifest)[number::count]
+    missing = sorted(set(unwritten(folder, manifest)) & set(assigned))
     record = jax.jit(recorder(teacher, source, storage))
     size = min(batch_size, storage.block)
     work = Work(record, parallel.replicate(variables, mesh), source, size, mesh)
     _check_teacher(work, Store(str(folder), manifest, arrays), missing)
-    report = _reporter(folder, manifest, len(own), on_progress)
-    report(len(own) - len(missing))
-    _write_blocks(folder, arrays, work, missing, lambda left: report(len(own) - left))
+    report = _reporter(folder, manifest, len(assigned), on_progress)
+    report(len(assigned) - len(missing))
+    _write_blocks(folder, arrays, work, missing, lambda left: report(len(assigned) - left))
     return manifest
 
 
@@ -139,10 +139,10 @@ def _claim(folder: str | os.PathLike[str], manifest: Manifest) -> None:
     """Write the manifest where there is none; refuse the folder where there is another."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     try:
-        found = read_manifest(folder)
+        stored = read_manifest(folder)
     except FileNotFoundError:
         return write_manifest(folder, manifest)
-    offences = differences(facts(found), facts(manifest))
+    offences = differences(facts(stored), facts(manifest))
     if offences:
         raise ValueError(
             "a store holds the knowledge of one teacher, data set and view setting, but "
@@ -185,12 +185,12 @@ def _write_blocks(
     """Compute each block while the one before is being written."""
     pending: list[Array] = []
     for position, block in enumerate(missing):
-        found = work.block(block)
+        records = work.block(block)
         _finish(folder, pending)
         if position:
             report(len(missing) - position)
         rows = slice(block.start, block.stop)
-        pending = [arrays[name][block.view, rows].write(x) for name, x in found.items()]
+        pending = [arrays[name][block.view, rows].write(x) for name, x in records.items()]
     _finish(folder, pending)
     if missing:
         report(0)

@@ -73,7 +73,10 @@ def input_roots(
     # Centring leaves rounding of the size of what it takes away: the ridge must be above that.
     whole = covariances_of(moments)
     centred_ones = covariances_of(moments, centred)
-    return {path: covariance_root(own, ridge, whole[path]) for path, own in centred_ones.items()}
+    return {
+        path: covariance_root(covariance, ridge, whole[path])
+        for path, covariance in centred_ones.items()
+    }
 
 
 def covariance_root(covariance: Array, ridge: float = 1e-4, whole: PyTree = None) -> np.ndarray:
@@ -160,23 +163,25 @@ def input_moments(
     """
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
-    means = jax.jit(lambda own, inputs, away: _batch_means(graph, apply, own, inputs, forms, away))
+    means = jax.jit(
+        lambda tree, inputs, away: _batch_means(graph, apply, tree, inputs, forms, away)
+    )
     away: dict[str, np.ndarray] = {}
     total: dict[str, np.ndarray] = {}
     count = 0
     for inputs in batches:
-        found = means(variables, inputs, away)
+        batch_moments = means(variables, inputs, away)
         if not count:
-            away = _far_means(found)
-            found = means(variables, inputs, away) if away else found
-        for path, mean in found.items():
+            away = _far_means(batch_moments)
+            batch_moments = means(variables, inputs, away) if away else batch_moments
+        for path, mean in batch_moments.items():
             total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
         count += 1
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
     require_finite("input covariances", total, "look for NaN in the batches")
-    moments = {path: own / count for path, own in total.items()}
-    return {path: _moved_back(own, away.get(path)) for path, own in moments.items()}
+    moments = {path: sums / count for path, sums in total.items()}
+    return {path: _moved_back(moment, away.get(path)) for path, moment in moments.items()}
 
 
 def _far_means(moments: Mapping[str, Array]) -> dict[str, np.ndarray]:
@@ -185,15 +190,15 @@ def _far_means(moments: Mapping[str, Array]) -> dict[str, np.ndarray]:
     Sites without any are left out; `float32[groups, rows + 1]`, 0 where nothing is lost.
     """
     far = {}
-    for path, own in moments.items():
-        whole = np.asarray(own, np.float64)
+    for path, moment in moments.items():
+        whole = np.asarray(moment, np.float64)
         mean, square = whole[..., -1], np.diagonal(whole, axis1=-2, axis2=-1)
         spread = np.maximum(square - mean**2, 0)
-        found = np.where(mean**2 > 1e3 * spread, mean, 0)
-        found[..., -1] = 0
-        if found.any():
+        distant = np.where(mean**2 > 1e3 * spread, mean, 0)
+        distant[..., -1] = 0
+        if distant.any():
             # One for all steps of a scan: it need not be exact, only near.
-            far[path] = found.reshape(-1, *found.shape[-2:]).mean(0).astype(np.float32)
+            far[path] = distant.reshape(-1, *distant.shape[-2:]).mean(0).astype(np.float32)
     return far
 
 
@@ -218,11 +223,11 @@ def covariances_of(moments: Mapping[str, Array], centred: bool = False) -> dict[
         >>> covariances_of(moments, centred=True)["a"].tolist()
         [[[1.0]]]
     """
-    found = {}
-    for path, own in moments.items():
-        lost = own[..., :-1, -1:] @ own[..., -1:, :-1] if centred else 0.0
-        found[path] = own[..., :-1, :-1] - lost
-    return found
+    covariances = {}
+    for path, moment in moments.items():
+        lost = moment[..., :-1, -1:] @ moment[..., -1:, :-1] if centred else 0.0
+        covariances[path] = moment[..., :-1, :-1] - lost
+    return covariances
 
 
 def _batch_means(
@@ -234,13 +239,13 @@ def _batch_means(
     away: Mapping[str, Array],
 ) -> dict[str, Array]:
     """Return E[(x - a, 1) (x - a, 1)^T] of one batch; a is 0 where nothing is said of a site."""
-    found: dict[str, list[Any]] = {path: [] for path in forms}
+    products: dict[str, list[Any]] = {path: [] for path in forms}
 
     def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> None:
         rows = extended_rows(graph, node, arrays, position, path, forms[path])
         rows = rows - away[path] if path in away else rows
         product = jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest")
-        found[path].append(product / len(rows))
+        products[path].append(product / len(rows))
 
     observe(apply, variables, inputs, forms, look)
-    return {path: over_uses(graph, path, means).mean(0) for path, means in found.items()}
+    return {path: over_uses(graph, path, means).mean(0) for path, means in products.items()}

@@ -64,24 +64,24 @@ def output_covariances(
         >>> apply = lambda variables, x: (x @ variables["a"]) * jnp.array([3.0, 1.0])
         >>> variables, x = {"a": jnp.ones((2, 2))}, jnp.ones((64, 2))
         >>> graph = trace(apply, variables, x)
-        >>> found = output_covariances(graph, apply, variables, [x], ["a"], jax.random.key(0))
-        >>> np.diagonal(found["a"][0]).tolist()
+        >>> covariances = output_covariances(graph, apply, variables, [x], ["a"], jax.random.key(0))
+        >>> np.diagonal(covariances["a"][0]).tolist()
         [9.0, 1.0]
     """
     check_sites(graph, dict.fromkeys(paths))
     require_finite("variables", variables, "train or load them again")
-    means = jax.jit(lambda own, inputs, key: _batch_means(graph, apply, own, inputs, paths, key))
+    means = jax.jit(lambda tree, inputs, key: _batch_means(graph, apply, tree, inputs, paths, key))
     total: dict[str, np.ndarray] = {}
     count = 0
     for number, inputs in enumerate(batches):
-        found = means(variables, inputs, jax.random.fold_in(key, number))
-        for path, mean in found.items():
+        batch_means = means(variables, inputs, jax.random.fold_in(key, number))
+        for path, mean in batch_means.items():
             total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
         count += 1
     if not count:
         raise ValueError("a sensitivity needs data, but there is no batch; pass at least one")
     require_finite("output covariances", total, "look for NaN in the batches")
-    return {path: own / count for path, own in total.items()}
+    return {path: sums / count for path, sums in total.items()}
 
 
 def output_sensitivities(covariances: Mapping[str, Array]) -> dict[str, float]:
@@ -94,8 +94,12 @@ def output_sensitivities(covariances: Mapping[str, Array]) -> dict[str, float]:
         >>> output_sensitivities({"a": np.array([[[9.0, 0.0], [0.0, 1.0]]])})
         {'a': 5.0}
     """
-    traces = {path: np.trace(own, axis1=-2, axis2=-1) for path, own in covariances.items()}
-    return {path: float(own.mean()) / covariances[path].shape[-1] for path, own in traces.items()}
+    traces = {
+        path: np.trace(covariance, axis1=-2, axis2=-1) for path, covariance in covariances.items()
+    }
+    return {
+        path: float(trace.mean()) / covariances[path].shape[-1] for path, trace in traces.items()
+    }
 
 
 def output_roots(
@@ -126,12 +130,12 @@ def output_roots(
     """
     require(ridge=real(ridge, least=0))
     check_sites(graph, forms)
-    found = {}
+    roots = {}
     for path, name in forms.items():
         root = covariance_root(covariances[path], ridge)
         taps = graph.sites[path].form(name).columns // root.shape[-1]
-        found[path] = np.kron(np.eye(taps), root)
-    return found
+        roots[path] = np.kron(np.eye(taps), root)
+    return roots
 
 
 def _batch_means(
@@ -146,7 +150,7 @@ def _batch_means(
     errors = _gradients(apply, variables, inputs, paths, key)
     examples = jax.tree.leaves(inputs)[0].shape[0]
     return {
-        path: over_uses(graph, path, [_products(graph, path, *own) for own in gradients]).sum(0)
+        path: over_uses(graph, path, [_products(graph, path, *use) for use in gradients]).sum(0)
         / examples
         for path, gradients in errors.items()
     }
@@ -159,11 +163,11 @@ def _gradients(
     uses: dict[str, list[tuple[Node, int]]] = {}
 
     def outputs() -> PyTree:
-        _, seen, found = _run(apply, variables, inputs, paths, None)
-        uses.update(found)
+        _, seen, seen_uses = _run(apply, variables, inputs, paths, None)
+        uses.update(seen_uses)
         return seen
 
-    zeros = jax.tree.map(lambda own: jnp.zeros(own.shape, own.dtype), jax.eval_shape(outputs))
+    zeros = jax.tree.map(lambda aval: jnp.zeros(aval.shape, aval.dtype), jax.eval_shape(outputs))
 
     def projected(errors: Any) -> jax.Array:
         (z,), _, _ = _run(apply, variables, inputs, paths, errors)
@@ -171,7 +175,7 @@ def _gradients(
 
     gradients = jax.grad(projected)(zeros)
     return {
-        path: [(*use, own) for use, own in zip(uses[path], gradients[path], strict=True)]
+        path: [(*use, gradient) for use, gradient in zip(uses[path], gradients[path], strict=True)]
         for path in paths
     }
 
@@ -198,10 +202,10 @@ def _products(graph: Graph, path: str, node: Node, position: int, gradient: Arra
     site = graph.sites[path]
     if site.primitive == "dot_general":
         columns = site.forms[0].columns
-        own = gradient.reshape(-1, columns) if position else gradient.reshape(columns, -1).T
+        moved = gradient.reshape(-1, columns) if position else gradient.reshape(columns, -1).T
     else:
         features = node.equation.params["dimension_numbers"].out_spec[1]
-        own = jnp.moveaxis(gradient, features, -1)
+        moved = jnp.moveaxis(gradient, features, -1)
     groups = site.forms[0].groups
-    rows = own.reshape(-1, groups, own.shape[-1] // groups).astype(jnp.float32)
+    rows = moved.reshape(-1, groups, moved.shape[-1] // groups).astype(jnp.float32)
     return jnp.einsum("ngc,ngd->gcd", rows, rows, precision="highest")
