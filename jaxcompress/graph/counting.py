@@ -28,6 +28,7 @@ def count_costs(
     groups: Mapping[str, Group],
     group_of: np.ndarray,
     trainable: Trainable,
+    examples: int,
 ) -> Cost:
     """Return the cost of a program as a function of its groups' widths.
 
@@ -37,6 +38,7 @@ def count_costs(
         groups: by name, in order.
         group_of: `int[labels]`, the position of each label's group, -1 for none.
         trainable: which leaves count as parameters.
+        examples: by how many examples FLOPs are divided.
     """
     builder = CostBuilder(group_of, list(groups))
     flops = []
@@ -53,4 +55,4 @@ def count_costs(
             parameters.append(builder.term(value.axes, 1, path))
         sizes.append(builder.term(value.axes, itemsize, path))
     dense = [group.width for group in groups.values()]
-    return builder.build(dense, flops, parameters, sizes, count_examples(labelled))
+    return builder.build(dense, flops, parameters, sizes, examples)

@@ -216,7 +216,7 @@ def _graph(
     places = group_of[components], channel_of[components]
     carried = find_carried(readings, list(groups), *places)
     joined = np.unique(places[0][first.added])
-    cost = count_costs(labelled, first.contractions, groups, group_of[components], trainable)
+    cost = count_costs(labelled, first.contractions, groups, places[0], trainable, first.examples)
     return Graph(
         groups,
         first.sites,
