@@ -113,9 +113,9 @@ def _kept_problem(leaf: Array) -> str | None:
         if axis not in map(str, range(len(shape))):
             return f"no axis {axis!r:.40}"
         is_list = isinstance(kept, list) and all(type(index) is int for index in kept)
-        if not is_list or not kept or kept != sorted(set(kept)):
+        if not is_list or kept != sorted(set(kept)):
             return f"the kept indices of axis {axis} are no rising whole numbers"
-        if kept[0] < 0 or kept[-1] >= shape[int(axis)]:
+        if kept and (kept[0] < 0 or kept[-1] >= shape[int(axis)]):
             return f"the kept indices of axis {axis} go beyond its size {shape[int(axis)]}"
     return None
 

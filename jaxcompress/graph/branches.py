@@ -1,9 +1,10 @@
 """Which groups may go as a whole: those of branches that the network goes on without.
 
-Every array that depends on the inputs carries the groups without which it would not: a contraction
-over the channels of one group needs this group, and what is made of several such arrays needs only
-what all of them need. So the width inside a residual branch, the channels inside squeeze-excite and
-the keys of attention may all go, the width of a chain may not: its output would be a constant.
+Every array that depends on the inputs carries the groups without which it would not: where an axis
+of one group's channels ends, in a contraction or padded with others, the result needs this group;
+what is made of several arrays needs only what all of them need. So the width inside a residual
+branch, the channels inside squeeze-excite and the keys of attention may all go, the width of a
+chain may not: its output would be a constant.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaxcompress.graph.axes import Axis
+from jaxcompress.graph.axes import Value
 from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Body, Node, run
 from jaxcompress.graph.program import LabelledProgram
@@ -23,6 +24,7 @@ __all__ = ["dispensable"]
 
 # A set of groups as bits; None for what does not depend on the inputs.
 Needs = int | None
+EMPTY = np.zeros(0, int)
 
 
 def dispensable(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequence[int]) -> set[int]:
@@ -66,29 +68,29 @@ class _Walk:
                 return [None] * len(node.outputs)
             if node.bodies:
                 return self._nested(node, values)
-            return [self._summed(node, _common(values))] * len(node.outputs)
+            return [self._result(node, values)] * len(node.outputs)
 
         closed_over: list[Needs] = [None] * len(body.constants)
         return run(body.jaxpr, closed_over, needs, step, lambda atom: None)
 
-    def _summed(self, node: Node, needs: Needs) -> Needs:
+    def _result(self, node: Node, values: Sequence[Needs]) -> Needs:
         rule = rule_of(node.equation)
-        if rule is None or rule.contracted is None or needs is None:
-            return needs
-        for dimensions in rule.contracted(node.equation):
-            for operand, dimension in enumerate(dimensions):
-                group = self._only(node.inputs[operand].axes[dimension])
-                needs |= group
-                if rule.neutral is not None:
-                    self.extremes.append(group)
-        return needs
+        if rule is not None and rule.neutral is not None:
+            self.extremes.append(self._groups(node.inputs) & ~self._groups(node.outputs))
+        left = self._groups(node.outputs)
+        pairs = zip(values, node.inputs, strict=True)
+        needs = [v if v is None else v | (self._groups([value]) & ~left) for v, value in pairs]
+        return _common(needs)
 
-    def _only(self, axis: Axis) -> int:
-        """Return the group that all of an axis belongs to, as a set; else none."""
-        if axis.labels is None:
-            return 0
-        groups = np.unique(self.group_of[axis.labels])
-        return 1 << int(groups[0]) if len(groups) == 1 and groups[0] >= 0 else 0
+    def _groups(self, values: Sequence[Value]) -> int:
+        """Return the groups that some axis of the values is made of, as a set."""
+        groups = 0
+        for value in values:
+            for axis in value.axes:
+                numbers = self.group_of[axis.labels] if axis.labels is not None else EMPTY
+                if numbers.size and numbers[0] >= 0 and (numbers == numbers[0]).all():
+                    groups |= 1 << int(numbers[0])
+        return groups
 
     def _nested(self, node: Node, values: Sequence[Needs]) -> list[Needs]:
         name, params, body = node.equation.primitive.name, node.equation.params, node.bodies[-1]

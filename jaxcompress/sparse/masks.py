@@ -58,10 +58,11 @@ def prunable(
     """
     trainable = default_trainable(dict(leaves))
     _check_matched("protect", protect, leaves)
+    matrices = {path: leaf for path, leaf in leaves.items() if np.ndim(leaf) >= 2 and np.size(leaf)}
     open_to = [
         path
-        for path, leaf in leaves.items()
-        if np.ndim(leaf) >= 2 and trainable(path, leaf) and not _matches(path, protect)
+        for path, leaf in matrices.items()
+        if trainable(path, leaf) and not _matches(path, protect)
     ]
     asked = [path for path in open_to if _matches(path, include)]
     _check_matched("include", include, open_to)
