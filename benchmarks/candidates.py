@@ -79,11 +79,11 @@ def main(config: Config) -> None:
         "loop, late groups differ": lambda: loop(late),
         "one program, late groups differ": lambda: one_shared(late, batch),
     }
-    found = {name: _time(way, config.repeats) for name, way in ways.items()}
-    losses = {name: values for name, (_, values) in found.items()}
+    measured = {name: _time(way, config.repeats) for name, way in ways.items()}
+    losses = {name: values for name, (_, values) in measured.items()}
     for first, second in (tuple(ways)[:2], tuple(ways)[2:]):
         np.testing.assert_allclose(losses[first], losses[second], rtol=1e-4)
-    seconds = {name: own for name, (own, _) in found.items()}
+    seconds = {name: elapsed for name, (elapsed, _) in measured.items()}
     content = {
         "environment": describe(),
         "config": dataclasses.asdict(config) | {"output": str(config.output)},
@@ -105,8 +105,8 @@ def _network(config: Config) -> tuple[Any, jc.Graph, Callable[[PyTree, Batch], j
     train = models.training_function(module)
     graph = jc.trace(models.evaluation_function(module), variables, jnp.zeros(shape))
 
-    def loss(own: Array, batch: Batch) -> jax.Array:
-        logits, _ = train(own, batch["image"])
+    def loss(params: Array, batch: Batch) -> jax.Array:
+        logits, _ = train(params, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
     keys = jax.random.split(jax.random.key(1))

@@ -76,8 +76,8 @@ def nine_products(
     images: jax.Array, kernel: jax.Array, result: jax.Array, stride: int
 ) -> jax.Array:
     """The gradient of the kernel as one product per tap."""
-    own = result.reshape(-1, result.shape[-1])
-    taps = [contract(seen, own) for seen in shifts(images, stride, result.shape[1])]
+    flat = result.reshape(-1, result.shape[-1])
+    taps = [contract(seen, flat) for seen in shifts(images, stride, result.shape[1])]
     return jnp.stack(taps).reshape(kernel.shape)
 
 
@@ -132,15 +132,15 @@ def rates(shape: tuple[int, int, int, int], dtype: str) -> dict[str, float]:
     images = jax.random.normal(jax.random.key(0), (BATCH, size, size, into), dtype)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, into, out), dtype)
     result = convolve(images, kernel, stride)
-    flops, found = 2 * 9 * result.size * into, {}
+    flops, speeds = 2 * 9 * result.size * into, {}
     for name, (_, function) in TRIES.items():
         if function is shifted_both and stride > 1:
             continue
         bound = functools.partial(function, stride=stride)
         call = jax.jit(fast_convolutions(bound) if name in REPLACED else bound)
         seconds = processor_seconds(lambda call=call: call(images, kernel, result))
-        found[name] = flops / seconds / 1e9
-    return found
+        speeds[name] = flops / seconds / 1e9
+    return speeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def main(config: Config) -> None:
         seconds = processor_seconds(call)
         kinds = profile(fast)
         report["profiles"][name] = {"processor_seconds": seconds, "milliseconds": kinds}
-        parts = ", ".join(f"{kind} {own:.0f} ms" for kind, own in kinds.items())
+        parts = ", ".join(f"{kind} {milliseconds:.0f} ms" for kind, milliseconds in kinds.items())
         print(f"ResNet-20 step, {name}: {1000 * seconds:.0f} ms; {parts}", flush=True)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -54,15 +54,15 @@ def profile(fast: bool, network: str = "resnet20", steps: int = 3) -> dict[str, 
                 call()
         (file,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         planes = list(jax.profiler.ProfileData.from_file(file).planes)
-    found: dict[str, float] = collections.Counter()
+    milliseconds: dict[str, float] = collections.Counter()
     events = [e for plane in planes for line in plane.lines if line.name.startswith("tf_XLAEigen")
               for e in line.events]  # fmt: skip
     for event in events:
         if "ThunkExecutor" in event.name or "::" in event.name:
             continue
         kind = next(kind for kind, pattern in KINDS.items() if re.search(pattern, event.name))
-        found[kind] += event.duration_ns / 1e6 / steps
-    return dict(found)
+        milliseconds[kind] += event.duration_ns / 1e6 / steps
+    return dict(milliseconds)
 
 
 def step(fast: bool, network: str) -> Callable[[], Any]:
@@ -72,8 +72,8 @@ def step(fast: bool, network: str) -> Callable[[], Any]:
     train, key = models.training_function(module), jax.random.key(1)
     batch = {"image": jax.random.normal(key, (BATCH, 32, 32, 3)), "label": jnp.arange(BATCH) % 10}
 
-    def loss(own: Array, batch: Batch, key: jax.Array) -> Any:
-        logits, state = train(own, batch["image"], key)
+    def loss(params: Array, batch: Batch, key: jax.Array) -> Any:
+        logits, state = train(params, batch["image"], key)
         values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         return values.mean(), (state, {})
 

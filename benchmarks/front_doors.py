@@ -74,15 +74,17 @@ class Task:
         like = jax.eval_shape(lambda key: models.initialize(module, key, SHAPE), self.key)
         file = config.data_dir / "weights" / f"{config.network}_cifar10.safetensors"
         self.variables = load_torch_weights(file, like, akamaster_resnet_name)
-        found = data.load("cifar10", config.data_dir / "tensorflow_datasets")
+        dataset = data.load("cifar10", config.data_dir / "tensorflow_datasets")
         mean, std = data.IMAGENET
-        self.dataset = replace(found, mean=mean, std=std)
+        self.dataset = replace(dataset, mean=mean, std=std)
 
     def batches(self, count: int, size: int, number: int) -> list[Array]:
         """Draw augmented training batches, as anyone's loader would."""
         key = jax.random.fold_in(self.key, number)
-        own = augmented(self.dataset, key, count=count, batch_size=size, settings=Views())
-        return [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
+        stacked = augmented(self.dataset, key, count=count, batch_size=size, settings=Views())
+        return [
+            {name: leaf[i] for name, leaf in stacked.items()} for i in range(len(stacked["label"]))
+        ]
 
     def loss(self, variables: PyTree, batch: Batch) -> jax.Array:
         """Cross-entropy in training mode."""
@@ -122,7 +124,7 @@ def prune(task: Task, loss: Any) -> tuple[jc.Compression, PyTree]:
 
 def low_rank(task: Task) -> tuple[jc.Compression, PyTree]:
     """Factorize kernels."""
-    found = jc.recipes.low_rank(
+    result = jc.recipes.low_rank(
         task.apply,
         task.variables,
         task.batches(2048, 128, 2),
@@ -130,7 +132,7 @@ def low_rank(task: Task) -> tuple[jc.Compression, PyTree]:
         key=task.key,
         train_apply=task.train_apply,
     )
-    return found.compression, found.variables
+    return result.compression, result.variables
 
 
 def sparse(task: Task) -> tuple[jc.Compression, PyTree]:
@@ -155,7 +157,7 @@ def main(config: Config) -> None:
     rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
     if not rows:
         rows.append({"recipe": "dense", "accuracy": task.accuracy(task.apply, task.variables)})
-    for name in [own for own in config.rows if own not in {row["recipe"] for row in rows}]:
+    for name in [recipe for recipe in config.rows if recipe not in {row["recipe"] for row in rows}]:
         started = time.process_time()
         compression, small = ROWS[name](task)
         seconds = time.process_time() - started
@@ -173,7 +175,7 @@ def main(config: Config) -> None:
 
 def write(config: Config, rows: list[dict[str, Any]]) -> None:
     """Write what was measured, and on what."""
-    shown = {name: own for name, own in asdict(config).items() if not isinstance(own, Path)}
+    shown = {name: value for name, value in asdict(config).items() if not isinstance(value, Path)}
     write_json(config.output, {"config": shown, "environment": describe(), "rows": rows})
 
 

@@ -72,21 +72,21 @@ SETTINGS = {
 def main(config: Config) -> dict[str, Json]:
     """Measure, print and write everything."""
     environment.prepare()
-    found: dict[str, Array] = {
+    report: dict[str, Array] = {
         "environment": environment.describe(),
         "storage": storage_rows(config),
         "steps": step_times(config),
     }
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    config.output.write_text(json.dumps(found, indent=2) + "\n")
-    for row in found["storage"]:
+    config.output.write_text(json.dumps(report, indent=2) + "\n")
+    for row in report["storage"]:
         print(
             f"{row['what']}: {row['bytes']:.1f} bytes per example ({row['raw_bytes']:.0f} before "
             f"compression), {row['write']:,.0f} written and {row['read']:,.0f} read per second"
         )
-    for name, value in found["steps"].items():
+    for name, value in report["steps"].items():
         print(f"{name}: {value:.4f}")
-    return found
+    return report
 
 
 def storage_rows(config: Config) -> list[dict[str, Json]]:
@@ -117,7 +117,7 @@ def rates(config: Config, outputs: Shapes, storage: Storage) -> dict[str, float]
     source = knowledge.Source(images, config.examples, "numbers", jax.random.key(0))
 
     def teacher(variables: PyTree, numbers: jax.Array) -> dict[str, jax.Array]:
-        return {name: own[numbers.ravel() % storage.block] for name, own in variables.items()}
+        return {name: leaf[numbers.ravel() % storage.block] for name, leaf in variables.items()}
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -158,7 +158,7 @@ def step_times(config: Config) -> dict[str, float]:
     prune = jc.shrink(graph, keep)
     train = prune.function(featured_training(module, FEATURES[config.network]))
     small = prune.variables(variables)
-    own = parallel.replicate(variables, mesh)
+    replicated = parallel.replicate(variables, mesh)
     generator = np.random.default_rng(0)
     batch = {
         "image": generator.normal(size=shape).astype(np.float32),
@@ -168,7 +168,7 @@ def step_times(config: Config) -> dict[str, float]:
         store, addresses = stored_batches(config, folder)
         stream = store.prefetch(addresses)
         reader = lambda: next(stream)  # noqa: E731
-        live = lambda images: apply(own, images)  # noqa: E731
+        live = lambda images: apply(replicated, images)  # noqa: E731
         calls = {
             "none": stepper(train, Teaching("none"), small, batch, mesh, dict),
             "stored": stepper(train, Teaching("logits"), small, batch, mesh, reader),
@@ -176,7 +176,7 @@ def step_times(config: Config) -> dict[str, float]:
         }
         forward = jax.jit(apply)
         images = parallel.shard_batch(batch["image"], mesh)
-        calls["teacher forward"] = lambda: forward(own, images)
+        calls["teacher forward"] = lambda: forward(replicated, images)
         calls["reading a batch, nothing prefetched"] = lambda: store.read(*next(addresses))
         return compared(in_turns(calls, config.steps))
 
@@ -197,9 +197,8 @@ def compared(times: dict[str, float]) -> dict[str, float]:
 
 def stored_batches(config: Config, folder: str) -> tuple[Store, Iterator[tuple[Any, int]]]:
     """Write a store of logits and features; return it and shuffled addresses without end."""
-    source = knowledge.Source(
-        np.zeros((config.examples, 1, 1, 1), np.int32), config.examples, "zeros", jax.random.key(0)
-    )
+    images = np.zeros((config.examples, 1, 1, 1), np.int32)
+    source = knowledge.Source(images, config.examples, "zeros", jax.random.key(0))
 
     def teacher(variables: PyTree, images: jax.Array) -> dict[str, jax.Array]:
         return {"logits": jnp.ones((len(images), 10)), "features": jnp.ones((len(images), 64))}
@@ -242,7 +241,7 @@ def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, flo
             jax.block_until_ready(call())
             if round_ >= 2:
                 times[name].append(time.perf_counter() - started)
-    return {name: float(np.median(own)) for name, own in times.items()}
+    return {name: float(np.median(samples)) for name, samples in times.items()}
 
 
 COMMAND = Command("benchmarks.knowledge", __doc__, main, Config)

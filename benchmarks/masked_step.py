@@ -42,8 +42,8 @@ def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, flo
         "label": jnp.arange(batch_size) % 10,
     }
 
-    def loss(own: Array, batch: Batch, _: jax.Array) -> Any:
-        logits, state = train_apply(own, batch["image"])
+    def loss(params: Array, batch: Batch, _: jax.Array) -> Any:
+        logits, state = train_apply(params, batch["image"])
         return cross_entropy(logits, batch["label"]).mean(), (state, {})
 
     dense = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(0.01, momentum=0.9))
@@ -65,8 +65,8 @@ def masked_step_ratios(rounds: int = 10, batch_size: int = 128) -> dict[str, flo
             if number >= 2:  # the first compiles, the second fills caches
                 times[name].append(seconds)
     ratios = {
-        name: statistics.median(x / d for x, d in zip(own, times["dense"], strict=True))
-        for name, own in times.items()
+        name: statistics.median(x / d for x, d in zip(samples, times["dense"], strict=True))
+        for name, samples in times.items()
         if name != "dense"
     }
     return {"dense": statistics.median(times["dense"]), **ratios}
@@ -102,10 +102,10 @@ class Config:
 def main(config: Config) -> None:
     """Print the ratios and write them down."""
     prepare()
-    found = masked_step_ratios()
-    for name, value in found.items():
+    ratios = masked_step_ratios()
+    for name, value in ratios.items():
         print(f"{name}: {value:.4f} s" if name == "dense" else f"{name}: {value:.3f} x dense")
-    content = {"network": "resnet20", "batch_size": 128, **found, "environment": describe()}
+    content = {"network": "resnet20", "batch_size": 128, **ratios, "environment": describe()}
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps(content, indent=2) + "\n")
 

@@ -74,10 +74,10 @@ def main(config: Config) -> None:
             for steps in config.steps:
                 episode = _episode(_with_policy(gated, policy), order)
                 shapes = gates, variables, _batch(config, steps), _batch(config)
-                own = _temporary(jax.grad(episode), *shapes)
-                row = {"order": order, "steps": steps, "policy": policy, "bytes": own}
-                row["times_plain"] = round(own / plain, 3)
-                row["times_plain_per_step"] = round(own / plain / max(steps, 1), 3)
+                size = _temporary(jax.grad(episode), *shapes)
+                row = {"order": order, "steps": steps, "policy": policy, "bytes": size}
+                row["times_plain"] = round(size / plain, 3)
+                row["times_plain_per_step"] = round(size / plain / max(steps, 1), 3)
                 rows.append(row)
                 print(row, flush=True)
     settings = dataclasses.asdict(config) | {"output": str(config.output)}
@@ -106,10 +106,10 @@ def _temporary(function: Function, *shapes: Any) -> int:
 
 
 def _batch(config: Config, *leading: int) -> dict[str, jax.ShapeDtypeStruct]:
-    own = (*leading, config.batch_size)
+    axes = (*leading, config.batch_size)
     return {
-        "image": jax.ShapeDtypeStruct((*own, 32, 32, 3), jnp.float32),
-        "label": jax.ShapeDtypeStruct(own, jnp.int32),
+        "image": jax.ShapeDtypeStruct((*axes, 32, 32, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct(axes, jnp.int32),
     }
 
 
@@ -119,8 +119,8 @@ def _network(name: str) -> tuple[jc.Graph, Any, Callable[[PyTree, Batch], jax.Ar
     graph = jc.trace(models.evaluation_function(module), variables, jnp.zeros(shape))
     train = models.training_function(module)
 
-    def loss(own: Array, batch: Batch) -> jax.Array:
-        logits, _ = train(own, batch["image"])
+    def loss(params: Array, batch: Batch) -> jax.Array:
+        logits, _ = train(params, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
     return graph, variables, loss

@@ -69,17 +69,19 @@ def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Json]]:
     """Train a teacher and judge every score and scope at every sparsity."""
     dataset, keys = data.load("digits"), jax.random.split(jax.random.key(seed), 3)
     apply, train_apply, variables = teacher_of(dataset, keys)
-    own = augmented(dataset, keys[2], count=1437, batch_size=128, settings=data.DIGITS_VIEWS)
-    batches = [{name: leaf[i] for name, leaf in own.items()} for i in range(len(own["label"]))]
+    stacked = augmented(dataset, keys[2], count=1437, batch_size=128, settings=data.DIGITS_VIEWS)
+    batches = [
+        {name: leaf[i] for name, leaf in stacked.items()} for i in range(len(stacked["label"]))
+    ]
     run = jax.jit(apply)
     images = data.preprocess(dataset)(dataset.test_images)
 
-    def loss(own: Array, batch: Batch) -> jax.Array:
-        logits, _ = train_apply(own, batch["image"])
+    def loss(params: Array, batch: Batch) -> jax.Array:
+        logits, _ = train_apply(params, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
-    def accuracy(own: Array) -> float:
-        return float(np.mean(np.asarray(run(own, images)).argmax(-1) == dataset.test_labels))
+    def accuracy(params: Array) -> float:
+        return float(np.mean(np.asarray(run(params, images)).argmax(-1) == dataset.test_labels))
 
     rows = [{"seed": seed, "score": "dense", "accuracy": accuracy(variables)}]
     for sparsity, (name, score), scope in itertools.product(
@@ -89,7 +91,7 @@ def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Json]]:
             apply, variables, batches, sparsity, loss=loss, score=score, scope=scope
         )
         small = compression.variables(variables)
-        renewed = training.reestimate(train_apply, small, jnp.asarray(own["image"]), keys[2])
+        renewed = training.reestimate(train_apply, small, jnp.asarray(stacked["image"]), keys[2])
         about = {"seed": seed, "sparsity": sparsity, "score": name, "scope": scope}
         rows.append({**about, "accuracy": accuracy(small), "reestimated": accuracy(renewed)})
         print(rows[-1], flush=True)
@@ -100,7 +102,7 @@ def main(config: Config) -> None:
     """Measure all seeds."""
     prepare()
     rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
-    for seed in [own for own in config.seeds if own not in {row["seed"] for row in rows}]:
+    for seed in [number for number in config.seeds if number not in {row["seed"] for row in rows}]:
         rows += rows_of(seed, config.sparsities)
         write_json(config.output, {"environment": describe(), "rows": rows})
 

@@ -43,8 +43,8 @@ def _choose(
     task: Task, scores: Mapping[str, Array], power: float = 0.0
 ) -> Callable[[jc.Budget], Keep]:
     """Select the best scores per FLOP ** power, of the groups that may be pruned."""
-    own = {name: np.asarray(scores[name]) for name in task.groups}
-    return partial(jc.select, task.graph, per_cost(task.graph, own, power=power))
+    group_scores = {name: np.asarray(scores[name]) for name in task.groups}
+    return partial(jc.select, task.graph, per_cost(task.graph, group_scores, power=power))
 
 
 def _random(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
@@ -88,8 +88,8 @@ def _iterative_fisher(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]
     batches = task.batches(key, ROUNDS, IMAGES)
 
     def score(gates: PyTree, number: int) -> dict[str, Json]:
-        own = _fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
-        return per_cost(task.graph, own, power=1.5)
+        scores = _fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
+        return per_cost(task.graph, scores, power=1.5)
 
     return partial(iterative, task.graph, score, rounds=5)
 
@@ -170,10 +170,10 @@ def _local(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     loss = score.kept_answers(task.train_apply, score.LEARN_TEMPERATURE)
 
     def choose(budget: jc.Budget) -> Keep:
-        found = local_search(
+        result = local_search(
             task.graph, loss, task.variables, start, budget, batch, keys[2], candidates=32
         )
-        return jc.select(task.graph, found.scores, budget)
+        return jc.select(task.graph, result.scores, budget)
 
     return choose
 

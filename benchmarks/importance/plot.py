@@ -41,8 +41,8 @@ def main(config: Config) -> None:
     """Draw files of `benchmarks.importance`."""
     environment.prepare()
     known = [json.loads(path.read_text())["rows"] for path in config.reports]
-    found = [Row(**row) for rows in known for row in rows]
-    plot(config.picture, [r for r in found if not config.methods or r.method in config.methods])
+    merged = [Row(**row) for rows in known for row in rows]
+    plot(config.picture, [r for r in merged if not config.methods or r.method in config.methods])
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
@@ -53,11 +53,11 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     kinds = dict.fromkeys((row.library, row.method) for row in rows if row.groups == "internal")
     for library, method in kinds:
-        own = [row for row in rows if row.key[:3] == (library, method, "internal")]
-        ratios = sorted({row.ratio for row in own})
+        curve = [row for row in rows if row.key[:3] == (library, method, "internal")]
+        ratios = sorted({row.ratio for row in curve})
         if len(ratios) < 2:
             continue
-        means = [np.mean([r.test["augmented"] for r in own if r.ratio == x]) for x in ratios]
+        means = [np.mean([r.test["augmented"] for r in curve if r.ratio == x]) for x in ratios]
         label = method if library == "jaxcompress" else f"Torch-Pruning: {method}"
         axes.plot(100 * np.array(ratios), means, STYLES[library], label=label, markersize=3)
     axes.set_xlabel("FLOPs that stay, %")

@@ -28,12 +28,12 @@ class Recover:
 
     def __init__(self, task: Task, steps: int) -> None:
         self._task, self._steps = task, steps
-        gated = jc.gated(task.graph, lambda own, images: task.train_apply(own, images))
+        gated = jc.gated(task.graph, lambda variables, images: task.train_apply(variables, images))
         tx = optax.sgd(optax.cosine_decay_schedule(RATE, steps), MOMENTUM)
 
         def step(state: training.TrainState, gates: PyTree, batch: Batch) -> training.TrainState:
-            def loss(own: Array, batch: Batch, _: jax.Array) -> Any:
-                logits, new_state = gated(own, gates, batch["image"])
+            def loss(variables: Array, batch: Batch, _: jax.Array) -> Any:
+                logits, new_state = gated(variables, gates, batch["image"])
                 return kd(logits, batch["logits"], TEMPERATURE).mean(), (new_state, {})
 
             return training.train_step(loss, tx)(state, batch, jax.random.key(0))[0]
@@ -47,6 +47,6 @@ class Recover:
         batches = self._task.with_logits(batches)
         state = training.init_state(variables, self._tx)
         for number in range(self._steps):
-            own = jax.tree.map(lambda leaf, number=number: leaf[number], batches)
-            state = self._step(state, gates, own)
+            batch = jax.tree.map(lambda leaf, number=number: leaf[number], batches)
+            state = self._step(state, gates, batch)
         return state.variables

@@ -71,10 +71,12 @@ class Rows:
     def add(self, row: Row) -> None:
         """Add a row to those that are there by now, in place of one of the same key."""
         with locked(self._path.parent, wait=True):
-            rows = {own.key: own for own in self.read()}
+            rows = {entry.key: entry for entry in self.read()}
             rows[row.key] = row
-            ordered = sorted(rows.values(), key=lambda own: (own.key[:3], -own.ratio, own.seed))
-            content = {"settings": self._settings, "rows": [_as_json(own) for own in ordered]}
+            ordered = sorted(
+                rows.values(), key=lambda entry: (entry.key[:3], -entry.ratio, entry.seed)
+            )
+            content = {"settings": self._settings, "rows": [_as_json(entry) for entry in ordered]}
             with atomic_file(self._path) as stream:
                 stream.write((json.dumps(content, indent=1) + "\n").encode())
 
@@ -103,10 +105,10 @@ def table(rows: Sequence[Row]) -> str:
     lines += ["| library | method | groups | " + " | ".join(heads) + " |"]
     lines.append("|" + " --- |" * (len(ratios) + 5))
     for kind in dict.fromkeys(row.key[:3] for row in rows):
-        own = [row for row in rows if row.key[:3] == kind]
-        cells = [_cell([row for row in own if row.ratio == ratio], forms) for ratio in ratios]
-        seconds = np.mean([row.cpu_seconds for row in own])
-        cells += [str(len({row.seed for row in own})), f"{seconds:.0f}"]
+        matches = [row for row in rows if row.key[:3] == kind]
+        cells = [_cell([row for row in matches if row.ratio == ratio], forms) for ratio in ratios]
+        seconds = np.mean([row.cpu_seconds for row in matches])
+        cells += [str(len({row.seed for row in matches})), f"{seconds:.0f}"]
         lines.append("| " + " | ".join([*kind, *cells]) + " |")
     return "\n".join(lines)
 

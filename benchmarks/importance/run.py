@@ -69,9 +69,9 @@ def _runs(
     config: Config, task: Task, folder: Path
 ) -> Iterator[tuple[Library, str, int, Callable[[int], Choose]]]:
     """Yield (library, method, seed, prepare), first seeds first."""
-    found = [*_ours(config, task), *_torch_pruning(config, task, folder)]
+    methods = [*_ours(config, task), *_torch_pruning(config, task, folder)]
     for seed in config.seeds:
-        for library, name, method in found:
+        for library, name, method in methods:
             if seed == config.seeds[0] or name not in DETERMINISTIC[library]:
                 yield library, name, seed, method
 

@@ -84,7 +84,7 @@ class Config:
     def settings(self) -> dict[str, Json]:
         """Return what all rows of a file have in common."""
         names = ("network", "test_images", "validation_images", "estimation_images")
-        own = {name: getattr(self, name) for name in names}
+        shared = {name: getattr(self, name) for name in names}
         if "recovered" in self.forms:
-            own["recovery_steps"] = self.recovery_steps
-        return own
+            shared["recovery_steps"] = self.recovery_steps
+        return shared

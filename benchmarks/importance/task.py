@@ -115,7 +115,7 @@ class Measure:
 
         @jax.jit
         def reestimate(variables: PyTree, gates: PyTree, batches: jax.Array) -> PyTree:
-            train = lambda own, images, key: gated_train(own, gates, images, key)  # noqa: E731
+            train = lambda tree, images, key: gated_train(tree, gates, images, key)  # noqa: E731
             return training.reestimate(train, variables, batches, jax.random.key(0))
 
         @jax.jit
@@ -139,7 +139,7 @@ class Measure:
         whole = {name: np.ones(group.width, bool) for name, group in every.items()}
         gates = {name: jnp.asarray({**whole, **keep}[name], jnp.float32) for name in every}
         key = jax.random.fold_in(jax.random.key(7), seed)
-        found: list[dict[str, float]] = [{}, {}]
+        accuracies: list[dict[str, float]] = [{}, {}]
         for form in self._forms:
             shape = (self._estimation // BATCH, BATCH)
             batches = self._task.batches(key, *shape, augment=form != "plain")["image"]
@@ -147,17 +147,17 @@ class Measure:
             if form == "recovered":
                 variables = self._recover(variables, gates, jax.random.fold_in(key, 2))
                 variables = self._reestimate(variables, gates, batches)
-            for result, split in zip(found, self._splits, strict=True):
+            for result, split in zip(accuracies, self._splits, strict=True):
                 if split[2]:
                     result[form] = self._accuracy(variables, gates, *split)
-        return found[0], found[1]
+        return accuracies[0], accuracies[1]
 
     def _accuracy(
         self, variables: PyTree, gates: PyTree, images: Batch, labels: Batch, count: int
     ) -> float:
         hits = [
-            self._correct(variables, gates, own, wanted)
-            for own, wanted in zip(images, labels, strict=True)
+            self._correct(variables, gates, batch, wanted)
+            for batch, wanted in zip(images, labels, strict=True)
         ]
         return 100 * float(sum(int(hit) for hit in hits)) / count
 

@@ -182,7 +182,7 @@ class TorchPruning:
         for name, block in network.named_blocks().items():
             before = originals[name].conv1.weight.detach().flatten(1).numpy()
             after = block.conv1.weight.detach().flatten(1).numpy()
-            found = (before[:, None] == after[None]).all(-1).any(1)
-            assert found.sum() == len(after), f"{name}: rows are no longer those of the original"
-            keep[f"params/{name}/conv1/kernel[3]"] = found
+            kept = (before[:, None] == after[None]).all(-1).any(1)
+            assert kept.sum() == len(after), f"{name}: rows are no longer those of the original"
+            keep[f"params/{name}/conv1/kernel[3]"] = kept
         return keep

@@ -117,10 +117,10 @@ def _randomised(variables: PyTree) -> Any:
             return jnp.asarray(generator.normal(0, 0.1, leaf.shape), leaf.dtype)
         return jnp.asarray(generator.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
 
-    own = dict(variables)
-    if "batch_stats" in own:
-        own["batch_stats"] = jax.tree_util.tree_map_with_path(draw, own["batch_stats"])
-    return own
+    drawn = dict(variables)
+    if "batch_stats" in drawn:
+        drawn["batch_stats"] = jax.tree_util.tree_map_with_path(draw, drawn["batch_stats"])
+    return drawn
 
 
 def torch_names(name: str) -> dict[str, str]:
@@ -173,10 +173,10 @@ def export(case: Case, folder: Path) -> Mapping[str, Network]:
     networks = {"student": network(case.name, case.half)}
     if case.task in ("stored", "live"):
         networks["teacher"] = network(case.name, False)
-    for role, own in networks.items():
-        save_file(torch_state(case.name, own.variables), folder / f"{role}.safetensors")
+    for role, exported in networks.items():
+        save_file(torch_state(case.name, exported.variables), folder / f"{role}.safetensors")
         with jax.default_matmul_precision("highest"):
-            logits = jax.jit(own.apply)(own.variables, images)
+            logits = jax.jit(exported.apply)(exported.variables, images)
         np.save(folder / f"{role}_logits.npy", np.asarray(logits))
     flops = {"dense": network(case.name, False).flops, "own": networks["student"].flops}
     (folder / "flops.json").write_text(json.dumps(flops))

@@ -38,8 +38,8 @@ class Block(nn.Module):
         self.count = 3 if f"{name}.conv3.weight" in state else 2
         strided = 2 if self.count == 3 else 1
         for number in range(1, self.count + 1):
-            own = stride if number == strided else 1
-            setattr(self, f"conv{number}", convolution(state, f"{name}.conv{number}", own))
+            conv_stride = stride if number == strided else 1
+            setattr(self, f"conv{number}", convolution(state, f"{name}.conv{number}", conv_stride))
             setattr(self, f"bn{number}", norm(state, f"{name}.bn{number}"))
         self.stride, self.downsample = stride, None
         last = state[f"{name}.conv{self.count}.weight"].shape[0]

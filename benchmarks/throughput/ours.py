@@ -44,14 +44,17 @@ def start(threads: int, device: str) -> Side:
 
 def prepare(case: dict[str, Json], folder: Path) -> Prepared:
     """Write the case's files and make its variants."""
-    own = Case(**case)
-    roles = export(own, folder)
-    half = {role: network(own.name, role == "student" and own.half, jnp.bfloat16) for role in roles}
+    parsed = Case(**case)
+    roles = export(parsed, folder)
+    half = {
+        role: network(parsed.name, role == "student" and parsed.half, jnp.bfloat16)
+        for role in roles
+    }
     variants: dict[str, Callable[[], None] | str] = {}
     for prefix, networks in {"": roles, "bfloat16 ": half}.items():
-        plain = _function(own.task, networks)
-        variants[prefix.strip() or "jit"] = _call(own.task, plain, networks, folder)
-        variants[f"{prefix}fast"] = _fast(own.task, plain, networks, folder)
+        plain = _function(parsed.task, networks)
+        variants[prefix.strip() or "jit"] = _call(parsed.task, plain, networks, folder)
+        variants[f"{prefix}fast"] = _fast(parsed.task, plain, networks, folder)
     return Prepared(_fast_error(roles["student"], folder), variants)
 
 
@@ -65,10 +68,10 @@ def _fast_error(student: Any, folder: Path) -> float:
     """How far the logits with fast convolutions are off, relative to the largest."""
     wanted = np.load(folder / "student_logits.npy")
     with jax.default_matmul_precision("highest"):
-        found = jax.jit(fast_convolutions(student.apply))(
+        logits = jax.jit(fast_convolutions(student.apply))(
             student.variables, np.load(folder / "images.npy")
         )
-    return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max())
+    return float(np.abs(np.asarray(logits) - wanted).max() / np.abs(wanted).max())
 
 
 def _function(task: str, networks: Any) -> Function:

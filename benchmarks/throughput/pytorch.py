@@ -98,8 +98,8 @@ def _logits_error(files: Files) -> float:
     errors = []
     for role, network in files.networks.items():
         wanted = files.logits[role]
-        found = network.eval()(files.images)
-        errors.append(float((found - wanted).abs().max() / wanted.abs().max()))
+        logits = network.eval()(files.images)
+        errors.append(float((logits - wanted).abs().max() / wanted.abs().max()))
     _allow_tf32(True)
     return max(errors)
 
@@ -169,8 +169,8 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor | Non
     value = F.cross_entropy(logits, labels)
     if target is None:
         return value
-    own = F.log_softmax(logits / TEMPERATURE, 1)
-    taught = F.kl_div(own, F.softmax(target / TEMPERATURE, 1), reduction="batchmean")
+    log_probabilities = F.log_softmax(logits / TEMPERATURE, 1)
+    taught = F.kl_div(log_probabilities, F.softmax(target / TEMPERATURE, 1), reduction="batchmean")
     return (1 - WEIGHT) * value + WEIGHT * TEMPERATURE**2 * taught
 
 

@@ -36,13 +36,13 @@ def main(config: Config) -> dict[str, Json]:
     report: dict[str, Json] = {"environment": environment, "cases": []}
     if config.resume and output.exists():
         report["cases"] = json.loads(output.read_text())["cases"]
-    done = [found["case"] for found in report["cases"]]
+    done = [entry["case"] for entry in report["cases"]]
     for case in cases(config):
         if case in done:
             continue
         measured = measure(case, config, threads)
-        own = {"case": case, "config": _plain(config), "commit": environment["commit"]}
-        report["cases"].append({**own, **measured})
+        about = {"case": case, "config": _plain(config), "commit": environment["commit"]}
+        report["cases"].append({**about, **measured})
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=2) + "\n")
         print(f"{case} done", file=sys.stderr, flush=True)
@@ -59,17 +59,17 @@ def measure(case: dict[str, Json], config: Config, threads: int) -> dict[str, Js
             for name, (module, python) in modules.items()
         }
         try:
-            found = {}
+            answers = {}
             for name, worker in workers.items():
-                own = {**case, "compile": config.compile} if name == TORCH else case
-                found[name] = worker.ask({"case": own, "folder": folder})
-                _check(name, case, found[name]["logits_error"])
-            timed = _turns(workers, found, config)
+                extended = {**case, "compile": config.compile} if name == TORCH else case
+                answers[name] = worker.ask({"case": extended, "folder": folder})
+                _check(name, case, answers[name]["logits_error"])
+            timed = _turns(workers, answers, config)
             flops = json.loads(Path(folder, "flops.json").read_text())
         finally:
             for worker in workers.values():
                 worker.close()
-    return {"flops": flops, "frameworks": found, "seconds": timed}
+    return {"flops": flops, "frameworks": answers, "seconds": timed}
 
 
 def _check(name: str, case: dict[str, Json], error: float) -> None:
@@ -80,17 +80,17 @@ def _check(name: str, case: dict[str, Json], error: float) -> None:
         )
 
 
-def _turns(workers: dict[str, Worker], found: Array, config: Config) -> dict[str, Json]:
+def _turns(workers: dict[str, Worker], answers: Array, config: Config) -> dict[str, Json]:
     """Time every variant that runs, the frameworks in turns."""
     seconds: dict[str, dict[str, list[float]]] = {name: {} for name in workers}
     for _ in range(config.rounds):
         for name, worker in workers.items():
-            for variant, first in found[name]["first"].items():
+            for variant, first in answers[name]["first"].items():
                 if isinstance(first, str):
                     continue
-                own = seconds[name].setdefault(variant, [])
-                steps = _steps(own, config)
-                own += worker.ask({"variant": variant, "steps": steps})["seconds"]
+                times = seconds[name].setdefault(variant, [])
+                steps = _steps(times, config)
+                times += worker.ask({"variant": variant, "steps": steps})["seconds"]
     return seconds
 
 
@@ -129,9 +129,9 @@ def _environment(config: Config, threads: int) -> dict[str, Json]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
-    own = describe()
-    own["versions"] |= versions
-    return {**own, "threads": threads, "time": time.strftime("%Y-%m-%d")}
+    description = describe()
+    description["versions"] |= versions
+    return {**description, "threads": threads, "time": time.strftime("%Y-%m-%d")}
 
 
 def _path(device: str, threads: int, quick: bool) -> Path:
@@ -142,5 +142,5 @@ def _path(device: str, threads: int, quick: bool) -> Path:
 
 def _plain(config: Config) -> dict[str, Json]:
     """Return the settings that change how a case is measured."""
-    own = dataclasses.asdict(config)
-    return {name: own[name] for name in ("rounds", "steps", "seconds", "threads", "compile")}
+    fields = dataclasses.asdict(config)
+    return {name: fields[name] for name in ("rounds", "steps", "seconds", "threads", "compile")}

@@ -62,7 +62,7 @@ def cases(config: Config) -> list[dict[str, Json]]:
         >>> [case["task"] for case in cases(Config(networks=("resnet20",), latency=()))][:4]
         ['train', 'eval', 'stored', 'live']
     """
-    found = []
+    listed = []
     for name in config.networks:
         batch = config.large_batch_size if name == "resnet50" else config.batch_size
         for half in (False, True):
@@ -70,5 +70,5 @@ def cases(config: Config) -> list[dict[str, Json]]:
             tasks = [t for t in config.tasks if half or t in ("train", "eval")]
             todo = [(task, batch) for task in tasks] + [("eval", b) for b in config.latency]
             for task, size in dict.fromkeys(todo):
-                found.append({"name": name, "half": half, "task": task, "batch": size})
-    return found
+                listed.append({"name": name, "half": half, "task": task, "batch": size})
+    return listed

@@ -20,21 +20,21 @@ def rows(measured: list[dict[str, Any]]) -> list[dict[str, Json]]:
         >>> case = {"name": "resnet20", "half": False, "task": "eval", "batch": 100}
         >>> seconds = {"jaxcompress": {"jit": [1.0, 1.0]}, "PyTorch": {"eager": [2.0, 2.0]}}
         >>> first = {"jaxcompress": {"first": {"jit": 3.0}}, "PyTorch": {"first": {"eager": 2.0}}}
-        >>> found = rows([{"case": case, "frameworks": first, "seconds": seconds}])
-        >>> [(row["variant"], row["rate"], row["ratio"]) for row in found]
+        >>> lines = rows([{"case": case, "frameworks": first, "seconds": seconds}])
+        >>> [(row["variant"], row["rate"], row["ratio"]) for row in lines]
         [('jit', 100.0, 2.0), ('eager', 50.0, 1.0)]
     """
-    found = []
-    for own in measured:
-        case, seconds = own["case"], own["seconds"]
+    lines = []
+    for measurement in measured:
+        case, seconds = measurement["case"], measurement["seconds"]
         best = min((statistics.median(s) for s in seconds[TORCH].values()), default=None)
-        for framework, part in own["frameworks"].items():
+        for framework, part in measurement["frameworks"].items():
             for variant, first in part["first"].items():
                 row = {**case, "framework": framework, "variant": variant, "first": first}
                 if not isinstance(first, str):
                     row |= _rates(seconds[framework][variant], case["batch"], best)
-                found.append(row)
-    return found
+                lines.append(row)
+    return lines
 
 
 def _rates(seconds: list[float], batch: int, best: float | None) -> dict[str, float | None]:
@@ -48,7 +48,7 @@ def _rates(seconds: list[float], batch: int, best: float | None) -> dict[str, fl
     }
 
 
-def table(found: list[dict[str, Any]]) -> Table:
+def table(lines: list[dict[str, Any]]) -> Table:
     """Lay the rows out; a variant that did not run shows why."""
     result = Table(title="images per second; ratio to the best PyTorch variant of the same run")
     for name in (
@@ -63,7 +63,7 @@ def table(found: list[dict[str, Any]]) -> Table:
         "first call, s",
     ):
         result.add_column(name, justify="left" if name in ("network", "variant") else "right")
-    for row in found:
+    for row in lines:
         size = "half" if row["half"] else "dense"
         cells = [f"{row['name']} {size}", row["task"], str(row["batch"])]
         cells.append(f"{row['framework']} {row['variant']}")

@@ -55,8 +55,8 @@ def test_values(rows: Sequence[Mapping[str, Any]], form: str) -> dict[Key, list[
 
 
 def _seconds(rows: Sequence[Mapping[str, Any]], library: str, method: str) -> str:
-    own = [r["cpu_seconds"] for r in rows if (r["library"], r["method"]) == (library, method)]
-    return f"{sum(own) / len(own):.0f}"
+    seconds = [r["cpu_seconds"] for r in rows if (r["library"], r["method"]) == (library, method)]
+    return f"{sum(seconds) / len(seconds):.0f}"
 
 
 def _environment(path: str) -> str:

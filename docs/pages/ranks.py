@@ -36,10 +36,10 @@ def _final(rows: Sequence[Row]) -> str:
     lines: list[list[str]] = [["100 %", f"{rows[0]['num_params']:,}", percent(rows[0]["accuracy"])]]
     lines[0] += [""] * (len(STEPS) - 1)
     for budget in sorted({row["final"] for row in rows if "final" in row}, reverse=True):
-        own = [row for row in rows if row.get("final") == budget]
-        by_step = {row["name"].rsplit(", ", 1)[-1]: percent(row["accuracy"]) for row in own}
+        matches = [row for row in rows if row.get("final") == budget]
+        by_step = {row["name"].rsplit(", ", 1)[-1]: percent(row["accuracy"]) for row in matches}
         shown = [by_step.get(step, "") for step in STEPS]
-        lines.append([percent(budget, 0), f"{own[0]['num_params']:,}", *shown])
+        lines.append([percent(budget, 0), f"{matches[0]['num_params']:,}", *shown])
     return table(["FLOPs", "parameters", *STEPS], lines)
 
 
@@ -49,8 +49,8 @@ def _by_method(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
     budgets = sorted({row["budget"] for row in known}, reverse=True)
 
     def cell(method: str, budget: float) -> str:
-        own = [row for row in known if (row["method"], row["budget"]) == (method, budget)]
-        picked = [next(r for r in own if wanted.items() <= r.items()) for wanted in pairs]
+        matches = [row for row in known if (row["method"], row["budget"]) == (method, budget)]
+        picked = [next(r for r in matches if wanted.items() <= r.items()) for wanted in pairs]
         return " / ".join(percent(row["accuracy"], 1) for row in picked)
 
     methods = {row["method"] for row in known}
@@ -77,7 +77,7 @@ def page() -> str:
     """Return the page."""
     final, methods, tuned = load(FINAL), load(METHODS), load(TUNED)
     lossless = load(LOSSLESS)["rows"]
-    dense, found = lossless[0], lossless[1]
+    dense, best = lossless[0], lossless[1]
     count = methods["rows"][1]["count"]
     return f"""# Low rank, for the whole network at once
 
@@ -127,9 +127,9 @@ weighted by data. {source(TUNED)}
         )
     }
 
-Nothing at all is lost, as measured on {found["count"]:,} test images ({percent(found["accuracy"])}
-against {percent(found["baseline"])}) and without fine-tuning, down to
-{percent(found["flops"] / dense["flops"], 1)} of the FLOPs. {source(LOSSLESS)}
+Nothing at all is lost, as measured on {best["count"]:,} test images ({percent(best["accuracy"])}
+against {percent(best["baseline"])}) and without fine-tuning, down to
+{percent(best["flops"] / dense["flops"], 1)} of the FLOPs. {source(LOSSLESS)}
 
 ## How long it takes
 

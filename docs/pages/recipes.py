@@ -27,16 +27,18 @@ def _doors(rows: list[Mapping[str, Any]]) -> str:
 
 
 def _sparse(rows: list[Mapping[str, Any]]) -> str:
-    found: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    accuracies: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for row in rows:
         if "sparsity" in row:
-            found[row["score"], row["scope"]][row["sparsity"]].append(row["reestimated"])
+            accuracies[row["score"], row["scope"]][row["sparsity"]].append(row["reestimated"])
     sparsities = sorted({row["sparsity"] for row in rows if "sparsity" in row})
     return table(
-        ["score", "scope", *(f"{percent(own, 0)} zeros" for own in sparsities)],
+        ["score", "scope", *(f"{percent(sparsity, 0)} zeros" for sparsity in sparsities)],
         [
-            [score, scope, *(" / ".join(percent(v, 1) for v in own[s]) for s in sparsities)]
-            for (score, scope), own in found.items()
+            [score, scope, *(" / ".join(percent(v, 1) for v in by_sparsity[s]) for s in sparsities)]
+            for (score, scope), by_sparsity in accuracies.items()
         ],
     )
 

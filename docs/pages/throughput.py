@@ -89,15 +89,15 @@ def _milliseconds(case: Case | None, framework: str, variants: Sequence[str]) ->
 
 
 def _latency() -> str:
-    found = {
+    cases = {
         (case["case"]["name"], case["case"]["half"], case["case"]["batch"]): case
         for case in _cases()
         if case["case"]["task"] == "eval" and case["case"]["batch"] not in (16, 128)
     }
     lines = []
-    for name, batch in sorted({(name, batch) for name, _, batch in found}):
+    for name, batch in sorted({(name, batch) for name, _, batch in cases}):
         cells = [
-            _milliseconds(found.get((name, half, batch)), framework, variants)
+            _milliseconds(cases.get((name, half, batch)), framework, variants)
             for framework, variants in (
                 ("jaxcompress", ("fast",)),
                 ("PyTorch", ("eager", "channels_last")),

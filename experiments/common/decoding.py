@@ -41,15 +41,17 @@ def prepared_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
     """Find the newest prepared version of a TFDS data set."""
     default = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     root = Path(data_dir or default).expanduser()
-    found = sorted(root.glob(f"{name}/*/dataset_info.json"), key=lambda p: _version(p.parent.name))
-    if not found:
+    versions = sorted(
+        root.glob(f"{name}/*/dataset_info.json"), key=lambda p: _version(p.parent.name)
+    )
+    if not versions:
         raise FileNotFoundError(
             f"data set {name!r} must lie prepared in the data folder, but {root} has no "
             f"{name}/<version>/dataset_info.json; prepare it with "
             f"`tfds build {name} --file_format=array_record --data_dir={root}`, or pass the folder "
             "that has it"
         )
-    return found[-1].parent
+    return versions[-1].parent
 
 
 def prepared_digest(folder: Path) -> str:

@@ -79,8 +79,8 @@ def teaching_loss(train: Callable[..., Any], teaching: Teaching) -> Loss:
         (logits, features), state = train(variables["student"], batch["image"], key)
         value = cross_entropy(logits, batch["label"])
         if teaching.method != "none":
-            taught, own = _taught(teaching, variables["assistant"], logits, features, batch)
-            value = (1 - teaching.weight) * value + teaching.weight * taught + own
+            taught, assistant = _taught(teaching, variables["assistant"], logits, features, batch)
+            value = (1 - teaching.weight) * value + teaching.weight * taught + assistant
         return value.mean(), ({"student": state}, {})
 
     return loss
@@ -114,7 +114,7 @@ def _target(teaching: Teaching, logits: jax.Array, features: Features, batch: Ba
     if teaching.method == "bank":
         return bank_target(batch["bank"], logits, teaching.temperature)
     if teaching.method == "views":
-        return jax.vmap(lambda own, view: own[view])(batch["logits"], batch["view"])
+        return jax.vmap(lambda views, view: views[view])(batch["logits"], batch["view"])
     stored: jax.Array = batch["logits"]
     return stored if teaching.method == "logits" else blend(stored, logits, BLEND)
 
@@ -146,9 +146,9 @@ def featured_training(module: nn.Module, name: str, map_name: str | None = None)
             rngs=None if key is None else {"dropout": key},
         )
         state = dict(state)
-        found = state.pop("intermediates")
-        (features,) = found[name]["__call__"]
-        whole = None if map_name is None else found[map_name]["__call__"][0]
+        intermediates = state.pop("intermediates")
+        (features,) = intermediates[name]["__call__"]
+        whole = None if map_name is None else intermediates[map_name]["__call__"][0]
         return (logits, Features(features.mean(axis=(1, 2)), whole)), state
 
     return train

@@ -89,8 +89,8 @@ def code_digest() -> str:
     for package in (Path(jaxcompress.__file__).parent, Path(__file__).parents[1]):
         for file in sorted(package.rglob("*.py")):
             name = file.relative_to(package.parent).as_posix()
-            own = hashlib.sha256(_code(file.read_bytes())).hexdigest()
-            whole.update(f"{name}\0{own}\n".encode())
+            digest = hashlib.sha256(_code(file.read_bytes())).hexdigest()
+            whole.update(f"{name}\0{digest}\n".encode())
     return whole.hexdigest()
 
 

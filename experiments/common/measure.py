@@ -94,7 +94,7 @@ def accuracy_of(
     apply: Function, variables: PyTree, dataset: data.Dataset, mesh: Mesh, batch_size: int = 500
 ) -> tuple[float, float]:
     """Return the fraction of test images that are classified right, and how many there are."""
-    found = training.evaluate(
+    metrics = training.evaluate(
         apply,
         variables,
         dataset.test_images,
@@ -103,7 +103,7 @@ def accuracy_of(
         mesh=mesh,
         preprocess=data.preprocess(dataset),
     )
-    return found["accuracy"], found["count"]
+    return metrics["accuracy"], metrics["count"]
 
 
 def count_nonzero(variables: PyTree) -> int:

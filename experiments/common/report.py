@@ -88,8 +88,8 @@ class Row:
             >>> Row.from_json(Row("student", flops=4, extra={"epochs": 2}).to_json()).extra
             {'epochs': 2}
         """
-        own = {name: value[name] for name in FIELDS}
-        return cls(**own, extra={k: x for k, x in value.items() if k not in FIELDS})
+        known = {name: value[name] for name in FIELDS}
+        return cls(**known, extra={k: x for k, x in value.items() if k not in FIELDS})
 
 
 FIELDS: dict[str, tuple[type, ...]] = {

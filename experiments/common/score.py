@@ -87,8 +87,8 @@ def source_of(
     def batches(key: jax.Array, number: int, size: int) -> Any:
         return augmented(dataset, key, count=number * size, batch_size=size, settings=settings)
 
-    def loss(own: Array, batch: Batch) -> jax.Array:
-        logits, _ = train_apply(own, batch["image"])
+    def loss(params: Array, batch: Batch) -> jax.Array:
+        logits, _ = train_apply(params, batch["image"])
         return cross_entropy(logits, batch["label"]).mean()
 
     return Source(graph, loss, variables, batches, groups, apply, train_apply)

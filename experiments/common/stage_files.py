@@ -37,21 +37,21 @@ def path_digest(path: Path) -> str | None:
         return None
     whole = hashlib.sha256()
     # Whoever holds a folder writes its name into `.lock`, which tells nothing of what lies there.
-    own = (file for file in path.rglob("*") if file.is_file() and file.name != ".lock")
-    for file in sorted(own):
+    files = (file for file in path.rglob("*") if file.is_file() and file.name != ".lock")
+    for file in sorted(files):
         whole.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
     return whole.hexdigest()
 
 
-def differences(found: Mapping[str, Array], own: Mapping[str, Array]) -> list[str]:
+def differences(there: Mapping[str, Array], here: Mapping[str, Array]) -> list[str]:
     """Say on which entries two objects differ; one that is missing differs from one that is None.
 
     Example:
         >>> differences({"epochs": 2}, {"epochs": 3, "seed": None})
         ['epochs: 2 there, 3 here', 'seed: nothing there, None here']
     """
-    names = sorted(n for n in {*found, *own} if _entry(found, n) != _entry(own, n))
-    return [f"{n}: {found.get(n, 'nothing')} there, {own.get(n, 'nothing')} here" for n in names]
+    names = sorted(n for n in {*there, *here} if _entry(there, n) != _entry(here, n))
+    return [f"{n}: {there.get(n, 'nothing')} there, {here.get(n, 'nothing')} here" for n in names]
 
 
 def _entry(value: Mapping[str, Array], name: str) -> tuple[bool, PyTree]:
@@ -76,12 +76,12 @@ def read_object(file: Path, remedy: str) -> dict[str, Json]:
         {'images': 8}
     """
     try:
-        found = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise _damaged(file, str(error), remedy) from error
-    if not isinstance(found, dict):
-        raise _damaged(file, f"it holds {type(found).__name__}", remedy)
-    return found
+    if not isinstance(content, dict):
+        raise _damaged(file, f"it holds {type(content).__name__}", remedy)
+    return content
 
 
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -119,16 +119,16 @@ def read_stage(file: Path) -> dict[str, Json]:
     remedy = "delete it to do the stage again"
     if not file.exists():
         return {}
-    found = read_object(file, remedy)
-    finished = found.get("done", False)
+    facts = read_object(file, remedy)
+    finished = facts.get("done", False)
     offences = [] if isinstance(finished, bool) else [f"done is {finished!r}"]
-    needed = {name for name in TIMES if name in found or finished}
-    offences += [f"{n} is {found.get(n)!r}" for n in sorted(needed) if not _is_time(found.get(n))]
-    digests = [name for name in ("files", "read") if finished and not _are_digests(found.get(name))]
+    needed = {name for name in TIMES if name in facts or finished}
+    offences += [f"{n} is {facts.get(n)!r}" for n in sorted(needed) if not _is_time(facts.get(n))]
+    digests = [name for name in ("files", "read") if finished and not _are_digests(facts.get(name))]
     offences += [f"{name} holds no digests" for name in digests]
     if offences:
         raise _damaged(file, "; ".join(offences), remedy)
-    return found
+    return facts
 
 
 def _is_time(value: Any) -> bool:
@@ -137,7 +137,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _are_digests(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(own, str) for own in value.values())
+    return isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values())
 
 
 def _damaged(file: Path, fact: str, remedy: str) -> ValueError:

@@ -131,12 +131,12 @@ class Stages:
             raise
         return self._finish(name, {**facts, **spent()})
 
-    def _facts(self, name: str, found: dict[str, Array], files: Sequence[str]) -> dict[str, Json]:
+    def _facts(self, name: str, result: dict[str, Array], files: Sequence[str]) -> dict[str, Json]:
         try:
-            facts = json.loads(json.dumps(found, allow_nan=False))
+            facts = json.loads(json.dumps(result, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"what a stage finds is JSON without NaN, but stage {name} found {found} ({error}"
+                f"what a stage finds is JSON without NaN, but stage {name} found {result} ({error}"
                 "); return numbers, strings, lists and dicts"
             ) from error
         made = {file: path_digest(self.workdir / file) for file in files}
@@ -223,16 +223,16 @@ def _remove_partial(workdir: Path) -> None:
 def _agree(workdir: Path, settings: dict[str, Json]) -> None:
     """Write the settings where there are none; refuse the folder where there are others."""
     try:
-        own = json.loads(json.dumps({**settings, "code": code_digest()}, allow_nan=False))
+        content = json.loads(json.dumps({**settings, "code": code_digest()}, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"settings of an experiment are JSON without NaN, but {settings} are not ({error})"
         ) from error
     file = workdir / "settings.json"
     if not file.exists():
-        return write_json(file, own)
+        return write_json(file, content)
     remedy = "choose another workdir"
-    offences = differences(read_object(file, remedy), own)
+    offences = differences(read_object(file, remedy), content)
     if offences:
         raise ValueError(
             f"a folder holds the stages of one experiment, but {workdir} was made with other "

@@ -128,8 +128,8 @@ def compile_steps(body: Callable[..., Carry], mesh: Mesh) -> Callable[..., Carry
     whole = parallel.replicated(mesh)
 
     if on_cpu(mesh):
-        own = fast_convolutions(body) if mesh.size == 1 else body
-        one = jax.jit(own, donate_argnums=1, out_shardings=whole)
+        step = fast_convolutions(body) if mesh.size == 1 else body
+        one = jax.jit(step, donate_argnums=1, out_shardings=whole)
 
         def run(start: int, stop: int, carry: Carry, *rest: PyTree) -> Carry:
             for index in range(start, stop):

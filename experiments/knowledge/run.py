@@ -138,13 +138,13 @@ def compare(config: Config, arms: Arms) -> list[report.Row]:
     """Run the arms that were asked for, and write their table."""
     dense, pruned = arms.networks()
     rows = [row_of("teacher", [dense]), row_of("pruned", [pruned])]
-    found: dict[Method, list[dict[str, Any]]] = {method: [] for method in config.methods}
+    by_method: dict[Method, list[dict[str, Any]]] = {method: [] for method in config.methods}
     # All ways with one seed before the next: stopped early, the comparison is whole.
     for seed in config.seeds:
         for method in config.methods:
             if arms.done(method, seed) or not config.only_finished:
-                found[method].append(arms.arm(method, seed))
-    rows += [row_of(method, seeds) for method, seeds in found.items() if seeds]
+                by_method[method].append(arms.arm(method, seed))
+    rows += [row_of(method, seeds) for method, seeds in by_method.items() if seeds]
     for row in rows:
         values = ", ".join(f"{name} {value:.4f}" for name, value in row.extra.items())
         CONSOLE.print(f"{row.name}: {row.accuracy:.2%}, {values}", soft_wrap=True)
@@ -162,12 +162,12 @@ NUMBERS = (
 )
 
 
-def row_of(name: str, found: list[dict[str, Any]]) -> report.Row:
+def row_of(name: str, seeds: list[dict[str, Any]]) -> report.Row:
     """Return the mean over seeds, and what each seed gave for the accuracy."""
-    accuracies = [seed["accuracy"] for seed in found]
-    known = [number for number in NUMBERS if number in found[0]]
-    extra: dict[str, Json] = {n: float(np.mean([seed[n] for seed in found])) for n in known}
-    if len(found) > 1:
+    accuracies = [seed["accuracy"] for seed in seeds]
+    known = [number for number in NUMBERS if number in seeds[0]]
+    extra: dict[str, Json] = {n: float(np.mean([seed[n] for seed in seeds])) for n in known}
+    if len(seeds) > 1:
         extra["accuracy_std"] = float(np.std(accuracies, ddof=1))
     extra |= {f"accuracy_{i}": accuracy for i, accuracy in enumerate(accuracies)}
     return report.Row(name, accuracy=float(np.mean(accuracies)), extra=extra)

@@ -45,8 +45,8 @@ def project(config: Json, console: Console) -> list[report.Row]:
     batch_data = random_batch(config, mesh)
 
     run = jax.jit(apply)
-    own = parallel.replicate(variables, mesh)
-    forward = 1e3 * batch / report.latency_ms(run, own, batch_data["image"], repeats=5)
+    replicated = parallel.replicate(variables, mesh)
+    forward = 1e3 * batch / report.latency_ms(run, replicated, batch_data["image"], repeats=5)
     step = batch / seconds_of_step(module, config, prune, variables, batch_data, mesh)
     hours = {
         "knowledge": config.stored_views * EXAMPLES / forward / 3600,

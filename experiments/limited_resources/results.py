@@ -30,7 +30,7 @@ def finish(
     graph: jc.Graph,
     keep: dict[str, np.ndarray],
     rows: list[report.Row],
-    found: dict[str, dict[str, Array]],
+    by_stage: dict[str, dict[str, Array]],
 ) -> None:
     """Print the tables; write the report and the picture."""
     table(rows)
@@ -39,14 +39,14 @@ def finish(
             f"{row.name}: variance over views {row.extra['view_variance']:.3f}, "
             f"{row.extra['view_ratio']:.3f} of that over images"
         )
-    for name, facts in found.items():
+    for name, facts in by_stage.items():
         CONSOLE.print(
             f"{name}: {facts['seconds']:.0f} s, {facts['cpu_seconds']:.0f} s of CPU, "
             f"{facts['device_hours']:.4f} device-hours"
         )
-    total = sum(facts["device_hours"] for facts in found.values())
+    total = sum(facts["device_hours"] for facts in by_stage.values())
     CONSOLE.print(f"all stages: {total:.4f} device-hours")
-    settings = {**dataclasses.asdict(config), "stages": found}
+    settings = {**dataclasses.asdict(config), "stages": by_stage}
     path = report.write_report(outputs_of(config), "limited_resources", settings, rows)
     picture = outputs_of(config) / "limited_resources.png"
     title = f"{config.network} at {config.flops:.0%} FLOPs, taught by {config.method}"

@@ -49,11 +49,11 @@ def run_all(config: Config, dataset: data.Dataset, stages: Stages) -> list[repor
     keys = dict(zip(STAGES, jax.random.split(jax.random.key(config.seed), 5), strict=True))
     network = teacher.network_of(config, dataset)
     module, mesh = models.build(network[0], **network[1]), parallel.mesh()
-    found: Facts = {}
+    by_stage: Facts = {}
 
     def run(name: str, work: Callable[[], dict[str, Any]], files: Sequence[str]) -> None:
         stage = next(stage for stage in STAGES if name.startswith(stage))
-        found[stage] = stages.run(name, work, files)
+        by_stage[stage] = stages.run(name, work, files)
 
     variables = student_stages.trained_teacher(config, module, dataset, mesh, keys["teacher"], run)
     student_stages.store_knowledge(config, config.method, module, variables, dataset, run)
@@ -67,8 +67,8 @@ def run_all(config: Config, dataset: data.Dataset, stages: Stages) -> list[repor
     run(f"fine-tune-{config.method}", work, [name])
     student = training.restore_checkpoint(config.workdir / name, small)
     measure = Measure(dataset, mesh, outputs_of(config) / "artifacts", network)
-    rows = measure_all(config, measure, module, dense, small, student, found)
-    finish(config, dense.graph, dense.keep, rows, found)
+    rows = measure_all(config, measure, module, dense, small, student, by_stage)
+    finish(config, dense.graph, dense.keep, rows, by_stage)
     return rows
 
 
@@ -97,12 +97,12 @@ def measure_all(
     dense: Dense,
     small: PyTree,
     student: Any,
-    found: Facts,
+    by_stage: Facts,
 ) -> list[report.Row]:
     """Measure the teacher, the pruned network and the student; the artifacts are saved here."""
     apply, prune = models.evaluation_function(module), jc.shrink(dense.graph, dense.keep)
     after = prune.function(apply)
-    seconds = {name: facts["seconds"] for name, facts in found.items()}
+    seconds = {name: facts["seconds"] for name, facts in by_stage.items()}
     plan = {
         "teacher": (apply, dense.variables, jc.chain(), seconds["teacher"]),
         "pruned": (after, small, prune, seconds["gates"] + seconds["shrink"]),

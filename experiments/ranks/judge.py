@@ -53,7 +53,7 @@ class Judge:
 
     def accuracy(self, variables: PyTree, images: Batch, labels: Batch) -> float:
         """Return the accuracy of the original function on variables of its shapes."""
-        found = training.evaluate(
+        metrics = training.evaluate(
             self.network.apply,
             variables,
             images,
@@ -62,7 +62,7 @@ class Judge:
             mesh=self.mesh,
             preprocess=data.preprocess(self.dataset),
         )
-        return found["accuracy"]
+        return metrics["accuracy"]
 
     def test_accuracy(self, variables: PyTree) -> float:
         """Return the accuracy on the test images of a comparison."""

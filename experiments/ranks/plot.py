@@ -34,8 +34,8 @@ class Config:
 def main(config: Config) -> None:
     """Draw what several reports compared."""
     environment.prepare()
-    found = [json.loads(path.read_text())["rows"] for path in config.reports]
-    plot(config.picture, [Row.from_json(row) for rows in found for row in rows])
+    reports = [json.loads(path.read_text())["rows"] for path in config.reports]
+    plot(config.picture, [Row.from_json(row) for rows in reports for row in rows])
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
@@ -67,15 +67,15 @@ def _panel(axes: Array, rows: Sequence[Row], dense: Row) -> None:
     rising = sorted(rows, key=lambda row: row.flops or 0)
     for number, method in enumerate(dict.fromkeys(row.extra["method"] for row in rows)):
         for renewed, style in ((True, "-o"), (False, ":")):
-            own = [
+            curve = [
                 row
                 for row in rising
                 if row.extra["method"] == method
                 and row.extra["reestimated"] == renewed
                 and row.extra.get("step") != "fine-tuned"
             ]
-            x = [100 * (row.flops or 0) / (dense.flops or 1) for row in own]
-            y = [100 * (row.accuracy or 0) for row in own]
+            x = [100 * (row.flops or 0) / (dense.flops or 1) for row in curve]
+            y = [100 * (row.accuracy or 0) for row in curve]
             label = method if renewed else None
             axes.plot(x, y, style, color=f"C{number}", label=label, markersize=3)
 

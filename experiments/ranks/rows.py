@@ -90,8 +90,8 @@ def compare(
         judged(whole, factors, "re-estimated")
         if tuner is not None and factors in tuned:
             statistics = {**small, "batch_stats": whole["batch_stats"]}
-            own = tuner(lowrank.function(network.train_apply), statistics)
-            judged(low_rank.multiplied_out(lowrank, own), factors, "fine-tuned")
+            trained = tuner(lowrank.function(network.train_apply), statistics)
+            judged(low_rank.multiplied_out(lowrank, trained), factors, "fine-tuned")
     return rows
 
 
@@ -165,19 +165,19 @@ def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
         return judge.test_accuracy(judge.renewed(network.train_apply, whole))
 
     baseline, started = judge.test_accuracy(network.variables), time.perf_counter()
-    found = ranks.lossless(known.weighted_table, search, evaluate, baseline=baseline, step=step)
-    if found.ranks is None:
+    result = ranks.lossless(known.weighted_table, search, evaluate, baseline=baseline, step=step)
+    if result.ranks is None:
         return []
-    chosen = found.ranks
+    chosen = result.ranks
     row = report.Row(
         "lossless",
-        accuracy=max(trial.accuracy for trial in found.trials if trial.ranks is found.ranks),
+        accuracy=max(trial.accuracy for trial in result.trials if trial.ranks is result.ranks),
         seconds=time.perf_counter() - started,
         **study.costs(known, chosen),
         extra={
             "baseline": baseline,
             "count": judge.count,
-            "trials": [[trial.share, trial.accuracy] for trial in found.trials],
+            "trials": [[trial.share, trial.accuracy] for trial in result.trials],
             "ranks": list(chosen.values()),
         },
     )

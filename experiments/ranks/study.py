@@ -122,7 +122,7 @@ def learn(
         timed("svd", table),
         inputs,
         centred,
-        {path: _with_ridge(own) for path, own in outputs.items()},
+        {path: _with_ridge(covariance) for path, covariance in outputs.items()},
         weights,
         timed("svd with data", lambda: table(centred.roots, weights)),
         seconds,
@@ -130,9 +130,10 @@ def learn(
 
 
 def _inputs(rows: Mapping[str, Json], patches: Mapping[str, Array], is_centred: bool) -> Inputs:
-    own = low_rank.statistics.covariances_of(rows, is_centred)
+    covariances = low_rank.statistics.covariances_of(rows, is_centred)
     roots = {
-        path: low_rank.statistics.covariance_root(covariance) for path, covariance in own.items()
+        path: low_rank.statistics.covariance_root(covariance)
+        for path, covariance in covariances.items()
     }
     return Inputs(roots, low_rank.statistics.covariances_of(patches, is_centred))
 
@@ -156,10 +157,10 @@ def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Json]:
     """Return what a file holds, or make it and write the file, whole or not at all."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Array] = {path.replace("/", "|"): own for path, own in make().items()}
+        arrays: dict[str, Array] = {path.replace("/", "|"): array for path, array in make().items()}
         with atomic_file(file) as stream:
             np.savez(stream, **arrays)
-    return {path.replace("|", "/"): own for path, own in read_arrays(file).items()}
+    return {path.replace("|", "/"): array for path, array in read_arrays(file).items()}
 
 
 def choose(
@@ -225,5 +226,8 @@ def compensated(
 
 def costs(known: Known, chosen: Chosen) -> dict[str, Json]:
     """Return the counted FLOPs and parameters at ranks, as fields of a row."""
-    table, own = known.table, known.table.array(chosen)
-    return {"flops": float(table.cost("flops", own)), "num_params": int(table.cost("params", own))}
+    table, array = known.table, known.table.array(chosen)
+    return {
+        "flops": float(table.cost("flops", array)),
+        "num_params": int(table.cost("params", array)),
+    }

@@ -86,13 +86,13 @@ def main(config: Config) -> list[report.Row]:
     }
     rows = []
     for name, search in searches.items():
-        found, seconds = timed(search)
-        rows.append(row(name, table, found, seconds, parts))
+        chosen, seconds = timed(search)
+        rows.append(row(name, table, chosen, seconds, parts))
     if config.candidates:
-        found, seconds, own = infer(config, apply, variables, graph, table, metric, forms)
-        rows.append(row("enc_inf", table, found, seconds, {**parts, **own}))
-        searches["enc_inf"] = lambda: found
-    show(table, {name: own.extra["ranks"] for name, own in zip(searches, rows, strict=True)})
+        chosen, seconds, details = infer(config, apply, variables, graph, table, metric, forms)
+        rows.append(row("enc_inf", table, chosen, seconds, {**parts, **details}))
+        searches["enc_inf"] = lambda: chosen
+    show(table, {name: entry.extra["ranks"] for name, entry in zip(searches, rows, strict=True)})
     report_table.table(rows)
     CONSOLE.print(f"report: {report.write_report(config.workdir, 'rank_times', config, rows)}")
     return rows
@@ -117,15 +117,15 @@ def infer(
     shape = (config.choice_images, config.size, config.size, 3)
     images = jax.random.normal(jax.random.key(config.seed + 1), shape)
     labels = jax.jit(apply)(variables, images).argmax(-1)
-    agreement = jax.jit(lambda own: (apply(own, images).argmax(-1) == labels).mean())
+    agreement = jax.jit(lambda tree: (apply(tree, images).argmax(-1) == labels).mean())
     _, compiled = timed(lambda: jax.block_until_ready(agreement(variables)))
     at, decomposed = timed(lambda: low_rank.truncations(graph, variables, forms))
     classified: list[float] = []
 
     def evaluate(chosen: ranks.Ranks) -> float:
-        found, seconds = timed(lambda: float(agreement(at(chosen))))
+        accuracy, seconds = timed(lambda: float(agreement(at(chosen))))
         classified.append(seconds)
-        return found
+        return accuracy
 
     budget, count = jc.Budget(flops=config.flops), config.candidates
     inferred, whole = timed(
@@ -146,12 +146,12 @@ def infer(
 def row(
     name: str,
     table: ranks.Sites,
-    found: ranks.Ranks,
+    chosen: ranks.Ranks,
     seconds: float,
     parts: dict[str, float],
 ) -> report.Row:
     """Describe what a search found; `seconds` counts the decomposition and the metric too."""
-    array = table.array(found)
+    array = table.array(chosen)
     return report.Row(
         name,
         flops=float(table.cost("flops", array)),
@@ -159,21 +159,23 @@ def row(
         seconds=seconds + parts["svd_seconds"] + parts["metric_seconds"],
         extra={
             "search_seconds": seconds,
-            "enc_ratio": ranks.enc_ratio(table, found),
-            "ranks": list(found.values()),
+            "enc_ratio": ranks.enc_ratio(table, chosen),
+            "ranks": list(chosen.values()),
             **parts,
         },
     )
 
 
-def show(table: ranks.Sites, found: dict[str, list[int | None]]) -> None:
+def show(table: ranks.Sites, chosen: dict[str, list[int | None]]) -> None:
     """Print costs and ranks per site."""
-    grid = Table("site", "r_max", "EVBMF", "MFLOPs", "per rank", *found, box=box.SIMPLE)
+    grid = Table("site", "r_max", "EVBMF", "MFLOPs", "per rank", *chosen, box=box.SIMPLE)
     for i, name in enumerate(table.names):
         dense, slope = table.dense["flops"][i] / 1e6, table.slope["flops"][i] / 1e6
-        own = ["-" if own_ranks[i] is None else str(own_ranks[i]) for own_ranks in found.values()]
+        shown = [
+            "-" if own_ranks[i] is None else str(own_ranks[i]) for own_ranks in chosen.values()
+        ]
         cells = [str(table.r_max[i]), str(table.evbmf[i]), f"{dense:,.1f}", f"{slope:.3f}"]
-        grid.add_row(name, *cells, *own)
+        grid.add_row(name, *cells, *shown)
     CONSOLE.print(grid)
 
 

@@ -80,7 +80,7 @@ def folded(variables: Mapping[str, Array]) -> dict[str, Json]:
     the same function in evaluation mode, without batch norm.
     """
     params, statistics = variables["params"], variables["batch_stats"]
-    found: dict[str, Array] = {}
+    layers: dict[str, Array] = {}
     for name, layer in params.items():
         if "_bn" in name:
             continue
@@ -90,8 +90,8 @@ def folded(variables: Mapping[str, Array]) -> dict[str, Json]:
             scale = learned["scale"] / jnp.sqrt(seen["var"] + 1e-5)
             bias = (layer["bias"] - seen["mean"]) * scale + learned["bias"]
             layer = {"kernel": layer["kernel"] * scale, "bias": bias}
-        found[name] = dict(layer)
-    return {"params": found}
+        layers[name] = dict(layer)
+    return {"params": layers}
 
 
 def compressed(

@@ -112,7 +112,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 def settings_of(preset: Preset) -> dict[str, Json]:
     """Return a preset as plain JSON."""
     fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
-    return {**fields, "configs": {name: dict(own) for name, own in preset.configs.items()}}
+    return {**fields, "configs": {name: dict(options) for name, options in preset.configs.items()}}
 
 
 def recipes_of(preset: Preset) -> dict[str, Recipe]:
@@ -124,7 +124,7 @@ def recipes_of(preset: Preset) -> dict[str, Recipe]:
         >>> recipes_of(PRESETS["paper"])["teacher"].start is None
         True
     """
-    found = dict(PUBLISHED if preset.published else RECIPES)
+    recipes = dict(PUBLISHED if preset.published else RECIPES)
     if preset.folded:
-        found["teacher"] = found["teacher"]._replace(start="teacher-bn", folds=True)
-    return found
+        recipes["teacher"] = recipes["teacher"]._replace(start="teacher-bn", folds=True)
+    return recipes

@@ -75,7 +75,7 @@ class Recipe(NamedTuple):
 
 def _papers() -> dict[str, Recipe]:
     """The paper's own: VGG-19 pruned and decomposed, students distilled, the best one pruned."""
-    found = {
+    recipes = {
         "teacher-bn": Recipe("vgg19_bn", rate=0.05),
         "teacher": Recipe("vgg19", 0.924, 1.0, rate=0.05),
         "low-rank": Recipe("vgg19_bn", 0.9327, 2.427, "teacher-bn", ranks=RANKS, rate=0.05),
@@ -84,15 +84,15 @@ def _papers() -> dict[str, Recipe]:
         ("one-shot", False, (0.8969, 0.8913, 0.8616)),
         ("gradual", True, (0.9222, 0.9157, 0.8882)),
     ):
-        found |= _pruned(name, "vgg19", "teacher", accuracies, gradual)
+        recipes |= _pruned(name, "vgg19", "teacher", accuracies, gradual)
     for network, alone, distilled in STUDENTS:
         short = network.replace("_", "-")
-        found[short] = Recipe(network, alone)
-        found[f"kd-{short}"] = Recipe(network, distilled, teacher="teacher")
-    found["kd-nin"] = found["kd-nin"]._replace(paper_fewer=20.7)
-    found |= _pruned("kd-nin-gradual", "nin", "kd-nin", (0.8929, 0.8869, 0.8544), True)
-    found["kd-nin-gradual-0.75"] = found["kd-nin-gradual-0.75"]._replace(paper_fewer=85.0)
-    return found
+        recipes[short] = Recipe(network, alone)
+        recipes[f"kd-{short}"] = Recipe(network, distilled, teacher="teacher")
+    recipes["kd-nin"] = recipes["kd-nin"]._replace(paper_fewer=20.7)
+    recipes |= _pruned("kd-nin-gradual", "nin", "kd-nin", (0.8929, 0.8869, 0.8544), True)
+    recipes["kd-nin-gradual-0.75"] = recipes["kd-nin-gradual-0.75"]._replace(paper_fewer=85.0)
+    return recipes
 
 
 def _pruned(

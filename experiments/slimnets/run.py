@@ -25,14 +25,14 @@ def main(config: Config) -> list[report.Row]:
     recipes = recipes_of(preset)
     names = with_starts(config.rows or tuple(recipes), recipes)
     dataset, mesh = load(preset, config.data_dir), parallel.mesh()
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in config.seeds:
         folder = config.workdir / config.preset / f"seed{seed}"
         series = Series(preset, recipes, dataset, mesh, folder, seed, config.weights_dir)
         for name in names:
             row = (finished if config.only_finished else finished_or_made)(name, series)
-            found[name] += [] if row is None else [row]
-    rows = table.averaged(found, recipes, dense_params(preset, dataset))
+            by_name[name] += [] if row is None else [row]
+    rows = table.averaged(by_name, recipes, dense_params(preset, dataset))
     scale = {"train_images": len(dataset.train_labels), "test_images": len(dataset.test_labels)}
     settings = {**dataclasses.asdict(config), **scale, "scale": settings_of(preset)}
     path = report.write_report(config.workdir / config.preset, "slimnets", settings, rows)

@@ -26,42 +26,44 @@ HEADER = (
 
 
 def averaged(
-    found: Mapping[str, Sequence[Mapping[str, Any]]], recipes: Mapping[str, Recipe], dense: int
+    by_name: Mapping[str, Sequence[Mapping[str, Any]]], recipes: Mapping[str, Recipe], dense: int
 ) -> list[Row]:
     """Average each row over its seeds; sizes are those of the first; rows without any are left out.
 
     Relative accuracies are to the teacher of the same seed, or to the paper's VGG-19 where the
     recipes have no teacher. Ratios are to `dense` parameters, and to their bytes in float32.
     """
-    teachers = {row["seed"]: row["accuracy"] for row in found.get("teacher", ())}
+    teachers = {row["seed"]: row["accuracy"] for row in by_name.get("teacher", ())}
     if "teacher" not in recipes:
-        teachers = {row["seed"]: PAPER_TEACHER for own in found.values() for row in own}
+        teachers = {row["seed"]: PAPER_TEACHER for rows in by_name.values() for row in rows}
     return [
-        _averaged(name, own, recipes[name], teachers, dense) for name, own in found.items() if own
+        _averaged(name, rows, recipes[name], teachers, dense)
+        for name, rows in by_name.items()
+        if rows
     ]
 
 
 def _averaged(
     name: str,
-    own: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     recipe: Recipe,
     teachers: Mapping[int, float],
     dense: int,
 ) -> Row:
-    accuracies = [row["accuracy"] for row in own]
-    pairs = [row["accuracy"] / teachers[row["seed"]] for row in own if row["seed"] in teachers]
-    first = own[0]
+    accuracies = [row["accuracy"] for row in rows]
+    pairs = [row["accuracy"] / teachers[row["seed"]] for row in rows if row["seed"] in teachers]
+    first = rows[0]
     return Row(
         name=name,
         accuracy=statistics.mean(accuracies),
         **{key: first[key] for key in ("num_params", "num_nonzero", "flops", "bytes")},
         extra={
-            "accuracy_std": statistics.stdev(accuracies) if len(own) > 1 else None,
+            "accuracy_std": statistics.stdev(accuracies) if len(rows) > 1 else None,
             "relative_accuracy": statistics.mean(pairs) if pairs else None,
-            "seeds": [row["seed"] for row in own],
+            "seeds": [row["seed"] for row in rows],
             "accuracies": accuracies,
-            "commits": sorted({str(row["environment"]["commit"]) for row in own}),
-            "cpu_seconds": statistics.mean(row["cpu_seconds"] for row in own),
+            "commits": sorted({str(row["environment"]["commit"]) for row in rows}),
+            "cpu_seconds": statistics.mean(row["cpu_seconds"] for row in rows),
             "paper_accuracy": recipe.paper,
             "paper_fewer_params": recipe.paper_fewer,
             "fewer_params": dense / first["num_nonzero"],

@@ -50,7 +50,7 @@ def trained(
         sparsity = target_of(recipe, made.variables, dense_params(preset, dataset))
         tx = sparse.sparse_optimizer(tx, schedule_of(recipe, sparsity, steps), scope=recipe.scope)
     loss, variables, extra = objective(made, teacher, dataset, preset.online)
-    found = loop.train(
+    result = loop.train(
         loss,
         tx,
         variables,
@@ -64,15 +64,15 @@ def trained(
         trainable=lambda path, leaf: path.startswith("student/params/"),
     )
     # Where the loop's devices share arrays, artifacts and measurements want them on one.
-    variables = jax.device_put(found.state.variables["student"], jax.devices()[0])
+    variables = jax.device_put(result.state.variables["student"], jax.devices()[0])
     made = made._replace(variables=variables)
-    return pruned(made, sparse.masks_of(found.state.opt_state)) if recipe.prunes else made
+    return pruned(made, sparse.masks_of(result.state.opt_state)) if recipe.prunes else made
 
 
 def pruned(made: Network, kept: dict[str, jax.Array]) -> Network:
     """Make the zeros of the student's masks a part of how it was compressed."""
-    own = {path.removeprefix("student/"): np.asarray(mask) for path, mask in kept.items()}
-    change = sparsify(made.variables, own)
+    masks = {path.removeprefix("student/"): np.asarray(mask) for path, mask in kept.items()}
+    change = sparsify(made.variables, masks)
     return made._replace(
         variables=change.variables(made.variables), compression=jc.chain(made.compression, change)
     )
@@ -149,13 +149,13 @@ def objective(
     elif teacher is not None:
         extra = {"logits": recorded(teacher, dataset)}
 
-    def loss(own: Array, batch: Batch, key: jax.Array) -> Any:
-        logits, state = train_apply(own["student"], batch["image"], key)
+    def loss(params: Array, batch: Batch, key: jax.Array) -> Any:
+        logits, state = train_apply(params["student"], batch["image"], key)
         value = cross_entropy(logits, batch["label"])
         if teacher is not None:
             target = batch.get("logits")
             if target is None:
-                target = teacher.apply(own["teacher"], batch["image"])
+                target = teacher.apply(params["teacher"], batch["image"])
             weight = 2 * ALPHA / dataset.num_classes
             value = weight * kd(logits, target, TEMPERATURE) + (1 - ALPHA) * value
         return value.mean(), ({"student": state} if state else {}, {})

@@ -39,13 +39,13 @@ def original_shapes(spec: Mapping[str, Json], shapes: Shapes) -> Shapes | None:
     if spec["kind"] == "factorize":
         sites = {path: tuple(site["shape"]) for path, site in spec["sites"].items()}
         factors = {f"{path}/{name}" for path in sites for name in FACTORS}
-        return {**{path: own for path, own in shapes.items() if path not in factors}, **sites}
+        return {**{path: shape for path, shape in shapes.items() if path not in factors}, **sites}
     if spec["kind"] != "chain":
         return None
-    found: Shapes | None = shapes
+    before: Shapes | None = shapes
     for step in reversed(spec["steps"]):
-        found = None if found is None else original_shapes(step, found)
-    return found
+        before = None if before is None else original_shapes(step, before)
+    return before
 
 
 def check_result(
@@ -97,8 +97,8 @@ def fitted(structure: Structure, compression: Compression, like: PyTree) -> tupl
     """
     before = structs(like)
     if structure.original_shapes is not None:
-        own = {path: leaf.shape for path, leaf in flatten_with_paths(before)[0].items()}
-        _require(_mismatches(structure.original_shapes, own))
+        shapes = {path: leaf.shape for path, leaf in flatten_with_paths(before)[0].items()}
+        _require(_mismatches(structure.original_shapes, shapes))
     small, treedef = flatten_with_paths(compression.variables(before))
     stored = {path: (leaf.shape, leaf.dtype) for path, leaf in structure.leaves.items()}
     _require(_mismatches(stored, {p: (leaf.shape, str(leaf.dtype)) for p, leaf in small.items()}))
@@ -114,15 +114,15 @@ def _require(problems: list[str]) -> None:
         )
 
 
-def _mismatches(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[str]:
+def _mismatches(expected: Mapping[str, Array], actual: Mapping[str, Array]) -> list[str]:
     missing = [
-        f"{path}: missing, expected {e}" for path, e in expected.items() if path not in found
+        f"{path}: missing, expected {e}" for path, e in expected.items() if path not in actual
     ]
-    unexpected = [f"{path}: unexpected, {f}" for path, f in found.items() if path not in expected]
+    unexpected = [f"{path}: unexpected, {f}" for path, f in actual.items() if path not in expected]
     misshapen = [
-        f"{path}: {found[path]}, expected {e}"
+        f"{path}: {actual[path]}, expected {e}"
         for path, e in expected.items()
-        if path in found and found[path] != e
+        if path in actual and actual[path] != e
     ]
     return missing + unexpected + misshapen
 

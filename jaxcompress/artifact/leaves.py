@@ -162,8 +162,8 @@ def _check_lossless(
     if encoding is None:
         return
     plain = {path: array for path, array in arrays.items() if not described[path].key_impl}
-    found = {path: lost(array, encoding) for path, array in plain.items()}
-    wrong = [f"{path} holds numbers that are {what}" for path, what in found.items() if what]
+    problems = {path: lost(array, encoding) for path, array in plain.items()}
+    wrong = [f"{path} holds numbers that are {what}" for path, what in problems.items() if what]
     if wrong:
         raise ValueError(
             f"{encoding.values} rounds finite numbers within its range, but {'; '.join(wrong)}; "

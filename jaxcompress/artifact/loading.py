@@ -69,7 +69,7 @@ def load(
             return function, _nested(leaves, structure.empty)
         paths, treedef = fitted(structure, compression, like)
         leaves = read_leaves(data, place, structure.file, structure.leaves)
-        return function, jax.tree.unflatten(treedef, [leaves[own] for own in paths])
+        return function, jax.tree.unflatten(treedef, [leaves[leaf_path] for leaf_path in paths])
 
 
 def _shipped(structure: Structure, folder: Path) -> Function:

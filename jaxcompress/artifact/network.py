@@ -41,18 +41,18 @@ no leaf has such an axis; give the configuration that the network was built with
     """
     known = NETWORKS[name].module if name in NETWORKS else None
     fields = {} if known is None else {f.name: f.default for f in dataclasses.fields(known)}  # type: ignore[arg-type]
-    found = [
+    problems = [
         f"{key}={value!r:.60}: {problem}"
         for key, value in config.items()
         if key in fields and (problem := _problem(key, value, fields[key]))
     ]
-    if not found:
+    if not problems:
         module = build(name, **config)
-        found = _unlike(module, config, shapes)
-    if found:
+        problems = _unlike(module, config, shapes)
+    if problems:
         raise ValueError(
-            f"the configuration of {name} must be that of the leaves, but {'; '.join(found)}; give "
-            "the configuration that the network was built with"
+            f"the configuration of {name} must be that of the leaves, but {'; '.join(problems)}; "
+            "give the configuration that the network was built with"
         )
     return module
 
@@ -86,12 +86,12 @@ def _unlike(
     if shapes is None:
         return []
     sizes = {size for shape in shapes.values() for size in shape}
-    found = [
+    problems = [
         f"{key}={getattr(module, key)}: no leaf has such an axis"
         for key in ("num_classes", "width")
         if hasattr(module, key) and getattr(module, key) not in sizes
     ]
     depth = config.get("depth", 0)
     if depth > len(shapes):
-        found.append(f"depth={depth}: there are {len(shapes)} leaves")
-    return found
+        problems.append(f"depth={depth}: there are {len(shapes)} leaves")
+    return problems

@@ -66,24 +66,26 @@ def problems(content: Mapping[str, Json]) -> list[str]:
         ['spec: a list', 'leaves: missing']
     """
     content = {"empty": [], **content}
-    found = [
+    offences = [
         f"{key}: {'a ' + type(content[key]).__name__ if key in content else 'missing'}"
         for key, kinds in KINDS.items()
         if key not in content or type(content[key]) not in kinds
     ]
-    found += [f"{key}: unknown" for key in content if key not in KINDS]
-    if found:
-        return found
-    found = [*_file(content["file"]), *_network(content["network"])]
-    found += [p for path, leaf in content["leaves"].items() for p in _leaf(path, leaf)]
-    return found or [*_names(content), *_empty(content), *_shapes(content)]
+    offences += [f"{key}: unknown" for key in content if key not in KINDS]
+    if offences:
+        return offences
+    offences = [*_file(content["file"]), *_network(content["network"])]
+    offences += [p for path, leaf in content["leaves"].items() for p in _leaf(path, leaf)]
+    return offences or [*_names(content), *_empty(content), *_shapes(content)]
 
 
 def _file(file: Mapping[str, Array]) -> Iterator[str]:
     rules: Mapping[str, Callable[[Any], bool]] = {
         "name": lambda name: isinstance(name, str) and bool(re.fullmatch(DATA_NAME, name)),
         "size": lambda size: type(size) is int and size >= 0,
-        "sha256": lambda own: isinstance(own, str) and bool(re.fullmatch("[0-9a-f]{64}", own)),
+        "sha256": lambda digest: (
+            isinstance(digest, str) and bool(re.fullmatch("[0-9a-f]{64}", digest))
+        ),
     }
     yield from _broken("file", file, rules)
 
@@ -105,9 +107,9 @@ def _leaf(path: str, leaf: Array) -> Iterator[str]:
     size, stored, key_impl = prod(leaf["shape"]), leaf.get("stored"), leaf.get("key_impl")
     is_key = isinstance(key_impl, str)
     rules: Mapping[str, Callable[[Any], bool]] = {
-        "dtype": lambda own: isinstance(own, str) and (own in DTYPES or is_key),
-        "key_impl": lambda own: own is None or is_key,
-        "nonzero": lambda own: own is None or (type(own) is int and 0 <= own <= size),
+        "dtype": lambda dtype: isinstance(dtype, str) and (dtype in DTYPES or is_key),
+        "key_impl": lambda impl: impl is None or is_key,
+        "nonzero": lambda count: count is None or (type(count) is int and 0 <= count <= size),
     }
     yield from _broken(place, {"key_impl": None, "nonzero": None, **leaf}, rules)
     unknown = set(leaf) - {"shape", "stored", *rules}
@@ -136,21 +138,21 @@ def _names(content: Mapping[str, Json]) -> Iterator[str]:
     tensors: set[str] = set()
     for path, leaf in leaves.items():
         stored = leaf.get("stored")
-        own = {path} if stored is None else {f"{path}:{part}" for part in part_names(stored)}
-        if own & tensors:
-            yield f"leaves: {path}: another leaf has tensors of the names {sorted(own & tensors)}"
-        tensors |= own
+        names = {path} if stored is None else {f"{path}:{part}" for part in part_names(stored)}
+        if names & tensors:
+            yield f"leaves: {path}: another leaf has tensors of the names {sorted(names & tensors)}"
+        tensors |= names
         if content["nested"] and _parents(path, leaves):
             yield f"leaves: {path}: lies inside the leaf {_parents(path, leaves)[0]}"
 
 
 def _empty(content: Mapping[str, Json]) -> Iterator[str]:
     """Say which empty dicts are none: a leaf, or an empty dict, is there or lies in them."""
-    found, leaves = content["empty"], content["leaves"]
-    if found and not content["nested"]:
+    empty, leaves = content["empty"], content["leaves"]
+    if empty and not content["nested"]:
         yield "empty: there are no dicts in a tree that is not nested"
     seen: set[Array] = set(leaves)
-    for path in found:
+    for path in empty:
         if not isinstance(path, str) or path in seen or _parents(path, seen):
             yield f"empty: {path!r:.80} is no path of an empty dict"
         elif any(other.startswith(f"{path}/") or not path for other in seen):
@@ -161,7 +163,7 @@ def _empty(content: Mapping[str, Json]) -> Iterator[str]:
 
 def _parents(path: str, leaves: Collection[str]) -> list[str]:
     keys = path.split("/")
-    return [own for n in range(1, len(keys)) if (own := "/".join(keys[:n])) in leaves]
+    return [parent for n in range(1, len(keys)) if (parent := "/".join(keys[:n])) in leaves]
 
 
 def _shapes(content: Mapping[str, Json]) -> Iterator[str]:
@@ -169,10 +171,10 @@ def _shapes(content: Mapping[str, Json]) -> Iterator[str]:
     leaves = content["leaves"]
     now = {path: tuple(leaf["shape"]) for path, leaf in leaves.items()}
     nonzero = {path: leaf.get("nonzero") for path, leaf in leaves.items()}
-    found, before = shapes_before(content["spec"], now, nonzero)
-    yield from found
+    offences, before = shapes_before(content["spec"], now, nonzero)
+    yield from offences
     stated = content["original_shapes"]
-    if found or stated is None:
+    if offences or stated is None:
         return
     wrong = [path for path, shape in stated.items() if not is_shape(shape)]
     yield from (f"original_shapes: {path}: {stated[path]!r:.80}" for path in wrong)

@@ -54,12 +54,12 @@ def shapes_before(spec: Mapping[str, Json], shapes: Shapes, nonzero: Counts) -> 
             return [f"spec: a step of kind {kind!r:.80} without what it changes"], shapes
         # Later steps may fill what this one emptied.
         counts = counts if kind == "sparsify" else {}
-        found, shapes = check(named, shapes, counts)
-        found += _carried_problems(step.get("inputs", {}))
+        problems, shapes = check(named, shapes, counts)
+        problems += _carried_problems(step.get("inputs", {}))
         if step.get("means", "all") not in ("kept", "all"):
-            found.append("its means divide by neither 'kept' nor 'all'")
-        if found:
-            return [f"spec: {problem}" for problem in found], shapes
+            problems.append("its means divide by neither 'kept' nor 'all'")
+        if problems:
+            return [f"spec: {problem}" for problem in problems], shapes
     return [], shapes
 
 
@@ -75,32 +75,32 @@ def is_shape(value: Any) -> bool:
 
 
 def _shrink(leaves: Mapping[str, Array], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
-    found, before = [], dict(shapes)
+    problems, before = [], dict(shapes)
     indices = kept_indices = 0
     for path, leaf in leaves.items():
         problem = _kept_problem(leaf)
         if problem is not None:
-            found.append(f"{path}: {problem}")
+            problems.append(f"{path}: {problem}")
             continue
         shape, keep = leaf["shape"], leaf["keep"]
         left = tuple(len(keep.get(str(a), range(size))) for a, size in enumerate(shape))
         if path not in shapes or left != shapes[path]:
             now = shapes.get(path, "nothing")
-            found.append(f"{path}: its kept indices leave {left}, but {now} is stored")
+            problems.append(f"{path}: its kept indices leave {left}, but {now} is stored")
         before[path] = tuple(shape)
         indices += sum(shape[int(axis)] for axis in keep)
         kept_indices += sum(map(len, keep.values()))
     if indices > FREE_INDICES + 64 * kept_indices:
-        found.append(f"{list(leaves)[:8]}: axes of {indices} indices keep only {kept_indices}")
-    return found, before
+        problems.append(f"{list(leaves)[:8]}: axes of {indices} indices keep only {kept_indices}")
+    return problems, before
 
 
 def _carried_problems(inputs: PyTree) -> list[str]:
     """Say what is wrong with the inputs that shrink with the variables."""
     if not isinstance(inputs, dict):
         return ["its inputs are no object"]
-    found = {path: _kept_problem(entry) for path, entry in inputs.items()}
-    return [f"input {path}: {problem}" for path, problem in found.items() if problem]
+    problems = {path: _kept_problem(entry) for path, entry in inputs.items()}
+    return [f"input {path}: {problem}" for path, problem in problems.items() if problem]
 
 
 def _kept_problem(leaf: Array) -> str | None:
@@ -123,36 +123,38 @@ def _kept_problem(leaf: Array) -> str | None:
 def _sparsify(
     leaves: Mapping[str, Array], shapes: Shapes, nonzero: Counts
 ) -> tuple[list[str], Shapes]:
-    found = []
+    problems = []
     for path, leaf in leaves.items():
         if not isinstance(leaf, dict) or not is_shape(leaf.get("shape")):
-            found.append(f"{path}: no shape")
+            problems.append(f"{path}: no shape")
             continue
         shape, most = tuple(leaf["shape"]), leaf.get("nonzero")
         if shape != shapes.get(path):
-            found.append(f"{path}: sparse of shape {shape}, but {shapes.get(path)} is stored")
+            problems.append(f"{path}: sparse of shape {shape}, but {shapes.get(path)} is stored")
         if type(most) is not int or not 0 <= most <= prod(shape):
-            found.append(f"{path}: {most!r:.40} values of {shape} are not zero")
+            problems.append(f"{path}: {most!r:.40} values of {shape} are not zero")
         elif (nonzero.get(path) or 0) > most:
-            found.append(f"{path}: {nonzero[path]} values are not zero, {most} expected at most")
-    return found, shapes
+            problems.append(f"{path}: {nonzero[path]} values are not zero, {most} expected at most")
+    return problems, shapes
 
 
 def _factorize(sites: Mapping[str, Array], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
-    found, before = [], dict(shapes)
+    problems, before = [], dict(shapes)
     for path, site in sites.items():
         try:
             expected = _factor_shapes(site)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            found.append(f"{path}: no form, rank, steps and layout that fit ({error!r:.100})")
+            problems.append(f"{path}: no form, rank, steps and layout that fit ({error!r:.100})")
             continue
         stored = tuple(before.pop(f"{path}/{name}", None) for name in FACTORS)
         if stored != expected:
-            found.append(f"{path}: factors of {expected} by rank and form, but {stored} are stored")
+            problems.append(
+                f"{path}: factors of {expected} by rank and form, but {stored} are stored"
+            )
         if path in before:
-            found.append(f"{path}: stored whole beside its factors")
+            problems.append(f"{path}: stored whole beside its factors")
         before[path] = tuple(site["shape"])
-    return found, before
+    return problems, before
 
 
 def _factor_shapes(site: Json) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -162,13 +162,13 @@ def parse(text: str, name: str) -> Structure:
             f"{name} must be as `save` wrote it, but its sha256 does not match its content: it was "
             "changed; copy the artifact again or save it again"
         )
-    found = problems(content)
+    offences = problems(content)
     if type(version) is not int or version < 1:
-        found.insert(0, f"format: {version!r:.40}")
-    if found:
+        offences.insert(0, f"format: {version!r:.40}")
+    if offences:
         raise ValueError(
-            f"{name} must describe an artifact, but {_shortened(found)}; save the artifact again, "
-            "and take it only from whom you trust"
+            f"{name} must describe an artifact, but {_shortened(offences)}; save the artifact "
+            "again, and take it only from whom you trust"
         )
     leaves = {
         path: Leaf(**{**leaf, "shape": tuple(leaf["shape"])})
@@ -181,9 +181,9 @@ def parse(text: str, name: str) -> Structure:
     return Structure(leaves=leaves, original_shapes=original, file=file, empty=empty, **content)
 
 
-def _shortened(found: list[str]) -> str:
-    more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
-    return "; ".join(found[:20]) + more
+def _shortened(offences: list[str]) -> str:
+    more = f"; and {len(offences) - 20} more" if len(offences) > 20 else ""
+    return "; ".join(offences[:20]) + more
 
 
 def _digest(content: Mapping[str, Json]) -> str:

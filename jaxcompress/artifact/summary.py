@@ -46,7 +46,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Json]:
     """
     with open_artifact(Path(path)) as opened:
         structure, _, size = opened
-    now = {own: leaf.shape for own, leaf in structure.leaves.items()}
+    now = {name: leaf.shape for name, leaf in structure.leaves.items()}
     before = structure.original_shapes
     dense = None if before is None else 4 * sum(math.prod(shape) for shape in before.values())
     return {
@@ -92,12 +92,12 @@ def _kinds(spec: Mapping[str, Json]) -> list[str]:
 
 def _nonzero(structure: Structure) -> int | None:
     """Count the trainable values that are not zero; None for an artifact that did not count."""
-    trainable = default_trainable({own: leaf.shape for own, leaf in structure.leaves.items()})
+    trainable = default_trainable({path: leaf.shape for path, leaf in structure.leaves.items()})
     counts = [
         leaf.nonzero
-        for own, leaf in structure.leaves.items()
+        for path, leaf in structure.leaves.items()
         if leaf.key_impl is None
-        and trainable(own, jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(leaf.dtype)))
+        and trainable(path, jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(leaf.dtype)))
     ]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
@@ -106,11 +106,11 @@ def _nonzero(structure: Structure) -> int | None:
 def _params(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Count trainable values; a leaf that factors replaced, and that is not stored, was a float."""
     trainable = default_trainable(shapes)
-    keys = {own for own, leaf in structure.leaves.items() if leaf.key_impl is not None}
-    dtypes = {own: leaf.dtype for own, leaf in structure.leaves.items()}
+    keys = {path for path, leaf in structure.leaves.items() if leaf.key_impl is not None}
+    dtypes = {path: leaf.dtype for path, leaf in structure.leaves.items()}
     leaves = {
-        own: jax.ShapeDtypeStruct(shape, jnp.dtype(dtypes.get(own, "float32")))
-        for own, shape in shapes.items()
-        if own not in keys
+        path: jax.ShapeDtypeStruct(shape, jnp.dtype(dtypes.get(path, "float32")))
+        for path, shape in shapes.items()
+        if path not in keys
     }
-    return sum(math.prod(leaf.shape) for own, leaf in leaves.items() if trainable(own, leaf))
+    return sum(math.prod(leaf.shape) for path, leaf in leaves.items() if trainable(path, leaf))

@@ -120,10 +120,10 @@ def _mismatches(path: str, leaf: Array, tensors: Mapping[str, np.ndarray]) -> li
         return [f"ambiguous: {path} {leaf.shape}: torch {', '.join(tensors)} all become it"]
     ((name, tensor),) = tensors.items()
     is_kernel = path.rsplit("/", 1)[-1] == "kernel"
-    found = tensor.shape if is_kernel and tensor.ndim < 2 else _reordered(path, tensor).shape
-    if found == leaf.shape:
+    shape = tensor.shape if is_kernel and tensor.ndim < 2 else _reordered(path, tensor).shape
+    if shape == leaf.shape:
         return []
-    return [f"misshapen: torch {name} {tensor.shape} becomes {found}, but {path} is {leaf.shape}"]
+    return [f"misshapen: torch {name} {tensor.shape} becomes {shape}, but {path} is {leaf.shape}"]
 
 
 def _leaf_path(module: str, field: str, is_batch_norm: bool) -> str | None:

@@ -108,8 +108,8 @@ def _apply(equation: JaxprEqn, values: list[Array]) -> list[Array]:
 
 
 def _has_convolution(equation: JaxprEqn) -> bool:
-    inner = [own for jaxpr in inner_jaxprs(equation) for own in jaxpr.jaxpr.eqns]
-    return equation.primitive.name == NAME or any(_has_convolution(own) for own in inner)
+    inner = [eqn for jaxpr in inner_jaxprs(equation) for eqn in jaxpr.jaxpr.eqns]
+    return equation.primitive.name == NAME or any(_has_convolution(eqn) for eqn in inner)
 
 
 def _is_plain(equation: JaxprEqn) -> bool:
@@ -140,4 +140,4 @@ def _stored(value: jax.Array) -> jax.Array:
         return value
     corner = (0,) * value.ndim
     rounds = jnp.isnan(value[corner]).astype(jnp.int32)
-    return lax.fori_loop(0, rounds, lambda _, own: own.at[corner].set(jnp.nan), value)
+    return lax.fori_loop(0, rounds, lambda _, array: array.at[corner].set(jnp.nan), value)

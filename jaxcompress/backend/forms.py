@@ -107,8 +107,8 @@ def _by_phases(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Array:
     quotients = [-(-size // stride) for size, stride in zip(form.space, strides, strict=True)]
     sizes, taps = images.shape[1:3], kernel.shape[:2]
     axes = [
-        [_phase(p, stride, low, *own) for p in range(stride)]
-        for stride, (low, _), *own in zip(
+        [_phase(p, stride, low, *lengths) for p in range(stride)]
+        for stride, (low, _), *lengths in zip(
             strides, form.padding, quotients, sizes, taps, strict=True
         )
     ]

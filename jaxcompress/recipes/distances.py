@@ -31,8 +31,8 @@ def squared(outputs: PyTree, answers: Any) -> jax.Array:
         1.0
     """
     pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(answers), strict=True)
-    wide = [(own.astype(jnp.float32), other.astype(jnp.float32)) for own, other in pairs]
-    return sum((jnp.square(own - other).mean() for own, other in wide), jnp.zeros(()))
+    wide = [(output.astype(jnp.float32), answer.astype(jnp.float32)) for output, answer in pairs]
+    return sum((jnp.square(output - answer).mean() for output, answer in wide), jnp.zeros(()))
 
 
 def distance_of(distance: Distance) -> Callable[[PyTree, Batch], jax.Array]:

@@ -78,20 +78,20 @@ def gather(batches: Iterable[Batch], limit: int = LIMIT) -> PyTree:
         >>> gather(iter([np.zeros((2, 3)), np.ones((1, 3))])).shape
         (3, 3)
     """
-    found: list[Array] = []
+    gathered: list[Array] = []
     total = 0
     for number, batch in enumerate(batches):
         total += _count(batch, number)
-        own = jax.tree.map(np.asarray, batch)
-        if found and _described(own) != _described(found[0]):
+        arrays = jax.tree.map(np.asarray, batch)
+        if gathered and _described(arrays) != _described(gathered[0]):
             raise ValueError(
                 "all batches hold the same arrays but for the number of examples; batch "
-                f"{number} holds {_described(own)}, the first {_described(found[0])}"
+                f"{number} holds {_described(arrays)}, the first {_described(gathered[0])}"
             )
-        found.append(own)
+        gathered.append(arrays)
         if total >= limit:
             break
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:limit], *found)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:limit], *gathered)
 
 
 def _described(batch: Batch) -> dict[str, Array]:
@@ -115,7 +115,9 @@ def draw(examples: Batch, key: jax.Array, number: int, size: int) -> PyTree:
     size = min(size, max(total, 2))
     passes = -(-number * size // total)
     keys = [jax.random.fold_in(key, i) for i in range(passes)]
-    order = np.concatenate([np.asarray(jax.random.permutation(own, total)) for own in keys])
+    order = np.concatenate(
+        [np.asarray(jax.random.permutation(pass_key, total)) for pass_key in keys]
+    )
     chosen = order[: number * size].reshape(number, size)
     return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[chosen]), examples)
 

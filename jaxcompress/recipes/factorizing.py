@@ -120,9 +120,9 @@ def low_rank(
         ...     "b": jax.random.normal(second, (16, 4)),
         ... }
         >>> batches = [jax.random.normal(third, (64, 16))]
-        >>> found = low_rank(apply, variables, batches, Budget(flops=0.7), key=first)
-        >>> outputs = found.compression.function(apply)(found.variables, batches[0])
-        >>> outputs.shape, sorted(found.variables["a"])
+        >>> result = low_rank(apply, variables, batches, Budget(flops=0.7), key=first)
+        >>> outputs = result.compression.function(apply)(result.variables, batches[0])
+        >>> outputs.shape, sorted(result.variables["a"])
         ((64, 4), ['first', 'second'])
     """
     require(compensate=integer(compensate, least=0))
@@ -147,9 +147,9 @@ def low_rank(
     chosen = _ranks(known, variables, budget, ranks)
     compression, small = factorized(known, variables, chosen)
     renewed = partial(_renewed, train_apply, looked, keys[2])
-    for own in keys[3:]:
+    for sweep_key in keys[3:]:
         whole = renewed(multiplied_out(compression, small), lambda function: function)
-        fitting = seen(own, settings.fitting, settings.fitting_size)
+        fitting = seen(sweep_key, settings.fitting, settings.fitting_size)
         small = compensated(known, compression, apply, (variables, whole), small, fitting)
     return LowRank(compression, renewed(small, compression.function))
 
@@ -196,6 +196,6 @@ def _renewed(
     """Re-estimate BatchNorm, where there is any to re-estimate."""
     if train_apply is None:
         return variables
-    function = changed(lambda own, inputs, key: train_apply(own, inputs))
+    function = changed(lambda tree, inputs, key: train_apply(tree, inputs))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
     return reestimate(function, variables, stacked, key)

@@ -94,7 +94,7 @@ def ask_of(
         answer, number = jax.jit(apply), len(jax.tree.leaves(batches)[0])
         # Batch by batch: `inputs` knows nothing of the axis in front.
         each = [inputs(jax.tree.map(itemgetter(i), batches)) for i in range(number)]
-        answers = [answer(variables, own) for own in each]
+        answers = [answer(variables, batch_inputs) for batch_inputs in each]
         return loss, {"inputs": _stacked(each), "answers": _stacked(answers)}
 
     return ask

@@ -97,9 +97,9 @@ def forms_of(graph: Graph) -> dict[str, str]:
         >>> forms_of(graph)
         {'a': 'dense'}
     """
-    found = ranks.convolution_sites(graph)
-    if found:
-        return found
+    convolutions = ranks.convolution_sites(graph)
+    if convolutions:
+        return convolutions
     return {
         path: site.forms[0].name
         for path, site in graph.sites.items()
@@ -143,7 +143,7 @@ def known_sites(
     return Known(
         graph,
         forms,
-        {path: low_rank.covariance_root(own) for path, own in covariances.items()},
+        {path: low_rank.covariance_root(covariance) for path, covariance in covariances.items()},
         low_rank.covariances_of(patches, centred),
         {path: root @ root.swapaxes(-1, -2) for path, root in roots.items()},
         low_rank.output_roots(graph, outputs, forms, settings.ridge),

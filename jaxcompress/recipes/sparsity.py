@@ -122,14 +122,14 @@ def _gradients(
     """Return the mean gradient of the trainable leaves, by path."""
     leaves, treedef = flatten_with_paths(variables)
     trainable = default_trainable(variables)
-    own = {path: leaf for path, leaf in leaves.items() if trainable(path, leaf)}
+    weights = {path: leaf for path, leaf in leaves.items() if trainable(path, leaf)}
 
     def of_leaves(changed: dict[str, jax.Array], batch: Batch) -> jax.Array:
         return loss(jax.tree.unflatten(treedef, list({**leaves, **changed}.values())), batch)
 
     gradient, total, count = jax.jit(jax.grad(of_leaves)), None, 0
     for batch in batches:
-        found = jax.tree.map(widened, gradient(own, batch))
-        total = found if total is None else jax.tree.map(jnp.add, total, found)
+        gradients = jax.tree.map(widened, gradient(weights, batch))
+        total = gradients if total is None else jax.tree.map(jnp.add, total, gradients)
         count += 1
     return jax.tree.map(lambda leaf: leaf / count, total)

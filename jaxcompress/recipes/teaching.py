@@ -141,21 +141,25 @@ class _Teaching(NamedTuple):
     inputs: Inputs
 
 
-def _value(own: _Teaching, variables: PyTree, batch: Batch, key: Array) -> tuple[jax.Array, PyTree]:
+def _value(
+    teaching: _Teaching, variables: PyTree, batch: Batch, key: Array
+) -> tuple[jax.Array, PyTree]:
     """Return the loss and the new state."""
-    if own.crossed is None:
-        outputs, state = own.train_apply(variables, own.inputs(batch), key)
-        answers = jax.lax.stop_gradient(own.answers(batch))
-        value = own.weight * own.compare(outputs, answers).mean()
+    if teaching.crossed is None:
+        outputs, state = teaching.train_apply(variables, teaching.inputs(batch), key)
+        answers = jax.lax.stop_gradient(teaching.answers(batch))
+        value = teaching.weight * teaching.compare(outputs, answers).mean()
     else:
-        (outputs, made), new = own.train_apply(variables["student"], own.inputs(batch), key)
-        stored, state = batch[own.crossed] if own.crossed else None, {"student": new}
+        (outputs, made), new = teaching.train_apply(
+            variables["student"], teaching.inputs(batch), key
+        )
+        stored, state = batch[teaching.crossed] if teaching.crossed else None, {"student": new}
         known = batch[LOGITS], made, stored, batch["view"]
         targets = crossed_targets(variables["assistant"], *known, TEMPERATURE)
-        taught = own.weight * own.compare(outputs, targets.logits)
+        taught = teaching.weight * teaching.compare(outputs, targets.logits)
         value = (taught + targets.assistant).mean()
-    if own.labels is not None:
-        value += (1 - own.weight) * cross_entropy(outputs, own.labels(batch)).mean()
+    if teaching.labels is not None:
+        value += (1 - teaching.weight) * cross_entropy(outputs, teaching.labels(batch)).mean()
     return value, state
 
 
@@ -189,9 +193,9 @@ def _knowledge(teacher: Teacher, features: str | None) -> dict[str, np.ndarray]:
     """Read what a lesson needs: without further views, of the first axis of examples alone."""
     if not isinstance(teacher, Store):
         return {}
-    found = teacher.load([LOGITS, *([] if features is None else [features])])
+    arrays = teacher.load([LOGITS, *([] if features is None else [features])])
     has_views = teacher.manifest.views["count"] > 1
-    return found if has_views else {name: array[:, 0] for name, array in found.items()}
+    return arrays if has_views else {name: array[:, 0] for name, array in arrays.items()}
 
 
 def _stored(batch: Batch) -> jax.Array:
@@ -199,7 +203,7 @@ def _stored(batch: Batch) -> jax.Array:
     known: jax.Array = jnp.asarray(batch[LOGITS])
     if "view" not in batch:
         return known
-    return jax.vmap(lambda own, view: own[view])(known, batch["view"])
+    return jax.vmap(lambda views, view: views[view])(known, batch["view"])
 
 
 def _live(teacher: Live, inputs: Inputs) -> Callable[[Any], Any]:

@@ -59,8 +59,8 @@ def plot_rows(axes: Array, rows: Sequence[Mapping[str, Any]]) -> None:
         >>> from matplotlib.figure import Figure
         >>> plot_rows(Figure().subplots(), [{"name": "dense", "accuracy": 0.9, "flops": 2e6}])
     """
-    found = [row for row in rows if row.get("accuracy") is not None and row.get("flops")]
-    for number, row in enumerate(found):
+    points = [row for row in rows if row.get("accuracy") is not None and row.get("flops")]
+    for number, row in enumerate(points):
         flops, accuracy = row["flops"] / 1e6, 100 * row["accuracy"]
         axes.plot(flops, accuracy, "o", color=KEPT)
         axes.annotate(

@@ -114,11 +114,11 @@ def test_a_fresh_process_reads_the_same(tmp_path: Path, network: Any) -> None:
     pruned, small = network
     jc.save(tmp_path, pruned, small, encoding=Encoding("int8"))
     subprocess.run([sys.executable, "-c", FRESH, str(tmp_path)], check=True)
-    found = np.load(tmp_path / "kernel.npy")
+    loaded = np.load(tmp_path / "kernel.npy")
     here = jc.load(tmp_path, abs)[1]["params"]["a"]["kernel"]
-    assert found.tobytes() == np.asarray(here).tobytes()
+    assert loaded.tobytes() == np.asarray(here).tobytes()
     kernel = np.asarray(small["params"]["a"]["kernel"])
-    assert (np.abs(found - kernel) <= np.abs(kernel).max(axis=0) / 127 / 2 * 1.0001).all()
+    assert (np.abs(loaded - kernel) <= np.abs(kernel).max(axis=0) / 127 / 2 * 1.0001).all()
     # Rounding may lower a count but never raises it, so what was loaded can be saved again.
     jc.save(tmp_path, pruned, jc.load(tmp_path, abs)[1])
 

@@ -73,10 +73,10 @@ def test_a_reader_overtaken_by_a_saver_reads_again(
     read, saves = module._read_structure, [2.0, 3.0]  # type: ignore[attr-defined]
 
     def overtaken(folder: Path) -> Any:
-        found = read(folder)
+        structure = read(folder)
         if saves:
             save(folder, chain(), filled(saves.pop(0)))
-        return found
+        return structure
 
     monkeypatch.setattr(module, "_read_structure", overtaken)
     assert value_in(tmp_path) == 3
@@ -132,11 +132,11 @@ def test_the_data_is_a_safetensors_file(tmp_path: Path) -> None:
     }
     save(tmp_path, chain(), variables)
     (file,) = tmp_path.glob("*.safetensors")
-    found = load_file(file)
-    assert found.keys() == variables.keys()
+    loaded = load_file(file)
+    assert loaded.keys() == variables.keys()
     for name, array in variables.items():
-        assert found[name].dtype == array.dtype and found[name].shape == array.shape
-        assert found[name].tobytes() == np.asarray(array).tobytes()
+        assert loaded[name].dtype == array.dtype and loaded[name].shape == array.shape
+        assert loaded[name].tobytes() == np.asarray(array).tobytes()
 
 
 def test_a_full_disk_leaves_the_old_and_nothing_else(
@@ -207,8 +207,8 @@ for step in range(100):
 def test_a_kill_at_every_file_system_event_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found = [int(line) for line in done.stdout.split()]
-    assert found == sorted(found) and found.count(1) >= 8 and found.count(2) >= 2
+    values = [int(line) for line in done.stdout.split()]
+    assert values == sorted(values) and values.count(1) >= 8 and values.count(2) >= 2
     save(tmp_path, chain(), filled(3))
     assert value_in(tmp_path) == 3 and len(list(tmp_path.iterdir())) == 3
 

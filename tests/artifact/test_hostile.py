@@ -47,12 +47,12 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Any]:
     }
     x = jnp.ones((2, 8))
     graph = trace(two_layers, variables, x)
-    keep = {name: np.arange(own.width) % 2 == 0 for name, own in graph.groups.items()}
+    keep = {name: np.arange(group.width) % 2 == 0 for name, group in graph.groups.items()}
     prune = shrink(graph, keep)
     shrunk = prune.variables(variables)
     lowrank = factorize(trace(prune.function(two_layers), shrunk, x), {"a/kernel": 2})
     both, small = chain(prune, lowrank), lowrank.variables(shrunk)
-    found = {}
+    leaves = {}
     root = tmp_path_factory.mktemp("artifacts")
     for name, encoding in {
         "plain": None,
@@ -61,8 +61,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Any]:
         "int8": Encoding("int8"),
     }.items():
         save(root / name, both, small, encoding=encoding, metadata={"by": "hand"})
-        found[root / name] = bits(load(root / name, two_layers)[1])
-    return found
+        leaves[root / name] = bits(load(root / name, two_layers)[1])
+    return leaves
 
 
 def bits(variables: Any) -> dict[str, tuple[str, bytes]]:
@@ -134,17 +134,17 @@ def changed_tensors(draw: random.Random, content: Content, data: bytes) -> tuple
     (folder,) = content["folder"]
     tensors = dict(load_file(folder / content["file"]["name"]))
     name = draw.choice(sorted(tensors))
-    own = tensors.pop(name)
+    tensor = tensors.pop(name)
     ways: list[Callable[[], dict[str, Any]]] = [
         dict,
-        lambda: {name: own.reshape(-1)[:-1]},
-        lambda: {name: own.reshape(1, -1)},
-        lambda: {name: own.astype(np.float16)},
-        lambda: {name: own, "more": own},
-        lambda: {name + "/more": own},
+        lambda: {name: tensor.reshape(-1)[:-1]},
+        lambda: {name: tensor.reshape(1, -1)},
+        lambda: {name: tensor.astype(np.float16)},
+        lambda: {name: tensor, "more": tensor},
+        lambda: {name + "/more": tensor},
         lambda: {name: np.frombuffer(lzma.compress(bytes(2**24)), np.uint8)},
-        lambda: {name: np.frombuffer(lzma.compress(own.tobytes()), np.uint8)},
-        lambda: {name: np.concatenate([own.reshape(-1)] * 2)},
+        lambda: {name: np.frombuffer(lzma.compress(tensor.tobytes()), np.uint8)},
+        lambda: {name: np.concatenate([tensor.reshape(-1)] * 2)},
     ]
     return with_data(content, to_bytes({**tensors, **draw.choice(ways)()}))
 
@@ -180,7 +180,7 @@ def is_refused(folder: Path, expected: dict[str, tuple[str, bytes]]) -> bool:
     tracemalloc.start()
     started = time.process_time()
     try:
-        found = bits(load(folder, two_layers)[1])
+        leaves = bits(load(folder, two_layers)[1])
         inspect(folder)
     except (ValueError, FileNotFoundError) as error:
         assert str(folder) in str(error) or any(path in str(error) for path in expected), error
@@ -189,8 +189,8 @@ def is_refused(folder: Path, expected: dict[str, tuple[str, bytes]]) -> bool:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert time.process_time() - started < 2 and peak < 64 * 2**20
-    for path, (_, own) in expected.items():
-        assert found[path][1] == own, path
+    for path, (_, data) in expected.items():
+        assert leaves[path][1] == data, path
     return False
 
 
@@ -262,7 +262,7 @@ def packed(array: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("part", "own", "message"),
+    ("part", "array", "message"),
     [
         ("scales", np.full(4, np.nan, np.float32), "b/kernel: .*scales are finite and above 0"),
         ("scales", np.array([1, 1, -1, 1], np.float32), "scales are finite and above 0"),
@@ -273,12 +273,12 @@ def packed(array: Any) -> np.ndarray:
     ],
 )
 def test_parts_are_neither_broadcast_nor_unpacked_beyond_their_size(
-    artifacts: dict[Path, Any], tmp_path: Path, part: str, own: np.ndarray, message: str
+    artifacts: dict[Path, Any], tmp_path: Path, part: str, array: np.ndarray, message: str
 ) -> None:
     source = next(folder for folder in artifacts if folder.name == "int8")
     content = content_of(source)
     tensors = load_file(source / content["file"]["name"])
-    tensors[f"b/kernel:{part}"] = packed(own)
+    tensors[f"b/kernel:{part}"] = packed(array)
     write(tmp_path, *with_data(content, to_bytes(tensors)))
     tracemalloc.start()
     with pytest.raises(ValueError, match=message):

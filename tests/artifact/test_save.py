@@ -120,8 +120,8 @@ def test_a_fresh_process_gets_the_same_function_bitwise(
     applies = {"resnet": evaluation_function(build("resnet20", **CONFIG)), "plain": mlp}
     for name, one in (("resnet", resnet), ("plain", plain)):
         expected = jax.jit(one.prune.function(applies[name]))(one.small, inputs[name])
-        found = np.load(tmp_path / f"{name}_out.npy")
-        assert np.isfinite(found).all() and found.tobytes() == np.asarray(expected).tobytes()
+        outputs = np.load(tmp_path / f"{name}_out.npy")
+        assert np.isfinite(outputs).all() and outputs.tobytes() == np.asarray(expected).tobytes()
 
 
 def test_a_training_function_and_a_chain_come_back(

@@ -56,7 +56,7 @@ def test_kernels_compute_what_they_did_in_torch(groups: int) -> None:
         images, kernel, (1, 1), "VALID", feature_group_count=groups
     )
     loaded = from_torch({"c.weight": kernel}, like(c=(3, 2, 4 // groups, 8)), kernel_of)
-    found = jax.lax.conv_general_dilated(
+    result = jax.lax.conv_general_dilated(
         images.transpose(0, 2, 3, 1),
         loaded["params"]["c"]["kernel"],
         (1, 1),
@@ -64,7 +64,7 @@ def test_kernels_compute_what_they_did_in_torch(groups: int) -> None:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
+    np.testing.assert_allclose(result.transpose(0, 3, 1, 2), expected, atol=1e-5)
 
 
 def test_dense_kernels_are_transposed_and_cast() -> None:

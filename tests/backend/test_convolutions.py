@@ -35,15 +35,15 @@ def primitives(function: Callable[..., Any], *args: Any) -> list[str]:
     """Return the names of all primitives in a function's jaxpr, nested ones included."""
 
     def names(jaxpr: Any) -> list[str]:
-        found = []
+        listed = []
         for equation in jaxpr.eqns:
-            found.append(equation.primitive.name)
+            listed.append(equation.primitive.name)
             for value in jax.tree.leaves(
                 list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
             ):
                 inner = getattr(value, "jaxpr", value)
-                found += names(inner) if hasattr(inner, "eqns") else []
-        return found
+                listed += names(inner) if hasattr(inner, "eqns") else []
+        return listed
 
     return names(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -70,12 +70,12 @@ def with_gradients(stride: int, padding: int, **more: Any) -> Callable[..., Any]
     return all_three
 
 
-def largest_error(found: Any, wanted: Any) -> float:
+def largest_error(actual: Any, wanted: Any) -> float:
     def error(a: jax.Array, b: jax.Array) -> jax.Array:
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
         return jnp.abs(a - b).max() / jnp.abs(b).max()
 
-    return max(map(float, jax.tree.leaves(jax.tree.map(error, found, wanted))))
+    return max(map(float, jax.tree.leaves(jax.tree.map(error, actual, wanted))))
 
 
 needs_onednn = pytest.mark.skipif(
@@ -89,9 +89,9 @@ def test_result_and_gradients_are_those_of_the_plain_convolution(shape: tuple[in
     images, kernel = operands(shape)
     function = with_gradients(*shape[-2:])
     wanted = jax.jit(function)(images, kernel)
-    found = jax.jit(fast_convolutions(function))(images, kernel)
-    assert [own.shape for own in found] == [own.shape for own in wanted]
-    assert largest_error(found, wanted) < 5e-6
+    actual = jax.jit(fast_convolutions(function))(images, kernel)
+    assert [array.shape for array in actual] == [array.shape for array in wanted]
+    assert largest_error(actual, wanted) < 5e-6
 
 
 @needs_onednn
@@ -99,19 +99,19 @@ def test_in_bfloat16() -> None:
     shape = SHAPES[1]
     images, kernel = operands(shape, jnp.bfloat16)
     function = with_gradients(*shape[-2:])
-    found = jax.jit(fast_convolutions(function))(images, kernel)
-    assert all(own.dtype == jnp.bfloat16 for own in found)
+    actual = jax.jit(fast_convolutions(function))(images, kernel)
+    assert all(array.dtype == jnp.bfloat16 for array in actual)
     exact = function(images.astype(jnp.float32), kernel.astype(jnp.float32))
     # Each of the two roundings (result, then gradient) is half of 2^-8.
-    assert largest_error(found, exact) < 2**-7
+    assert largest_error(actual, exact) < 2**-7
 
 
 @needs_onednn
 def test_it_calls_onednn() -> None:
     images, kernel = operands(SHAPES[1])
-    found = primitives(fast_convolutions(with_gradients(2, 1)), images, kernel)
+    names = primitives(fast_convolutions(with_gradients(2, 1)), images, kernel)
     # One forward, four phases, one gradient of the kernel.
-    assert found.count("ffi_call") == 6
+    assert names.count("ffi_call") == 6
 
 
 @needs_onednn
@@ -132,19 +132,19 @@ def test_grouped_and_float16_convolutions_stay() -> None:
         (jnp.ones((3, 3, 1, 4)), {"feature_group_count": 4}),
         (jnp.ones((3, 3, 4, 2), jnp.float16), {}),
     ):
-        own = images.astype(kernel.dtype)
+        cast = images.astype(kernel.dtype)
         function = with_gradients(1, 1, **more)
         fast = fast_convolutions(function)
-        assert "ffi_call" not in primitives(fast, own, kernel)
-        assert largest_error(fast(own, kernel), function(own, kernel)) == 0
+        assert "ffi_call" not in primitives(fast, cast, kernel)
+        assert largest_error(fast(cast, kernel), function(cast, kernel)) == 0
 
 
 def test_a_scan_stays() -> None:
     images, kernel = operands((8, 8, 4, 4, 3, 1, 1))
 
     def function(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        def step(own: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return with_gradients(1, 1)(own, kernel)[0], None
+        def step(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return with_gradients(1, 1)(carry, kernel)[0], None
 
         return jax.lax.scan(step, images, None, length=2)[0]
 
@@ -155,8 +155,8 @@ def test_a_scan_stays() -> None:
 
 def test_trees_and_keywords_pass() -> None:
     fast = fast_convolutions(lambda x, *, y: {"sum": x["a"] + y, "none": None})
-    found = fast({"a": jnp.float32(1)}, y=2.0)
-    assert found["none"] is None and float(found["sum"]) == 3.0
+    result = fast({"a": jnp.float32(1)}, y=2.0)
+    assert result["none"] is None and float(result["sum"]) == 3.0
 
 
 @needs_onednn
@@ -169,18 +169,18 @@ def test_training_steps_of_a_network_agree() -> None:
         "label": jnp.arange(16) % 10,
     }
 
-    def loss(own: Any, batch: Any, key: jax.Array) -> Any:
-        logits, state = train(own, batch["image"], key)
+    def loss(params: Any, batch: Any, key: jax.Array) -> Any:
+        logits, state = train(params, batch["image"], key)
         values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         return values.mean(), (state, {})
 
     tx = optax.sgd(0.01, momentum=0.9)
     step, key = train_step(loss, tx), jax.random.key(2)
-    plain, fast = (jax.jit(own) for own in (step, fast_convolutions(step)))
+    plain, fast = (jax.jit(function) for function in (step, fast_convolutions(step)))
     state = init_state(variables, tx)
-    wanted, found = plain(state, batch, key)[0], fast(state, batch, key)[0]
+    wanted, actual = plain(state, batch, key)[0], fast(state, batch, key)[0]
     for a, b in zip(
-        jax.tree.leaves(wanted.variables), jax.tree.leaves(found.variables), strict=True
+        jax.tree.leaves(wanted.variables), jax.tree.leaves(actual.variables), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

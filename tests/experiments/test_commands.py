@@ -45,12 +45,12 @@ def modules() -> list[str]:
 
 def commands() -> dict[str, Command]:
     """Return the commands by what stands after `python -m`."""
-    found = {}
+    by_name = {}
     for name in modules():
         text = (ROOT / name.replace(".", "/")).with_suffix(".py").read_text()
         if "\nCOMMAND = " in text:
-            found[name.removesuffix(".__main__")] = importlib.import_module(name).COMMAND
-    return found
+            by_name[name.removesuffix(".__main__")] = importlib.import_module(name).COMMAND
+    return by_name
 
 
 COMMANDS = commands()
@@ -72,8 +72,14 @@ def help_of(command: Command, capsys: pytest.CaptureFixture[str], *arguments: st
 
 def test_every_experiment_and_benchmark_is_a_command() -> None:
     folders = {"common", "results", "__pycache__"}
-    wanted = {f"experiments.{own.name}" for own in (ROOT / "experiments").iterdir() if own.is_dir()}
-    wanted |= {f"benchmarks.{own.name}" for own in (ROOT / "benchmarks").iterdir() if own.is_dir()}
+    wanted = {
+        f"experiments.{folder.name}"
+        for folder in (ROOT / "experiments").iterdir()
+        if folder.is_dir()
+    }
+    wanted |= {
+        f"benchmarks.{folder.name}" for folder in (ROOT / "benchmarks").iterdir() if folder.is_dir()
+    }
     wanted = {name for name in wanted if name.split(".")[1] not in folders}
     assert len(wanted) == 8 and wanted <= COMMANDS.keys()
 

@@ -37,11 +37,11 @@ def offences(file: str, tree: ast.Module) -> Iterator[str]:
 
 
 def test_experiments_do_not_import_each_other() -> None:
-    found = []
+    problems = []
     for file in files("experiments", "benchmarks"):
         name = file.relative_to(ROOT).as_posix()
-        found += list(offences(name, ast.parse(file.read_text())))
-    assert not found, "\n".join(found)
+        problems += list(offences(name, ast.parse(file.read_text())))
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def _data(shape: tuple[int, ...], seed: int, count: int) -> dict[str, Any]:
 
 def _split(data: dict[str, Any], size: int = 40) -> list[dict[str, Any]]:
     starts = range(0, len(data["label"]), size)
-    return [{name: own[i : i + size] for name, own in data.items()} for i in starts]
+    return [{name: array[i : i + size] for name, array in data.items()} for i in starts]
 
 
 def _trained(case: Case, trainable: Callable[[Any], Any], steps: int = 60) -> Case:
@@ -74,7 +74,7 @@ def _trained(case: Case, trainable: Callable[[Any], Any], steps: int = 60) -> Ca
     @jax.jit
     def step(variables: Any, state: Any, batch: Any) -> Any:
         params = {name: variables[name] for name in trainable(variables)}
-        rest = {name: own for name, own in variables.items() if name not in params}
+        rest = {name: leaf for name, leaf in variables.items() if name not in params}
         (_, new), gradient = jax.value_and_grad(loss, has_aux=True)(params, rest, batch)
         change, state = tx.update(gradient, state, params)
         return {**rest, **optax.apply_updates(params, change), **new}, state

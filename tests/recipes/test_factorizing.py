@@ -27,11 +27,11 @@ def found_by(case, **options):
     return recipes.low_rank(case.apply, case.variables, batches, budget, **given)
 
 
-def distance(case, found):
+def distance(case, result):
     """Return the distance from the dense network's answers on test data, in evaluation mode."""
     compare = recipes.distances.distance_of("classes")
     x = case.test["image"]
-    outputs = found.compression.function(case.apply)(found.variables, x)
+    outputs = result.compression.function(case.apply)(result.variables, x)
     return float(compare(outputs, case.apply(case.variables, x)).mean())
 
 
@@ -46,30 +46,30 @@ def never(case):
 
 
 def test_budget_and_better_than_kernels_cut_alone(case, twice):
-    found = twice
+    result = twice
     x = case.test["image"][:1]
-    small = jc.trace(found.compression.function(case.apply), found.variables, x)
+    small = jc.trace(result.compression.function(case.apply), result.variables, x)
     graph = jc.trace(case.apply, case.variables, x)
     assert small.flops <= 0.7 * graph.flops
     forms = recipes.sites.forms_of(graph)
     chosen = jc.ranks.uniform(jc.ranks.sites_of(graph, case.variables, forms), jc.Budget(flops=0.7))
     bare = jc.factorize(graph, chosen, forms)
     cut = recipes.LowRank(bare, bare.variables(case.variables))
-    assert distance(case, found) < 0.8 * distance(case, cut)
+    assert distance(case, result) < 0.8 * distance(case, cut)
 
 
 def test_compression_makes_factors_of_any_variables(case, never):
     """The record is pure: the same function of variables, data inside, and it survives JSON."""
-    found = never
-    small = found.compression.variables(case.variables)
+    result = never
+    small = result.compression.variables(case.variables)
     shapes = jax.tree.map(jnp.shape, small)
-    assert shapes == jax.tree.map(jnp.shape, found.variables)
-    assert jax.tree.structure(small) == jax.tree.structure(found.variables)
-    again = jc.from_spec(found.compression.spec)
+    assert shapes == jax.tree.map(jnp.shape, result.variables)
+    assert jax.tree.structure(small) == jax.tree.structure(result.variables)
+    again = jc.from_spec(result.compression.spec)
     x = case.test["image"][:8]
     np.testing.assert_array_equal(
-        again.function(case.apply)(found.variables, x),
-        found.compression.function(case.apply)(found.variables, x),
+        again.function(case.apply)(result.variables, x),
+        result.compression.function(case.apply)(result.variables, x),
     )
 
 
@@ -104,6 +104,6 @@ def test_wrong_arguments_are_refused(name):
 
 def test_half_precision_and_values():
     case = networks.perceptron(jnp.bfloat16)
-    found = found_by(case, distance="values")
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found.variables))
-    assert np.isfinite(distance(case, found))
+    result = found_by(case, distance="values")
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(result.variables))
+    assert np.isfinite(distance(case, result))

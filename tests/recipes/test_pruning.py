@@ -50,9 +50,9 @@ def test_without_labels_the_budget_is_met_and_removing_is_masking(case):
     for name, group in graph.groups.items():
         mask = np.ones(group.width)
         for member in group.members:
-            own = kept.get(member.path, {}).get("keep", {}).get(str(member.axis))
-            if own is not None:
-                mask = np.isin(member.indices, own).all(1).astype(float)
+            indices = kept.get(member.path, {}).get("keep", {}).get(str(member.axis))
+            if indices is not None:
+                mask = np.isin(member.indices, indices).all(1).astype(float)
         gates[name] = mask
     small = compression.variables(case.variables)
     masked = jc.gated(graph, case.outputs)(case.variables, gates, x)
@@ -65,8 +65,8 @@ def losses(case, compression):
     """Return the distance from the dense network's answers on test data."""
     small, x = compression.variables(case.variables), case.test["image"]
     answers = recipes.distances.distance_of("classes")
-    found = compression.function(case.outputs)(small, x)
-    return float(answers(found, case.outputs(case.variables, x)).mean())
+    outputs = compression.function(case.outputs)(small, x)
+    return float(answers(outputs, case.outputs(case.variables, x)).mean())
 
 
 @pytest.mark.parametrize("case", ["depthwise", "perceptron"], indirect=True)
@@ -75,7 +75,7 @@ def test_the_default_is_better_than_raw_scores(case):
     x, budget = case.batches[0]["image"], jc.Budget(flops=0.4)
     graph = jc.trace(case.apply, case.variables, x[:1])
     groups = recipes.pruning.groups_of(graph, "internal")
-    stacked = jax.tree.map(lambda *own: jnp.stack(own), *case.batches)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *case.batches)
     taylor = jc.importance.taylor(graph, case.loss, case.variables, stacked)
     norms = jc.importance.magnitude(graph, case.variables)
     raw = []
@@ -98,7 +98,7 @@ def test_the_default_is_better_than_raw_scores(case):
 @pytest.mark.parametrize("count", [1, 7, 90])
 def test_any_number_of_examples_will_do(perceptron, count):
     batch = jax.tree.map(lambda leaf: leaf[:count], perceptron.test)
-    found = recipes.prune(
+    compression = recipes.prune(
         perceptron.apply,
         perceptron.variables,
         [batch],
@@ -106,13 +106,13 @@ def test_any_number_of_examples_will_do(perceptron, count):
         key=KEY,
         importance=recipes.Learned(start=recipes.Fisher(2, 8), steps=3, examples=16),
     )
-    assert shares(perceptron, found) <= 0.5
+    assert shares(perceptron, compression) <= 0.5
 
 
 def test_half_precision_and_values():
     case = networks.perceptron(jnp.bfloat16)
     for distance in ("classes", "values", lambda outputs, answers: abs(outputs - answers).sum(-1)):
-        found = recipes.prune(
+        compression = recipes.prune(
             case.apply,
             case.variables,
             case.batches,
@@ -121,9 +121,9 @@ def test_half_precision_and_values():
             distance=distance,
             importance=recipes.Learned(start=recipes.Fisher(2, 8), steps=4, examples=16),
         )
-        small = found.variables(case.variables)
+        small = compression.variables(case.variables)
         assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(small))
-        outputs = found.function(case.apply)(small, case.test["image"])
+        outputs = compression.function(case.apply)(small, case.test["image"])
         assert np.isfinite(np.asarray(outputs, np.float32)).all()
 
 
@@ -136,10 +136,10 @@ def test_half_precision_and_values():
         recipes.Magnitude(),
         recipes.Random(),
     ],
-    ids=lambda own: type(own).__name__,
+    ids=lambda importance: type(importance).__name__,
 )
 def test_every_importance_fits_budget_and_widths(perceptron, importance):
-    found = recipes.prune(
+    compression = recipes.prune(
         perceptron.apply,
         perceptron.variables,
         perceptron.batches,
@@ -149,8 +149,8 @@ def test_every_importance_fits_budget_and_widths(perceptron, importance):
         importance=importance,
         multiple_of=4,
     )
-    assert shares(perceptron, found) <= 0.6
-    small = found.variables(perceptron.variables)
+    assert shares(perceptron, compression) <= 0.6
+    small = compression.variables(perceptron.variables)
     assert small["a"].shape[1] % 4 == 0 and small["b"].shape[1] % 4 == 0
 
 
@@ -158,7 +158,7 @@ def test_given_scores_are_taken(perceptron):
     graph = jc.trace(perceptron.apply, perceptron.variables, perceptron.test["image"][:1])
     scores = {name: np.arange(group.width, dtype=float) for name, group in graph.groups.items()}
     budget = jc.Budget(flops=0.5)
-    found = recipes.prune(
+    compression = recipes.prune(
         perceptron.apply,
         perceptron.variables,
         perceptron.batches,
@@ -166,7 +166,7 @@ def test_given_scores_are_taken(perceptron):
         key=KEY,
         importance=scores,
     )
-    assert found.spec == jc.shrink(graph, jc.select(graph, scores, budget)).spec
+    assert compression.spec == jc.shrink(graph, jc.select(graph, scores, budget)).spec
 
 
 REFUSED = {

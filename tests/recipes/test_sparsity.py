@@ -23,11 +23,11 @@ def zeros(tree):
 
 def test_kernels_lose_the_sparsity_and_nothing_else_changes(attention):
     case = attention
-    found = recipes.sparse(case.apply, case.variables, iter(case.batches), 0.6)
-    small = found.variables(case.variables)
+    compression = recipes.sparse(case.apply, case.variables, iter(case.batches), 0.6)
+    small = compression.variables(case.variables)
     total = sum(leaf.size for leaf in case.variables.values())
     assert sum(zeros(small).values()) == round(0.6 * total)
-    assert found.function(case.apply) is case.apply
+    assert compression.function(case.apply) is case.apply
     for name, leaf in small.items():
         np.testing.assert_array_equal(leaf, jnp.where(leaf != 0, case.variables[name], 0))
 
@@ -45,11 +45,11 @@ def test_magnitude_is_better_than_random_and_gradients_are_read(attention):
     errors = {}
     for name in ("magnitude", "gradient_times_weight", "random"):
         score = getattr(jc.sparse, name)
-        found = recipes.sparse(
+        compression = recipes.sparse(
             case.apply, case.variables, case.batches, 0.5, loss=case.loss, score=score
         )
         errors[name] = float(
-            jnp.square(case.apply(found.variables(case.variables), x) - whole).mean()
+            jnp.square(case.apply(compression.variables(case.variables), x) - whole).mean()
         )
     assert errors["magnitude"] < errors["random"]
     assert errors["gradient_times_weight"] < errors["random"]
@@ -57,16 +57,16 @@ def test_magnitude_is_better_than_random_and_gradients_are_read(attention):
 
 def test_the_gradient_is_the_mean_over_batches(attention):
     case = attention
-    found = recipes.sparsity._gradients(case.loss, case.variables, case.batches[:3])
+    gradients = recipes.sparsity._gradients(case.loss, case.variables, case.batches[:3])
     each = [jax.grad(case.loss)(case.variables, batch) for batch in case.batches[:3]]
-    for name, own in found.items():
-        np.testing.assert_allclose(own, sum(g[name] for g in each) / 3, rtol=1e-4, atol=1e-6)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, sum(g[name] for g in each) / 3, rtol=1e-4, atol=1e-6)
 
 
 def test_patterns_half_precision_and_a_graph_without_data():
     case = networks.perceptron(jnp.bfloat16)
     graph = jc.trace(case.apply, case.variables, case.batches[0]["image"][:1])
-    found = recipes.sparse(
+    compression = recipes.sparse(
         case.apply,
         case.variables,
         None,
@@ -75,7 +75,7 @@ def test_patterns_half_precision_and_a_graph_without_data():
         scope="uniform",
         pattern=jc.sparse.NofM(2, 4),
     )
-    small = found.variables(case.variables)
+    small = compression.variables(case.variables)
     assert small["b"].dtype == jnp.bfloat16
     assert (
         np.count_nonzero(np.asarray(small["b"], np.float32).reshape(8, 4, 16), axis=1) <= 2

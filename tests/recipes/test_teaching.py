@@ -76,7 +76,9 @@ def test_crossed_views_teach_student_and_assistant(store, batch):
     assert (view < toy.VIEWS).any() and (view >= toy.VIEWS).any()
     given = {**batch, "logits": lesson.knowledge["logits"][:8], "view": view}
     gradient = jax.grad(lesson.loss)(variables, given)
-    assert all(np.abs(own).max() > 0 for own in (gradient["student"], gradient["assistant"]["out"]))
+    assert all(
+        np.abs(leaf).max() > 0 for leaf in (gradient["student"], gradient["assistant"]["out"])
+    )
     value, (state, _) = lesson.training_loss(variables, given, jax.random.key(1))
     assert set(state) == {"student"} and np.isfinite(value)
 
@@ -85,7 +87,7 @@ def test_a_student_learns_what_its_teacher_says(batch):
     lesson = recipes.distill(student, (answer, KERNEL))
     tx = optax.adam(0.05)
     start = {"params": KERNEL * 0}
-    train = lambda own, x, key: (answer(own["params"], x), {})  # noqa: E731
+    train = lambda variables, x, key: (answer(variables["params"], x), {})  # noqa: E731
     lesson = recipes.distill(train, (answer, KERNEL))
     state = training.init_state(start, tx)
     step = jax.jit(training.train_step(lesson.training_loss, tx))
@@ -97,8 +99,8 @@ def test_a_student_learns_what_its_teacher_says(batch):
 
 def test_half_precision(batch):
     lesson = recipes.distill(student, (answer, KERNEL.astype(jnp.bfloat16)), distance="values")
-    own = {**batch, "image": batch["image"].astype(jnp.bfloat16)}
-    assert np.isfinite(float(lesson.loss(KERNEL.astype(jnp.bfloat16) * 2, own)))
+    half = {**batch, "image": batch["image"].astype(jnp.bfloat16)}
+    assert np.isfinite(float(lesson.loss(KERNEL.astype(jnp.bfloat16) * 2, half)))
 
 
 def test_wrong_arguments_are_refused(store):

@@ -32,7 +32,7 @@ def test_a_row_of_the_same_key_is_replaced_and_others_stay(tmp_path: Path) -> No
     rows.add(row(0, augmented=80.0))
     rows.add(row(1, augmented=81.0))
     rows.add(row(0, augmented=82.0))
-    assert [own.test["augmented"] for own in rows.read()] == [82.0, 81.0]
+    assert [entry.test["augmented"] for entry in rows.read()] == [82.0, 81.0]
 
 
 def test_rows_of_other_settings_are_refused(tmp_path: Path) -> None:

@@ -55,11 +55,11 @@ def test_the_table_shows_rates_and_why_a_variant_did_not_run() -> None:
 
 def test_only_shrunk_networks_are_fine_tuned() -> None:
     config = settings.Config(networks=("resnet20", "resnet50"), latency=(1, 128))
-    found = settings.cases(config)
-    assert all(case["half"] for case in found if case["task"] in ("stored", "live"))
-    assert {case["batch"] for case in found if case["name"] == "resnet20"} == {1, 128}
+    listed = settings.cases(config)
+    assert all(case["half"] for case in listed if case["task"] in ("stored", "live"))
+    assert {case["batch"] for case in listed if case["name"] == "resnet20"} == {1, 128}
     # No case twice, though batch 128 is also that of plain evaluation.
-    assert len({json.dumps(case) for case in found}) == len(found)
+    assert len({json.dumps(case) for case in listed}) == len(listed)
 
 
 @pytest.mark.parametrize("error", [2e-4, float("nan")])
@@ -82,10 +82,10 @@ def test_every_leaf_has_a_name_in_pytorch(name: str) -> None:
 def test_half_of_the_flops_in_whole_streams(folder: Path) -> None:
     flops = json.loads((folder / "flops.json").read_text())
     assert 0.4 < flops["own"] / flops["dense"] <= 0.5
-    own = cases.network("resnet20", True)
-    assert own.variables["params"]["stage1_block0"]["conv2"]["kernel"].shape[3] == 16
+    full = cases.network("resnet20", True)
+    assert full.variables["params"]["stage1_block0"]["conv2"]["kernel"].shape[3] == 16
     half = cases.network("resnet20", True, jnp.bfloat16)
-    shapes = [jax.tree.map(jnp.shape, each.variables) for each in (own, half)]
+    shapes = [jax.tree.map(jnp.shape, each.variables) for each in (full, half)]
     assert shapes[0] == shapes[1]
 
 
@@ -123,12 +123,12 @@ def test_pytorch_networks_agree(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from benchmarks.throughput.networks import build
 
-    own = cases.network(name, half=True)
+    jax_network = cases.network(name, half=True)
     size = cases.SIZES[name]
     images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
-    state = cases.torch_state(name, own.variables)
+    state = cases.torch_state(name, jax_network.variables)
     network = build({key: torch.from_numpy(value) for key, value in state.items()}).eval()
     with torch.no_grad():
-        found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
-    wanted = np.asarray(jax.jit(own.apply)(own.variables, images))
-    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+        logits = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    wanted = np.asarray(jax.jit(jax_network.apply)(jax_network.variables, images))
+    assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()

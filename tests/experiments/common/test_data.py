@@ -82,19 +82,19 @@ def test_prepared_folders_of_one_version_have_caches_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = []
+    loaded = []
     for value in (1, 2):
         folder = tmp_path / str(value) / "toy" / "1.0.0"
         folder.mkdir(parents=True)
         (folder / "dataset_info.json").write_text(f'{{"description": "{value}"}}')
         images, labels = np.full((3, 2, 2, 1), value, np.uint8), np.zeros(3, np.int32)
         arrays = data.Arrays(images, labels, images, labels)
-        monkeypatch.setattr(data, "decode", lambda _, own=arrays: (own, 1))
-        found.append(load("toy", tmp_path / str(value)))
-    assert [int(own.train_images[0, 0, 0, 0]) for own in found] == [1, 2]
+        monkeypatch.setattr(data, "decode", lambda _, decoded=arrays: (decoded, 1))
+        loaded.append(load("toy", tmp_path / str(value)))
+    assert [int(dataset.train_images[0, 0, 0, 0]) for dataset in loaded] == [1, 2]
     monkeypatch.setattr(data, "decode", lambda _: pytest.fail("this was decoded before"))
     again = load("toy", tmp_path / "1")
-    assert data.identity(again) == data.identity(found[0]) != data.identity(found[1])
+    assert data.identity(again) == data.identity(loaded[0]) != data.identity(loaded[1])
     for cache in (tmp_path / "cache/jaxcompress/data").iterdir():
         cache.write_bytes(cache.read_bytes()[:-9])
     with pytest.raises(ValueError, match="npz is damaged .*delete it to make it anew"):

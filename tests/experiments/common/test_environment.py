@@ -78,7 +78,7 @@ def test_the_code_counts_and_not_what_is_said_about_it() -> None:
         text.replace("'2 * x'", "'2*x'").encode()
     )
     broken = [b"def f(", b"x = '\0'"]
-    assert [environment._code(own) for own in broken] == broken
+    assert [environment._code(source) for source in broken] == broken
 
 
 @pytest.mark.parametrize(

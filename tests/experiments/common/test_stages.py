@@ -24,8 +24,8 @@ def stages(folder: Path, **settings: object) -> Stages:
 
 
 def run(folder: Path, name: str, work: Any, *files: str) -> dict[str, Any]:
-    with stages(folder) as own:
-        return own.run(name, work, files)
+    with stages(folder) as opened:
+        return opened.run(name, work, files)
 
 
 def test_a_stage_is_done_once(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
 def test_a_file_that_lacks_what_a_stage_writes_is_named(
     tmp_path: Path, change: dict[str, Any], fact: str
 ) -> None:
-    found = run(tmp_path, "one", dict)
-    (tmp_path / "stage-one.json").write_text(json.dumps({**found, **change}))
+    facts = run(tmp_path, "one", dict)
+    (tmp_path / "stage-one.json").write_text(json.dumps({**facts, **change}))
     with pytest.raises(ValueError, match=f"stage-one.json is damaged.*{fact}"):
         run(tmp_path, "one", dict)
 
@@ -106,9 +106,9 @@ def test_what_later_stages_read_is_what_earlier_ones_left(tmp_path: Path) -> Non
         return {}
 
     def both() -> None:
-        with stages(tmp_path) as own:
-            own.run("teacher", teacher, ["teacher"])
-            own.run("student", dict)
+        with stages(tmp_path) as opened:
+            opened.run("teacher", teacher, ["teacher"])
+            opened.run("student", dict)
 
     both()
     both()
@@ -118,9 +118,9 @@ def test_what_later_stages_read_is_what_earlier_ones_left(tmp_path: Path) -> Non
     # A teacher made anew is another one for the student of the first.
     (tmp_path / "stage-teacher.json").unlink()
     with pytest.raises(ValueError, match="teacher: .* since stage student"):
-        with stages(tmp_path) as own:
-            own.run("teacher", lambda: teacher(b"other"), ["teacher"])
-            own.run("student", dict)
+        with stages(tmp_path) as opened:
+            opened.run("teacher", lambda: teacher(b"other"), ["teacher"])
+            opened.run("student", dict)
     shutil.rmtree(tmp_path / "teacher")
     with pytest.raises(ValueError, match="teacher: .* there, None here"):
         both()
@@ -129,17 +129,17 @@ def test_what_later_stages_read_is_what_earlier_ones_left(tmp_path: Path) -> Non
 def test_a_stage_that_leaves_no_file_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"stage gates left no \['keep.npz'\]"):
         run(tmp_path, "gates", dict, "keep.npz")
-    with stages(tmp_path) as own:
-        assert not own.done("gates")
+    with stages(tmp_path) as opened:
+        assert not opened.done("gates")
 
 
-@pytest.mark.parametrize("found", [{"x": object()}, {"x": float("nan")}])
-def test_facts_that_json_cannot_hold_are_named(tmp_path: Path, found: dict[str, Any]) -> None:
+@pytest.mark.parametrize("facts", [{"x": object()}, {"x": float("nan")}])
+def test_facts_that_json_cannot_hold_are_named(tmp_path: Path, facts: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="stage four found .*x"):
-        run(tmp_path, "four", lambda: found)
+        run(tmp_path, "four", lambda: facts)
     assert run(tmp_path, "four", dict)["done"]
     with pytest.raises(ValueError, match="settings of an experiment are JSON"):
-        stages(tmp_path / "other", **found)
+        stages(tmp_path / "other", **facts)
     with pytest.raises(ValueError, match="'a/b' is empty or holds a slash"):
         run(tmp_path, "a/b", dict)
 
@@ -148,8 +148,8 @@ def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
     with stages(tmp_path):
         with pytest.raises(BlockingIOError, match=f"held by process {os.getpid()} on"):
             stages(tmp_path)
-    own = stages(tmp_path)
-    del own  # whoever forgets to close it does not hold the folder for ever
+    opened = stages(tmp_path)
+    del opened  # whoever forgets to close it does not hold the folder for ever
     with pytest.raises(ValueError, match="epochs"):
         stages(tmp_path, epochs=3)
     with locked(tmp_path):

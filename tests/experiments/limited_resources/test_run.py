@@ -63,7 +63,7 @@ def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
         view = numbers if taught.view_of is None else taught.view_of(numbers, jnp.int32(1))
         batch |= {"image": jnp.ones((4, 8, 8, 1)), "label": numbers, "view": view}
         both = {"student": small, "assistant": taught.assistant}
-        loss = jax.eval_shape(lambda *args, own=taught: own.loss(*args, key)[0], both, batch)
+        loss = jax.eval_shape(lambda *args, bound=taught: bound.loss(*args, key)[0], both, batch)
         assert loss.shape == () and loss.dtype == jnp.float32
 
 
@@ -94,7 +94,9 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
 
 def damage(folder: Path) -> None:
     """Flip one bit of the largest file in a folder."""
-    file = max((own for own in folder.rglob("*") if own.is_file()), key=lambda f: f.stat().st_size)
+    file = max(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda f: f.stat().st_size
+    )
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -111,11 +113,11 @@ def test_weights_and_data_are_settings_by_what_they_hold(tmp_path: Path) -> None
     first, same, other = (tmp_path / name for name in ("a", "b", "c"))
     for file, content in ((first, b"1"), (same, b"1"), (other, b"2")):
         file.write_bytes(content)
-    own = [settings(dataclasses.replace(TINY, weights=x)) for x in (None, first, same, other)]
-    assert own[0]["weights"] is None and own[1] == own[2]
-    assert own[0] != own[1] != own[3] != own[0]
+    variants = [settings(dataclasses.replace(TINY, weights=x)) for x in (None, first, same, other)]
+    assert variants[0]["weights"] is None and variants[1] == variants[2]
+    assert variants[0] != variants[1] != variants[3] != variants[0]
     moved = settings(dataclasses.replace(TINY, data_dir=tmp_path))
-    assert moved["data"] != own[0]["data"]
+    assert moved["data"] != variants[0]["data"]
 
 
 def test_the_presets_are_those_of_the_papers() -> None:

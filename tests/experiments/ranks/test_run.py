@@ -84,8 +84,8 @@ def test_what_images_told_is_kept(original, tmp_path):
     images = augmented(dataset, key, count=32, batch_size=16, settings=views)["image"]
     known = study.learn(network.apply, network.variables, images, key, tmp_path)
     assert set(known.outputs) == set(known.forms) == set(known.output_roots)
-    for path, own in known.centred.patches.items():
-        assert np.trace(own[0]) <= np.trace(known.inputs.patches[path][0])
+    for path, patches in known.centred.patches.items():
+        assert np.trace(patches[0]) <= np.trace(known.inputs.patches[path][0])
     again = study.learn(network.apply, network.variables, images, jax.random.key(1), tmp_path)
     for path in known.forms:
         np.testing.assert_array_equal(again.outputs[path], known.outputs[path])

@@ -83,11 +83,11 @@ def test_a_folded_batch_norm_changes_nothing() -> None:
     variables = jax.tree.map(jnp.float32, jax.tree.unflatten(treedef, drawn))
     images = jnp.asarray(random.normal(size=shape), jnp.float32)
     expected = models.evaluation_function(normed)(variables, images)
-    found = folded(variables)
+    merged = folded(variables)
     shapes = models.initialize(plain, jax.random.key(0), shape)
-    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, shapes)
+    assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, shapes)
     np.testing.assert_allclose(
-        models.evaluation_function(plain)(found, images), expected, rtol=1e-4
+        models.evaluation_function(plain)(merged, images), expected, rtol=1e-4
     )
     assert float(jnp.abs(expected).max()) > 1e-2 and float(jnp.std(expected, axis=0).max()) > 0
 
@@ -123,12 +123,12 @@ def test_a_row_is_made_once_and_kept(tmp_path: Path) -> None:
         "teacher": RECIPES["teacher"],
     }
     series = Series(tiny, recipes, run.load(tiny, None), parallel.mesh(), tmp_path, seed=0)
-    found = {}
+    made = {}
     for name in ("nin", "pruned", "small"):
         assert making.finished(name, series) is None
-        found[name] = [making.make(name, series)]
-        assert making.finished(name, series) == found[name][0]
-    (dense,), (row,), (small,) = found.values()
+        made[name] = [making.make(name, series)]
+        assert making.finished(name, series) == made[name][0]
+    (dense,), (row,), (small,) = made.values()
     assert making.finished_or_made("nin", series) == dense
     check_refusals(series, tmp_path / "nin" / "row.json")
     assert row["num_params"] == dense["num_params"]
@@ -184,12 +184,12 @@ def test_the_table_sets_rows_beside_the_papers() -> None:
         "cpu_seconds": 1.0, "environment": {"commit": "a"},
     }  # fmt: skip
     small = {**one, "accuracy": 0.49, "num_nonzero": 1, "bytes": 4}
-    found = {
+    by_name = {
         "teacher": [one, {**one, "seed": 1, "accuracy": 0.4}],
         "kd-nin": [small, {**small, "seed": 1, "accuracy": 0.36}],
         "nin": [],
     }
-    teacher, student = slimnets_table.averaged(found, RECIPES, dense=200)
+    teacher, student = slimnets_table.averaged(by_name, RECIPES, dense=200)
     assert isinstance(teacher, Row) and teacher.extra["relative_accuracy"] == 1
     assert teacher.accuracy == pytest.approx(0.45)
     assert student.extra["relative_accuracy"] == pytest.approx((0.98 + 0.9) / 2)
@@ -229,7 +229,7 @@ def test_learned_gates_remove_channels_of_a_published_network(
     whole = start(recipe, preset, dataset, tmp_path, None, key)
     made = compressed(recipe, whole, preset, dataset, key)
     image = data.image_shape(dataset)
-    before, after = (jc.trace(own.apply, own.variables, image) for own in (whole, made))
+    before, after = (jc.trace(network.apply, network.variables, image) for network in (whole, made))
     assert 0.4 * before.flops < after.flops <= 0.6 * before.flops
 
 
