@@ -6,7 +6,7 @@ decision (`spread`) does not choose: the values known at the leaves say which fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,24 +31,65 @@ def frozen_components(labelling: Labelling, components: np.ndarray) -> np.ndarra
 def choose_factors(labelling: Labelling, prefer_last: bool = False) -> None:
     """Let one factor of every used product shrink, and pin the others.
 
-    The first factor (whole heads, whole groups) is chosen unless it is frozen, or reaches no leaf
-    while another does; `prefer_last` takes the last instead (head size, lanes).
+    The first factor (whole heads, whole groups) is chosen unless it is frozen, reaches no leaf
+    while another does, or all of it hangs together so that nothing of it could go (groups whose
+    channels are shuffled); `prefer_last` takes the last instead (head size, lanes).
     """
+    edges, pins = len(labelling.edges), len(labelling.pins)
+    before = _with_factors_of_frozen(labelling, labelling.components())
+    chosen = _choose(labelling, before, dict.fromkeys(labelling.used, prefer_last))
     components = labelling.components()
-    frozen = frozen_components(labelling, components) >= 0
+    stuck = [n for n, factor in chosen.items() if len(np.unique(components[factor.labels])) == 1]
+    if stuck:
+        del labelling.edges[edges:], labelling.pins[pins:]
+        before = _with_factors_of_frozen(labelling, labelling.components())
+        turned = {n: prefer_last != (n in stuck) for n in labelling.used}
+        _choose(labelling, before, turned)
+
+
+def _choose(
+    labelling: Labelling, frozen: np.ndarray, prefer_last: Mapping[int, bool]
+) -> dict[int, Axis]:
+    """Choose a factor of every product that is not frozen; return the factors by product."""
+    components = labelling.components()
     anchored = np.zeros(len(frozen), bool)
     kinds = labelling.kind_of_labels()
     anchored[components[(kinds == Kind.LEAF) | (kinds == Kind.FACTOR)]] = True
+    chosen = {}
     for number in sorted(labelling.used):
         product = labelling.products[number]
-        order = list(range(len(product.factors)))[:: -1 if prefer_last else 1]
+        if frozen[components[product.axis.labels]].any():
+            continue
+        order = list(range(len(product.factors)))[:: -1 if prefer_last[number] else 1]
         free = [i for i in order if _is_free(product.factors[i], components, frozen)]
         labels = {i: product.factors[i].labels for i in free}
         best = [i for i in free if anchored[components[labels[i]]].any()] or free
         if best:
+            chosen[number] = product.factors[best[0]]
             _select(labelling, product, best[0])
         else:
             labelling.pin(product.equation, product.axis, "no factor of it is free to shrink")
+    return chosen
+
+
+def _with_factors_of_frozen(labelling: Labelling, components: np.ndarray) -> np.ndarray:
+    """Pin the factors of axes that are frozen; return `bool[components]`, what is frozen then."""
+    waiting = set(labelling.used)
+    while True:
+        first = frozen_components(labelling, components)
+        fixed = [
+            number
+            for number in sorted(waiting)
+            if (first[components[labelling.products[number].axis.labels]] >= 0).any()
+        ]
+        for number in fixed:
+            product = labelling.products[number]
+            pin = labelling.pins[first[components[product.axis.labels]].max()]
+            for factor in product.factors:
+                labelling.pin(pin.equation, factor, pin.reason, pin.hard)
+        if not fixed:
+            return first >= 0
+        waiting -= set(fixed)
 
 
 def _is_free(axis: Axis, components: np.ndarray, frozen: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
-from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.taps import tap_pairs
 
 __all__ = ["RULES", "passed_dimensions"]
@@ -128,27 +128,31 @@ def _tie_grouped(
     kernel_out: Axis,
     groups: int,
 ) -> None:
-    """Tie the same position of every group, so that all groups stay equally wide."""
-    if features.labels is None or kernel_in.labels is None:
-        labelling.pin(equation, kernel_in, "it is tied to input features of fixed number")
-        labelling.pin(equation, features, "it is tied to input features of fixed number")
+    """Read features as groups x lanes: whole groups may go, or the same lanes of every group."""
+    whole_groups = labelling.fresh(groups, Kind.FACTOR)
+    if features.labels is None:
+        for axis in (kernel_in, whole_groups):
+            labelling.pin(equation, axis, "it is tied to input features of fixed number")
     else:
-        labelling.tie_labels(features.labels, np.tile(kernel_in.labels, groups))
+        labelling.product(equation, features, (whole_groups, kernel_in), used=True)
     if kernel_out.labels is None:
-        return
-    outputs = kernel_out.labels.reshape(groups, -1)
-    if outputs.shape[1] == 1:
-        labelling.pin(equation, kernel_out, "one output per group: a removed one has no partner")
+        labelling.pin(equation, whole_groups, "it is tied to outputs of fixed number")
+    elif kernel_out.size == groups:
+        labelling.tie_labels(kernel_out.labels, whole_groups.labels)
     else:
-        labelling.tie_labels(outputs.ravel(), np.tile(outputs[0], groups))
+        lanes = labelling.fresh(kernel_out.size // groups, Kind.FACTOR)
+        labelling.product(equation, kernel_out, (whole_groups, lanes), used=True)
 
 
 def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
-    """Give a depthwise convolution as many groups as it has features left."""
-    if not _is_depthwise(node.equation):
+    """Give a convolution as many groups as are left."""
+    groups = node.equation.params["feature_group_count"]
+    if groups == 1 or node.equation.params["batch_group_count"] > 1:
         return bind(node.equation, arrays)
-    feature = node.equation.params["dimension_numbers"].lhs_spec[1]
-    groups = rewriting.size(node.inputs[0].axes[feature])
+    numbers = node.equation.params["dimension_numbers"]
+    features = rewriting.size(node.inputs[0].axes[numbers.lhs_spec[1]])
+    lanes = rewriting.size(node.inputs[1].axes[numbers.rhs_spec[1]])
+    groups = features // lanes if lanes else groups
     if not groups:
         return [jnp.zeros(rewriting.sizes(node.outputs[0]), arrays[0].dtype)]
     return bind(node.equation, arrays, {"feature_group_count": groups})
