@@ -205,10 +205,8 @@ def _graph(
     roles = kernel_roles(labelled)
     offered = summed & (first_pin < 0)
     groups, group_of, channel_of = find_groups(labelled, components, offered, counted, roles)
-    groups = with_consumers(
-        labelled, first.contractions, first.reductions, groups, group_of[components]
-    )
     places = group_of[components], channel_of[components]
+    groups = with_consumers(labelled, first.contractions, first.reductions, groups, places[0])
     carried = find_carried(readings, list(groups), *places)
     joined = np.unique(places[0][first.added])
     return Graph(
@@ -240,10 +238,8 @@ def _cost(
         path = None if kernel is None else contraction.operands[kernel].leaf
         source = source_line(contraction.equation)
         flop_terms.append(builder.term(contraction.counted, contraction.constant, path, source))
-    parameters, sizes = [], []
-    for (path, aval), value in zip(
-        labelled.program.leaves.items(), labelled.body.inputs, strict=False
-    ):
+    parameters, sizes, leaves = [], [], labelled.program.leaves
+    for (path, aval), value in zip(leaves.items(), labelled.body.inputs, strict=False):
         itemsize = 0 if is_key(aval.dtype) else np.dtype(aval.dtype).itemsize
         if trainable(path, aval):
             parameters.append(builder.term(value.axes, 1, path))
