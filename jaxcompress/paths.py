@@ -42,7 +42,7 @@ def _is_value(key: Array) -> bool:
 
 def _holds_value(node: Array) -> bool:
     """Tell whether a node is one of NNX's variables, whose value has the same path."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda own: own is not node)
+    pairs, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
     return len(pairs) == 1 and len(pairs[0][0]) == 1 and _is_value(pairs[0][0][0])
 
 
@@ -105,16 +105,16 @@ def match_path(path: str, candidates: Sequence[str]) -> str | None:
         >>> match_path("0/mu/Conv_0/kernel", ["params/Conv_0/kernel", "params/Conv_1/kernel"])
         'params/Conv_0/kernel'
     """
-    found: dict[int, list[str]] = {}
+    matches: dict[int, list[str]] = {}
     for candidate in candidates:
         tail = candidate.split("/", 1)[-1]
         for suffix in (candidate, tail):
             if path == suffix or path.endswith("/" + suffix):
-                found.setdefault(len(suffix), []).append(candidate)
+                matches.setdefault(len(suffix), []).append(candidate)
                 break
-    if not found:
+    if not matches:
         return None
-    longest = found[max(found)]
+    longest = matches[max(matches)]
     return longest[0] if len(longest) == 1 else None
 
 
@@ -128,18 +128,20 @@ def match_paths(paths: Iterable[str], candidates: Sequence[str]) -> dict[str, st
         >>> match_paths(["0/mu/kernel", "0/mu/sub/kernel"], ["params/kernel"])
         {'0/mu/kernel': 'params/kernel'}
     """
-    found = {path: match_path(path, candidates) for path in paths}
-    starts = {
-        path: path[: -len(own if path == own or path.endswith("/" + own) else own.split("/", 1)[1])]
-        for path, own in found.items()
-        if own is not None
-    }
+    matches = {path: match_path(path, candidates) for path in paths}
+    starts = {path: _start(path, match) for path, match in matches.items() if match is not None}
     known = set(starts.values())
     return {
-        path: own
-        for path, own in found.items()
-        if own is not None and not any(_inside(starts[path], other) for other in known)
+        path: match
+        for path, match in matches.items()
+        if match is not None and not any(_inside(starts[path], other) for other in known)
     }
+
+
+def _start(path: str, match: str) -> str:
+    """Return what a path has before the leaf that it matches."""
+    is_whole = path == match or path.endswith("/" + match)
+    return path[: -len(match if is_whole else match.split("/", 1)[1])]
 
 
 def _inside(start: str, other: str) -> bool:

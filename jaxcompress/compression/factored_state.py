@@ -64,20 +64,22 @@ def follow_factored(
     """
     leaves, _ = flatten_with_paths(opt_state)
     rows = {
-        path: own
-        for path, own in owned.items()
-        if own.copy.endswith("v_row/") and is_factored(path, own.copy, leaves)
+        path: owner
+        for path, owner in owned.items()
+        if owner.copy.endswith("v_row/") and is_factored(path, owner.copy, leaves)
     }
     made: dict[str, Array] = {}
-    for copy in {own.copy for own in rows.values()}:
-        inside = {path: own.path for path, own in rows.items() if own.copy == copy}
-        expected = _expected(tx, opt_state, copy, {p: resized[own] for p, own in inside.items()})
-        for path, own in inside.items():
+    for copy in {owner.copy for owner in rows.values()}:
+        inside = {path: owner.path for path, owner in rows.items() if owner.copy == copy}
+        expected = _expected(
+            tx, opt_state, copy, {p: resized[param] for p, param in inside.items()}
+        )
+        for path, param in inside.items():
             front, tail = copy[: -len("v_row/")], path[len(copy) :]
             names = [f"{front}{field}/{tail}" for field in FIELDS]
             state = [leaves[name] for name in names]
             is_left = expected[path] != (1,)
-            new = _followed(state, own, shapes[own], resized[own], is_left, change)
+            new = _followed(state, param, shapes[param], resized[param], is_left, change)
             made |= dict(zip(names, new, strict=True))
     return made
 
@@ -129,11 +131,11 @@ def _expected(
             f"tree of {name} it raises {type(error).__name__}: {error}; pass the `tx` that made "
             "the state"
         ) from error
-    found = flatten_with_paths(state)[0]
-    ends = {path: [p for p in found if path == p or path.endswith("/" + p)] for path in small}
-    missing = [path for path, own in ends.items() if not own]
+    leaves = flatten_with_paths(state)[0]
+    ends = {path: [p for p in leaves if path == p or path.endswith("/" + p)] for path in small}
+    missing = [path for path, matches in ends.items() if not matches]
     if missing:
         raise ValueError(
             f"a state is mapped with the `tx` that made it, but this one has none at {missing}"
         )
-    return {path: tuple(found[own[0]].shape) for path, own in ends.items()}
+    return {path: tuple(leaves[matches[0]].shape) for path, matches in ends.items()}

@@ -71,7 +71,7 @@ def map_optimizer_state(
     Example:
         >>> tx = optax.trace(0.9)
         >>> state = tx.init({"a": np.ones(4), "b": np.ones(3)})
-        >>> half = lambda own: {path: leaf[:2] for path, leaf in own.items()}
+        >>> half = lambda leaves: {path: leaf[:2] for path, leaf in leaves.items()}
         >>> map_optimizer_state(tx, state, {"a": (4,)}, half).trace["a"].shape
         (2,)
     """
@@ -80,23 +80,23 @@ def map_optimizer_state(
     resized = _resized(shapes, change)
     restarted: dict[str, str] = {}
     new, wrong = dict(leaves), []
-    for path, own in owned.items():
+    for path, owner in owned.items():
         leaf, shape = leaves[path], np.shape(leaves[path])
-        if shape == () or is_factored(path, own.copy, leaves):
+        if shape == () or is_factored(path, owner.copy, leaves):
             continue
-        if shape == shapes[own.path]:
-            new[path] = change({own.path: leaf})[own.path]
-        elif own.axis is not None and shape == (shapes[own.path][own.axis],):
-            if own.path in resized:
-                new[path] = along(change, own.path, shapes[own.path], leaf, [own.axis])
-        elif shape[1:] == shapes[own.path]:
-            if own.path in resized:
-                restarted[path] = own.copy
-                new[path] = jnp.zeros((shape[0], *resized[own.path]), leaf.dtype)
+        if shape == shapes[owner.path]:
+            new[path] = change({owner.path: leaf})[owner.path]
+        elif owner.axis is not None and shape == (shapes[owner.path][owner.axis],):
+            if owner.path in resized:
+                new[path] = along(change, owner.path, shapes[owner.path], leaf, [owner.axis])
+        elif shape[1:] == shapes[owner.path]:
+            if owner.path in resized:
+                restarted[path] = owner.copy
+                new[path] = jnp.zeros((shape[0], *resized[owner.path]), leaf.dtype)
         else:
-            wrong.append(f"{path} {shape} for {own.path} {shapes[own.path]}")
+            wrong.append(f"{path} {shape} for {owner.path} {shapes[owner.path]}")
     _refuse(wrong)
-    parts = {path: own for path, own in owned.items() if own.path in resized}
+    parts = {path: owner for path, owner in owned.items() if owner.path in resized}
     new |= follow_factored(tx, opt_state, parts, shapes, resized, change)
     restart_nodes(new, set(restarted.values()))
     return jax.tree.unflatten(treedef, list(new.values()))
@@ -114,7 +114,7 @@ def state_owners(
 
     Example:
         >>> state = optax.adam(1e-3).init({"a": np.ones(4), "b": np.ones(3)})
-        >>> {path: own.copy for path, own in state_owners(state, ["a"]).items()}
+        >>> {path: owner.copy for path, owner in state_owners(state, ["a"]).items()}
         {'0/mu/a': '0/mu/', '0/nu/a': '0/nu/'}
     """
     is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
@@ -131,9 +131,9 @@ def state_owners(
         if path in matched:
             owned[real] = Owned(matched[path], _copy(path, matched[path]))
         elif path.rpartition("/")[0] in matched and path.rpartition("/")[0] not in seen:
-            own = matched[path.rpartition("/")[0]]
+            param = matched[path.rpartition("/")[0]]
             axis = int(path.rpartition("/")[2])
-            owned[real] = Owned(own, _copy(path.rpartition("/")[0], own), axis)
+            owned[real] = Owned(param, _copy(path.rpartition("/")[0], param), axis)
     return owned
 
 
@@ -143,17 +143,17 @@ def _seen(keys: Sequence[Array]) -> str:
     return path_string([field(".params") if key == field("params") else key for key in keys])
 
 
-def _copy(path: str, own: str) -> str:
-    is_whole = path == own or path.endswith("/" + own)
-    copy = path[: -len(own if is_whole else own.split("/", 1)[-1])]
+def _copy(path: str, param: str) -> str:
+    is_whole = path == param or path.endswith("/" + param)
+    copy = path[: -len(param if is_whole else param.split("/", 1)[-1])]
     return copy.replace(".params", "params")
 
 
 def _resized(shapes: Mapping[str, tuple[int, ...]], change: Change) -> dict[str, tuple[int, ...]]:
     """Return the new shapes of the leaves whose shape changes."""
-    own = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
-    made = jax.eval_shape(change, own)
-    return {path: made[path].shape for path in own if made[path].shape != own[path].shape}
+    structs = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+    made = jax.eval_shape(change, structs)
+    return {path: made[path].shape for path in structs if made[path].shape != structs[path].shape}
 
 
 def _refuse(wrong: Sequence[str]) -> None:

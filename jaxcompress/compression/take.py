@@ -27,8 +27,8 @@ def take_leaves(leaves: Mapping[str, Array], indices: Indices) -> dict[str, Arra
         [1, 3]
     """
 
-    def take(own: Mapping[str, Array]) -> dict[str, Array]:
-        return {path: _take(leaf, indices[path]) for path, leaf in own.items()}
+    def take(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {path: _take(leaf, indices[path]) for path, leaf in arrays.items()}
 
     leaves = dict(leaves)
     if not leaves or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves.values()):
@@ -51,8 +51,10 @@ def _sharding(leaf: Array, axes: Mapping[int, np.ndarray]) -> NamedSharding | No
         return None
     names = [*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec))]
     for axis, kept in axes.items():
-        own = names[axis] if isinstance(names[axis], tuple) else (names[axis],)
-        devices = int(np.prod([sharding.mesh.shape[name] for name in own if name is not None]))
+        mesh_axes = names[axis] if isinstance(names[axis], tuple) else (names[axis],)
+        devices = int(
+            np.prod([sharding.mesh.shape[name] for name in mesh_axes if name is not None])
+        )
         if len(kept) % devices:
             names[axis] = None
     return NamedSharding(sharding.mesh, PartitionSpec(*names))

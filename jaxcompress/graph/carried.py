@@ -43,16 +43,16 @@ def find_carried(
     Raises:
         ValueError: if two functions have different such inputs at one place.
     """
-    found: dict[str, list[Carried]] = {}
+    axes_of: dict[str, list[Carried]] = {}
     for labelled, picks in readings:
         for path in dict.fromkeys(picks.inputs.values()):
             axes = _axes(path, labelled.input(path), names, group_of, channel_of)
-            if str(found.setdefault(path, axes)) != str(axes):
+            if str(axes_of.setdefault(path, axes)) != str(axes):
                 raise ValueError(
                     "inputs that outputs replace stand at the same place in all functions, but "
                     f"input {path} of one has not the channels of another's; reorder the inputs"
                 )
-    return tuple(entry for axes in found.values() for entry in axes)
+    return tuple(entry for axes in axes_of.values() for entry in axes)
 
 
 def _axes(

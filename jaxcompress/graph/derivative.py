@@ -46,8 +46,8 @@ def rewrite_derivative(
     for value, lost in zip(body.outputs, outputs, strict=False):
         sizes = tuple(axis.size for axis in value.axes)
         expected = _known(labelling, sizes, lost, known)
-        for own, other in zip(value.axes, expected.axes, strict=True):
-            labelling.tie_labels(own.labels, other.labels)
+        for axis, other in zip(value.axes, expected.axes, strict=True):
+            labelling.tie_labels(axis.labels, other.labels)
     seeds = np.zeros(labelling.count, np.int8)
     for labels, mask in known:
         seeds[labels] = np.where(mask, REMOVED, KEPT)

@@ -46,9 +46,9 @@ def pin_elsewhere(
         for pair in contraction.contracted:
             for axis in pair:
                 if axis.labels is not None:
-                    own = axis.labels[~summed[components[axis.labels]]]
+                    labels = axis.labels[~summed[components[axis.labels]]]
                     reason = "only a function in also= sums over it; trace that one first"
-                    labelling.pins.append(Pin(own, reason, contraction.equation, hard=False))
+                    labelling.pins.append(Pin(labels, reason, contraction.equation, hard=False))
 
 
 def pin_inside_rules(labelled: LabelledProgram) -> None:
@@ -73,11 +73,11 @@ def frozen_axes(
     labelled: LabelledProgram, components: np.ndarray, first_pin: np.ndarray
 ) -> list[Frozen]:
     """Return, for every leaf axis, what freezes how many of its indices."""
-    found = []
+    frozen = []
     for owner in labelled.owners:
         pins = first_pin[components[owner.start : owner.start + owner.size]]
         for number, count in zip(*np.unique(pins[pins >= 0], return_counts=True), strict=True):
             pin = labelled.labelling.pins[number]
             source = "" if pin.equation is None else source_line(pin.equation)
-            found.append(Frozen(owner.path, owner.axis, int(count), pin.reason, source))
-    return found
+            frozen.append(Frozen(owner.path, owner.axis, int(count), pin.reason, source))
+    return frozen

@@ -131,9 +131,9 @@ def _touched(
     """Return, for each offered component, the indices that it has on each leaf axis."""
     touched: dict[int, dict[int, list[int]]] = {}
     for number, owner in enumerate(owners):
-        own = components[owner.start : owner.start + owner.size]
-        for index in np.flatnonzero(offered[own]).tolist():
-            touched.setdefault(int(own[index]), {}).setdefault(number, []).append(index)
+        on_axis = components[owner.start : owner.start + owner.size]
+        for index in np.flatnonzero(offered[on_axis]).tolist():
+            touched.setdefault(int(on_axis[index]), {}).setdefault(number, []).append(index)
     return touched
 
 

@@ -55,8 +55,8 @@ def source_line(equation: JaxprEqn) -> str:
     The innermost frame outside of installed packages is named; where there is none, the innermost.
     """
     frames = list(_frames(equation))
-    own = [frame for frame in frames if "site-packages" not in frame.file_name]
-    chosen = (own or frames)[:1]
+    outside = [frame for frame in frames if "site-packages" not in frame.file_name]
+    chosen = (outside or frames)[:1]
     if not chosen:
         return "unknown source"
     return f"{chosen[0].file_name}:{chosen[0].start_line} ({chosen[0].function_name})"
@@ -90,11 +90,11 @@ def closed(jaxpr: Any) -> ClosedJaxpr:
 
 def inner_jaxprs(equation: JaxprEqn) -> list[ClosedJaxpr]:
     """Return every jaxpr among an equation's parameters, directly or in a tuple or list."""
-    found = []
+    jaxprs = []
     for parameter in equation.params.values():
         entries = parameter if isinstance(parameter, tuple | list) else (parameter,)
-        found += [closed(entry) for entry in entries if isinstance(entry, ClosedJaxpr | Jaxpr)]
-    return found
+        jaxprs += [closed(entry) for entry in entries if isinstance(entry, ClosedJaxpr | Jaxpr)]
+    return jaxprs
 
 
 def scan_counts(equation: JaxprEqn) -> tuple[int, int]:

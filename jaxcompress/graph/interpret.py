@@ -154,8 +154,8 @@ class Rewriting:
             return indices
         place = np.full(axis.size, -1)
         place[kept] = np.arange(len(kept))
-        found = place[indices]
-        return found[found >= 0]
+        placed = place[indices]
+        return placed[placed >= 0]
 
     def size(self, axis: Axis) -> int:
         """Return how many indices an axis retains."""

@@ -85,8 +85,8 @@ def _by_path(labelled: LabelledProgram) -> dict[str, Value]:
 
 def _tie(labelled: LabelledProgram, output: Value, other: Value) -> None:
     labelled.labelling.use([output, other])
-    for own, before in zip(output.axes, other.axes, strict=True):
-        labelled.labelling.tie(None, own, before)
+    for axis, before in zip(output.axes, other.axes, strict=True):
+        labelled.labelling.tie(None, axis, before)
 
 
 def _said(
@@ -132,8 +132,8 @@ def _placed(picked: Array) -> list[tuple[str, Any, bool]]:
 def _target(path: str, targets: Mapping[str, Array], is_input: bool) -> str | None:
     if path in targets:
         return path
-    found = [leaf for leaf in targets if "/" in leaf and leaf.split("/", 1)[1] == path]
-    return found[0] if len(found) == 1 and not is_input else None
+    matches = [leaf for leaf in targets if "/" in leaf and leaf.split("/", 1)[1] == path]
+    return matches[0] if len(matches) == 1 and not is_input else None
 
 
 def _reason(path: str, leaves: Mapping[str, Array]) -> str:

@@ -68,8 +68,8 @@ class LabelledProgram(NamedTuple):
 
     def owner(self, number: int) -> Owner | None:
         """Return the leaf axis that a label was born on, if any."""
-        found = [o for o in self.owners if o.start <= number < o.start + o.size]
-        return found[0] if found else None
+        matches = [o for o in self.owners if o.start <= number < o.start + o.size]
+        return matches[0] if matches else None
 
     def leaf(self, path: str) -> Value:
         """Return the labelled leaf at a path."""
@@ -126,17 +126,17 @@ def read(
     _require_arrays(leaves, "every leaf of the variables must be an array")
     arrays, restore = split_static((inputs, keywords or {}))
 
-    def flat(own: list[Array], others: list[Array]) -> PyTree:
+    def flat(values: list[Array], others: list[Array]) -> PyTree:
         args, names = restore(others)
-        result = function(jax.tree.unflatten(treedef, own), *args, **names)
+        result = function(jax.tree.unflatten(treedef, values), *args, **names)
         _require_arrays(flatten_with_paths(result)[0], "every output must be an array")
         return result
 
     avals = {path: abstract(leaf) for path, leaf in leaves.items()}
     others = [abstract(array) for array in arrays]
     jaxpr, outputs = jax.make_jaxpr(flat, return_shape=True)(list(avals.values()), others)
-    own = jax.tree.unflatten(treedef, list(avals.values()))
-    return Program(jaxpr, avals, others, outputs, own, input_paths(inputs, keywords or {}))
+    tree = jax.tree.unflatten(treedef, list(avals.values()))
+    return Program(jaxpr, avals, others, outputs, tree, input_paths(inputs, keywords or {}))
 
 
 def _require_arrays(leaves: dict[str, Array], rule: str) -> None:

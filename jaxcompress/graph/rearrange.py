@@ -23,6 +23,6 @@ def rearranged(leaf: Array, steps: Sequence[tuple[str, Sequence[int]]]) -> Array
         return leaf
     (name, numbers), rest = steps[0], steps[1:]
     if name == "slice":
-        return jax.vmap(lambda own: rearranged(own, rest))(leaf)
+        return jax.vmap(lambda row: rearranged(row, rest))(leaf)
     changed = jnp.transpose(leaf, numbers) if name == "transpose" else leaf.reshape(numbers)
     return rearranged(changed, rest)

@@ -127,11 +127,11 @@ def _site(
     layout = _dot_layout(equation, position) if is_dot else _conv_layout(equation)
     kernel = tuple(axis.size for axis in operand.axes)
     copies = prod(shape) // max(prod(kernel), 1)
-    forms = _dot_forms if is_dot else _conv_forms
+    make_forms = _dot_forms if is_dot else _conv_forms
     allowed = position == 1 or is_dot
-    found = forms(equation, layout, kernel, size / examples, copies) if allowed else ()
+    forms = make_forms(equation, layout, kernel, size / examples, copies) if allowed else ()
     if contraction.inside_rule:
-        found = ()
+        forms = ()
     readers = labelled.labelling.uses[path]
     return Site(
         path,
@@ -143,7 +143,7 @@ def _site(
         readers - 1,
         operand.steps,
         layout,
-        found,
+        forms,
         source_line(equation),
     )
 

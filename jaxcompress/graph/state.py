@@ -25,12 +25,12 @@ def plain_state(program: Program) -> dict[str, str]:
     collection, and nothing else, under the same keys and of the same shapes; or it is of the
     variables' own class (`nnx.State`).
     """
-    found: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     for prefix, part in _parts(program.outputs):
-        own, _ = flatten_with_paths(part)
-        for path in _repeated(program, part, own):
-            found[f"{prefix}{path}"] = path
-    return found | _own_class(program)
+        entries, _ = flatten_with_paths(part)
+        for path in _repeated(program, part, entries):
+            replaced[f"{prefix}{path}"] = path
+    return replaced | _own_class(program)
 
 
 def _parts(result: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -41,14 +41,14 @@ def _parts(result: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _parts(part, f"{prefix}{position}/")
 
 
-def _repeated(program: Program, part: PyTree, own: Mapping[str, Array]) -> list[str]:
+def _repeated(program: Program, part: PyTree, entries: Mapping[str, Array]) -> list[str]:
     leaves = program.leaves
-    alike = {p for p, leaf in own.items() if p in leaves and leaf.shape == leaves[p].shape}
+    alike = {p for p, leaf in entries.items() if p in leaves and leaf.shape == leaves[p].shape}
     if type(part) is type(program.variables) and not isinstance(part, dict | tuple | list):
         return sorted(alike)
     # A key alone may be anything's, and so may positions.
     named = {p for p in alike if "/" in p and not p.replace("/", "").isdigit()}
-    others = {path.split("/")[0] for path in (own.keys() | leaves.keys()) - named}
+    others = {path.split("/")[0] for path in (entries.keys() | leaves.keys()) - named}
     return [path for path in sorted(named) if path.split("/")[0] not in others]
 
 
@@ -57,12 +57,12 @@ def _own_class(program: Program) -> dict[str, str]:
     result, variables = program.outputs, program.variables
     if not (type(result) is type(variables) is tuple):
         return {}
-    found: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     structure: PyTree = jax.tree.structure
     for position, (part, other) in enumerate(zip(result, variables, strict=False)):
         plain = isinstance(other, tuple | list | dict) or jax.tree_util.all_leaves([other])
         if not plain and structure(part) == structure(other):
-            own, before = flatten_with_paths(part)[0], flatten_with_paths(other)[0]
-            if all(own[path].shape == before[path].shape for path in before):
-                found |= {f"{position}/{path}": f"{position}/{path}" for path in own}
-    return found
+            entries, before = flatten_with_paths(part)[0], flatten_with_paths(other)[0]
+            if all(entries[path].shape == before[path].shape for path in before):
+                replaced |= {f"{position}/{path}": f"{position}/{path}" for path in entries}
+    return replaced

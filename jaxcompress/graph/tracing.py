@@ -210,10 +210,8 @@ def _graph(
     roles = kernel_roles(labelled)
     offered = summed & (first_pin < 0)
     groups, group_of, channel_of = find_groups(labelled, components, offered, counted, roles)
-    groups = with_consumers(
-        labelled, first.contractions, first.reductions, groups, group_of[components]
-    )
     places = group_of[components], channel_of[components]
+    groups = with_consumers(labelled, first.contractions, first.reductions, groups, places[0])
     carried = find_carried(readings, list(groups), *places)
     joined = np.unique(places[0][first.added])
     cost = count_costs(labelled, first.contractions, groups, places[0], trainable, first.examples)

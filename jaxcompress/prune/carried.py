@@ -32,8 +32,8 @@ def carried_keep(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Arra
     for entry in graph.carried:
         mask = kept.setdefault((entry.path, entry.axis), np.ones(len(entry.channels), bool))
         if entry.group in keep:
-            own = entry.channels >= 0
-            mask[own] = keep[entry.group][entry.channels[own]]
+            inside = entry.channels >= 0
+            mask[inside] = keep[entry.group][entry.channels[inside]]
     inputs: dict[str, Array] = {}
     for (path, axis), mask in kept.items():
         if not mask.all():

@@ -140,10 +140,10 @@ def comparable_scores(
         return per_group(scores)
     costs = _shared_costs(cost, kinds)
     arrays = {
-        name: own / costs[name] ** scores.power
+        name: score / costs[name] ** scores.power
         if costs[name] > 0
-        else _library(own).full_like(own, np.inf)
-        for name, own in scores.items()
+        else _library(score).full_like(score, np.inf)
+        for name, score in scores.items()
     }
     return Scores(arrays, _source(scores, f"per {' and '.join(kinds)} ** {scores.power:g}"))
 
@@ -155,6 +155,6 @@ def _shared_costs(cost: Cost, kinds: Collection[str]) -> dict[str, float]:
         return next(iter(every.values()))
     whole = {kind: float(cost.of(kind)) for kind in kinds}
     return {
-        name: sum(own[name] / whole[kind] for kind, own in every.items()) / len(every)
+        name: sum(costs[name] / whole[kind] for kind, costs in every.items()) / len(every)
         for name in cost.names
     }

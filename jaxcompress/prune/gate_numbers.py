@@ -43,8 +43,8 @@ def gate_numbers(graph: Graph, names: Sequence[str]) -> dict[tuple[str, int], np
             values[member.indices] = start + np.arange(group.width)[:, None]
         for entry in graph.carried:
             if entry.group == name:
-                place, own = (owner_name(entry.path), entry.axis), entry.channels >= 0
-                values = known.setdefault(place, np.ones(len(own), np.int32))
-                values[own] = start + entry.channels[own]
+                place, inside = (owner_name(entry.path), entry.axis), entry.channels >= 0
+                values = known.setdefault(place, np.ones(len(inside), np.int32))
+                values[inside] = start + entry.channels[inside]
         start += group.width
     return known

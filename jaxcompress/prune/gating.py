@@ -124,13 +124,13 @@ def _flat(arrays: Sequence[Array], slots: np.ndarray) -> tuple[Any, np.ndarray]:
     """
     starts = np.cumsum([1, *(array.shape[-1] for array in arrays)])
     owner = np.searchsorted(starts, slots, side="right") - 1
-    found, renumbered = [jnp.ones((*arrays[0].shape[:-1], 1))], np.zeros_like(slots)
+    parts, renumbered = [jnp.ones((*arrays[0].shape[:-1], 1))], np.zeros_like(slots)
     for number in np.unique(owner[owner >= 0]):
         inside = owner == number
-        place = sum(array.shape[-1] for array in found)
+        place = sum(array.shape[-1] for array in parts)
         renumbered[inside] = slots[inside] - starts[number] + place
-        found.append(arrays[number])
-    return jnp.concatenate(found, axis=-1), renumbered
+        parts.append(arrays[number])
+    return jnp.concatenate(parts, axis=-1), renumbered
 
 
 def _multiplier(
@@ -150,8 +150,8 @@ def _multiplier(
     def examples_on(axis: Axis) -> np.ndarray | None:
         if axis.labels is None:
             return None
-        found = example[components[axis.labels]]
-        return found if (found >= 0).all() else None
+        rows = example[components[axis.labels]]
+        return rows if (rows >= 0).all() else None
 
     def multiply(
         node: Node, summed: Sequence[tuple[int, ...]], arrays: Sequence[Array]
@@ -230,5 +230,5 @@ def _factor(
             "use gates [width]"
         )
     shape[place] = len(rows)
-    own = gates[rows]
-    return (own if place < dimension else own.T).reshape(shape)
+    factor = gates[rows]
+    return (factor if place < dimension else factor.T).reshape(shape)

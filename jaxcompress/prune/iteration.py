@@ -105,20 +105,22 @@ def iterative_scores(
     """
     require(rounds=integer(rounds))
     _, history = _run(graph, score, budget, rounds, options)
-    wrong = sorted({n for found, _, _ in history for n, own in found.items() if (own < 0).any()})
+    wrong = sorted(
+        {n for measured, _, _ in history for n, values in measured.items() if (values < 0).any()}
+    )
     if wrong:
         raise ValueError(
             f"an order of removal scales scores, which must not be negative, but those of {wrong} "
             "are; take exp of scores that are logarithms"
         )
-    scores = {name: np.array(own, float) for name, own in history[-1].scores.items()}
-    for found, before, after in reversed(history):
-        gone = {name: before[name] & ~after[name] for name in found}
-        highest = max(own[gone[name]].max(initial=0) for name, own in found.items())
-        lowest = min(own[after[name]].min() for name, own in scores.items())
+    scores = {name: np.array(values, float) for name, values in history[-1].scores.items()}
+    for measured, before, after in reversed(history):
+        gone = {name: before[name] & ~after[name] for name in measured}
+        highest = max(values[gone[name]].max(initial=0) for name, values in measured.items())
+        lowest = min(values[after[name]].min() for name, values in scores.items())
         factor = 0.5 * lowest / highest if highest >= lowest else 1.0
-        for name, own in found.items():
-            scores[name][gone[name]] = factor * own[gone[name]]
+        for name, values in measured.items():
+            scores[name][gone[name]] = factor * values[gone[name]]
     return scores
 
 
@@ -149,15 +151,17 @@ def _run(
     keep: dict[str, np.ndarray] = {}
     for number in range(rounds):
         raw = comparable_scores(graph.cost, score(gates, number), tuple(limits))
-        found = {name: np.asarray(own) for name, own in raw.items()}
-        before = {name: np.asarray(gates[name]) > 0 for name in found}
-        scores = {name: np.where(before[name], own, -np.inf) for name, own in found.items()}
+        measured = {name: np.asarray(values) for name, values in raw.items()}
+        before = {name: np.asarray(gates[name]) > 0 for name in measured}
+        scores = {
+            name: np.where(before[name], values, -np.inf) for name, values in measured.items()
+        }
         target = _target(graph, limits, (number + 1) / rounds)
         # Filling up early would bring back cheap channels just removed.
         keep = select(graph, scores, target, fill=number == rounds - 1, **options)
         kept = {name: jnp.asarray(mask, jnp.result_type(float)) for name, mask in keep.items()}
         gates = {**gates, **kept}
-        history.append(_Round(found, before, keep))
+        history.append(_Round(measured, before, keep))
     return keep, history
 
 

@@ -64,11 +64,11 @@ class Scores(Mapping[str, Any]):
 
     def __str__(self) -> str:
         lines = [f"{self.source}, {len(self)} groups, {self.unit}: {self._advice()}"]
-        shown = {n: own for n, own in self.items() if not isinstance(own, jax.core.Tracer)}
-        if shown and all(np.ndim(own) == 1 for own in shown.values()):
+        shown = {n: score for n, score in self.items() if not isinstance(score, jax.core.Tracer)}
+        if shown and all(np.ndim(score) == 1 for score in shown.values()):
             longest = max(len(name) for name in shown)
             lines.append(f"  {'group':{longest}}  width      least     median       most")
-            lines += [f"  {name:{longest}}  {_summary(own)}" for name, own in shown.items()]
+            lines += [f"  {name:{longest}}  {_summary(score)}" for name, score in shown.items()]
         return "\n".join(lines)
 
     def _advice(self) -> str:
@@ -93,6 +93,6 @@ class Scores(Mapping[str, Any]):
 
 
 def _summary(scores: Array) -> str:
-    own = np.asarray(scores, np.float64)
-    numbers = (own.min(), float(np.median(own)), own.max())
-    return f"{len(own):5d} " + " ".join(f"{number:10.3g}" for number in numbers)
+    values = np.asarray(scores, np.float64)
+    numbers = (values.min(), float(np.median(values)), values.max())
+    return f"{len(values):5d} " + " ".join(f"{number:10.3g}" for number in numbers)

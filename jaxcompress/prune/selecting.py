@@ -106,12 +106,12 @@ def _levels(cost: Cost, units: Units, scores: Array, budget: Ceilings, fill: boo
         return kept_units
 
     def add(state: tuple[Any, Any], unit: Any) -> tuple[tuple[Any, Any], None]:
-        levels, own = state
-        wider = own.at[group[unit]].add(size[unit])
+        levels, current = state
+        wider = current.at[group[unit]].add(size[unit])
         is_next = levels[group[unit]] == jnp.asarray(units.level)[unit]
         accept = is_next & (place[unit] >= count) & _fits(cost, wider, budget)
         levels = levels.at[group[unit]].add(accept)
-        return (levels, jnp.where(accept, wider, own)), None
+        return (levels, jnp.where(accept, wider, current)), None
 
     (levels, _), _ = lax.scan(add, (kept_units, widths(count)), order)
     return levels
@@ -170,9 +170,9 @@ def select(
     scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         gates = jax.jit(
-            lambda own: threshold(
+            lambda arrays: threshold(
                 graph.cost,
-                own,
+                arrays,
                 absolute,
                 multiple_of=multiple_of,
                 min_width=min_width,

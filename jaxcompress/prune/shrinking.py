@@ -106,10 +106,10 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
     known = _known(shapes, indices)
 
     def variables(tree: PyTree) -> PyTree:
-        own, treedef = flatten_with_paths(tree)
-        _check_shapes(own, shapes, "the variables to shrink")
-        taken = take_leaves({path: own[path] for path in indices}, indices)
-        return jax.tree.unflatten(treedef, list({**own, **taken}.values()))
+        arrays, treedef = flatten_with_paths(tree)
+        _check_shapes(arrays, shapes, "the variables to shrink")
+        taken = take_leaves({path: arrays[path] for path in indices}, indices)
+        return jax.tree.unflatten(treedef, list({**arrays, **taken}.values()))
 
     def function(f: Function) -> Function:
         if not indices:
@@ -117,21 +117,21 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
 
         @functools.wraps(f)
         def shrunk(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
-            own, treedef = flatten_with_paths(tree)
-            _check_shapes(own, smaller, "the shrunk function's variables")
-            original = [abstract(leaf, shapes.get(path)) for path, leaf in own.items()]
+            arrays, treedef = flatten_with_paths(tree)
+            _check_shapes(arrays, smaller, "the shrunk function's variables")
+            original = [abstract(leaf, shapes.get(path)) for path, leaf in arrays.items()]
             whole, names, small = original_inputs(carried, inputs, keywords)
             program = read(f, jax.tree.unflatten(treedef, original), whole, names)
             labelled = label_program(program, False, None if small else 0, small)
             tie_plain_state(labelled)
             removed = removals(labelled, {**known, **known_inputs(carried, small)})
             rewriting = Rewriting(removed, rule_of, means=means)
-            return run_rewritten(labelled, rewriting, own.values(), inputs, keywords)
+            return run_rewritten(labelled, rewriting, arrays.values(), inputs, keywords)
 
         return shrunk
 
     def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
-        return map_optimizer_state(tx, opt_state, shapes, lambda own: take_leaves(own, indices))
+        return map_optimizer_state(tx, opt_state, shapes, lambda flat: take_leaves(flat, indices))
 
     return Compression(dict(spec), variables, function, optimizer_state)
 

@@ -84,7 +84,7 @@ def rank_channels(score: Array) -> Array:
 
 def unit_scores(scores: Mapping[str, Array], cost: Cost, multiple_of: int) -> Array:
     """Return `float[units]`, the mean score of each unit's channels; +inf where one is +inf."""
-    found = []
+    per_group = []
     for name in cost.names:
         if name in scores:
             ordered = -jnp.sort(-jnp.asarray(scores[name]))
@@ -93,5 +93,5 @@ def unit_scores(scores: Mapping[str, Array], cost: Cost, multiple_of: int) -> Ar
             sizes = np.asarray([multiple_of] * (len(rows) - 1) + [last])
             means = jnp.where(rows[:, 0] == jnp.inf, jnp.inf, rows.sum(axis=1) / sizes)
             # Equal scores may have means that differ by rounding; a group's units stay in order.
-            found.append(lax.cummin(means))
-    return jnp.concatenate(found)
+            per_group.append(lax.cummin(means))
+    return jnp.concatenate(per_group)

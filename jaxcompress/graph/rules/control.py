@@ -32,9 +32,9 @@ def is_plain_call(equation: JaxprEqn) -> bool:
         (equation.outvars, inner.outvars),
     ]
     return all(
-        len(outer) == len(own)
-        and all(shape_of(a) == shape_of(b) for a, b in zip(outer, own, strict=True))
-        for outer, own in pairs
+        len(atoms) == len(variables)
+        and all(shape_of(a) == shape_of(b) for a, b in zip(atoms, variables, strict=True))
+        for atoms, variables in pairs
     )
 
 

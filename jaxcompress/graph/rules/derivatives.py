@@ -95,8 +95,8 @@ def _vouch(
 ) -> Body:
     """Label a derivative rule, so that what it cannot do without is frozen too."""
     body = labelling.enter(jaxpr, [Value(value.axes) for value in inputs])
-    for own, other in zip(body.outputs, expected, strict=False):
-        for pair in zip(own.axes, other.axes, strict=True):
+    for output, other in zip(body.outputs, expected, strict=False):
+        for pair in zip(output.axes, other.axes, strict=True):
             labelling.tie(equation, *pair)
     return body
 
@@ -137,8 +137,8 @@ def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Array])
             [*outputs, *(outputs[i] for i in results)],
         )
         values = smaller(derivative, [*primals, *(tangents[i] for i in positions)])
-        values, own = values[: len(outputs)], values[len(outputs) :]
-        return values, _fill([_zero_tangent(value) for value in values], results, own)
+        values, output_tangents = values[: len(outputs)], values[len(outputs) :]
+        return values, _fill([_zero_tangent(value) for value in values], results, output_tangents)
 
     return list(function(*arrays))
 
@@ -188,8 +188,8 @@ def rebind_custom_vjp(rewriting: Rewriting, node: Node, arrays: Sequence[Array])
 
     def run_backward(residuals: list[Array], cotangents: list[Array]) -> tuple[Array, ...]:
         backward, smaller = passes()[1]
-        own = smaller(backward, [*residuals, *(cotangents[i] for i in results)])
-        return tuple(_fill([None] * len(equation.invars), positions, own))
+        gradients = smaller(backward, [*residuals, *(cotangents[i] for i in results)])
+        return tuple(_fill([None] * len(equation.invars), positions, gradients))
 
     function.defvjp(run_forward, run_backward)
     return list(function(*arrays))

@@ -72,10 +72,10 @@ def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
         if dimension not in left_out:
             taken.append(passed)
     batch = list(indices.axes[:-1])
-    for own, other in zip(
+    for dimension, other in zip(
         numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
     ):
-        batch[other] = labelling.tie(equation, operand.axes[own], batch[other])
+        batch[other] = labelling.tie(equation, operand.axes[dimension], batch[other])
     offsets, rest = iter(taken), iter(batch)
     rank = len(shape_of(equation.outvars[0]))
     axes = [next(offsets) if i in numbers.offset_dims else next(rest) for i in range(rank)]
@@ -147,12 +147,12 @@ def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
                 labelling.pin(equation, window, INDEXED)
             axes.append(axis)
     batch = [a for i, a in enumerate(updates.axes) if i not in numbers.update_window_dims]
-    for own, other in zip(batch, indices.axes[:-1], strict=True):
-        labelling.tie(equation, own, other)
-    for own, other in zip(
+    for axis, other in zip(batch, indices.axes[:-1], strict=True):
+        labelling.tie(equation, axis, other)
+    for dimension, other in zip(
         numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True
     ):
-        labelling.tie(equation, operand.axes[own], indices.axes[other])
+        labelling.tie(equation, operand.axes[dimension], indices.axes[other])
     return Outcome([Value(tuple(axes))])
 
 

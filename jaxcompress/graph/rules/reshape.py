@@ -45,7 +45,7 @@ def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:
         [Block(inputs=(0,), outputs=(0,)), Block(inputs=(1,), outputs=(1, 2)), \
 Block(inputs=(2,), outputs=(3,))]
     """
-    found, i, j = [], 0, 0
+    finest, i, j = [], 0, 0
     while i < len(before) or j < len(after):
         left, right = [i] if i < len(before) else [], [j] if j < len(after) else []
         i, j = i + len(left), j + len(right)
@@ -56,8 +56,8 @@ Block(inputs=(2,), outputs=(3,))]
             else:
                 right.append(j)
                 j += 1
-        found.append(Block(tuple(left), tuple(right)))
-    return found
+        finest.append(Block(tuple(left), tuple(right)))
+    return finest
 
 
 def reshape(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:

@@ -50,13 +50,13 @@ def chunk_size(
 
 def _sizes(jaxpr: Any) -> list[int]:
     """Return the bytes of every intermediate array, inner programs included."""
-    found = []
+    sizes = []
     for equation in jaxpr.eqns:
         avals = [variable.aval for variable in equation.outvars]
-        found += [a.size * a.dtype.itemsize for a in avals if hasattr(a, "dtype")]
+        sizes += [a.size * a.dtype.itemsize for a in avals if hasattr(a, "dtype")]
         for inner in inner_jaxprs(equation):
-            found += _sizes(inner.jaxpr)
-    return found
+            sizes += _sizes(inner.jaxpr)
+    return sizes
 
 
 def _free_memory() -> int:

@@ -81,7 +81,7 @@ def local_search(
         >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.arange(8.0).reshape(4, 2)}
         >>> graph = trace(apply, variables, jnp.ones((5, 3)))
         >>> loss = lambda variables, x: apply(variables, x).mean()
-        >>> found = local_search(
+        >>> result = local_search(
         ...     graph,
         ...     loss,
         ...     variables,
@@ -93,7 +93,7 @@ def local_search(
         ...     rounds=3,
         ...     channel_noise=2.0,
         ... )
-        >>> bool(found.loss[-1] < found.loss[0])
+        >>> bool(result.loss[-1] < result.loss[0])
         True
     """
     require(
@@ -109,29 +109,29 @@ def local_search(
     scores = comparable_scores(graph.cost, scores, tuple(absolute.ceilings()))
 
     def losses(variables: PyTree, batch: Batch, stacked: dict[str, jax.Array]) -> jax.Array:
-        gates = jax.vmap(lambda own: threshold(graph.cost, own, absolute))(stacked)
-        found = candidate_losses(graph, loss, variables, gates, batch, together=together, mesh=mesh)
-        return jnp.where(jnp.isnan(found), jnp.inf, found)
+        gates = jax.vmap(lambda candidate: threshold(graph.cost, candidate, absolute))(stacked)
+        raw = candidate_losses(graph, loss, variables, gates, batch, together=together, mesh=mesh)
+        return jnp.where(jnp.isnan(raw), jnp.inf, raw)
 
     def step(
         data: tuple[Any, Any], state: tuple[Any, Any], key: jax.Array
     ) -> tuple[PyTree, PyTree]:
         parents, best = state
-        chosen = {name: own[jnp.arange(candidates) % survivors] for name, own in parents.items()}
+        chosen = {n: s[jnp.arange(candidates) % survivors] for n, s in parents.items()}
         new = _perturb(chosen, key, group_noise, channel_noise)
-        every = {name: jnp.concatenate([parents[name], own]) for name, own in new.items()}
+        every = {name: jnp.concatenate([parents[name], score]) for name, score in new.items()}
         values = jnp.concatenate([best, losses(*data, new)])
         order = jnp.argsort(values, stable=True)[:survivors]
-        return (jax.tree.map(lambda own: own[order], every), values[order]), values[order[0]]
+        return (jax.tree.map(lambda score: score[order], every), values[order]), values[order[0]]
 
     @jax.jit
     def run(data: tuple[Any, Any], scores: Mapping[str, Array], key: jax.Array) -> Found:
         start = {n: jnp.asarray(s, jnp.result_type(float))[None] for n, s in scores.items()}
         first = losses(*data, start)
-        copies = jax.tree.map(lambda own: jnp.repeat(own, survivors, axis=0), start)
+        copies = jax.tree.map(lambda score: jnp.repeat(score, survivors, axis=0), start)
         state = (copies, jnp.repeat(first, survivors))
         (parents, _), best = lax.scan(partial(step, data), state, jax.random.split(key, rounds))
-        return Found({n: own[0] for n, own in parents.items()}, jnp.concatenate([first, best]))
+        return Found({n: score[0] for n, score in parents.items()}, jnp.concatenate([first, best]))
 
     return run((variables, batch), dict(scores), key)
 
@@ -140,9 +140,9 @@ def _perturb(
     scores: Mapping[str, jax.Array], key: jax.Array, group: float, channel: float
 ) -> dict[str, jax.Array]:
     """Add noise to `{group: float[candidates, width]}`."""
-    found = {}
-    for number, (name, own) in enumerate(scores.items()):
+    perturbed = {}
+    for number, (name, score) in enumerate(scores.items()):
         first, second = jax.random.split(jax.random.fold_in(key, number))
-        shift = group * jax.random.normal(first, (len(own), 1))
-        found[name] = own + shift + channel * jax.random.normal(second, own.shape)
-    return found
+        shift = group * jax.random.normal(first, (len(score), 1))
+        perturbed[name] = score + shift + channel * jax.random.normal(second, score.shape)
+    return perturbed

@@ -76,18 +76,18 @@ def candidate_losses(
     count = _check(graph, gates)
     check_scalar(loss, variables, batch)
     devices = 1 if mesh is None else mesh.size
-    own = math.ceil(count / devices)
+    per_device = math.ceil(count / devices)
     if together is None:
         together = chunk_size(loss, variables, batch)
-    together = max(1, min(together, own))
-    padded = devices * together * math.ceil(own / together)
+    together = max(1, min(together, per_device))
+    padded = devices * together * math.ceil(per_device / together)
     shared = {name: jnp.asarray(g) for name, g in gates.items() if np.ndim(g) == 1}
     differing = {n: _pad(jnp.asarray(g), padded) for n, g in gates.items() if n not in shared}
     gated_loss = gated(graph, loss)
 
     def part(variables: PyTree, shared: Any, gates: PyTree, batch: Batch) -> jax.Array:
-        one = lambda own: gated_loss(variables, {**shared, **own}, batch)  # noqa: E731
-        after = hoist(one, jax.tree.map(lambda own: own[0], gates))
+        one = lambda candidate: gated_loss(variables, {**shared, **candidate}, batch)  # noqa: E731
+        after = hoist(one, jax.tree.map(lambda gate: gate[0], gates))
         # Without a vmap of one, the loop's convolutions keep their plain layout.
         return lax.map(after, gates, batch_size=together if together > 1 else None)
 

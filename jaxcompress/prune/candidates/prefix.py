@@ -63,11 +63,11 @@ def _continue(
     steps = [step for equation in jaxpr.eqns for step in _step(equation, known)]
 
     def rest(values: Sequence[Array]) -> Sequence[Array]:
-        found = {**dict(zip(jaxpr.invars, values, strict=True)), **known}
+        environment = {**dict(zip(jaxpr.invars, values, strict=True)), **known}
         for function, atoms, outputs in steps:
-            own = function([_value(found, atom) for atom in atoms])
-            found.update(zip(outputs, own, strict=True))
-        return [_value(found, atom) for atom in jaxpr.outvars]
+            results = function([_value(environment, atom) for atom in atoms])
+            environment.update(zip(outputs, results, strict=True))
+        return [_value(environment, atom) for atom in jaxpr.outvars]
 
     return rest
 

@@ -60,10 +60,10 @@ def check_scalar(loss: Function, variables: PyTree, batch: Batch) -> None:
             ...
         ValueError: a loss is one real number, but this one returns float32[3]; take its mean
     """
-    found = jax.eval_shape(loss, variables, batch)
-    leaves = jax.tree.leaves(found)
-    if len(leaves) == 1 and leaves[0] is found and found.shape == ():
-        if np.issubdtype(found.dtype, np.floating) or found.dtype.name == "bfloat16":
+    result = jax.eval_shape(loss, variables, batch)
+    leaves = jax.tree.leaves(result)
+    if len(leaves) == 1 and leaves[0] is result and result.shape == ():
+        if np.issubdtype(result.dtype, np.floating) or result.dtype.name == "bfloat16":
             return
     shown = (
         ", ".join(f"{leaf.dtype}{list(leaf.shape)}".replace(", ", ",") for leaf in leaves)

@@ -63,8 +63,8 @@ def taylor(
     # A Python loop over one compiled step: inside a scan, XLA's CPU backend runs the gradient of a
     # convolution tens of times slower.
     for number in range(count):
-        own = gradient(variables, start, jax.tree.map(operator.itemgetter(number), batches))
-        total = {name: value + jnp.abs(own[name]) for name, value in total.items()}
+        gradients = gradient(variables, start, jax.tree.map(operator.itemgetter(number), batches))
+        total = {name: value + jnp.abs(gradients[name]) for name, value in total.items()}
     means = {name: value / count for name, value in total.items()}
     check_gradients(means)
     return Scores(means, "taylor", "raw gradient", power=1.0)

@@ -80,7 +80,7 @@ def adapt(
         )
 
     def whole(params: PyTree, rest: PyTree) -> PyTree:
-        merged = {**rest, **{path: like(own, leaves[path]) for path, own in params.items()}}
+        merged = {**rest, **{path: like(param, leaves[path]) for path, param in params.items()}}
         return jax.tree.unflatten(treedef, [merged[path] for path in leaves])
 
     def at(params: PyTree, gates: PyTree, rest: PyTree, batch: Batch) -> jax.Array:
@@ -91,9 +91,9 @@ def adapt(
 
     def step(carry: tuple[Any, Any], batch: Batch) -> tuple[tuple[Any, Any], jax.Array]:
         params, state = carry
-        value, own = gradient(params, gates, rest, batch)
-        own = lax.stop_gradient(own) if order == 1 else own
-        updates, state = optimizer.update(own, state, params)
+        value, gradients = gradient(params, gates, rest, batch)
+        gradients = lax.stop_gradient(gradients) if order == 1 else gradients
+        updates, state = optimizer.update(gradients, state, params)
         return (optax.apply_updates(params, updates), state), lax.stop_gradient(value)
 
     (params, _), losses = _loop(step, (params, optimizer.init(params)), support)

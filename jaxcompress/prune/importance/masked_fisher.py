@@ -158,7 +158,7 @@ def fisher(
     step = partial(jit_of(_squares, graph, loss), variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     squares = map_rounds(step, (numbers, batches))
-    means = {name: own.mean(0) for name, own in squares.items()}
+    means = {name: square.mean(0) for name, square in squares.items()}
     check_gradients(means)
     return Scores(means, "fisher", "raw gradient", power=1.5)
 

@@ -109,9 +109,9 @@ def meta(
     gradients, losses = map_rounds(partial(episode, variables), inputs)
     check_steps(losses.reshape(episodes, -1))
     size = jnp.square if square else jnp.abs
-    sizes = {n: size(own.reshape(episodes, -1)) for n, own in gradients.items()}
+    sizes = {n: size(gradient.reshape(episodes, -1)) for n, gradient in gradients.items()}
     _check_finite(sizes)
-    means = {name: own.mean(0) for name, own in sizes.items()}
+    means = {name: score.mean(0) for name, score in sizes.items()}
     return Scores(means, "meta", "raw gradient", power=1.0)
 
 
@@ -157,11 +157,11 @@ def _gates_of_episodes(
     graph: Graph, gates: Mapping[str, Array], names: Collection[str], episodes: int
 ) -> dict[str, jax.Array]:
     """Return the gates `[episodes, width]` of the named groups and of those given."""
-    found = {}
+    repeated = {}
     for name in {**dict.fromkeys(names), **gates}:
         width = graph.groups[name].width
-        found[name] = jnp.broadcast_to(gates.get(name, jnp.ones(width)), (episodes, width))
-    return found
+        repeated[name] = jnp.broadcast_to(gates.get(name, jnp.ones(width)), (episodes, width))
+    return repeated
 
 
 def _check(loss: Function, variables: PyTree, support: Batch, query: Batch, together: int) -> None:

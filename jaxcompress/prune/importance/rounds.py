@@ -26,11 +26,11 @@ def map_rounds(step: Callable[[Any], Any], inputs: PyTree) -> PyTree:
         inputs: pytree of arrays `[rounds, ...]`; traced ones make a `lax.map`.
 
     Example:
-        >>> map_rounds(lambda own: own["x"] * 2, {"x": jnp.arange(3)}).tolist()
+        >>> map_rounds(lambda batch: batch["x"] * 2, {"x": jnp.arange(3)}).tolist()
         [0, 2, 4]
     """
     leaves = jax.tree.leaves(inputs)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return lax.map(step, inputs)
-    found = [step(jax.tree.map(itemgetter(i), inputs)) for i in range(len(leaves[0]))]
-    return jax.tree.map(lambda *own: jnp.stack(own), *found)
+    results = [step(jax.tree.map(itemgetter(i), inputs)) for i in range(len(leaves[0]))]
+    return jax.tree.map(lambda *rounds: jnp.stack(rounds), *results)

@@ -81,7 +81,7 @@ def straight_through(
     weight = slope * (1 - slope) * _channel_costs(cost, scores, limits, hard)
     weight = weight / jnp.maximum(weight.sum(), jnp.finfo(weight.dtype).tiny)
     moving = tau + weight @ (_end_to_end(scores, scores) - flat)
-    soft = {name: jax.nn.sigmoid((own - moving) / temperature) for name, own in scores.items()}
+    soft = {name: jax.nn.sigmoid((score - moving) / temperature) for name, score in scores.items()}
     # The bracket is exactly 0, whatever the rounding.
     return {name: hard[name] + (soft[name] - lax.stop_gradient(soft[name])) for name in scores}
 
@@ -109,5 +109,5 @@ def _channel_costs(
         return sum(cost.of(kind, widths) / limit for kind, limit in limits.items())
 
     slopes = jax.grad(relative)(jnp.stack(kept))
-    own = [jnp.broadcast_to(slopes[cost.names.index(n)], jnp.shape(s)) for n, s in scores.items()]
-    return lax.stop_gradient(jnp.concatenate(own))
+    costs = [jnp.broadcast_to(slopes[cost.names.index(n)], jnp.shape(s)) for n, s in scores.items()]
+    return lax.stop_gradient(jnp.concatenate(costs))

@@ -151,8 +151,8 @@ def learn(
         part = jnp.minimum(1.0, 2 * (state.step + 1) / steps)
 
         def objective(learned: Learned) -> tuple[jax.Array, jax.Array]:
-            own = offset_scores(learned, state.log_scores, costs)
-            gates = straight_through(graph.cost, own, absolute, part, temperature)
+            learned_scores = offset_scores(learned, state.log_scores, costs)
+            gates = straight_through(graph.cost, learned_scores, absolute, part, temperature)
             losses, at = jnp.zeros(0), variables
             if support is not None:
                 at, losses = adapt(

@@ -76,7 +76,7 @@ def learn_gates(
     # A loop of the host: see `importance.rounds`.
     for step in range(steps):
         batch, inner = jax.tree.map(itemgetter(step), (query, support))
-        state, own = update(state, variables, batch, inner)
-        losses.append(own)
+        state, step_losses = update(state, variables, batch, inner)
+        losses.append(step_losses)
     check_steps(jnp.stack(losses))
     return pair.scores(state)

@@ -43,7 +43,7 @@ def scale_by_shared_rms(
         >>> shared = scale_by_shared_rms(share=1.0)
         >>> gradient = jnp.array([3.0, 4.0, 0.0, 0.0])
         >>> change, _ = shared.update(gradient, shared.init(gradient))
-        >>> [round(float(own), 3) for own in change]
+        >>> [round(float(entry), 3) for entry in change]
         [1.2, 1.6, 0.0, 0.0]
     """
 
@@ -63,13 +63,15 @@ def scale_by_shared_rms(
         taken = state.taken + 1
         mean = optax.tree.update_moment(updates, state.mean, b1, 1)
         square = optax.tree.update_moment(updates, state.square, b2, 2)
-        own = optax.tree.bias_correction(square, b2, taken)
-        common = jnp.sqrt(jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(own)]).mean())
+        unbiased = optax.tree.bias_correction(square, b2, taken)
+        common = jnp.sqrt(
+            jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(unbiased)]).mean()
+        )
 
         def scaled(m: jax.Array, v: jax.Array) -> jax.Array:
             return m / ((jnp.sqrt(v) + 1e-8) ** (1 - share) * (common + 1e-8) ** share)
 
-        changes = jax.tree.map(scaled, optax.tree.bias_correction(mean, b1, taken), own)
+        changes = jax.tree.map(scaled, optax.tree.bias_correction(mean, b1, taken), unbiased)
         return changes, SharedState(taken, mean, square)
 
     return optax.GradientTransformation(init, update)

@@ -47,8 +47,8 @@ def offset_scores(
         [3.0, 4.0]
     """
     return {
-        name: own - learned.alpha * costs[name] + learned.offsets[name] + learned.channels[name]
-        for name, own in scores.items()
+        name: score - learned.alpha * costs[name] + learned.offsets[name] + learned.channels[name]
+        for name, score in scores.items()
     }
 
 
@@ -59,9 +59,9 @@ def log_costs(graph: Graph, budget: Budget) -> dict[str, float]:
     """
     kinds = list(budget.ceilings())
     dense = {kind: float(graph.cost.of(kind)) for kind in kinds}
-    own = {kind: channel_costs(graph, kind) for kind in kinds}
+    costs = {kind: channel_costs(graph, kind) for kind in kinds}
     return {
-        name: float(np.log(sum(own[kind][name] / dense[kind] for kind in kinds) / len(kinds)))
+        name: float(np.log(sum(costs[kind][name] / dense[kind] for kind in kinds) / len(kinds)))
         for name in graph.groups
     }
 
