@@ -59,8 +59,8 @@ def cases(config: Config) -> list[dict[str, Json]]:
     """List what is measured, each as the fields of `benchmarks.throughput.cases.Case`.
 
     Example:
-        >>> [case["task"] for case in cases(Config(networks=("resnet20",), latency=()))][:4]
-        ['train', 'eval', 'stored', 'live']
+        >>> [case["task"] for case in cases(Config(networks=("resnet20",), latency=()))]
+        ['train', 'eval', 'train', 'eval', 'stored', 'live']
     """
     listed = []
     for name in config.networks:
