@@ -47,7 +47,7 @@ class Node(NamedTuple):
         inputs: its operands.
         outputs: its results.
         bodies: the jaxprs in it.
-        steps: the axis along which it runs them, where single steps may be left out.
+        steps: the axis along which it runs them, as in `Outcome`.
         is_mean: whether it is a sum that the program divides by the number of its summands.
     """
 

@@ -88,9 +88,8 @@ class Labelling:
         edges: pairs of equally long label vectors that are tied index by index.
         uses: how many equations read each leaf, plain copies not counted.
         caller: the equation being read, which the equations of a nested jaxpr stand in.
-        repeat: how often the code being read runs (the lengths of the enclosing scans), times
-            those that may be shortened:
-        steps: their scanned axes.
+        repeat: how often the code being read runs: the lengths of the enclosing scans.
+        steps: the scanned axes of those that may be shortened, which `repeat` leaves out.
     """
 
     enter: Callable[..., Any]
@@ -237,8 +236,7 @@ class Labelling:
 
     def kind_of_labels(self) -> np.ndarray:
         """Return `int[count]`, the `Kind` of each label."""
-        kinds = [int(kind) for kind, _ in self.kinds]
-        sizes = [size for _, size in self.kinds]
+        kinds, sizes = [int(kind) for kind, _ in self.kinds], [size for _, size in self.kinds]
         return np.repeat(np.asarray(kinds, np.int8), np.asarray(sizes, np.int64))
 
     def components(self) -> np.ndarray:

@@ -85,13 +85,10 @@ def _log_mass(logs: jax.Array) -> jax.Array:
 
 def _check_temperature(temperature: float | jax.Array) -> None:
     """Raise unless a temperature, or each of an array of them, is finite and above 0."""
-    if isinstance(temperature, jax.core.Tracer):
-        return
-    if isinstance(temperature, np.ndarray | jax.Array):
-        values = np.asarray(temperature, np.float64)
-        require(temperature=real(values.min(), above=0) or real(values.max(), above=0))
-    else:
-        require(temperature=real(temperature, above=0))
+    bounds = [temperature]
+    if np.ndim(temperature) and not isinstance(temperature, jax.core.Tracer | list | tuple):
+        bounds = [np.min(temperature), np.max(temperature)]
+    require(temperature=real(bounds[0], above=0) or real(bounds[-1], above=0))
 
 
 def kd_top_k(

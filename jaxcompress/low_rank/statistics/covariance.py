@@ -71,12 +71,8 @@ def input_roots(
     require(ridge=real(ridge, least=0))
     moments = input_moments(graph, apply, variables, batches, forms)
     # Centring leaves rounding of the size of what it takes away: the ridge must be above that.
-    whole = covariances_of(moments)
-    centred_ones = covariances_of(moments, centred)
-    return {
-        path: covariance_root(covariance, ridge, whole[path])
-        for path, covariance in centred_ones.items()
-    }
+    whole, about_means = covariances_of(moments), covariances_of(moments, centred)
+    return {path: covariance_root(c, ridge, whole[path]) for path, c in about_means.items()}
 
 
 def covariance_root(covariance: Array, ridge: float = 1e-4, whole: PyTree = None) -> np.ndarray:
