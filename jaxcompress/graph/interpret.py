@@ -48,7 +48,7 @@ class Node(NamedTuple):
         outputs: its results.
         bodies: the jaxprs in it.
         steps: the axis along which it runs them, as in `Outcome`.
-        is_mean: whether it is a sum that the program divides by the number of its summands.
+        is_mean: whether it is a sum that the program divides by the number of summands.
     """
 
     equation: JaxprEqn

@@ -13,15 +13,18 @@ import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcompress.annotations import Array, PyTree
-from jaxcompress.graph.internals import bind, inner_jaxprs, is_literal
+from jaxcompress.graph.internals import bind, inner_jaxprs
+from jaxcompress.graph.interpret import run
 
 __all__ = ["hoist"]
 
-Known = dict[Any, Any]
-"""Variables of a jaxpr, and their values."""
 
-Step = tuple[Callable[[Sequence[Any]], Sequence[Any]], Sequence[Any], Sequence[Any]]
-"""What is left to do: a function of the values of input atoms, the atoms, the outputs."""
+class _Later:
+    """What an equation will give once the argument is known."""
+
+
+Step = tuple[Callable[[Sequence[Array]], Sequence[Array]], Sequence[Array], Sequence[_Later]]
+"""What is left to do: a function, its inputs, some of them known by then only, its results."""
 
 
 def hoist(function: Callable[[Any], Any], like: PyTree) -> Callable[[Any], Any]:
@@ -46,42 +49,40 @@ def hoist(function: Callable[[Any], Any], like: PyTree) -> Callable[[Any], Any]:
         (['mul'], 54.0)
     """
     program, shape = jax.make_jaxpr(function, return_shape=True)(like)
-    unknown = [None] * len(program.jaxpr.invars)
-    outputs = _continue(program, unknown)
+    outputs = _continue(program, [_Later() for _ in program.jaxpr.invars])
     structure = jax.tree.structure(shape)
     return lambda argument: jax.tree.unflatten(structure, outputs(jax.tree.leaves(argument)))
 
 
 def _continue(
-    program: ClosedJaxpr, inputs: Sequence[Any | None]
-) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    program: ClosedJaxpr, inputs: Sequence[Array]
+) -> Callable[[Sequence[Array]], Sequence[Array]]:
     """Evaluate what follows from the known inputs; return a function of the values of all."""
-    jaxpr = program.jaxpr
-    known: Known = dict(zip(jaxpr.constvars, program.consts, strict=True))
-    pairs = zip(jaxpr.invars, inputs, strict=True)
-    known |= {variable: value for variable, value in pairs if value is not None}
-    steps = [step for equation in jaxpr.eqns for step in _step(equation, known)]
+    steps: list[Step] = []
+
+    def step(_: int, equation: JaxprEqn, values: list[Array]) -> Sequence[Array]:
+        is_known = not any(isinstance(value, _Later) for value in values)
+        if is_known and not equation.effects:
+            return bind(equation, values)
+        results = [_Later() for _ in equation.outvars]
+        steps.append((_rest(equation, values), values, results))
+        return results
+
+    outputs = run(program, program.consts, inputs, step, lambda atom: atom.val)
 
     def rest(values: Sequence[Array]) -> Sequence[Array]:
-        environment = {**dict(zip(jaxpr.invars, values, strict=True)), **known}
-        for function, atoms, outputs in steps:
-            results = function([_value(environment, atom) for atom in atoms])
-            environment.update(zip(outputs, results, strict=True))
-        return [_value(environment, atom) for atom in jaxpr.outvars]
+        known = dict(zip(map(id, inputs), values, strict=True))
+        for function, operands, results in steps:
+            made = function([known.get(id(operand), operand) for operand in operands])
+            known.update(zip(map(id, results), made, strict=True))
+        return [known.get(id(output), output) for output in outputs]
 
     return rest
 
 
-def _step(equation: JaxprEqn, known: Known) -> list[Step]:
-    """Evaluate an equation whose inputs are all known; return what is left of any other."""
-    inputs = [_value(known, atom) for atom in equation.invars]
-    if all(value is not None for value in inputs) and not equation.effects:
-        known.update(zip(equation.outvars, bind(equation, inputs), strict=True))
-        return []
+def _rest(
+    equation: JaxprEqn, values: Sequence[Array]
+) -> Callable[[Sequence[Array]], Sequence[Array]]:
     if equation.primitive.name in ("jit", "pjit"):
-        return [(_continue(inner_jaxprs(equation)[0], inputs), equation.invars, equation.outvars)]
-    return [(lambda values: bind(equation, values), equation.invars, equation.outvars)]
-
-
-def _value(known: Known, atom: Any) -> Any | None:
-    return atom.val if is_literal(atom) else known.get(atom)
+        return _continue(inner_jaxprs(equation)[0], values)
+    return lambda known: bind(equation, known)
