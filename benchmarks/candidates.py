@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import optax
 import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
+from experiments.common.timing import Stopwatch
 from jaxcompress import models
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.prune.candidates import candidate_losses, chunk_size
@@ -132,9 +132,9 @@ def _time(way: Callable[[], jax.Array], repeats: int) -> tuple[float, np.ndarray
     """Return the median seconds of a call after the first, and its result."""
     values, seconds = np.asarray(way()), []
     for _ in range(repeats):
-        started = time.perf_counter()
+        watch = Stopwatch()
         values = np.asarray(way())
-        seconds.append(time.perf_counter() - started)
+        seconds.append(watch.seconds)
     return statistics.median(seconds), values
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.common.timing import Stopwatch
 from jaxcompress import models
 from jaxcompress.annotations import Array, Batch
 from jaxcompress.backend import fast_convolutions
@@ -29,9 +30,9 @@ def processor_seconds(call: Callable[[], Any], repeats: int = 7) -> float:
     """Return the median processor time of a call, after two."""
     times = []
     for _ in range(repeats + 2):
-        started = time.process_time()
+        watch = Stopwatch(time.process_time)
         jax.block_until_ready(call())
-        times.append(time.process_time() - started)
+        times.append(watch.seconds)
     return statistics.median(times[2:])
 
 

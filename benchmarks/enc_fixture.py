@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from experiments.common.command import Command
 from experiments.common.environment import prepare
+from experiments.common.timing import Stopwatch
 from jaxcompress.graph import Budget
 from jaxcompress.low_rank import ranks
 from jaxcompress.low_rank.ranks import Metric, Ranks, Sites
@@ -83,9 +83,9 @@ def vgg16_sites(seed: int = 0) -> Sites:
 
 def timed(label: str, call: Callable[[], Any]) -> Any:
     """Return what `call` returns and print how long it took."""
-    start = time.perf_counter()
+    watch = Stopwatch()
     result = call()
-    print(f"  {label:34} {time.perf_counter() - start:9.4f} s")
+    print(f"  {label:34} {watch.seconds:9.4f} s")
     return result
 
 

@@ -25,6 +25,7 @@ from experiments.common import data
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from experiments.common.measure import augmented
+from experiments.common.timing import Stopwatch
 from jaxcompress import models, training
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
@@ -95,7 +96,7 @@ class Task:
         """Re-estimate BatchNorm."""
         drawn = self.batches(self.config.statistics_images, 128, 1)
         images = jnp.stack([batch["image"] for batch in drawn])
-        return training.reestimate(train_apply, variables, images, self.key)
+        return training.reestimate(train_apply, variables, images, key=self.key)
 
     def accuracy(self, apply: Function, variables: PyTree) -> float:
         """Classify the test images."""
@@ -158,9 +159,9 @@ def main(config: Config) -> None:
     if not rows:
         rows.append({"recipe": "dense", "accuracy": task.accuracy(task.apply, task.variables)})
     for name in [recipe for recipe in config.rows if recipe not in {row["recipe"] for row in rows}]:
-        started = time.process_time()
+        watch = Stopwatch(time.process_time)
         compression, small = ROWS[name](task)
-        seconds = time.process_time() - started
+        seconds = watch.seconds
         apply = compression.function(task.apply)
         small = task.renewed(compression.function(task.train_apply), small)
         image = jax.ShapeDtypeStruct(SHAPE, jnp.float32)

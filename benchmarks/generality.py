@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import time
 from pathlib import Path
 
 import jax
@@ -23,6 +22,7 @@ import numpy as np
 import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
+from experiments.common.timing import Stopwatch
 from jaxcompress import models
 from jaxcompress.annotations import Array, Json
 
@@ -69,9 +69,9 @@ def networks() -> dict[str, Json]:
     """Trace every registered network; return rows by name."""
     rows = {}
     for name in sorted(models.NETWORKS):
-        started = time.perf_counter()
+        watch = Stopwatch()
         graph = traced(name)
-        rows[name] = {"seconds": time.perf_counter() - started, **reach(graph)}
+        rows[name] = {"seconds": watch.seconds, **reach(graph)}
     return rows
 
 

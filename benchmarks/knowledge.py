@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -29,6 +28,7 @@ import jaxcompress as jc
 from experiments.common import environment
 from experiments.common.command import Command
 from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
+from experiments.common.timing import Stopwatch
 from jaxcompress import knowledge, models, parallel, training
 from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write
@@ -120,9 +120,9 @@ def rates(config: Config, outputs: Shapes, storage: Storage) -> dict[str, float]
         return {name: leaf[numbers.ravel() % storage.block] for name, leaf in variables.items()}
 
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        watch = Stopwatch()
         manifest = write(folder, teacher, table, source, storage=storage)
-        written = time.perf_counter() - started
+        written = watch.seconds
         files = [file for file in Path(folder, "records").rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in files)
         reading = read_seconds(config, folder)
@@ -139,10 +139,10 @@ def read_seconds(config: Config, folder: str) -> float:
     order = np.random.default_rng(1).permutation(config.examples)
     batches = order[: config.examples // config.batch_size * config.batch_size]
     store = open_store(folder)
-    started = time.perf_counter()
+    watch = Stopwatch()
     for _ in store.prefetch((rows, 0) for rows in batches.reshape(-1, config.batch_size)):
         pass
-    return time.perf_counter() - started
+    return watch.seconds
 
 
 def step_times(config: Config) -> dict[str, float]:
@@ -237,10 +237,10 @@ def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, flo
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(repeats + 2):
         for name, call in calls.items():
-            started = time.perf_counter()
+            watch = Stopwatch()
             jax.block_until_ready(call())
             if round_ >= 2:
-                times[name].append(time.perf_counter() - started)
+                times[name].append(watch.seconds)
     return {name: float(np.median(samples)) for name, samples in times.items()}
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ import optax
 import jaxcompress as jc
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
+from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Function, Json, PyTree
 
 __all__ = ["COMMAND", "CALLS", "Config", "alive_after", "main"]
@@ -81,7 +81,7 @@ def call_low_rank(seen: Seen) -> None:
     graph, apply = graph_of(seen), network(seen)
     roots = jc.low_rank.input_roots(graph, apply, VARIABLES, rounds(1), {"a": "dense"})
     key = jax.random.key(0)
-    jc.low_rank.output_covariances(graph, apply, VARIABLES, rounds(1), {"a": "dense"}, key)
+    jc.low_rank.output_covariances(graph, apply, VARIABLES, rounds(1), {"a": "dense"}, key=key)
     low = jc.factorize(graph, {"a": 1}, roots=roots)
     jax.jit(low.function(apply))(low.variables(VARIABLES), ROWS)
 
@@ -94,7 +94,7 @@ def call_taylor(seen: Seen) -> None:
 def call_fisher(seen: Seen) -> None:
     """Masked Fisher."""
     key = jax.random.key(0)
-    jc.importance.fisher(graph_of(seen), loss_of(seen), VARIABLES, rounds(1), key)
+    jc.importance.fisher(graph_of(seen), loss_of(seen), VARIABLES, rounds(1), key=key)
 
 
 def call_meta(seen: Seen) -> None:
@@ -139,7 +139,7 @@ def call_reestimate(seen: Seen) -> None:
         return rows, {"mean": 0.9 * variables["mean"] + 0.1 * rows.mean(0)}
 
     start = {"mean": jnp.ones(3)}
-    jc.training.reestimate(seen(train_apply), start, rounds(1), jax.random.key(0))
+    jc.training.reestimate(seen(train_apply), start, rounds(1), key=jax.random.key(0))
 
 
 def call_fast(seen: Seen) -> None:
@@ -201,9 +201,9 @@ def main(config: Config) -> None:
     for call in CALLS:
         # What is compiled or loaded once is no leak.
         alive_after(call, 5)
-        maps, started = memory_maps(), time.perf_counter()
+        maps, watch = memory_maps(), Stopwatch()
         made, alive = alive_after(call, config.calls)
-        seconds = time.perf_counter() - started
+        seconds = watch.seconds
         row = {"call": call.__name__, "calls": config.calls, "functions": made, "alive": alive}
         rows.append({**row, "more_memory_maps": memory_maps() - maps, "seconds": seconds})
         print(rows[-1], flush=True)

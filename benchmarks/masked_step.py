@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import optax
 
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
+from experiments.common.timing import Stopwatch
 from jaxcompress import models, sparse
 from jaxcompress.annotations import Array, Batch, Function
 from jaxcompress.knowledge.losses import cross_entropy
@@ -82,10 +82,10 @@ class _Run:
 
     def __call__(self) -> float:
         """Take a step and return its seconds."""
-        started = time.perf_counter()
+        watch = Stopwatch()
         self.state, _ = self.step(self.state, self.batch, jax.random.key(0))
         jax.block_until_ready(self.state)
-        return time.perf_counter() - started
+        return watch.seconds
 
 
 @dataclasses.dataclass(frozen=True)

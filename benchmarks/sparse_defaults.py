@@ -91,7 +91,9 @@ def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Json]]:
             apply, variables, batches, sparsity, loss=loss, score=score, scope=scope
         )
         small = compression.variables(variables)
-        renewed = training.reestimate(train_apply, small, jnp.asarray(stacked["image"]), keys[2])
+        renewed = training.reestimate(
+            train_apply, small, jnp.asarray(stacked["image"]), key=keys[2]
+        )
         about = {"seed": seed, "sparsity": sparsity, "score": name, "scope": scope}
         rows.append({**about, "accuracy": accuracy(small), "reestimated": accuracy(renewed)})
         print(rows[-1], flush=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import jaxcompress as jc
 from benchmarks.cores import limit_cores
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
+from experiments.common.timing import Stopwatch
 from jaxcompress import models
 from jaxcompress.annotations import Batch, Function, PyTree
 
@@ -41,9 +41,9 @@ def median_seconds(function: Function, repeats: int = 5) -> float:
     """Return the median time of a call."""
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        watch = Stopwatch()
         function()
-        times.append(time.perf_counter() - started)
+        times.append(watch.seconds)
     return statistics.median(times)
 
 

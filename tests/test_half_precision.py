@@ -132,7 +132,7 @@ def test_scores_by_gradients_are_summed_in_float32(method: str, dtype: Any) -> N
         if method == "taylor":
             return importance.taylor(*given)["a[1]"]
         if method == "fisher":
-            return importance.fisher(*given, jax.random.key(0), keep=(1.0, 1.0))["a[1]"]
+            return importance.fisher(*given, key=jax.random.key(0), keep=(1.0, 1.0))["a[1]"]
         still = optax.set_to_zero()
         support = batch[None, None, :1]
         return importance.meta(graph, loss, params, support, batch[None], optimizer=still)["a[1]"]

@@ -37,7 +37,7 @@ def _scores_of(case: Case, method: str) -> Mapping[str, Any]:
     if method == "taylor":
         return importance.taylor(graph, case.loss, variables, batches)
     if method == "fisher":
-        return importance.fisher(graph, case.loss, variables, batches, KEY, keep=(1.0, 1.0))
+        return importance.fisher(graph, case.loss, variables, batches, key=KEY, keep=(1.0, 1.0))
     return importance.meta(graph, case.loss, variables, batches[:, None], batches)
 
 
@@ -86,8 +86,8 @@ def test_factors(name: str) -> None:
 
 def test_output_covariances() -> None:
     old, new, _ = pair = pair_of("attention")
-    given = [(c.graph, c.apply, c.variables, [c.inputs], reordered(c.forms), KEY) for c in pair[:2]]
-    expected, covariances = (output_covariances(*arguments) for arguments in given)
+    given = [(c.graph, c.apply, c.variables, [c.inputs], reordered(c.forms)) for c in pair[:2]]
+    expected, covariances = (output_covariances(*arguments, key=KEY) for arguments in given)
     close(dict(sorted(pair.translated(covariances).items())), expected, 1e-5)
 
 

@@ -35,7 +35,7 @@ SCORES = {
     "magnitude": lambda variables: importance.magnitude(GRAPH, variables),
     "taylor": lambda variables: importance.taylor(GRAPH, loss, variables, X[None]),
     "fisher": lambda variables: importance.fisher(
-        GRAPH, loss, variables, X[None], jax.random.key(0)
+        GRAPH, loss, variables, X[None], key=jax.random.key(0)
     ),
 }
 

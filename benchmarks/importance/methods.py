@@ -72,7 +72,7 @@ def _fisher_scores(
         task.loss,
         task.variables,
         task.batches(key, ROUNDS, IMAGES) if batches is None else batches,
-        key,
+        key=key,
         keep=(0.5, 1.0) if masked else (1.0, 1.0),
         keep_of=keep_of if masked else None,
         groups=task.groups,
@@ -171,7 +171,7 @@ def _local(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
 
     def choose(budget: jc.Budget) -> Keep:
         result = local_search(
-            task.graph, loss, task.variables, start, budget, batch, keys[2], candidates=32
+            task.graph, loss, task.variables, start, budget, batch, key=keys[2], candidates=32
         )
         return jc.select(task.graph, result.scores, budget)
 

@@ -20,6 +20,7 @@ from benchmarks.importance.rows import Row, Rows, table
 from benchmarks.importance.settings import Config, Library, Torch
 from benchmarks.importance.task import Measure, Task, load_task
 from experiments.common.environment import describe, prepare
+from experiments.common.timing import Stopwatch
 
 __all__ = ["main"]
 
@@ -49,13 +50,13 @@ def main(config: Config) -> list[Row]:
         missing = [ratio for ratio, key in keys.items() if key not in done]
         if not missing:
             continue
-        started = time.process_time()
+        watch = Stopwatch(time.process_time)
         choose = method(seed)
-        shared = time.process_time() - started
+        shared = watch.seconds
         for ratio in missing:
-            started = time.process_time()
+            watch = Stopwatch(time.process_time)
             keep = choose(jc.Budget(flops=ratio))
-            seconds = shared + time.process_time() - started
+            seconds = shared + watch.seconds
             flops = float(task.graph.cost.flops(task.graph.cost.widths(keep))) / task.graph.flops
             validation, test = measure(keep, seed)
             row = Row(*keys[ratio][:4], flops, seed, seconds, validation, test, commit)

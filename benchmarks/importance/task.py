@@ -116,7 +116,7 @@ class Measure:
         @jax.jit
         def reestimate(variables: PyTree, gates: PyTree, batches: jax.Array) -> PyTree:
             train = lambda tree, images, key: gated_train(tree, gates, images, key)  # noqa: E731
-            return training.reestimate(train, variables, batches, jax.random.key(0))
+            return training.reestimate(train, variables, batches, key=jax.random.key(0))
 
         @jax.jit
         @fast_convolutions

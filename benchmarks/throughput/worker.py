@@ -12,11 +12,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Json
 
 __all__ = ["JAX", "TORCH", "Prepared", "Side", "Worker", "serve"]
@@ -71,9 +71,9 @@ def _prepare(prepare: Side, question: dict[str, Array]) -> tuple[dict[str, Call]
 def _timed(call: Call, steps: int) -> list[float]:
     seconds = []
     for _ in range(steps):
-        started = time.perf_counter()
+        watch = Stopwatch()
         call()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(watch.seconds)
     return seconds
 
 

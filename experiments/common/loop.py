@@ -5,7 +5,6 @@ Shuffling, views and normalising run inside jit; the host only counts steps and 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from experiments.common.steps import (
     current_epoch,
     make_body,
 )
+from experiments.common.timing import Stopwatch
 from jaxcompress import parallel
 from jaxcompress.annotations import Json, PyTree
 from jaxcompress.graph import Trainable
@@ -113,9 +113,9 @@ def train(
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("training", total=(epochs - first) * run.steps)
         for epoch in range(first, epochs):
-            started = time.perf_counter()
+            watch = Stopwatch()
             state, means = run.epoch(state, epoch, keys, partial(bar.update, task))
-            seconds = time.perf_counter() - started
+            seconds = watch.seconds
             measured = on_epoch(state) if on_epoch else {}
             history.append({"epoch": epoch + 1, "seconds": seconds, **means, **measured})
     return Trained(state, history)

@@ -118,7 +118,7 @@ def shrink(
         settings=settings.views,
     )
     images = jax.device_put(batches["image"], parallel.batch_sharding(mesh, axis=1))
-    small = training.reestimate(prune.function(train_apply), small, images, key)
+    small = training.reestimate(prune.function(train_apply), small, images, key=key)
     save(settings.workdir / "pruned", jax.device_get(small))
     return {}
 

@@ -18,7 +18,6 @@ import json
 import math
 import os
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from typing import Any
 import jax
 
 from experiments.common.environment import describe
+from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Function, Json
 from jaxcompress.files import write_json
 
@@ -227,7 +227,7 @@ def latency_ms(function: Function, *args: Any, repeats: int = 20) -> float:
         jax.block_until_ready(function(*args))
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        watch = Stopwatch()
         jax.block_until_ready(function(*args))
-        times.append(time.perf_counter() - started)
+        times.append(watch.seconds)
     return 1e3 * statistics.median(times)

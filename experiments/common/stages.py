@@ -22,6 +22,7 @@ from rich.console import Console
 
 from experiments.common.environment import code_digest
 from experiments.common.stage_files import differences, path_digest, read_object, read_stage
+from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Json
 from jaxcompress.files import atomic_file, locked, write_json
 
@@ -202,13 +203,13 @@ class Stages:
 
 def _clock(known: dict[str, Array]) -> Callable[[], dict[str, float]]:
     """Start to count, on top of earlier attempts; the result tells how much it is by now."""
-    started, begun = time.perf_counter(), time.process_time()
+    watch, busy = Stopwatch(), Stopwatch(time.process_time)
 
     def spent() -> dict[str, float]:
-        seconds = known.get("seconds", 0.0) + time.perf_counter() - started
-        busy = known.get("cpu_seconds", 0.0) + time.process_time() - begun
+        seconds = known.get("seconds", 0.0) + watch.seconds
+        cpu_seconds = known.get("cpu_seconds", 0.0) + busy.seconds
         hours = seconds * jax.device_count() / 3600
-        return {"seconds": seconds, "device_hours": hours, "cpu_seconds": busy}
+        return {"seconds": seconds, "device_hours": hours, "cpu_seconds": cpu_seconds}
 
     return spent
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ from experiments.common.network import Network
 from experiments.common.published import load
 from experiments.common.score import score, source_of
 from experiments.common.table import table
+from experiments.common.timing import Stopwatch, timed
 from experiments.common.tuning import Tuner, Tuning
 from experiments.prune.settings import Config
 from jaxcompress import parallel, training
@@ -46,13 +45,13 @@ def run_all(config: Config) -> list[report.Row]:
     measure = Measure(dataset, mesh, config.workdir, dense.source)
     rows = [measured(measure, "dense", dense, 0.0, folder="dense")]
 
-    started = time.perf_counter()
+    watch = Stopwatch()
     graph = jc.trace(dense.apply, dense.variables, data.image_shape(dataset))
-    traced = time.perf_counter() - started
+    traced = watch.seconds
     scores = scores_of(config, graph, dense, dataset, keys[0])
     budget = jc.Budget(flops=config.flops)
     keep = jc.select(graph, scores, budget, multiple_of=config.multiple_of)
-    seconds = time.perf_counter() - started
+    seconds = watch.seconds
     small = dense.compressed(jc.shrink(graph, keep))
     rows.append(measured(measure, "shrunk", small, seconds, trace_seconds=traced))
 
@@ -65,12 +64,6 @@ def run_all(config: Config) -> list[report.Row]:
         rows.append(measured(measure, "fine-tuned", small, seconds, folder="finetuned"))
     finish(config, graph, keep, rows)
     return rows
-
-
-def timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    """Return a result and the seconds it took."""
-    started = time.perf_counter()
-    return make(), time.perf_counter() - started
 
 
 def measured(
@@ -104,7 +97,7 @@ def reestimated(config: Config, network: Network, dataset: data.Dataset, key: ja
     )
     # On one device: XLA's CPU backend can stall on the many small sums that devices would share.
     variables = jax.device_put(network.variables, jax.devices()[0])
-    variables = training.reestimate(network.train_apply, variables, batches["image"], key)
+    variables = training.reestimate(network.train_apply, variables, batches["image"], key=key)
     return network._replace(variables=variables)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from experiments.common.measure import Measure, augmented
 from experiments.common.network import Network, untrained
 from experiments.common.table import table
 from experiments.common.teaching import stored_logits
+from experiments.common.timing import Stopwatch
 from experiments.common.tuning import Tuning, trained
 from experiments.quickstart.fresh import check_fresh_process
 from experiments.quickstart.settings import Config
@@ -47,27 +47,27 @@ def run_all(config: Config) -> list[report.Row]:
     measure = Measure(dataset, mesh, config.workdir, NETWORK)
 
     say("1/5", f"training the teacher, {NETWORK[0]}, on {len(dataset.train_labels)} digits")
-    started = time.perf_counter()
+    watch = Stopwatch()
     teacher = trained_teacher(config, dataset, keys[:2], mesh)
-    rows = [measured(measure, "teacher", teacher, started, folder="teacher")]
+    rows = [measured(measure, "teacher", teacher, watch, folder="teacher")]
 
     say("2/5", "recording its logits, once")
     inputs = data.preprocess(dataset)(dataset.train_images)
     logits = stored_logits(teacher.apply, teacher.variables, inputs, batch_size=len(inputs))
 
     say("3/5", f"tracing and selecting at most {config.flops:.0%} of the FLOPs")
-    started = time.perf_counter()
+    watch = Stopwatch()
     graph = jc.trace(teacher.apply, teacher.variables, data.image_shape(dataset))
     CONSOLE.print(str(graph).split("\n\n")[0])
     keep = choose(graph, teacher, inputs, dataset.train_labels, config.batch_size, config.flops)
     student = teacher.compressed(jc.shrink(graph, keep))
-    rows.append(measured(measure, "pruned", student, started))
+    rows.append(measured(measure, "pruned", student, watch))
     student = reestimated(student, dataset, config.batch_size, keys[2])
-    rows.append(measured(measure, "re-estimated", student, started))
+    rows.append(measured(measure, "re-estimated", student, watch))
 
     say("4/5", "fine-tuning the student with the recorded logits")
     student = taught(config, student, dataset, logits, keys[3], mesh)
-    rows.append(measured(measure, "student", student, started, folder="student"))
+    rows.append(measured(measure, "student", student, watch, folder="student"))
 
     say("5/5", "loading the student in a fresh process")
     images = np.asarray(data.preprocess(dataset)(dataset.test_images[:64]))
@@ -83,10 +83,10 @@ def say(stage: str, text: str) -> None:
 
 
 def measured(
-    measure: Measure, name: str, network: Network, started: float, folder: str | None = None
+    measure: Measure, name: str, network: Network, watch: Stopwatch, folder: str | None = None
 ) -> report.Row:
-    """Measure a network that has taken the time since `started`."""
-    seconds = time.perf_counter() - started
+    """Measure a network that has taken the time of `watch`."""
+    seconds = watch.seconds
     apply, variables, compression = network.apply, network.variables, network.compression
     return measure(name, apply, variables, compression, seconds, folder=folder)
 
@@ -144,7 +144,9 @@ def reestimated(
     batches = augmented(
         dataset, key, count=count, batch_size=batch_size, settings=data.DIGITS_VIEWS
     )
-    variables = training.reestimate(network.train_apply, network.variables, batches["image"], key)
+    variables = training.reestimate(
+        network.train_apply, network.variables, batches["image"], key=key
+    )
     return network._replace(variables=variables)
 
 

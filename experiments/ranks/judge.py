@@ -93,4 +93,4 @@ class Judge:
             settings=self.views,
         )
         variables = jax.device_put(variables, jax.devices()[0])
-        return training.reestimate(train_apply, variables, batches["image"], self.key)
+        return training.reestimate(train_apply, variables, batches["image"], key=self.key)

@@ -6,7 +6,6 @@ To compare, kernels are multiplied out to their original shapes: all run in one 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.console import Console
 import jaxcompress as jc
 from experiments.common import report
 from experiments.common.measure import Measure, augmented
+from experiments.common.timing import Stopwatch
 from experiments.common.tuning import Tuner
 from experiments.ranks import study
 from experiments.ranks.judge import Judge
@@ -63,7 +63,7 @@ def compare(
         tuned: those of them that `tuner` trains, after re-estimation, for one more row.
         tuner: not None where there are `tuned`.
     """
-    network, known, started = judge.network, judge.known, time.perf_counter()
+    network, known, watch = judge.network, judge.known, Stopwatch()
     chosen = study.choose(known, method, jc.Budget(flops=fraction), judge.choice_accuracy())
     shared = {
         "method": method,
@@ -72,7 +72,7 @@ def compare(
         "count": judge.count,
         "ranks": list(chosen.values()),
     }
-    fields = {"seconds": time.perf_counter() - started, **study.costs(known, chosen)}
+    fields = {"seconds": watch.seconds, **study.costs(known, chosen)}
     rows = []
 
     def judged(whole: PyTree, factors: Factors, step: str) -> None:
@@ -105,11 +105,11 @@ def final(
     tuner: Tuner,
 ) -> list[report.Row]:
     """Really factorize at one budget, measure on all test images, save, and fine-tune."""
-    network, known, started = judge.network, judge.known, time.perf_counter()
+    network, known, watch = judge.network, judge.known, Stopwatch()
     budget = jc.Budget(flops=fraction)
     chosen = study.choose(known, method, budget, judge.choice_accuracy())
     lowrank, small = study.factorized(known, network.variables, chosen, factors)
-    seconds = time.perf_counter() - started
+    seconds = watch.seconds
     apply, train_apply = lowrank.function(network.apply), lowrank.function(network.train_apply)
     steps: dict[str, Callable[[Any], Any]] = {
         "re-estimated": functools.partial(judge.renewed, train_apply)
@@ -122,9 +122,9 @@ def final(
     rows = [measure(name, apply, small, lowrank, seconds, final=fraction)]
     say(rows[-1])
     for step, make in steps.items():
-        started = time.perf_counter()
+        watch = Stopwatch()
         small = jax.block_until_ready(make(small))
-        seconds += time.perf_counter() - started
+        seconds += watch.seconds
         name, folder = f"{name}, {step}", f"{fraction:.2f}-{step}"
         rows.append(measure(name, apply, small, lowrank, seconds, folder=folder, final=fraction))
         say(rows[-1])
@@ -164,7 +164,7 @@ def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
         whole = low_rank.multiplied_out(*made)
         return judge.test_accuracy(judge.renewed(network.train_apply, whole))
 
-    baseline, started = judge.test_accuracy(network.variables), time.perf_counter()
+    baseline, watch = judge.test_accuracy(network.variables), Stopwatch()
     result = ranks.lossless(known.weighted_table, search, evaluate, baseline=baseline, step=step)
     if result.ranks is None:
         return []
@@ -172,7 +172,7 @@ def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
     row = report.Row(
         "lossless",
         accuracy=max(trial.accuracy for trial in result.trials if trial.ranks is result.ranks),
-        seconds=time.perf_counter() - started,
+        seconds=watch.seconds,
         **study.costs(known, chosen),
         extra={
             "baseline": baseline,

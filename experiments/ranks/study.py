@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ import numpy as np
 import jaxcompress as jc
 from experiments.common.network import Network
 from experiments.common.stage_files import read_arrays
+from experiments.common.timing import Stopwatch
 from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
 from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
@@ -98,9 +98,9 @@ def learn(
     forms = ranks.convolution_sites(graph)
 
     def timed(name: str, make: Callable[[], Any], *keep: Path) -> Any:
-        started = time.perf_counter()
+        watch = Stopwatch()
         made = _kept(keep[0], make) if keep else make()
-        seconds[name] = time.perf_counter() - started
+        seconds[name] = watch.seconds
         return made
 
     moments = functools.partial(low_rank.statistics.input_moments, graph, apply, variables, images)
@@ -111,7 +111,7 @@ def learn(
         low_rank.statistics.output_covariances, graph, _centred(apply), variables
     )
     outputs = timed(
-        "gradients", lambda: gradients(images, list(forms), key), folder / "outputs.npz"
+        "gradients", lambda: gradients(images, list(forms), key=key), folder / "outputs.npz"
     )
     inputs, centred = (_inputs(rows, patches, is_centred) for is_centred in (False, True))
     weights = low_rank.statistics.output_roots(graph, outputs, forms, RIDGE)

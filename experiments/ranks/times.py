@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +25,7 @@ import jaxcompress as jc
 from experiments.common import environment, report
 from experiments.common import table as report_table
 from experiments.common.command import Command
+from experiments.common.timing import timed
 from jaxcompress import low_rank, models
 from jaxcompress.annotations import Function, PyTree
 from jaxcompress.low_rank import ranks
@@ -96,12 +95,6 @@ def main(config: Config) -> list[report.Row]:
     report_table.table(rows)
     CONSOLE.print(f"report: {report.write_report(config.workdir, 'rank_times', config, rows)}")
     return rows
-
-
-def timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    """Return a result and the seconds it took."""
-    started = time.perf_counter()
-    return make(), time.perf_counter() - started
 
 
 def infer(

@@ -18,6 +18,7 @@ from experiments.common import data, environment
 from experiments.common.measure import accuracy_of, count_nonzero
 from experiments.common.network import Network
 from experiments.common.stage_files import differences, path_digest, read_object
+from experiments.common.timing import Stopwatch
 from experiments.slimnets.network import compressed, start
 from experiments.slimnets.presets import Preset, settings_of
 from experiments.slimnets.rows import Recipe, needed
@@ -114,9 +115,9 @@ def make(name: str, series: Series) -> dict[str, Json]:
     # Of the name, so that a row's randomness does not depend on which others there are.
     key = jax.random.fold_in(jax.random.key(series.seed), zlib.crc32(name.encode()))
     # Not the wall clock: rows run side by side, and other work beside them.
-    started = time.process_time()
+    watch = Stopwatch(time.process_time)
     made = network_of(recipe, series, key)
-    seconds = time.process_time() - started
+    seconds = watch.seconds
     row: dict[str, Json] = {
         "name": name,
         "seed": series.seed,

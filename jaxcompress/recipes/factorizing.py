@@ -198,4 +198,4 @@ def _renewed(
         return variables
     function = changed(lambda tree, inputs, key: train_apply(tree, inputs))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
-    return reestimate(function, variables, stacked, key)
+    return reestimate(function, variables, stacked, key=key)

@@ -139,7 +139,7 @@ class Fisher:
             loss,
             problem.variables,
             drawn,
-            key,
+            key=key,
             keep_of=gentle,
             groups=problem.groups,
         )

@@ -138,7 +138,7 @@ def known_sites(
     moments = low_rank.input_moments(graph, apply, variables, seen, forms)
     patches = low_rank.input_moments(graph, apply, variables, seen, _full(forms))
     covariances = low_rank.covariances_of(moments, centred)
-    outputs = low_rank.output_covariances(graph, outputs_of, variables, seen, list(forms), key)
+    outputs = low_rank.output_covariances(graph, outputs_of, variables, seen, list(forms), key=key)
     roots = {path: low_rank.covariance_root(outputs[path], settings.ridge) for path in forms}
     return Known(
         graph,

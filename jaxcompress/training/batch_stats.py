@@ -28,7 +28,9 @@ TrainApply: TypeAlias = Callable[[PyTree, Batch, jax.Array], tuple[Any, Any]]
 PROBE = 2.0**60
 
 
-def reestimate(train_apply: TrainApply, variables: PyTree, batches: Any, key: jax.Array) -> PyTree:
+def reestimate(
+    train_apply: TrainApply, variables: PyTree, batches: Any, *, key: jax.Array
+) -> PyTree:
     """Replace running means and variances by the statistics of `batches`.
 
     Each batch's mean_t and var_t are recovered from the update whatever its momentum m, and put
@@ -64,7 +66,7 @@ def reestimate(train_apply: TrainApply, variables: PyTree, batches: Any, key: ja
         ...     return images, {"mean": mean, "var": 0.9 * variables["var"] + 0.1 * images.var()}
         >>> batches = jnp.array([[0.0, 2.0], [4.0, 6.0]])
         >>> variables = {"mean": jnp.float32(9.0), "var": jnp.float32(9.0)}
-        >>> new = reestimate(train_apply, variables, batches, jax.random.key(0))
+        >>> new = reestimate(train_apply, variables, batches, key=jax.random.key(0))
         >>> round(float(new["mean"]), 5), round(float(new["var"]), 5)
         (3.0, 5.0)
     """

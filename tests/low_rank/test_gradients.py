@@ -38,7 +38,9 @@ def test_output_roots_lower_the_error_of_the_outputs(name):
     apply = weighed(toy.apply, toy.apply(toy.variables, x).shape[-1])
     graph, expected = trace(apply, toy.variables, x), apply(toy.variables, x)
     batches = [x] * 16
-    covariances = output_covariances(graph, apply, toy.variables, batches, list(graph.sites), KEY)
+    covariances = output_covariances(
+        graph, apply, toy.variables, batches, list(graph.sites), key=KEY
+    )
     for forms in every_form(graph):
         weights = output_roots(graph, covariances, forms, ridge=1e-6)
         ranks_ = {p: max(1, round(0.4 * graph.sites[p].form(f).full)) for p, f in forms.items()}
@@ -66,7 +68,7 @@ def test_spectra_with_both_roots_are_errors_of_the_outputs():
 
     variables, x = draw(0, {"w": (3, 3, 4, 6), "last": (6, 5)}), rows(256, 3, 3, 4)
     graph, forms = trace(apply, variables, x), {"w": "channel"}
-    covariances = output_covariances(graph, apply, variables, [x] * 200, ["w"], KEY)
+    covariances = output_covariances(graph, apply, variables, [x] * 200, ["w"], key=KEY)
     last = np.asarray(variables["last"])
     np.testing.assert_allclose(covariances["w"][0], last @ last.T, rtol=0.2, atol=0.2)
     assert output_sensitivities(covariances)["w"] == pytest.approx((last**2).sum() / 6, rel=0.1)
@@ -118,9 +120,9 @@ def test_gradients_need_data_and_sites():
     apply = lambda v, inputs: inputs @ v["w"]  # noqa: E731
     graph = trace(apply, variables, x)
     with pytest.raises(ValueError, match="no batch"):
-        output_covariances(graph, apply, variables, [], ["w"], KEY)
+        output_covariances(graph, apply, variables, [], ["w"], key=KEY)
     with pytest.raises(ValueError, match="nowhere"):
-        output_covariances(graph, apply, variables, [x], ["nowhere"], KEY)
+        output_covariances(graph, apply, variables, [x], ["nowhere"], key=KEY)
 
 
 def test_a_scanned_kernel_that_is_used_twice_is_refused():
@@ -132,6 +134,6 @@ def test_a_scanned_kernel_that_is_used_twice_is_refused():
 
     graph = trace(apply, variables, x)
     with pytest.raises(ValueError, match="w is used 2 times"):
-        output_covariances(graph, apply, variables, [x], ["w"], KEY)
+        output_covariances(graph, apply, variables, [x], ["w"], key=KEY)
     with pytest.raises(ValueError, match="w is used 2 times"):
         input_covariances(graph, apply, variables, [x], {"w": "dense"})

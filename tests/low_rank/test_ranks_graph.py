@@ -150,7 +150,7 @@ def test_sensitivity_predicts_the_error_of_the_outputs(network, sites):
     images = rows(256, 8, 8, 3, seed=4)
     roots = input_roots(graph, apply, variables, [images], {path: form}, ridge=1e-6)
     covariances = output_covariances(
-        graph, apply, variables, [images] * 4, [path], jax.random.key(0)
+        graph, apply, variables, [images] * 4, [path], key=jax.random.key(0)
     )
     weights = output_sensitivities(covariances)
     noise = 1e-3 * rows(*leaf.shape, seed=5)

@@ -135,7 +135,7 @@ def test_local_search_lowers_the_loss_at_the_budget(network: Network) -> None:
         scores,
         budget,
         x,
-        jax.random.key(0),
+        key=jax.random.key(0),
         candidates=16,
         rounds=4,
         channel_noise=1.0,

@@ -44,7 +44,7 @@ def test_is_the_mean_square_of_single_examples(network: Network) -> None:
         return jnp.square(apply(params, batch)).sum(-1).mean()
 
     key = jax.random.key(3)
-    scores = fisher(graph, loss, variables, x, key)
+    scores = fisher(graph, loss, variables, x, key=key)
     expected = {name: np.zeros(group.width) for name, group in graph.groups.items()}
     gradient = jax.jit(jax.grad(jc.gated(graph, loss), argnums=1))
     for number, batch in enumerate(x):
@@ -69,7 +69,7 @@ def test_given_gates_and_groups(network: Network) -> None:
             loss,
             variables,
             x,
-            jax.random.key(0),
+            key=jax.random.key(0),
             keep=(1, 1),
             groups=["a[1]"],
             gates=gates,
@@ -79,7 +79,7 @@ def test_given_gates_and_groups(network: Network) -> None:
     (stream,) = streams(graph)
     some = {**whole, stream: whole[stream].at[2].set(0)}
     without = {**variables, "out": variables["out"].at[2].set(0), "a": variables["a"].at[2].set(0)}
-    expected = fisher(graph, loss, without, x, jax.random.key(1), keep=(1, 1))
+    expected = fisher(graph, loss, without, x, key=jax.random.key(1), keep=(1, 1))
     assert list(score(whole)) == ["a[1]"]
     np.testing.assert_allclose(score(some)["a[1]"], expected["a[1]"], rtol=1e-4)
     assert not np.allclose(score(whole)["a[1]"], expected["a[1]"])
@@ -103,10 +103,10 @@ def test_errors(network: Network) -> None:
     loss = lambda params, batch: jnp.square(apply(params, batch)).mean()  # noqa: E731
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="0 < low <= high"):
-        fisher(graph, loss, variables, x, key, keep=(0, 1))
+        fisher(graph, loss, variables, x, key=key, keep=(0, 1))
     with pytest.raises(ValueError, match="'nope'"):
-        fisher(graph, loss, variables, x, key, keep_of={"nope": (0.5, 1)})
+        fisher(graph, loss, variables, x, key=key, keep_of={"nope": (0.5, 1)})
     with pytest.raises(ValueError, match=r"returns float32\[5,2\]"):
-        fisher(graph, apply, variables, x, key)
+        fisher(graph, apply, variables, x, key=key)
     with pytest.raises(ValueError, match="at least one example"):
-        fisher(graph, loss, variables, x[:, :0], key)
+        fisher(graph, loss, variables, x[:, :0], key=key)

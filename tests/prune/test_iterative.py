@@ -46,7 +46,7 @@ def test_rounds_remove_more_and_more_and_compile_once(network: Network) -> None:
         counts.append(len(traces))
         seen.append({n: np.array(g) for n, g in gates.items()})
         key = jax.random.fold_in(jax.random.key(0), number)
-        return fisher(graph, loss, variables, x, key, gates=gates)
+        return fisher(graph, loss, variables, x, key=key, gates=gates)
 
     keep = iterative(graph, score, jc.Budget(flops=0.4), rounds=4)
     assert counts[0] == 0 and counts[1] == counts[-1] == len(traces)

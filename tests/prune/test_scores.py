@@ -49,7 +49,7 @@ def scored(name: str, network: Network) -> Scores:
     if name == "taylor":
         return importance.taylor(graph, loss, variables, x)
     if name == "fisher":
-        return importance.fisher(graph, loss, variables, x, jax.random.key(1))
+        return importance.fisher(graph, loss, variables, x, key=jax.random.key(1))
     return importance.meta(graph, loss, variables, x[:, None], x)
 
 
@@ -95,8 +95,8 @@ def _selected(scores: Mapping[str, Array], network: Network) -> dict[str, Array]
     """Return the keeps of iterative selection and the scores of a local search."""
     (variables, x, graph), budget = network, jc.Budget(flops=0.5)
     keep = jc.prune.iterative(graph, lambda gates, number: scores, budget)
-    given = (graph, loss, variables, scores, budget, x[0], jax.random.key(2))
-    result = local_search(*given, candidates=4, rounds=1)
+    given = (graph, loss, variables, scores, budget, x[0])
+    result = local_search(*given, key=jax.random.key(2), candidates=4, rounds=1)
     return {**keep, **{f"local {name}": score for name, score in result.scores.items()}}
 
 

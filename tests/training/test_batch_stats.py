@@ -62,7 +62,7 @@ def first_layer(variables: Any, batches: jax.Array) -> tuple[np.ndarray, np.ndar
 def test_statistics_are_those_of_all_examples(
     variables: Any, batches: jax.Array, momentum: float
 ) -> None:
-    new = reestimate(train_apply(momentum), variables, batches, KEY)
+    new = reestimate(train_apply(momentum), variables, batches, key=KEY)
     mean, var = first_layer(variables, batches)
     statistics = new["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-5)
@@ -72,9 +72,9 @@ def test_statistics_are_those_of_all_examples(
 
 
 def test_momentum_does_not_matter(variables: Any, batches: jax.Array) -> None:
-    exact = reestimate(train_apply(0.0), variables, batches, KEY)
+    exact = reestimate(train_apply(0.0), variables, batches, key=KEY)
     for momentum in (0.9, 0.999):
-        new = reestimate(train_apply(momentum), variables, batches, KEY)
+        new = reestimate(train_apply(momentum), variables, batches, key=KEY)
         # 1 - m is known to about 6e-8, which is 6e-5 of 0.001.
         jax.tree.map(
             lambda a, b, m=momentum: np.testing.assert_allclose(a, b, rtol=1e-7 / (1 - m) + 1e-6),
@@ -84,7 +84,7 @@ def test_momentum_does_not_matter(variables: Any, batches: jax.Array) -> None:
 
 
 def test_momentum_one_keeps_its_statistics(variables: Any, batches: jax.Array) -> None:
-    new = reestimate(train_apply(1.0), variables, batches, KEY)
+    new = reestimate(train_apply(1.0), variables, batches, key=KEY)
     jax.tree.map(np.testing.assert_array_equal, new, variables)
 
 
@@ -99,11 +99,11 @@ def test_sharded_batches_give_the_same_with_one_compilation(
         return plain(*args)
 
     sharded = jax.device_put(batches, NamedSharding(mesh, P(None, "data")))
-    first = reestimate(counted, parallel.replicate(variables, mesh), sharded, KEY)
+    first = reestimate(counted, parallel.replicate(variables, mesh), sharded, key=KEY)
     count = len(traces)
-    reestimate(counted, parallel.replicate(variables, mesh), sharded + 1, KEY)
+    reestimate(counted, parallel.replicate(variables, mesh), sharded + 1, key=KEY)
     assert len(traces) == count
-    desired = reestimate(plain, variables, batches, KEY)
+    desired = reestimate(plain, variables, batches, key=KEY)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), first, desired)
 
 
@@ -115,7 +115,7 @@ def test_nnx_batch_norm(batches: jax.Array) -> None:
         model.train()
         return model(images), nnx.state(model, nnx.BatchStat)
 
-    new = reestimate(apply, variables, batches, KEY)
+    new = reestimate(apply, variables, batches, key=KEY)
     desired = np.asarray(batches, np.float64)
     np.testing.assert_allclose(new["mean"][...], desired.mean((0, 1, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(new["var"][...], desired.var((0, 1, 2, 3)), rtol=1e-3)
@@ -125,7 +125,7 @@ def test_nnx_batch_norm(batches: jax.Array) -> None:
 def test_state_without_statistics_is_refused(new_state: Any) -> None:
     variables = {"other": jnp.ones(()), "layer": {"var": jnp.ones(2)}}
     with pytest.raises(ValueError, match="side by side"):
-        reestimate(lambda *_: (None, new_state), variables, jnp.ones((2, 3)), KEY)
+        reestimate(lambda *_: (None, new_state), variables, jnp.ones((2, 3)), key=KEY)
 
 
 @pytest.mark.parametrize("wrong", [[0], [3], [0, 2, 4]])
@@ -135,14 +135,14 @@ def test_batches_with_nan_are_refused_by_number(
     function, broken = train_apply(0.9), batches.at[jnp.array(wrong), 0, 0, 0, 0].set(jnp.nan)
     message = rf"the batches \{str(wrong)[:-1]}\] are NaN or infinite in .*BatchNorm_0/mean"
     with pytest.raises(ValueError, match=message):
-        reestimate(function, variables, broken, KEY)
-    new = jax.jit(lambda given: reestimate(function, variables, given, KEY))(broken)
+        reestimate(function, variables, broken, key=KEY)
+    new = jax.jit(lambda given: reestimate(function, variables, given, key=KEY))(broken)
     assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(new["batch_stats"]))
 
 
 def test_statistics_with_nan_are_renewed(variables: Any, batches: jax.Array) -> None:
     stats = jax.tree.map(lambda leaf: leaf * jnp.nan, variables["batch_stats"])
     function = train_apply(0.9)
-    new = reestimate(function, {**variables, "batch_stats": stats}, batches, KEY)
-    desired = reestimate(function, variables, batches, KEY)
+    new = reestimate(function, {**variables, "batch_stats": stats}, batches, key=KEY)
+    desired = reestimate(function, variables, batches, key=KEY)
     jax.tree.map(np.testing.assert_array_equal, new, desired)

@@ -62,7 +62,7 @@ def sensitivity(
         >>> [(-np.log(curve)).round(2).tolist() for curve in metric.curves]
         [[3.89, 1.67, 1.11], [20.0, 15.0, 10.0]]
     """
-    covariances = output_covariances(graph, apply, variables, batches, sites.names, key)
+    covariances = output_covariances(graph, apply, variables, batches, sites.names, key=key)
     return error_metric(sites, output_sensitivities(covariances))
 
 

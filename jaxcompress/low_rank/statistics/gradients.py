@@ -36,6 +36,7 @@ def output_covariances(
     variables: PyTree,
     batches: Iterable[Batch],
     paths: Collection[str],
+    *,
     key: jax.Array,
 ) -> dict[str, np.ndarray]:
     """Return G of each site: E|dz|^2 = tr(E[dy dy^T] G), a mean over examples.
@@ -64,7 +65,9 @@ def output_covariances(
         >>> apply = lambda variables, x: (x @ variables["a"]) * jnp.array([3.0, 1.0])
         >>> variables, x = {"a": jnp.ones((2, 2))}, jnp.ones((64, 2))
         >>> graph = trace(apply, variables, x)
-        >>> covariances = output_covariances(graph, apply, variables, [x], ["a"], jax.random.key(0))
+        >>> covariances = output_covariances(
+        ...     graph, apply, variables, [x], ["a"], key=jax.random.key(0)
+        ... )
         >>> np.diagonal(covariances["a"][0]).tolist()
         [9.0, 1.0]
     """

@@ -102,8 +102,8 @@ def fisher(
     loss: Callable[[PyTree, Batch], jax.Array],
     variables: PyTree,
     batches: Any,
-    key: jax.Array,
     *,
+    key: jax.Array,
     keep: tuple[float, float] = (0.5, 1.0),
     keep_of: Mapping[str, tuple[float, float]] | None = None,
     groups: Collection[str] | None = None,
@@ -148,7 +148,7 @@ def fisher(
         >>> variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
         >>> graph = trace(apply, variables, jnp.ones((5, 3)))
         >>> loss = lambda variables, x: (apply(variables, x) ** 2).mean()
-        >>> fisher(graph, loss, variables, jnp.ones((2, 5, 3)), jax.random.key(0))["a[1]"].shape
+        >>> fisher(graph, loss, variables, jnp.ones((2, 5, 3)), key=jax.random.key(0))["a[1]"].shape
         (4,)
     """
     require_finite("variables", variables, "train or load them again")

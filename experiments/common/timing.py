@@ -1,0 +1,45 @@
+"""Seconds of work: the only clock of experiments and benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+
+__all__ = ["Stopwatch", "timed"]
+
+Result = TypeVar("Result")
+
+
+class Stopwatch:
+    """Counts seconds from when it is made.
+
+    Args:
+        clock: by which; `time.process_time` counts those that this process was busy.
+
+    Example:
+        >>> Stopwatch().seconds >= 0
+        True
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock, self._started = clock, clock()
+
+    @property
+    def seconds(self) -> float:
+        """How many have passed by now."""
+        return self._clock() - self._started
+
+
+def timed(make: Callable[[], Result]) -> tuple[Result, float]:
+    """Return a result, once its arrays are computed, and the seconds that it took.
+
+    Example:
+        >>> timed(lambda: 1 + 1)[0]
+        2
+    """
+    watch = Stopwatch()
+    result = jax.block_until_ready(make())
+    return result, watch.seconds
