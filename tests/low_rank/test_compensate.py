@@ -10,7 +10,7 @@ import pytest
 from jaxcompress.graph import trace
 from jaxcompress.low_rank import compensate, truncations
 from jaxcompress.paths import flatten_with_paths
-from tests.low_rank.test_factorize import NHWC, TOYS, every_form
+from tests.low_rank.sites import NHWC, TOYS, every_form
 from tests.toys.record import draw, rows
 
 

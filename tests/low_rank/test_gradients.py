@@ -16,7 +16,7 @@ from jaxcompress.low_rank.statistics import (
     output_roots,
     output_sensitivities,
 )
-from tests.low_rank.test_factorize import NHWC, TOYS, every_form
+from tests.low_rank.sites import NHWC, TOYS, every_form
 from tests.toys.record import draw, rows
 
 KEY = jax.random.key(0)
