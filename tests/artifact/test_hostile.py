@@ -15,10 +15,11 @@ import numpy as np
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
+from jaxcompress.annotations import Json
 from jaxcompress.artifact import inspect, load
 from tests.artifact.forged import Content, Leaves, bits, content_of, two_layers, with_data, write
 
-VALUES = (
+VALUES: tuple[Json, ...] = (
     *(None, True, False, -1, 0, 1, 2, 3, 7, 2**31, 2**63, 10**30, 1.5, float("nan"), float("inf")),
     *("", "x", "../x", "/etc/passwd", "float16", "int8", "bfloat16", "spatial", "channel"),
     *([], [1], [-1], [0, 0], [2**31], ["a"], [[1]], [True], {}, {"0": [0]}, {"kind": "shrink"}),

@@ -18,6 +18,7 @@ from jaxcompress.compression import chain
 from jaxcompress.models import build, evaluation_function, training_function
 from jaxcompress.paths import flatten_with_paths
 from tests.artifact.small import CONFIG, Small, assert_same, data_file, half, mlp
+from tests.trees import structure_of
 
 FRESH = """
 import sys, jax, jax.numpy as jnp, numpy as np
@@ -93,13 +94,13 @@ def test_empty_dicts_come_back(tmp_path: Path) -> None:
     for tree in trees:
         save(tmp_path, chain(), tree)
         loaded = load(tmp_path, abs)[1]
-        assert jax.tree.structure(loaded) == jax.tree.structure(tree)
+        assert structure_of(loaded) == structure_of(tree)
         assert inspect(tmp_path)["leaves"] == len(jax.tree.leaves(tree))
     for other in ({"a": one, "b": None}, {"a": one, "b": {"c": []}}, {"a": one, "": {}}, {"": one}):
         save(tmp_path, chain(), other)
         with pytest.raises(ValueError, match="pass like="):
             load(tmp_path, abs)
-        assert jax.tree.structure(load(tmp_path, abs, other)[1]) == jax.tree.structure(other)
+        assert structure_of(load(tmp_path, abs, other)[1]) == structure_of(other)
 
 
 def test_an_artifact_of_an_earlier_version_comes_back() -> None:

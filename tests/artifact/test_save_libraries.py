@@ -16,6 +16,7 @@ from jaxcompress.adapters import from_equinox, from_nnx
 from jaxcompress.artifact import load, save
 from jaxcompress.compression import chain
 from tests.artifact.small import assert_same, half
+from tests.trees import structure_of
 
 
 class NnxNet(nnx.Module):
@@ -44,7 +45,7 @@ def test_trees_of_other_libraries_come_back(
         load(tmp_path, apply)
     for like in (variables, jax.eval_shape(lambda tree: tree, variables)):
         function, loaded = load(tmp_path, apply, like)
-        assert jax.tree.structure(loaded) == jax.tree.structure(one.small)
+        assert structure_of(loaded) == structure_of(one.small)
         assert_same(loaded, one.small)
         assert_same(function(loaded, x), one.prune.function(apply)(one.small, x))
 

@@ -41,7 +41,7 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-def replace_text(old: str, new: str) -> Callable[[Path], None]:
+def replace_text(old: str, new: str) -> Callable[[Path], object]:
     return lambda file: file.write_text(re.sub(old, new, file.read_text(), count=1))
 
 
@@ -60,7 +60,7 @@ def replace_text(old: str, new: str) -> Callable[[Path], None]:
     ],
 )
 def test_damage_is_one_clear_error(
-    folder: Path, is_data: bool, damage: Callable[[Path], None], error: Any, message: str
+    folder: Path, is_data: bool, damage: Callable[[Path], object], error: Any, message: str
 ) -> None:
     file = data_file(folder) if is_data else folder / "structure.json"
     before = file.read_bytes()

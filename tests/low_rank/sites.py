@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxcompress.graph import trace
+from jaxcompress.annotations import Array, Function, PyTree
+from jaxcompress.graph import Graph, trace
 from tests.toys.record import Toy, draw, rows
 
 IMAGES, TOKENS = rows(3, 8, 8, 6), rows(2, 5, 6)
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def convolution(shape, numbers=NHWC, images=IMAGES, padding="SAME", **options):
-    def apply(variables, x):
+def convolution(
+    shape: tuple[int, ...],
+    numbers: tuple[str, str, str] = NHWC,
+    images: Array = IMAGES,
+    padding: Any = "SAME",
+    **options: Any,
+) -> Toy:
+    def apply(variables: PyTree, x: Array) -> Array:
         return jax.lax.conv_general_dilated(
             jnp.tanh(x), variables["w"], padding=padding, dimension_numbers=numbers, **options
         )
@@ -23,30 +32,32 @@ def convolution(shape, numbers=NHWC, images=IMAGES, padding="SAME", **options):
     return Toy(apply, draw(0, {"w": shape}), (images,), {})
 
 
-def function(apply, shapes, *inputs, tolerance=1e-5):
+def function(
+    apply: Function, shapes: dict[str, tuple[int, ...]], *inputs: Array, tolerance: float = 1e-5
+) -> Toy:
     return Toy(apply, draw(1, shapes), inputs, {}, tolerance=tolerance)
 
 
-def attention(variables, x):
+def attention(variables: PyTree, x: Array) -> Array:
     query, key, value = jnp.einsum("btd,dnhk->nbthk", x, variables["qkv"])
     weights = jax.nn.softmax(jnp.einsum("bthk,bshk->bhts", query, key))
     return jnp.einsum("bhts,bshk,hkd->btd", weights, value, variables["out"])
 
 
-def scanned(variables, x):
+def scanned(variables: PyTree, x: Array) -> Array:
     step = lambda hidden, kernel: (jnp.tanh(hidden @ kernel), None)  # noqa: E731
     return jax.lax.scan(step, x, variables["stack"])[0]
 
 
-def reshaped(variables, x):
+def reshaped(variables: PyTree, x: Array) -> Array:
     return x @ variables["w"].reshape(6, 8) + (x @ variables["v"].T.astype(jnp.float32)) * 2
 
 
-def shared(variables, x):
+def shared(variables: PyTree, x: Array) -> Array:
     return jnp.tanh(x @ variables["w"]) @ variables["w"]
 
 
-def rematerialised(variables, x):
+def rematerialised(variables: PyTree, x: Array) -> Array:
     return jax.checkpoint(lambda w: jax.nn.relu(x @ w) @ variables["v"])(variables["w"])
 
 
@@ -77,12 +88,12 @@ TOYS = {
 
 
 @functools.cache
-def traced(name):
+def traced(name: str) -> tuple[Toy, Graph]:
     toy = TOYS[name]()
     return toy, trace(toy.apply, toy.variables, *toy.inputs)
 
 
-def every_form(graph):
+def every_form(graph: Graph) -> Iterator[dict[str, str]]:
     """One choice of forms per kind of form that any site offers."""
     names = {form.name for site in graph.sites.values() for form in site.forms}
     for name in sorted(names):
@@ -92,22 +103,22 @@ def every_form(graph):
         }
 
 
-def ranks_of(graph, forms, share):
+def ranks_of(graph: Graph, forms: dict[str, str], share: float) -> dict[str, int]:
     return {
         path: max(1, round(share * graph.sites[path].form(form).full))
         for path, form in forms.items()
     }
 
 
-def distance(left, right):
+def distance(left: Array, right: Array) -> float:
     return float(jnp.abs(left - right).max() / jnp.abs(right).max())
 
 
-def block():
+def block() -> tuple[Function, PyTree, Graph]:
     """Two convolutions with a nonlinearity: one group to shrink, two sites."""
 
-    def apply(variables, x):
-        options = {"padding": "SAME", "dimension_numbers": NHWC}
+    def apply(variables: PyTree, x: Array) -> Array:
+        options: dict[str, Any] = {"padding": "SAME", "dimension_numbers": NHWC}
         hidden = jax.lax.conv_general_dilated(x, variables["net"]["a"], (1, 1), **options)
         hidden = jax.nn.relu(hidden + variables["net"]["bias"])
         return jax.lax.conv_general_dilated(hidden, variables["net"]["b"], (2, 2), **options)

@@ -15,10 +15,11 @@ from jaxcompress.low_rank import factorize, truncations
 from jaxcompress.low_rank.statistics import input_roots
 from jaxcompress.paths import flatten_with_paths
 from tests.low_rank.sites import TOYS, distance, every_form, ranks_of, traced
+from tests.trees import structure_of
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_full_rank_is_the_identity_and_no_rank_too(name):
+def test_full_rank_is_the_identity_and_no_rank_too(name: str) -> None:
     toy, graph = traced(name)
     expected = toy.apply(toy.variables, *toy.inputs)
     assert graph.sites
@@ -29,11 +30,11 @@ def test_full_rank_is_the_identity_and_no_rank_too(name):
         assert distance(outputs, expected) < toy.tolerance
     alone = factorize(graph, dict.fromkeys(graph.sites))
     assert alone.function(toy.apply) is toy.apply
-    assert jax.tree.structure(alone.variables(toy.variables)) == jax.tree.structure(toy.variables)
+    assert structure_of(alone.variables(toy.variables)) == structure_of(toy.variables)
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_counted_costs_are_those_of_the_result(name):
+def test_counted_costs_are_those_of_the_result(name: str) -> None:
     toy, graph = traced(name)
     for forms in every_form(graph):
         ranks = ranks_of(graph, forms, 0.5)
@@ -47,7 +48,7 @@ def test_counted_costs_are_those_of_the_result(name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_kernels_err_less_at_every_higher_rank(name):
+def test_kernels_err_less_at_every_higher_rank(name: str) -> None:
     toy, graph = traced(name)
     leaves, _ = flatten_with_paths(toy.variables)
     for forms in every_form(graph):
@@ -63,7 +64,7 @@ def test_kernels_err_less_at_every_higher_rank(name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_truncated_kernels_give_the_factorized_function(name):
+def test_truncated_kernels_give_the_factorized_function(name: str) -> None:
     toy, graph = traced(name)
     for forms in every_form(graph):
         ranks = ranks_of(graph, forms, 0.4)
@@ -74,7 +75,7 @@ def test_truncated_kernels_give_the_factorized_function(name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_spec_survives_json_and_jit_changes_nothing(name):
+def test_spec_survives_json_and_jit_changes_nothing(name: str) -> None:
     toy, graph = traced(name)
     forms = next(every_form(graph))
     lowrank = factorize(graph, ranks_of(graph, forms, 0.5), forms)
@@ -87,18 +88,18 @@ def test_spec_survives_json_and_jit_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_gradients_reach_both_factors(name):
+def test_gradients_reach_both_factors(name: str) -> None:
     toy, graph = traced(name)
     lowrank = factorize(graph, ranks_of(graph, next(every_form(graph)), 0.5))
     small = lowrank.variables(toy.variables)
     f = lowrank.function(toy.apply)
     gradients = jax.grad(lambda tree: (f(tree, *toy.inputs) ** 2).mean())(small)
-    assert jax.tree.structure(gradients) == jax.tree.structure(small)
+    assert structure_of(gradients) == structure_of(small)
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients))
 
 
 @pytest.mark.parametrize("name", [name for name in TOYS if name != "transposed"])
-def test_roots_lower_the_error_on_their_data(name):
+def test_roots_lower_the_error_on_their_data(name: str) -> None:
     toy, graph = traced(name)
     (inputs,) = toy.inputs
     skewed = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.artifact import save
 from jaxcompress.compression import chain
 from jaxcompress.graph import trace
@@ -20,9 +22,10 @@ from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import shrink
 from tests.low_rank.sites import IMAGES, block, distance
 from tests.toys.record import draw, rows
+from tests.trees import structure_of
 
 
-def test_works_after_shrinking_and_before():
+def test_works_after_shrinking_and_before() -> None:
     apply, variables, graph = block()
     keep = {"net/a[3]": np.arange(8) < 5}
     prune = shrink(graph, keep)
@@ -46,7 +49,7 @@ def test_works_after_shrinking_and_before():
 
 
 @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flat"])
-def test_optimizer_state_fits_the_factors(flat):
+def test_optimizer_state_fits_the_factors(flat: bool) -> None:
     apply, variables, graph = block()
     lowrank = factorize(graph, {"net/a": 3})
     small = lowrank.variables(variables)
@@ -55,7 +58,7 @@ def test_optimizer_state_fits_the_factors(flat):
     _, state = tx.update(view(variables), tx.init(view(variables)))
     small_state = lowrank.optimizer_state(tx, state)
     expected = jax.eval_shape(tx.init, view(small))
-    assert jax.tree.structure(small_state) == jax.tree.structure(expected)
+    assert structure_of(small_state) == structure_of(expected)
     shapes = [leaf.shape for leaf in jax.tree.leaves(small_state)]
     assert shapes == [leaf.shape for leaf in jax.tree.leaves(expected)]
     moments = flatten_with_paths(small_state[0].mu)[0]
@@ -73,7 +76,7 @@ numpy.save(sys.argv[2], numpy.asarray(function(variables, IMAGES)))
 """
 
 
-def test_save_then_load_in_a_fresh_process(tmp_path):
+def test_save_then_load_in_a_fresh_process(tmp_path: Path) -> None:
     apply, variables, graph = block()
     prune = shrink(graph, {"net/a[3]": np.arange(8) < 5})
     small = prune.variables(variables)
@@ -89,7 +92,7 @@ def test_save_then_load_in_a_fresh_process(tmp_path):
         save(tmp_path / "wrong", both, wrong)
 
 
-def test_refine_lowers_the_error_of_spatial_factors():
+def test_refine_lowers_the_error_of_spatial_factors() -> None:
     apply, variables, graph = block()
     lowrank = factorize(graph, {"net/a": 4, "net/b": 4})
     small = lowrank.variables(variables)
@@ -98,7 +101,7 @@ def test_refine_lowers_the_error_of_spatial_factors():
     refined = refine(lowrank, variables, small, covariances)
     merged = multiplied_out(lowrank, refined)
     assert distance(apply(merged, IMAGES), lowrank.function(apply)(refined, IMAGES)) < 1e-5
-    assert jax.tree.structure(refined) == jax.tree.structure(small)
+    assert structure_of(refined) == structure_of(small)
     expected = apply(variables, IMAGES)
     before, after = (
         float(((lowrank.function(apply)(tree, IMAGES) - expected) ** 2).mean())
@@ -107,8 +110,8 @@ def test_refine_lowers_the_error_of_spatial_factors():
     assert after < before
 
 
-def test_covariances_need_data_and_a_known_number_of_runs():
-    def apply(variables, x):
+def test_covariances_need_data_and_a_known_number_of_runs() -> None:
+    def apply(variables: PyTree, x: Array) -> Array:
         return jax.lax.while_loop(lambda y: y.max() > 1, lambda y: jnp.tanh(y @ variables["w"]), x)
 
     variables, x = draw(3, {"w": (6, 6)}), rows(4, 6)
@@ -119,7 +122,7 @@ def test_covariances_need_data_and_a_known_number_of_runs():
         input_roots(graph, apply, variables, [], {"w": "dense"})
 
 
-def test_errors_name_all_offenders():
+def test_errors_name_all_offenders() -> None:
     apply, variables, graph = block()
     with pytest.raises(ValueError, match=r"nowhere.*net/a"):
         factorize(graph, {"nowhere": 2})
@@ -139,7 +142,7 @@ def test_errors_name_all_offenders():
     with pytest.raises(ValueError, match="finite to be factorized, but net/a hold"):
         truncations(graph, broken, {"net/a": "spatial", "net/b": "spatial"})
 
-    def twice(tree, x):
+    def twice(tree: PyTree, x: Array) -> Array:
         return x @ tree["w"] + tree["w"].sum()
 
     other = trace(twice, {"w": jnp.ones((6, 6))}, rows(2, 6))

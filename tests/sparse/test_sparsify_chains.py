@@ -15,6 +15,7 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import models, sparse
+from jaxcompress.annotations import Array
 from jaxcompress.artifact.spec import from_spec
 from jaxcompress.sparse import sparsify
 from tests.sparse.halves import ROWS, apply, half, same, variables_of
@@ -93,7 +94,7 @@ def test_shrunk_factorized_and_sparsified_is_one_artifact_in_a_fresh_process(
     tmp_path: Any,
 ) -> None:
     module = models.build("nin", width=12)
-    images = np.random.default_rng(2).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    images: Array = np.random.default_rng(2).normal(size=(2, 32, 32, 3)).astype(np.float32)
     variables = models.initialize(module, jax.random.key(0), images.shape)
     both, function = jc.chain(), models.evaluation_function(module)
     for change in (_halved, _factorized, _pruned):
