@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +139,7 @@ def rates(shape: tuple[int, int, int, int], dtype: str) -> dict[str, float]:
             continue
         bound = functools.partial(function, stride=stride)
         call = jax.jit(fast_convolutions(bound) if name in REPLACED else bound)
-        seconds = processor_seconds(lambda call=call: call(images, kernel, result))
+        seconds = processor_seconds(functools.partial(call, images, kernel, result))
         speeds[name] = flops / seconds / 1e9
     return speeds
 
@@ -167,7 +168,12 @@ def main(config: Config) -> None:
             told = {"predicted": TRIES[name][0]} if dtype == "float32" else {}
             rows.append({"dtype": dtype, "shape": shape, "try": name, **told, "gflops": rate})
             print(f"{dtype} {shape} {name}: {rate:.1f} GFLOP/s {told}", flush=True)
-    report = {"environment": describe(), "batch": BATCH, "rows": rows, "profiles": {}}
+    report: dict[str, Any] = {
+        "environment": describe(),
+        "batch": BATCH,
+        "rows": rows,
+        "profiles": {},
+    }
     for name, fast in (("jit", False), ("fast", True)):
         call = step(fast, "resnet20")
         seconds = processor_seconds(call)

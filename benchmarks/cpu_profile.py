@@ -55,7 +55,7 @@ def profile(fast: bool, network: str = "resnet20", steps: int = 3) -> dict[str, 
                 call()
         (file,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         planes = list(jax.profiler.ProfileData.from_file(file).planes)
-    milliseconds: dict[str, float] = collections.Counter()
+    milliseconds: dict[str, float] = collections.defaultdict(float)
     events = [e for plane in planes for line in plane.lines if line.name.startswith("tf_XLAEigen")
               for e in line.events]  # fmt: skip
     for event in events:

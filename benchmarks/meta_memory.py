@@ -75,13 +75,18 @@ def main(config: Config) -> None:
                 episode = _episode(_with_policy(gated, policy), order)
                 shapes = gates, variables, _batch(config, steps), _batch(config)
                 size = _temporary(jax.grad(episode), *shapes)
-                row = {"order": order, "steps": steps, "policy": policy, "bytes": size}
+                row: dict[str, Any] = {
+                    "order": order,
+                    "steps": steps,
+                    "policy": policy,
+                    "bytes": size,
+                }
                 row["times_plain"] = round(size / plain, 3)
                 row["times_plain_per_step"] = round(size / plain / max(steps, 1), 3)
                 rows.append(row)
                 print(row, flush=True)
     settings = dataclasses.asdict(config) | {"output": str(config.output)}
-    content = {"environment": describe(), "config": settings}
+    content: dict[str, Any] = {"environment": describe(), "config": settings}
     content |= {"plain_step_bytes": plain, "rows": rows}
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps(content, indent=1) + "\n")
@@ -102,6 +107,8 @@ def _episode(loss: Function, order: int) -> Callable[..., jax.Array]:
 
 def _temporary(function: Function, *shapes: Any) -> int:
     analysis = jax.jit(function).lower(*shapes).compile().memory_analysis()
+    if analysis is None:
+        raise RuntimeError(f"{jax.default_backend()} does not tell how much memory a program takes")
     return int(analysis.temp_size_in_bytes)
 
 

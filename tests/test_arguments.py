@@ -76,7 +76,7 @@ def cases() -> Iterator[tuple[str, str, Callable[..., Any], dict[str, Any]]]:
                 yield f"{name}-{argument}", kind, function, {**needed, argument: None}
 
 
-CASES = {label: rest for label, *rest in cases()}
+CASES = {label: (kind, function, needed) for label, kind, function, needed in cases()}
 
 
 def test_all_numbers_are_there() -> None:

@@ -19,7 +19,7 @@ import jaxcompress as jc
 from benchmarks.importance.settings import Ours
 from benchmarks.importance.task import Task
 from experiments.common import score
-from jaxcompress.annotations import Array, Json, PyTree
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import streams
 from jaxcompress.prune import importance, per_cost, per_group
@@ -65,7 +65,7 @@ def _taylor(task: Task, key: jax.Array, *, power: float) -> Callable[[jc.Budget]
 
 def _fisher_scores(
     task: Task, key: jax.Array, gates: PyTree = None, batches: Any = None, masked: bool = True
-) -> dict[str, jax.Array]:
+) -> Mapping[str, Array]:
     keep_of = {name: (0.75, 1.0) for name in streams(task.graph) if name in task.groups}
     return fisher(
         task.graph,
@@ -87,7 +87,7 @@ def _fisher(task: Task, key: jax.Array, *, masked: bool = True) -> Callable[[jc.
 def _iterative_fisher(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     batches = task.batches(key, ROUNDS, IMAGES)
 
-    def score(gates: PyTree, number: int) -> dict[str, Json]:
+    def score(gates: PyTree, number: int) -> Mapping[str, Array]:
         scores = _fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
         return per_cost(task.graph, scores, power=1.5)
 

@@ -14,7 +14,7 @@ from typing import get_args
 import jax
 
 import jaxcompress as jc
-from benchmarks.importance.methods import METHODS, Keep
+from benchmarks.importance.methods import METHODS, Keep, Method
 from benchmarks.importance.recovery import Recover
 from benchmarks.importance.rows import Row, Rows, table
 from benchmarks.importance.settings import Config, Library, Torch
@@ -81,8 +81,11 @@ def _ours(config: Config, task: Task) -> list[tuple[Library, str, Callable[[int]
     names = [n for n in METHODS if not config.methods or n in config.methods]
     if "jaxcompress" not in config.libraries:
         return []
-    key = lambda seed: jax.random.fold_in(jax.random.key(2024), seed)  # noqa: E731
-    return [("jaxcompress", n, lambda seed, n=n: METHODS[n](task, key(seed))) for n in names]
+
+    def scored(method: Method, seed: int) -> Choose:
+        return method(task, jax.random.fold_in(jax.random.key(2024), seed))
+
+    return [("jaxcompress", name, partial(scored, METHODS[name])) for name in names]
 
 
 def _torch_pruning(

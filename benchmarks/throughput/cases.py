@@ -87,7 +87,7 @@ class Network:
     flops: float
 
 
-def network(name: str, half: bool, dtype: DTypeLike = None) -> Network:
+def network(name: str, half: bool, dtype: DTypeLike | None = None) -> Network:
     """Build a network from seed 0; its weights and what is kept do not depend on `dtype`."""
     shape = (1, SIZES[name], SIZES[name], 3)
     plain = models.build(name, num_classes=CLASSES[name])

@@ -28,9 +28,13 @@ Call = Callable[[], None]
 class Prepared(Protocol):
     """What a framework prepared for one case: how far its logits are off, and its variants."""
 
-    logits_error: float
-    variants: Mapping[str, Call | str]
-    """A call that ends when the device is done, or the reason why there is none."""
+    @property
+    def logits_error(self) -> float:
+        """The largest difference of the logits, relative to the largest logit."""
+
+    @property
+    def variants(self) -> Mapping[str, Call | str]:
+        """A call that ends when the device is done, or the reason why there is none."""
 
 
 Side = Callable[[dict[str, Any], Path], Prepared]

@@ -106,19 +106,11 @@ def _steps() -> str:
     )
 
 
-def page() -> str:
-    """Return the page."""
+def _worth() -> str:
+    """Return what answers are worth: all the images a few times, and few images many times."""
     ablation, few = load(ABLATION)["config"]["config"], load(FEW)["config"]["config"]
-    mobile = load(LIMITED["MobileNetV2"])["config"]
-    projected = load(PROJECTION)["rows"][0]
-    hours = sum(value for key, value in projected.items() if key.endswith("_device_hours"))
     pruned, few_pruned = _by_name(ABLATION)["pruned"], _by_name(FEW)["pruned"]
-    return f"""# Fixed knowledge and a synthetic teacher assistant
-
-The teacher runs once; a view of an image is a pure function of (key, example, number), so that what
-was stored fits any shuffle, any resume and any number of processes.
-
-## What it is worth
+    return f"""## What it is worth
 
 ResNet-20 teaches the half of its FLOPs that learned gates leave ({percent(pruned["accuracy"])}
 before any training), {ablation["train_images"]:,} training images, {ablation["student_epochs"]}
@@ -142,9 +134,13 @@ With fewer images and more epochs the collapse that fixed knowledge is feared fo
             "--weights resnet20_cifar10.safetensors --methods logits views crossed live none",
             "--seeds 0 --train-images 512 --student-epochs 30 --workdir runs/few",
         )
-    }
+    }"""
 
-## In one run
+
+def _one_run() -> str:
+    """Return what the whole chain of stages gave, network by network."""
+    mobile = load(LIMITED["MobileNetV2"])["config"]
+    return f"""## In one run
 
 `experiments.limited_resources` stores what the teacher knows, learns gates, shrinks, fine-tunes
 with the crossed assistant, saves, and reports device-hours, each stage resumable. These are short
@@ -161,11 +157,31 @@ at chance; the presets' full length was never run.
             "--data-dir tensorflow_datasets --weights resnet56_cifar10.safetensors",
             "--train-images 2048 --student-epochs 4",
         )
-    }
+    }"""
 
+
+def _projected() -> str:
+    """Return the device-hours that the largest preset would take."""
+    row = load(PROJECTION)["rows"][0]
+    hours = sum(value for key, value in row.items() if key.endswith("_device_hours"))
+    return f"""\
 `imagenet_resnet50` projects device-hours from measured steps: {hours:,.0f} on two cores
-({projected["forward_images_per_second"]:.0f} images/s forward,
-{projected["step_images_per_second"]:.0f} images/s fine-tuning). {source(PROJECTION)}
+({row["forward_images_per_second"]:.0f} images/s forward,
+{row["step_images_per_second"]:.0f} images/s fine-tuning). {source(PROJECTION)}"""
+
+
+def page() -> str:
+    """Return the page."""
+    return f"""# Fixed knowledge and a synthetic teacher assistant
+
+The teacher runs once; a view of an image is a pure function of (key, example, number), so that what
+was stored fits any shuffle, any resume and any number of processes.
+
+{_worth()}
+
+{_one_run()}
+
+{_projected()}
 
 ## What it costs
 

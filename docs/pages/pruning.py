@@ -115,10 +115,9 @@ def _memory() -> str:
     )
 
 
-def page() -> str:
-    """Return the page."""
-    wide, small = load(RESNET56)["settings"], load(RECOVERED)["settings"]
-    run = load(COMMAND)
+def _without_training() -> str:
+    """Return the accuracies right after pruning the larger network, by importance."""
+    wide, run = load(RESNET56)["settings"], load(COMMAND)
     dense, last = run["rows"][0], run["rows"][-1]
     return f"""# Which channels go
 
@@ -146,9 +145,12 @@ Learned gates start from masked Fisher and take 120 steps on a per-group and a p
 the scores; the loss is the distance to the dense network's own answers at temperature 4, and only
 Fisher's start sees labels. Batch size and temperature were settled by test accuracy of one or two
 seeds at 50 %: held-out training images cannot tell, the network knows them by heart. The gates are
-our reconstruction of meta-learned gate importance, of which only an abstract is public.
+our reconstruction of meta-learned gate importance, of which only an abstract is public."""
 
-## ResNet-20
+
+def _smaller() -> str:
+    """Return the accuracies of the smaller network, without and with residual streams."""
+    return f"""## ResNet-20
 
 The same way, augmented re-estimation only. {
         source(RESNET20, load(RESNET20)["settings"]["environment"])
@@ -158,12 +160,16 @@ The same way, augmented re-estimation only. {
 
 With residual streams in the choice too:
 
-{_table(RESNET20, ("augmented",), "all")}
+{_table(RESNET20, ("augmented",), "all")}"""
 
-## What an inner training step adds
+
+def _inner_step() -> str:
+    """Return what a training step inside the gates' gradient adds, and what it costs."""
+    settings = load(RECOVERED)["settings"]
+    return f"""## What an inner training step adds
 
 The gates' gradient taken through `jax.grad` of a step of the weights on other images. ResNet-20,
-right after pruning / after {small["recovery_steps"]} steps of training on the dense network's
+right after pruning / after {settings["recovery_steps"]} steps of training on the dense network's
 answers. {_environment(RECOVERED)}
 
 {_recovered()}
@@ -176,5 +182,14 @@ takes no inner step, and `learn(..., support)` is there for those who want one.
 
 Memory of one episode, ResNet-20. {source(MEMORY)}
 
-{_memory()}
+{_memory()}"""
+
+
+def page() -> str:
+    """Return the page."""
+    return f"""{_without_training()}
+
+{_smaller()}
+
+{_inner_step()}
 """

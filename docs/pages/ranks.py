@@ -73,22 +73,19 @@ def _times() -> str:
     return table(["network", "search", "seconds", "singular values", "images"], lines)
 
 
-def page() -> str:
-    """Return the page."""
-    final, methods, tuned = load(FINAL), load(METHODS), load(TUNED)
-    lossless = load(LOSSLESS)["rows"]
-    dense, best = lossless[0], lossless[1]
-    count = methods["rows"][1]["count"]
+def _whole_network() -> str:
+    """Return the accuracies by budget, after each step."""
+    rows = load(FINAL)["rows"]
     return f"""# Low rank, for the whole network at once
 
-ResNet-56, {final["rows"][0]["count"]:,} test images, **no labels and, but for the last column, no
+ResNet-56, {rows[0]["count"]:,} test images, **no labels and, but for the last column, no
 fine-tuning**; 3 x 3 convolutions split into 3 x 1 and 1 x 3. Ranks minimise the expected squared
 error of the logits under the budget; factors are weighted by input covariances and output
 gradients, in closed form; `compensate` fits them again to the inputs that the factorized network
 itself gives. {source(FINAL)} (ENC's own figure without fine-tuning, by ENC-Inf: 90.22 % of 93.1 %
 at 50 %.)
 
-{_final(final["rows"])}
+{_final(rows)}
 
 {
         command(
@@ -96,23 +93,22 @@ at 50 %.)
             "--data-dir tensorflow_datasets --choice-images 256 --flops --methods --final 0.5 0.4",
             "--sweeps 2 --statistics-images 1024 --tuning.epochs 2 --tuning.train-images 10000",
         )
-    }
+    }"""
 
-## Every way to choose ranks
+
+def _every_method() -> str:
+    """Return the ways to choose ranks, by what their factors know and by what follows."""
+    rows, tuned = load(METHODS)["rows"], load(TUNED)
+    count = rows[1]["count"]
+    factors = [{"factors": name, "reestimated": True} for name in ("weights", "weighted")]
+    steps = [{"step": name} for name in ("re-estimated", "fine-tuned")]
+    return f"""## Every way to choose ranks
 
 Factors of the weights alone / weighted by data, BatchNorm re-estimated, the first {count:,} test
-images, of which the dense network classifies {percent(methods["rows"][0]["compared"], 1)}.
+images, of which the dense network classifies {percent(rows[0]["compared"], 1)}.
 {source(METHODS)}
 
-{
-        _by_method(
-            methods["rows"],
-            [
-                {"factors": "weights", "reestimated": True},
-                {"factors": "weighted", "reestimated": True},
-            ],
-        )
-    }
+{_by_method(rows, factors)}
 
 ![Accuracy against FLOPs, by method](../../experiments/results/rank_methods_resnet56.png)
 
@@ -120,16 +116,25 @@ What the factors know matters more than how ranks are chosen. After re-estimatio
 of {tuned["config"]["tuning"]["train_images"]:,} images with the original's stored logits, factors
 weighted by data. {source(TUNED)}
 
-{
-        _by_method(
-            tuned["rows"],
-            [{"step": "re-estimated"}, {"step": "fine-tuned"}],
-        )
-    }
+{_by_method(tuned["rows"], steps)}"""
 
+
+def _lossless() -> str:
+    """Return how far the budget falls before anything is lost."""
+    dense, best = load(LOSSLESS)["rows"][:2]
+    return f"""\
 Nothing at all is lost, as measured on {best["count"]:,} test images ({percent(best["accuracy"])}
 against {percent(best["baseline"])}) and without fine-tuning, down to
-{percent(best["flops"] / dense["flops"], 1)} of the FLOPs. {source(LOSSLESS)}
+{percent(best["flops"] / dense["flops"], 1)} of the FLOPs. {source(LOSSLESS)}"""
+
+
+def page() -> str:
+    """Return the page."""
+    return f"""{_whole_network()}
+
+{_every_method()}
+
+{_lossless()}
 
 ## How long it takes
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Array
 from jaxcompress.artifact.torch_weights import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,
@@ -19,6 +20,7 @@ from jaxcompress.artifact.torch_weights import (
 )
 from jaxcompress.models import VGG, ResNet, build, evaluation_function, initialize
 from jaxcompress.paths import flatten_with_paths
+from tests.trees import structure_of
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -50,8 +52,8 @@ def kernel_of(name: str) -> str:
 @pytest.mark.parametrize("groups", [1, 4])
 def test_kernels_compute_what_they_did_in_torch(groups: int) -> None:
     random = np.random.default_rng(0)
-    kernel = random.normal(size=(8, 4 // groups, 3, 2)).astype(np.float32)
-    images = random.normal(size=(2, 4, 5, 5)).astype(np.float32)
+    kernel: Array = random.normal(size=(8, 4 // groups, 3, 2)).astype(np.float32)
+    images: Array = random.normal(size=(2, 4, 5, 5)).astype(np.float32)
     expected = jax.lax.conv_general_dilated(
         images, kernel, (1, 1), "VALID", feature_group_count=groups
     )
@@ -136,7 +138,7 @@ def test_vgg_names_reach_every_leaf(depth: int, batch_norm: bool) -> None:
     variables_like = shapes(VGG(depth=depth, batch_norm=batch_norm))
     state_dict = torch_vgg(depth, batch_norm)
     variables = from_torch(state_dict, variables_like, chengyangfu_vgg_name(depth, batch_norm))
-    assert jax.tree.structure(variables) == jax.tree.structure(variables_like)
+    assert structure_of(variables) == structure_of(variables_like)
 
 
 def test_resnet_names_reach_every_leaf_of_both_shortcuts() -> None:
@@ -181,7 +183,7 @@ def test_published_accuracy_on_a_thousand_images(shared: Path) -> None:
     examples = [source[index] for index in range(1000)]
     pixels = np.stack([example["image"] for example in examples]).astype(np.float32)
     labels = np.array([example["label"] for example in examples])
-    images = (pixels / 255 - np.float32(MEAN)) / np.float32(STD)
+    images = (pixels / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
 
     module = build("resnet20")
     path = shared / "weights" / "resnet20_cifar10.safetensors"

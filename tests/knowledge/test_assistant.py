@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Array
 from jaxcompress.knowledge import (
     assistant_logits,
     assistant_losses,
@@ -74,7 +75,7 @@ def test_interim_networks_are_evenly_spaced_in_loss() -> None:
 
 
 def test_the_bank_teaches_by_the_members_ahead_of_the_student() -> None:
-    bank = np.asarray(jnp.stack([3 * STUDENT, TEACHER * 0.9, TEACHER], axis=1))
+    bank: Array = np.asarray(jnp.stack([3 * STUDENT, TEACHER * 0.9, TEACHER], axis=1))
     distance = [float(kd(bank[:, k], TEACHER, 4.0).sum()) for k in range(3)]
     limit = float(kd(STUDENT, TEACHER, 4.0).sum())
     assert distance[0] > limit > distance[1]

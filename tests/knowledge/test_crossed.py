@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,8 @@ def test_one_stored_view_is_refused() -> None:
 
 
 def test_every_example_meets_stored_and_new_views_in_turn() -> None:
-    shown = np.stack([alternate_views(jnp.arange(6), e, stored=2) for e in range(8)])
+    epochs: list[Any] = list(range(8))
+    shown = np.stack([alternate_views(jnp.arange(6), e, stored=2) for e in epochs])
     assert (shown < 2).mean() == 0.5 and set(shown[shown < 2]) == {0, 1}
     for example in shown.T:
         assert np.all((example < 2)[::2] != (example < 2)[1::2])
@@ -86,7 +89,7 @@ def test_a_restyled_map_has_the_statistics_and_its_own_pattern() -> None:
     restyled = restyle(features, style(other))
     for a, b in zip(style(restyled), style(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3)
-    a, b = (np.asarray(x).reshape(3, 16, 2)[0, :, 0] for x in (restyled, features))
-    assert np.corrcoef(a, b)[0, 1] == pytest.approx(1, abs=1e-4)
+    maps = [np.asarray(x).reshape(3, 16, 2)[0, :, 0] for x in (restyled, features)]
+    assert np.corrcoef(maps)[0, 1] == pytest.approx(1, abs=1e-4)
     flat = restyle(jnp.zeros((1, 2, 2, 1)), style(other[:1, :, :, :1]))
     assert np.all(np.isfinite(flat))

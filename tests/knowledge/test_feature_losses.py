@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Array
 from jaxcompress.knowledge import attention_transfer, fitnets, pkt, similarity
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(size=(2, 5, 3, 3, 4))
-WIDE = RNG.normal(size=(5, 3, 3, 7))
+WIDE: Array = RNG.normal(size=(5, 3, 3, 7))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def draw(mix: Mix, rows: np.ndarray, devices: int = 1) -> Mixed:
     batch = (rows, INDICES[rows], IMAGES[rows], IMAGES[others])
     batch = parallel.shard_batch(batch, parallel.mesh(jax.devices()[:devices]))
     mixed = jax.jit(functools.partial(mixed_views, settings=SETTINGS, mix=mix))
-    return Mixed(*map(np.asarray, mixed(KEY, *batch)))
+    return Mixed(*jax.tree.map(np.asarray, tuple(mixed(KEY, *batch))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,4 +77,4 @@ def test_wrong_settings_and_images_are_refused() -> None:
         Mix("cut", examples=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="uint8"):
         mix = Mix("mixup", examples=2)
-        mixed_views(KEY, [0], 0, IMAGES[:1] / 255, IMAGES[:1], settings=SETTINGS, mix=mix)
+        mixed_views(KEY, np.array([0]), 0, IMAGES[:1] / 255, IMAGES[:1], settings=SETTINGS, mix=mix)

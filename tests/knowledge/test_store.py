@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jaxcompress.annotations import Array
 from jaxcompress.knowledge import Mix, Views, mixed_views, partners, views
 from jaxcompress.knowledge.store import (
     Progress,
@@ -184,7 +185,8 @@ def test_intermediates_of_a_linen_module() -> None:
     variables = module.init(jax.random.key(0), images)
     teacher = intermediates(module, ["body"], preprocess=lambda x: 2 * x)
     outputs = teacher(variables, images)
-    np.testing.assert_allclose(outputs["logits"], module.apply(variables, 2 * images))
+    expected: Array = module.apply(variables, 2 * images)
+    np.testing.assert_allclose(outputs["logits"], expected)
     head = variables["params"]["head"]
     np.testing.assert_allclose(
         outputs["body"] @ head["kernel"] + head["bias"], outputs["logits"], rtol=1e-5

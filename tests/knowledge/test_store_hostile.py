@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Json
 from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.knowledge.store import Storage, open_store
 from tests.knowledge import toy
@@ -17,7 +18,7 @@ from tests.knowledge import toy
 
 def mutated(value: Any, generator: np.random.Generator) -> Any:
     """Replace, remove or add one entry somewhere in a JSON object."""
-    odd = [None, -1, 0, 1.5, True, "", "x", "../x", [], {}, [-1], 1 << 62, 1e308]
+    odd: list[Json] = [None, -1, 0, 1.5, True, "", "x", "../x", [], {}, [-1], 1 << 62, 1e308]
     if not isinstance(value, dict) or not value:
         return odd[generator.integers(len(odd))]
     name = list(value)[generator.integers(len(value))]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.graph import trace
 from jaxcompress.low_rank import factorize, multiplied_out, ranks, refine, truncations
 from jaxcompress.low_rank.statistics import (
@@ -16,13 +17,13 @@ from jaxcompress.low_rank.statistics import (
     output_roots,
     output_sensitivities,
 )
-from tests.low_rank.test_factorize import NHWC, TOYS, every_form
+from tests.low_rank.sites import NHWC, TOYS, every_form
 from tests.toys.record import draw, rows
 
 KEY = jax.random.key(0)
 
 
-def weighed(apply, columns):
+def weighed(apply: Function, columns: int) -> Function:
     """The function, its last axis scaled very unequally: not all its errors matter alike."""
     scales = jnp.geomspace(1, 0.02, columns)
     return lambda variables, x: apply(variables, x) * scales
@@ -32,7 +33,7 @@ LINEAR = ("strided", "unequal", "dilated", "grouped", "pointwise", "one_dimensio
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "attention", "scanned", "reshaped", "shared"])
-def test_output_roots_lower_the_error_of_the_outputs(name):
+def test_output_roots_lower_the_error_of_the_outputs(name: str) -> None:
     toy = TOYS[name]()
     (x,) = toy.inputs
     apply = weighed(toy.apply, toy.apply(toy.variables, x).shape[-1])
@@ -59,10 +60,10 @@ def test_output_roots_lower_the_error_of_the_outputs(name):
         assert errors[1] < errors[0]
 
 
-def test_spectra_with_both_roots_are_errors_of_the_outputs():
+def test_spectra_with_both_roots_are_errors_of_the_outputs() -> None:
     """A convolution to one position, then a matrix: every assumption holds."""
 
-    def apply(variables, x):
+    def apply(variables: PyTree, x: Array) -> Array:
         y = jax.lax.conv_general_dilated(x, variables["w"], (1, 1), "VALID", dimension_numbers=NHWC)
         return y[:, 0, 0] @ variables["last"]
 
@@ -82,8 +83,8 @@ def test_spectra_with_both_roots_are_errors_of_the_outputs():
         assert float(error) == pytest.approx((values[rank:] ** 2).sum(), rel=1e-2)
 
 
-def test_refine_lowers_the_weighed_error():
-    def apply(variables, x):
+def test_refine_lowers_the_weighed_error() -> None:
+    def apply(variables: PyTree, x: Array) -> Array:
         return jax.lax.conv_general_dilated(
             x, variables["w"], (1, 1), "SAME", dimension_numbers=NHWC
         )
@@ -97,7 +98,7 @@ def test_refine_lowers_the_weighed_error():
     small = lowrank.variables(variables)
     patches = input_covariances(graph, apply, variables, [x], {"w": "channel"})
 
-    def error(factors):
+    def error(factors: PyTree) -> float:
         whole = multiplied_out(lowrank, factors)
         return float((((apply(whole, x) - apply(variables, x)) * scales) ** 2).sum())
 
@@ -106,7 +107,7 @@ def test_refine_lowers_the_weighed_error():
     assert error(refined) < error(small) and error(refined) < error(plain)
 
 
-def test_centred_covariances_leave_the_mean_out():
+def test_centred_covariances_leave_the_mean_out() -> None:
     variables, x = draw(3, {"w": (4, 6)}), 2 + rows(64, 4)
     graph = trace(lambda v, inputs: inputs @ v["w"], variables, x)
     covariances = input_covariances(
@@ -115,7 +116,7 @@ def test_centred_covariances_leave_the_mean_out():
     np.testing.assert_allclose(covariances["w"][0], np.cov(x.T, ddof=0), atol=1e-4)
 
 
-def test_gradients_need_data_and_sites():
+def test_gradients_need_data_and_sites() -> None:
     variables, x = draw(3, {"w": (4, 6)}), rows(8, 4)
     apply = lambda v, inputs: inputs @ v["w"]  # noqa: E731
     graph = trace(apply, variables, x)
@@ -125,10 +126,10 @@ def test_gradients_need_data_and_sites():
         output_covariances(graph, apply, variables, [x], ["nowhere"], key=KEY)
 
 
-def test_a_scanned_kernel_that_is_used_twice_is_refused():
+def test_a_scanned_kernel_that_is_used_twice_is_refused() -> None:
     variables, x = draw(3, {"w": (2, 4, 4)}), rows(8, 4)
 
-    def apply(v, inputs):
+    def apply(v: PyTree, inputs: Array) -> Array:
         step = lambda y, w: (jnp.tanh(jnp.tanh(y @ w) @ w), None)  # noqa: E731
         return jax.lax.scan(step, inputs, v["w"])[0]
 

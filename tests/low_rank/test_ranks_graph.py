@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.compression import chain
-from jaxcompress.graph import Budget, trace
+from jaxcompress.graph import Budget, Graph, trace
 from jaxcompress.low_rank import factorize, ranks, truncations
+from jaxcompress.low_rank.ranks import Ranks, Sites
 from jaxcompress.low_rank.statistics import input_roots, output_covariances, output_sensitivities
 from jaxcompress.models import evaluation_function
 from jaxcompress.models.resnet import ResNet
@@ -18,10 +20,11 @@ from jaxcompress.prune import shrink
 from tests.toys.record import draw, initial, rows
 
 IMAGES = rows(6, 8, 8, 3)
+Network = tuple[Function, PyTree, Graph]
 
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> Network:
     """A narrow ResNet-8: 7 convolutions, two of them strided."""
     module = ResNet(depth=8, width=8)
     variables = initial(module, IMAGES, train=False)
@@ -30,12 +33,12 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def sites(network):
+def sites(network: Network) -> Sites:
     _, variables, graph = network
     return ranks.sites_of(graph, variables)
 
 
-def test_totals_are_of_the_whole_graph(network, sites):
+def test_totals_are_of_the_whole_graph(network: Network, sites: Sites) -> None:
     _, _, graph = network
     assert sites.total["flops"] == pytest.approx(graph.flops)
     assert sites.total["params"] == pytest.approx(graph.params)
@@ -54,7 +57,9 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_counted_flops_and_params_hold_the_budget(network, sites, name):
+def test_counted_flops_and_params_hold_the_budget(
+    network: Network, sites: Sites, name: str
+) -> None:
     apply, variables, graph = network
     chosen = SEARCHES[name](sites, Budget(flops=0.6, params=0.7))
     lowrank = factorize(graph, chosen)
@@ -64,7 +69,7 @@ def test_counted_flops_and_params_hold_the_budget(network, sites, name):
     assert min(small.flops / (0.6 * graph.flops), 1) > 0.9 or small.params > 0.63 * graph.params
 
 
-def test_enc_ratio_leaves_out_what_is_not_searched(network, sites):
+def test_enc_ratio_leaves_out_what_is_not_searched(network: Network, sites: Sites) -> None:
     apply, variables, graph = network
     chosen = ranks.enc_map(sites, Budget(flops=0.5))
     rest = sites.rest["flops"] / graph.flops
@@ -74,8 +79,8 @@ def test_enc_ratio_leaves_out_what_is_not_searched(network, sites):
     assert ranks.enc_ratio(sites, {}) == 1.0
 
 
-def test_spectra_are_singular_values_and_with_roots_output_errors():
-    def apply(variables, x):
+def test_spectra_are_singular_values_and_with_roots_output_errors() -> None:
+    def apply(variables: PyTree, x: Array) -> Array:
         return jax.lax.conv_general_dilated(
             x, variables["w"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
@@ -95,9 +100,9 @@ def test_spectra_are_singular_values_and_with_roots_output_errors():
         assert float(error) == pytest.approx((weighted[rank:] ** 2).sum(), rel=1e-2)
 
 
-def test_scanned_and_shared_kernels_are_one_site():
-    def apply(variables, x):
-        def layer(hidden, kernel):
+def test_scanned_and_shared_kernels_are_one_site() -> None:
+    def apply(variables: PyTree, x: Array) -> Array:
+        def layer(hidden: Array, kernel: Array) -> tuple[Array, None]:
             return jnp.tanh(hidden @ kernel), None
 
         hidden, _ = jax.lax.scan(layer, x, variables["stack"])
@@ -119,12 +124,14 @@ def test_scanned_and_shared_kernels_are_one_site():
     assert small.flops <= 0.7 * graph.flops
 
 
-def test_measured_metric_truncates_one_site_at_a_time_with_one_program(network):
+def test_measured_metric_truncates_one_site_at_a_time_with_one_program(
+    network: Network,
+) -> None:
     apply, variables, graph = network
     traces = []
 
     @jax.jit
-    def agreement(given):
+    def agreement(given: PyTree) -> Array:
         traces.append(1)
         same = apply(given, IMAGES).argmax(-1) == apply(variables, IMAGES).argmax(-1)
         return same.mean()
@@ -142,7 +149,7 @@ def test_measured_metric_truncates_one_site_at_a_time_with_one_program(network):
     assert metric.curves[0][knot] == pytest.approx(expected)
 
 
-def test_sensitivity_predicts_the_error_of_the_outputs(network, sites):
+def test_sensitivity_predicts_the_error_of_the_outputs(network: Network, sites: Sites) -> None:
     """Small errors of a site move the outputs as far as its gradients say."""
     apply, variables, graph = network
     path, form = "params/stage3_block0/conv2/kernel", "channel"
@@ -167,17 +174,17 @@ def test_sensitivity_predicts_the_error_of_the_outputs(network, sites):
     assert trace_flops(graph, apply, variables, chosen) <= 0.5 * graph.flops
 
 
-def trace_flops(graph, apply, variables, chosen):
+def trace_flops(graph: Graph, apply: Function, variables: PyTree, chosen: Ranks) -> float:
     lowrank = factorize(graph, chosen)
     return trace(lowrank.function(apply), lowrank.variables(variables), IMAGES).flops
 
 
-def test_enc_inf_takes_the_most_accurate_candidate(network, sites):
+def test_enc_inf_takes_the_most_accurate_candidate(network: Network, sites: Sites) -> None:
     _, variables, graph = network
     budget, at = Budget(flops=0.6), truncations(graph, variables, sites.forms)
     shapes, calls = jax.tree.map(jnp.shape, variables), []
 
-    def evaluate(chosen):
+    def evaluate(chosen: Ranks) -> float:
         calls.append(jax.tree.map(jnp.shape, at(chosen)))
         return len(calls) / 4
 
@@ -186,7 +193,9 @@ def test_enc_inf_takes_the_most_accurate_candidate(network, sites):
     assert chosen == ranks.best_configurations(sites, budget, count=4)[-1]
 
 
-def test_ranks_of_a_shrunk_network_hold_the_remaining_budget(network):
+def test_ranks_of_a_shrunk_network_hold_the_remaining_budget(
+    network: Network,
+) -> None:
     apply, variables, graph = network
     keep = {
         name: np.arange(group.width) < group.width - 2
@@ -202,7 +211,7 @@ def test_ranks_of_a_shrunk_network_hold_the_remaining_budget(network):
     assert 0.45 * graph.flops < last.flops <= 0.5 * graph.flops
 
 
-def test_errors_name_the_sites(network, sites):
+def test_errors_name_the_sites(network: Network, sites: Sites) -> None:
     _, variables, graph = network
     path = "params/stage1_block0/conv1/kernel"
     leaves, treedef = flatten_with_paths(variables)

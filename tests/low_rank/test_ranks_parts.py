@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Function
 from jaxcompress.graph import Budget
 from jaxcompress.low_rank import ranks
 from jaxcompress.low_rank.ranks import (
+    Sites,
     channel_cost,
     dense_cost,
     energy_metric,
@@ -21,7 +23,7 @@ from jaxcompress.low_rank.ranks.metrics import energy_curve
 from jaxcompress.low_rank.ranks.spectrum import singular_values
 
 
-def make_sites(sides=(16, 24)):
+def make_sites(sides: tuple[int, ...] = (16, 24)) -> Sites:
     # A third of the values stands out, so that EVBMF and with it the knots lie in between.
     spectra = [np.where(np.arange(s) < s // 3, 50.0, 0.1) / np.arange(1, s + 1) for s in sides]
     costs = [dense_cost(side, side) for side in sides]
@@ -29,7 +31,7 @@ def make_sites(sides=(16, 24)):
     return sites_from_costs(names, costs, spectra, [(s, s) for s in sides])
 
 
-def test_costs_count_both_factors():
+def test_costs_count_both_factors() -> None:
     cost = spatial_cost(8, 12, (3, 5), positions=50, middle_positions=100)
     assert cost.slope == {"flops": 2.0 * (24 * 100 + 60 * 50), "params": 84.0}
     assert cost.dense == {"flops": 2.0 * 8 * 12 * 15 * 50, "params": 1440.0}
@@ -39,7 +41,7 @@ def test_costs_count_both_factors():
     assert grouped.dense["params"] == 8 // 4 * 9 * 12
 
 
-def test_a_site_that_would_grow_is_left_alone():
+def test_a_site_that_would_grow_is_left_alone() -> None:
     # With the exact stride split the factors reach the whole's FLOPs before r_max.
     cost = spatial_cost(16, 32, (3, 3), positions=64, middle_positions=128)
     sites = sites_from_costs(["strided"], [cost], [np.geomspace(1, 0.1, 48)], [(48, 96)])
@@ -54,7 +56,7 @@ def test_a_site_that_would_grow_is_left_alone():
 
 @pytest.mark.parametrize(("rows", "columns"), [(60, 60), (40, 90), (90, 40)])
 @pytest.mark.parametrize("rank", [0, 1, 8])
-def test_evbmf_finds_the_rank_under_noise(rows, columns, rank):
+def test_evbmf_finds_the_rank_under_noise(rows: int, columns: int, rank: int) -> None:
     random = np.random.default_rng(rank)
     signal = random.normal(size=(rows, rank)) @ random.normal(size=(rank, columns))
     for noise in (0.01, 1.0):
@@ -62,7 +64,7 @@ def test_evbmf_finds_the_rank_under_noise(rows, columns, rank):
         assert evbmf_rank(np.linalg.svd(matrix, compute_uv=False), rows, columns) == rank
 
 
-def test_evbmf_ignores_scale_and_needs_all_values():
+def test_evbmf_ignores_scale_and_needs_all_values() -> None:
     values = np.append([9.0, 5.0], np.linspace(0.5, 0.1, 18))
     assert evbmf_rank(values, 20, 30) == evbmf_rank(1e-3 * values, 30, 20) == 2
     assert evbmf_rank(np.zeros(4), 4, 4) == 0
@@ -70,7 +72,7 @@ def test_evbmf_ignores_scale_and_needs_all_values():
         evbmf_rank(values[:5], 20, 30)
 
 
-def test_singular_values_agree_with_lapack():
+def test_singular_values_agree_with_lapack() -> None:
     random = np.random.default_rng(0)
     for shape in [(12, 7), (3, 7, 12), (5, 5)]:
         matrices = random.normal(size=shape).astype(np.float32)
@@ -79,7 +81,7 @@ def test_singular_values_agree_with_lapack():
     assert np.isnan(singular_values(np.array([[1.0, np.nan]]))).all()
 
 
-def test_metrics_rise_from_zero_to_one():
+def test_metrics_rise_from_zero_to_one() -> None:
     sites = make_sites()
     energy = energy_metric(sites)
     accuracies = [0.9 * np.sqrt(knots / knots[-1]) for knots in sites.knots]
@@ -93,7 +95,7 @@ def test_metrics_rise_from_zero_to_one():
     np.testing.assert_allclose(energy_curve(np.array([3.0, 3.0, 1.0, 1.0]), 3), [0, 0, 0.75, 1.0])
 
 
-def test_measured_curves_pass_through_the_knots():
+def test_measured_curves_pass_through_the_knots() -> None:
     sites = make_sites((40,))
     accuracy = np.linspace(0.3, 0.8, len(sites.knots[0]))
     curve = measured_metric(sites, [accuracy], full=0.8).curves[0]
@@ -103,7 +105,7 @@ def test_measured_curves_pass_through_the_knots():
     np.testing.assert_allclose(curve[knots], accuracy[first] / 0.8)
 
 
-def test_a_dip_is_skipped_by_the_inverse():
+def test_a_dip_is_skipped_by_the_inverse() -> None:
     sites = make_sites((200,))
     knots = sites.knots[0]
     accuracy = np.linspace(0.4, 0.9, len(knots))
@@ -114,7 +116,7 @@ def test_a_dip_is_skipped_by_the_inverse():
     assert (np.diff(levels) >= 0).all()
 
 
-def test_network_metrics_combine():
+def test_network_metrics_combine() -> None:
     sites = make_sites()
     energy = energy_metric(sites)
     measured = measured_metric(sites, [k / k[-1] for k in sites.knots], full=1.0)
@@ -147,6 +149,6 @@ def test_network_metrics_combine():
         (lambda t: ranks.enc_model(t, Budget(flops=0.5), metric=()), "0 are given"),
     ],
 )
-def test_refusals(call, message):
+def test_refusals(call: Function, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(make_sites())

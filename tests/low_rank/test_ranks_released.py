@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from benchmarks.enc_fixture import load_fixture
 from jaxcompress.graph import Budget
 from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.ranks import Sites
 from jaxcompress.low_rank.ranks.from_costs import rank_knots
+
+Released = tuple[Sites, list[np.ndarray], dict[str, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
-def released(shared):
+def released(shared: Path) -> Released:
     return load_fixture(shared / "enc_resnet56" / "reference.json")
 
 
 @pytest.mark.parametrize(("name", "exact"), [("map_50", 55), ("map_55", 55)])
-def test_equal_metric_gives_the_released_ranks(released, name, exact):
+def test_equal_metric_gives_the_released_ranks(released: Released, name: str, exact: int) -> None:
     sites, _, theirs = released
     share = float(sites.cost("flops", theirs[name])) / sites.total["flops"]
     chosen = sites.array(ranks.enc_map(sites, Budget(flops=share)))
@@ -25,13 +30,17 @@ def test_equal_metric_gives_the_released_ranks(released, name, exact):
     assert share == pytest.approx({"map_50": 0.5065, "map_55": 0.5507}[name], abs=5e-5)
 
 
-def test_rounded_complexity_gives_them_too(released):
+def test_rounded_complexity_gives_them_too(
+    released: Released,
+) -> None:
     sites, _, theirs = released
     chosen = sites.array(ranks.enc_map(sites, Budget(flops=0.5065)))
     np.testing.assert_array_equal(chosen, theirs["map_50"])
 
 
-def test_knots_and_largest_ranks(released):
+def test_knots_and_largest_ranks(
+    released: Released,
+) -> None:
     sites, _, _ = released
     for name, r_max, evbmf, knots in zip(
         sites.names, sites.r_max, sites.evbmf, sites.knots, strict=True
@@ -43,7 +52,9 @@ def test_knots_and_largest_ranks(released):
     assert largest == set(sites.r_max[1:].tolist())
 
 
-def test_searches_beat_the_released_configurations(released):
+def test_searches_beat_the_released_configurations(
+    released: Released,
+) -> None:
     sites, accuracies, theirs = released
     energy = ranks.energy_metric(sites)
     budget = Budget(flops=float(sites.cost("flops", theirs["model_50"])))

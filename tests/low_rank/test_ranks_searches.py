@@ -11,10 +11,10 @@ import pytest
 
 from jaxcompress.graph import Budget
 from jaxcompress.low_rank import ranks
-from jaxcompress.low_rank.ranks import network_accuracy
+from jaxcompress.low_rank.ranks import Ranks, Sites, network_accuracy
 
 
-def draw_sites(number, seed=0, rest=None):
+def draw_sites(number: int, seed: int = 0, rest: dict[str, float] | None = None) -> Sites:
     """Sites of four sizes with random spectra, every fourth of them strided."""
     random = np.random.default_rng(seed)
     names, costs, spectra, shapes = [], [], [], []
@@ -31,11 +31,11 @@ def draw_sites(number, seed=0, rest=None):
 
 
 @pytest.fixture(scope="module")
-def sites():
+def sites() -> Sites:
     return draw_sites(9, rest={"flops": 5_000.0, "params": 100.0})
 
 
-SEARCHES = {
+SEARCHES: dict[str, ranks.Search] = {
     "uniform": ranks.uniform,
     "energy_threshold": ranks.energy_threshold,
     "evbmf_scaled": ranks.evbmf_scaled,
@@ -56,7 +56,7 @@ BUDGETS = [
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 @pytest.mark.parametrize("name", SEARCHES)
-def test_within_the_budget_and_the_range(sites, name, budget):
+def test_within_the_budget_and_the_range(sites: Sites, name: str, budget: Budget) -> None:
     chosen = SEARCHES[name](sites, budget)
     array = sites.array(chosen)
     for kind, limit in sites.ceilings(budget).items():
@@ -67,13 +67,15 @@ def test_within_the_budget_and_the_range(sites, name, budget):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_whole_budget_leaves_every_site_alone_or_at_most_at_r_max(sites, name):
+def test_a_whole_budget_leaves_every_site_alone_or_at_most_at_r_max(
+    sites: Sites, name: str
+) -> None:
     chosen = sites.array(SEARCHES[name](sites, Budget(flops=1.0, params=1.0)))
     assert sites.cost("flops", chosen) == pytest.approx(sites.total["flops"], rel=0.02)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_unreachable_budgets_name_the_smallest(sites, name):
+def test_unreachable_budgets_name_the_smallest(sites: Sites, name: str) -> None:
     with pytest.raises(ValueError, match="(?s)flops.*smallest reachable is.*params.*smallest"):
         SEARCHES[name](sites, Budget(flops=0.01, params=0.01))
     lowest = sites.clip(sites.lowest)
@@ -82,13 +84,13 @@ def test_unreachable_budgets_name_the_smallest(sites, name):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_fixed_sites_stay(sites, name):
+def test_fixed_sites_stay(sites: Sites, name: str) -> None:
     held = sites.fix({"site1": 2, "site3": None})
     chosen = SEARCHES[name](held, Budget(flops=0.6))
     assert chosen["site1"] == 2 and chosen["site3"] is None
 
 
-def test_every_exported_search_is_held_to_these():
+def test_every_exported_search_is_held_to_these() -> None:
     """What takes sites and a budget and returns ranks is a search."""
     exported = {
         name
@@ -103,7 +105,7 @@ def test_every_exported_search_is_held_to_these():
         assert all(option.kind is option.KEYWORD_ONLY for option in options)
 
 
-def test_ranks_as_an_array_and_back(sites):
+def test_ranks_as_an_array_and_back(sites: Sites) -> None:
     given = {name: 1 for name in sites.names} | {"site3": None}
     assert sites.named(sites.array(given)) == given
     assert sites.named(sites.array({"site1": 2}))["site3"] is None
@@ -112,7 +114,7 @@ def test_ranks_as_an_array_and_back(sites):
 
 
 @pytest.mark.parametrize("kind", ["flops", "params"])
-def test_the_cost_of_one_site_is_that_among_all(sites, kind):
+def test_the_cost_of_one_site_is_that_among_all(sites: Sites, kind: str) -> None:
     for site, neutral in enumerate(sites.neutral):
         ranks_of_one = np.arange(1, neutral + 2)
         every = np.tile(sites.lowest, (len(ranks_of_one), 1))
@@ -123,7 +125,7 @@ def test_the_cost_of_one_site_is_that_among_all(sites, kind):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_optimum_is_that_of_enumeration(seed):
+def test_optimum_is_that_of_enumeration(seed: int) -> None:
     sites = draw_sites(4, seed)
     low, high = sites.clip(sites.lowest), sites.clip(sites.highest)
     spans = [range(a, b + 1) for a, b in zip(low, high, strict=True)]
@@ -137,14 +139,14 @@ def test_optimum_is_that_of_enumeration(seed):
             assert best.value == pytest.approx(largest, abs=1e-9)
 
 
-def test_optimum_of_few_cells_is_bounded(sites):
+def test_optimum_of_few_cells_is_bounded(sites: Sites) -> None:
     exact = ranks.bounded_optimum(sites, Budget(flops=0.5))
     rough = ranks.bounded_optimum(sites, Budget(flops=0.5), cells=40)
     assert exact.bound - exact.value < 1e-9
     assert rough.value <= exact.value + 1e-9 <= rough.bound + 2e-9
 
 
-def test_candidates_of_few_sites_hold_the_best():
+def test_candidates_of_few_sites_hold_the_best() -> None:
     # With steps of one and a corridor of everything, nothing is left out.
     sites, budget = draw_sites(4), Budget(flops=0.5)
     space = ranks.CandidateSpace(corridor=1.0, tolerance=1.0, density=1.0)
@@ -154,7 +156,7 @@ def test_candidates_of_few_sites_hold_the_best():
     assert value == pytest.approx(best.value)
 
 
-def test_candidates_are_ordered_and_near_the_budget(sites):
+def test_candidates_are_ordered_and_near_the_budget(sites: Sites) -> None:
     energy = ranks.energy_metric(sites)
     measured = ranks.measured_metric(sites, [np.sqrt(k / k[-1]) for k in sites.knots], full=1.0)
     space = ranks.CandidateSpace(density=1.0)
@@ -168,7 +170,7 @@ def test_candidates_are_ordered_and_near_the_budget(sites):
         assert (sites.cost("flops", arrays) >= 0.49 * sites.total["flops"]).all()
 
 
-def test_many_different_sites_still_end(monkeypatch):
+def test_many_different_sites_still_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxcompress.low_rank.ranks.folds.MOST_COMBINATIONS", 50)
     sites, budget = draw_sites(12), Budget(flops=0.5)
     values = [
@@ -178,10 +180,10 @@ def test_many_different_sites_still_end(monkeypatch):
     assert values[0] >= values[1]
 
 
-def test_inf_takes_the_most_accurate_candidate(sites):
+def test_inf_takes_the_most_accurate_candidate(sites: Sites) -> None:
     seen, budget = [], Budget(flops=0.5)
 
-    def evaluate(chosen):
+    def evaluate(chosen: Ranks) -> float:
         seen.append(chosen)
         return 0.1 * len(seen) if len(seen) < 4 else 0.0
 
@@ -190,15 +192,15 @@ def test_inf_takes_the_most_accurate_candidate(sites):
     assert chosen == seen[2]
 
 
-def test_lossless_brackets_the_crossing(sites):
-    def evaluate(chosen):
+def test_lossless_brackets_the_crossing(sites: Sites) -> None:
+    def evaluate(chosen: Ranks) -> float:
         return float(np.exp(network_accuracy(sites, sites.array(chosen))))
 
     smallest = ranks.lossless(sites, ranks.enc_map, evaluate, baseline=0.2)
     passed = [t.share for t in smallest.trials if t.accuracy >= 0.2]
     failed = [t.share for t in smallest.trials if t.accuracy < 0.2]
     assert 0 < min(passed) - max(failed) <= 0.01
-    assert evaluate(smallest.ranks) >= 0.2
+    assert smallest.ranks is not None and evaluate(smallest.ranks) >= 0.2
     assert ranks.lossless(sites, ranks.enc_map, evaluate, baseline=2.0).ranks is None
     cheap = ranks.lossless(sites, ranks.enc_map, evaluate, baseline=0.0)
     assert cheap.ranks == sites.named(sites.clip(sites.lowest))

@@ -26,6 +26,7 @@ from jaxcompress.models import (
 from jaxcompress.models.mobilenet import scaled_width
 from jaxcompress.models.resnet import pad_shortcut
 from jaxcompress.paths import flatten_with_paths
+from tests.trees import structure_of
 
 CIFAR = (1, 32, 32, 3)
 IMAGENET = (1, 224, 224, 3)
@@ -114,7 +115,7 @@ def test_modes_keep_the_structure_of_variables(small: tuple[nn.Module, Any, jax.
     assert logits.dtype == jnp.float32
     assert bool(jnp.all(jnp.isfinite(logits)) & jnp.all(jnp.isfinite(train_logits)))
     assert float(jnp.max(jnp.abs(logits - train_logits))) > 1e-6
-    assert jax.tree.structure({**variables, **state}) == jax.tree.structure(variables)
+    assert structure_of({**variables, **state}) == structure_of(variables)
     assert set(state) == set(variables) - {"params"}
 
 

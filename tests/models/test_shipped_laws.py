@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +11,15 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import models
+from jaxcompress.annotations import Array, Function, PyTree
+from jaxcompress.graph import Graph
 
 CIFAR, IMAGENET = (2, 32, 32, 3), (1, 224, 224, 3)
 
 # Millions of multiply-accumulates of convolutions and dense layers per image, as published, and the
 # last digit's half: the CIFAR networks in the tables of pruning papers (HRank, CHIP), the ImageNet
 # ones in torchvision's (0.30, 4.09 and 15.47 thousand).
-MACS = [
+MACS: list[tuple[str, dict[str, Any], tuple[int, ...], float, float]] = [
     ("resnet20", {}, CIFAR, 40.55, 0.005),
     ("resnet56", {}, CIFAR, 125.49, 0.005),
     ("vgg16", {}, CIFAR, 313.73, 0.005),
@@ -35,7 +39,9 @@ NETWORKS = [
 ]
 
 
-def traced(name, config, shape):
+def traced(
+    name: str, config: dict[str, Any], shape: tuple[int, ...]
+) -> tuple[Function, PyTree, Graph]:
     module = models.build(name, **config)
     key = jax.random.key(0, impl="unsafe_rbg")
     variables = jax.eval_shape(lambda: models.initialize(module, key, (1, *shape[1:])))
@@ -44,18 +50,20 @@ def traced(name, config, shape):
 
 
 @pytest.mark.parametrize(("name", "config", "shape", "macs", "digit"), MACS)
-def test_published_multiply_accumulates(name, config, shape, macs, digit):
+def test_published_multiply_accumulates(
+    name: str, config: dict[str, Any], shape: tuple[int, ...], macs: float, digit: float
+) -> None:
     _, _, graph = traced(name, config, shape)
     assert graph.flops / 2e6 == pytest.approx(macs, abs=digit)
 
 
-def test_resnet56_has_three_streams_and_27_blocks():
+def test_resnet56_has_three_streams_and_27_blocks() -> None:
     _, _, graph = traced("resnet56", {}, CIFAR)
     internal = jc.graph.internal_groups(graph)
     assert (len(graph.groups), len(internal)) == (30, 27)
 
 
-def test_mobilenet_v2_has_five_streams_and_20_widths_of_one_kernel():
+def test_mobilenet_v2_has_five_streams_and_20_widths_of_one_kernel() -> None:
     """A depthwise kernel passes the channels of the kernel before it on; it makes none."""
     _, _, graph = traced("mobilenet_v2", {}, CIFAR)
     internal, streams = jc.graph.internal_groups(graph), jc.graph.streams(graph)
@@ -68,12 +76,12 @@ def test_mobilenet_v2_has_five_streams_and_20_widths_of_one_kernel():
     assert graph.cost.flops(graph.cost.widths(keep)) <= 0.5 * graph.flops
 
 
-def randomised(variables, seed=0):
+def randomised(variables: PyTree, seed: int = 0) -> PyTree:
     """Draw every leaf, statistics and biases too, so that no channel looks like another."""
     random = np.random.default_rng(seed)
     leaves, treedef = jax.tree.flatten(variables)
 
-    def draw(leaf):
+    def draw(leaf: Array) -> np.ndarray:
         if leaf.ndim <= 1:
             return random.uniform(0.5, 1.5, leaf.shape)
         fan_in = np.prod(leaf.shape[:-1])
@@ -83,7 +91,7 @@ def randomised(variables, seed=0):
 
 
 @pytest.mark.parametrize(("name", "config"), NETWORKS, ids=lambda x: str(x))
-def test_masked_equals_shrunk_and_costs_as_predicted(name, config):
+def test_masked_equals_shrunk_and_costs_as_predicted(name: str, config: dict[str, Any]) -> None:
     apply, shapes, graph = traced(name, config, CIFAR)
     variables = randomised(shapes)
     images = jax.random.normal(jax.random.key(1), CIFAR)
@@ -96,7 +104,9 @@ def test_masked_equals_shrunk_and_costs_as_predicted(name, config):
     gates = {n: jnp.asarray(mask, jnp.float32) for n, mask in keep.items()}
 
     @jax.jit
-    def outputs(small, variables, gates, images):
+    def outputs(
+        small: PyTree, variables: PyTree, gates: PyTree, images: Array
+    ) -> tuple[Array, Array, Array]:
         masked = jc.gated(graph, apply)
         whole = {n: jnp.ones_like(gate) for n, gate in gates.items()}
         return (

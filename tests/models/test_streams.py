@@ -113,7 +113,8 @@ LITE = (
 
 def test_efficientnet_lite() -> None:
     """A stream per stage of several blocks; every expanded width is internal."""
-    first, blocks = [], []
+    first: list[int] = []
+    blocks: list[InvertedResidual] = []
     for expansion, features, count, stride in LITE:
         first += [len(blocks)] if count > 1 else []
         blocks.append(InvertedResidual(features, expansion, stride))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,24 +12,25 @@ import pytest
 import jaxcompress as jc
 from jaxcompress import recipes
 from tests.recipes import networks
+from tests.trees import structure_of
 
 KEY = jax.random.key(3)
 SETTINGS = recipes.LowRankSettings(examples=200, size=40, fitting=120, fitting_size=40)
 
 
 @pytest.fixture(scope="module", params=["depthwise", "perceptron", "attention"])
-def case(request):
+def case(request: pytest.FixtureRequest) -> networks.Case:
     return getattr(networks, request.param)()
 
 
-def found_by(case, **options):
+def found_by(case: networks.Case, **options: Any) -> recipes.LowRank:
     given = {"train_apply": case.train_apply, "settings": SETTINGS, "key": KEY, **options}
     budget = given.pop("budget", jc.Budget(flops=0.7))
     batches = given.pop("batches", case.batches)
     return recipes.low_rank(case.apply, case.variables, batches, budget, **given)
 
 
-def distance(case, result):
+def distance(case: networks.Case, result: recipes.LowRank) -> float:
     """Return the distance from the dense network's answers on test data, in evaluation mode."""
     compare = recipes.distances.distance_of("classes")
     x = case.test["image"]
@@ -36,16 +39,18 @@ def distance(case, result):
 
 
 @pytest.fixture(scope="module")
-def twice(case):
+def twice(case: networks.Case) -> recipes.LowRank:
     return found_by(case, batches=(batch for batch in case.batches))
 
 
 @pytest.fixture(scope="module")
-def never(case):
+def never(case: networks.Case) -> recipes.LowRank:
     return found_by(case, compensate=0)
 
 
-def test_budget_and_better_than_kernels_cut_alone(case, twice):
+def test_budget_and_better_than_kernels_cut_alone(
+    case: networks.Case, twice: recipes.LowRank
+) -> None:
     result = twice
     x = case.test["image"][:1]
     small = jc.trace(result.compression.function(case.apply), result.variables, x)
@@ -58,13 +63,15 @@ def test_budget_and_better_than_kernels_cut_alone(case, twice):
     assert distance(case, result) < 0.8 * distance(case, cut)
 
 
-def test_compression_makes_factors_of_any_variables(case, never):
+def test_compression_makes_factors_of_any_variables(
+    case: networks.Case, never: recipes.LowRank
+) -> None:
     """The record is pure: the same function of variables, data inside, and it survives JSON."""
     result = never
     small = result.compression.variables(case.variables)
     shapes = jax.tree.map(jnp.shape, small)
     assert shapes == jax.tree.map(jnp.shape, result.variables)
-    assert jax.tree.structure(small) == jax.tree.structure(result.variables)
+    assert structure_of(small) == structure_of(result.variables)
     again = jc.from_spec(result.compression.spec)
     x = case.test["image"][:8]
     np.testing.assert_array_equal(
@@ -74,18 +81,20 @@ def test_compression_makes_factors_of_any_variables(case, never):
 
 
 @pytest.mark.parametrize("case", ["depthwise"], indirect=True)
-def test_compensation_helps_where_statistics_are_renewed(case, twice, never):
+def test_compensation_helps_where_statistics_are_renewed(
+    case: networks.Case, twice: recipes.LowRank, never: recipes.LowRank
+) -> None:
     assert distance(case, twice) < distance(case, never)
 
 
-def test_ranks_are_given_or_searched():
+def test_ranks_are_given_or_searched() -> None:
     case = networks.perceptron()
     assert found_by(case, ranks={"b": 3}).variables["b"]["first"].shape == (32, 3)
     searched = found_by(case, ranks=jc.ranks.enc_map).compression.spec["sites"]
     assert searched
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "one batch": ({"batches": jnp.ones((3, 12))}, TypeError, r"pass \[batch\]"),
     "bare budget": ({"budget": 0.5}, TypeError, "Budget"),
     "unreachable": ({"budget": jc.Budget(flops=1e-4)}, ValueError, "smallest reachable"),
@@ -96,13 +105,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_wrong_arguments_are_refused(name):
+def test_wrong_arguments_are_refused(name: str) -> None:
     changed, error, words = REFUSED[name]
     with pytest.raises(error, match=words):
         found_by(networks.perceptron(), **changed)
 
 
-def test_half_precision_and_values():
+def test_half_precision_and_values() -> None:
     case = networks.perceptron(jnp.bfloat16)
     result = found_by(case, distance="values")
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(result.variables))

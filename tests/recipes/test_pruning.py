@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import recipes
+from jaxcompress.annotations import Batch
 from tests.recipes import networks
 
 KEY = jax.random.key(5)
@@ -16,16 +20,16 @@ SMALL = recipes.Learned(start=recipes.Fisher(rounds=8, examples=16), steps=24, e
 
 
 @pytest.fixture(scope="module", params=["depthwise", "perceptron", "attention"])
-def case(request):
+def case(request: pytest.FixtureRequest) -> networks.Case:
     return getattr(networks, request.param)()
 
 
 @pytest.fixture(scope="module")
-def perceptron():
+def perceptron() -> networks.Case:
     return networks.perceptron()
 
 
-def shares(case, compression):
+def shares(case: networks.Case, compression: jc.Compression) -> float:
     """Return the share of the FLOPs that is left."""
     x = case.batches[0]["image"][:1]
     small = compression.variables(case.variables)
@@ -33,7 +37,7 @@ def shares(case, compression):
     return jc.trace(compression.function(case.apply), small, x).flops / dense
 
 
-def test_without_labels_the_budget_is_met_and_removing_is_masking(case):
+def test_without_labels_the_budget_is_met_and_removing_is_masking(case: networks.Case) -> None:
     compression = recipes.prune(
         case.apply,
         case.variables,
@@ -61,7 +65,7 @@ def test_without_labels_the_budget_is_met_and_removing_is_masking(case):
     assert np.abs(np.asarray(shrunk) - case.outputs(case.variables, x)).max() > 1e-3
 
 
-def losses(case, compression):
+def losses(case: networks.Case, compression: jc.Compression) -> float:
     """Return the distance from the dense network's answers on test data."""
     small, x = compression.variables(case.variables), case.test["image"]
     answers = recipes.distances.distance_of("classes")
@@ -70,7 +74,7 @@ def losses(case, compression):
 
 
 @pytest.mark.parametrize("case", ["depthwise", "perceptron"], indirect=True)
-def test_the_default_is_better_than_raw_scores(case):
+def test_the_default_is_better_than_raw_scores(case: networks.Case) -> None:
     """At the same budget, against bare Taylor scores and bare norms."""
     x, budget = case.batches[0]["image"], jc.Budget(flops=0.4)
     graph = jc.trace(case.apply, case.variables, x[:1])
@@ -96,7 +100,7 @@ def test_the_default_is_better_than_raw_scores(case):
 
 
 @pytest.mark.parametrize("count", [1, 7, 90])
-def test_any_number_of_examples_will_do(perceptron, count):
+def test_any_number_of_examples_will_do(perceptron: networks.Case, count: int) -> None:
     batch = jax.tree.map(lambda leaf: leaf[:count], perceptron.test)
     compression = recipes.prune(
         perceptron.apply,
@@ -109,7 +113,7 @@ def test_any_number_of_examples_will_do(perceptron, count):
     assert shares(perceptron, compression) <= 0.5
 
 
-def test_half_precision_and_values():
+def test_half_precision_and_values() -> None:
     case = networks.perceptron(jnp.bfloat16)
     for distance in ("classes", "values", lambda outputs, answers: abs(outputs - answers).sum(-1)):
         compression = recipes.prune(
@@ -138,7 +142,9 @@ def test_half_precision_and_values():
     ],
     ids=lambda importance: type(importance).__name__,
 )
-def test_every_importance_fits_budget_and_widths(perceptron, importance):
+def test_every_importance_fits_budget_and_widths(
+    perceptron: networks.Case, importance: recipes.Importance
+) -> None:
     compression = recipes.prune(
         perceptron.apply,
         perceptron.variables,
@@ -154,7 +160,7 @@ def test_every_importance_fits_budget_and_widths(perceptron, importance):
     assert small["a"].shape[1] % 4 == 0 and small["b"].shape[1] % 4 == 0
 
 
-def test_given_scores_are_taken(perceptron):
+def test_given_scores_are_taken(perceptron: networks.Case) -> None:
     graph = jc.trace(perceptron.apply, perceptron.variables, perceptron.test["image"][:1])
     scores = {name: np.arange(group.width, dtype=float) for name, group in graph.groups.items()}
     budget = jc.Budget(flops=0.5)
@@ -169,7 +175,7 @@ def test_given_scores_are_taken(perceptron):
     assert compression.spec == jc.shrink(graph, jc.select(graph, scores, budget)).spec
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "one batch": ({"batches": jnp.ones((3, 12))}, TypeError, r"pass \[batch\]"),
     "a mapping": ({"batches": {"image": jnp.ones((3, 12))}}, TypeError, r"pass \[batch\]"),
     "no batch": ({"batches": []}, ValueError, "holds none"),
@@ -186,7 +192,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_wrong_arguments_are_refused(perceptron, name):
+def test_wrong_arguments_are_refused(perceptron: networks.Case, name: str) -> None:
     changed, error, words = REFUSED[name]
     given = {"batches": perceptron.batches, "budget": jc.Budget(flops=0.5), **changed}
     batches, budget = given.pop("batches"), given.pop("budget")
@@ -194,7 +200,7 @@ def test_wrong_arguments_are_refused(perceptron, name):
         recipes.prune(perceptron.apply, perceptron.variables, batches, budget, key=KEY, **given)
 
 
-def test_one_output_is_no_class():
+def test_one_output_is_no_class() -> None:
     apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]  # noqa: E731
     variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 1))}
     batches, budget = [jnp.ones((5, 3))], jc.Budget(flops=0.5)
@@ -202,10 +208,10 @@ def test_one_output_is_no_class():
         recipes.prune(apply, variables, batches, budget, key=KEY)
 
 
-def test_an_endless_loader_is_read_no_further_than_asked(perceptron):
+def test_an_endless_loader_is_read_no_further_than_asked(perceptron: networks.Case) -> None:
     read = []
 
-    def endless():
+    def endless() -> Iterator[Batch]:
         while True:
             read.append(1)
             yield perceptron.batches[0]
@@ -223,7 +229,9 @@ def test_an_endless_loader_is_read_no_further_than_asked(perceptron):
 
 
 @pytest.mark.parametrize("importance", [recipes.Taylor(2, 16), recipes.Meta(2, 16)])
-def test_gradients_at_the_whole_network_need_labels(perceptron, importance):
+def test_gradients_at_the_whole_network_need_labels(
+    perceptron: networks.Case, importance: recipes.Importance
+) -> None:
     with pytest.raises(ValueError, match="need a loss= of labels, .* or take Fisher"):
         recipes.prune(
             perceptron.apply,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,19 +11,20 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress import recipes
+from jaxcompress.annotations import PyTree
 from tests.recipes import networks
 
 
 @pytest.fixture(scope="module")
-def attention():
+def attention() -> networks.Case:
     return networks.attention()
 
 
-def zeros(tree):
+def zeros(tree: PyTree) -> dict[str, int]:
     return {name: int((np.asarray(leaf) == 0).sum()) for name, leaf in tree.items()}
 
 
-def test_kernels_lose_the_sparsity_and_nothing_else_changes(attention):
+def test_kernels_lose_the_sparsity_and_nothing_else_changes(attention: networks.Case) -> None:
     case = attention
     compression = recipes.sparse(case.apply, case.variables, iter(case.batches), 0.6)
     small = compression.variables(case.variables)
@@ -32,14 +35,14 @@ def test_kernels_lose_the_sparsity_and_nothing_else_changes(attention):
         np.testing.assert_array_equal(leaf, jnp.where(leaf != 0, case.variables[name], 0))
 
 
-def test_biases_stay_though_they_have_two_axes():
+def test_biases_stay_though_they_have_two_axes() -> None:
     case = networks.perceptron()
     variables = {**case.variables, "a_bias": jnp.full((1, 32), 1e-6)}
     small = recipes.sparse(case.apply, variables, case.batches, 0.5).variables(variables)
     assert zeros(small)["a_bias"] == 0 and zeros(small)["b_bias"] == zeros(variables)["b_bias"]
 
 
-def test_magnitude_is_better_than_random_and_gradients_are_read(attention):
+def test_magnitude_is_better_than_random_and_gradients_are_read(attention: networks.Case) -> None:
     case, x = attention, attention.test["image"]
     whole = case.apply(case.variables, x)
     errors = {}
@@ -55,7 +58,7 @@ def test_magnitude_is_better_than_random_and_gradients_are_read(attention):
     assert errors["gradient_times_weight"] < errors["random"]
 
 
-def test_the_gradient_is_the_mean_over_batches(attention):
+def test_the_gradient_is_the_mean_over_batches(attention: networks.Case) -> None:
     case = attention
     gradients = recipes.sparsity._gradients(case.loss, case.variables, case.batches[:3])
     each = [jax.grad(case.loss)(case.variables, batch) for batch in case.batches[:3]]
@@ -63,7 +66,7 @@ def test_the_gradient_is_the_mean_over_batches(attention):
         np.testing.assert_allclose(gradient, sum(g[name] for g in each) / 3, rtol=1e-4, atol=1e-6)
 
 
-def test_patterns_half_precision_and_a_graph_without_data():
+def test_patterns_half_precision_and_a_graph_without_data() -> None:
     case = networks.perceptron(jnp.bfloat16)
     graph = jc.trace(case.apply, case.variables, case.batches[0]["image"][:1])
     compression = recipes.sparse(
@@ -82,7 +85,7 @@ def test_patterns_half_precision_and_a_graph_without_data():
     ).all()
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no graph": ({"batches": None}, ValueError, "pass batches"),
     "one batch": ({"batches": jnp.ones((3, 6, 3))}, TypeError, r"pass \[batch\]"),
     "no loss": ({"score": jc.sparse.gradient_times_weight}, ValueError, "pass loss="),
@@ -92,7 +95,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_wrong_arguments_are_refused(attention, name):
+def test_wrong_arguments_are_refused(attention: networks.Case, name: str) -> None:
     changed, error, words = REFUSED[name]
     given = {"batches": attention.batches, "sparsity": 0.5, **changed}
     batches, sparsity = given.pop("batches"), given.pop("sparsity")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxcompress import sparse
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.sparse import Block, NofM
 from jaxcompress.sparse.patterns import keep_largest
 
@@ -27,7 +30,7 @@ def params() -> dict[str, jax.Array]:
     return {path: jnp.asarray(random.normal(size=s), jnp.float32) for path, s in SHAPES.items()}
 
 
-def kept(masks) -> dict[str, int]:
+def kept(masks: PyTree) -> dict[str, int]:
     return {path: int(mask.sum()) for path, mask in masks.items()}
 
 
@@ -59,7 +62,7 @@ def test_many_ties_are_spread_over_leaves_and_counted_exactly() -> None:
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.75, 0.875, 0.99])
-def test_uniform_and_global_counts_are_exact(params, sparsity) -> None:
+def test_uniform_and_global_counts_are_exact(params: PyTree, sparsity: float) -> None:
     uniform = sparse.make_masks(params, sparsity)
     assert kept(uniform) == {p: n - round(sparsity * n) for p, n in SIZES.items()}
     total = sum(SIZES.values())
@@ -73,11 +76,13 @@ def test_uniform_and_global_counts_are_exact(params, sparsity) -> None:
     assert sum(kept(erk).values()) == total - round(sparsity * total)
 
 
-def test_a_traced_sparsity_gives_the_same_masks(params) -> None:
+def test_a_traced_sparsity_gives_the_same_masks(params: PyTree) -> None:
     for scope in ("uniform", "global"):
-        traces = []
+        traces: list[Array] = []
 
-        def traced(s, scope=scope, traces=traces):
+        def traced(
+            s: Array, scope: Any = scope, traces: list[Array] = traces
+        ) -> dict[str, jax.Array]:
             traces.append(s)
             return sparse.make_masks(params, s, scope=scope)
 
@@ -90,7 +95,7 @@ def test_a_traced_sparsity_gives_the_same_masks(params) -> None:
         sparse.make_masks(params, jnp.float32(0.5), scope="erk")
 
 
-def test_global_keeps_the_largest_of_all(params) -> None:
+def test_global_keeps_the_largest_of_all(params: PyTree) -> None:
     masks = sparse.make_masks(params, 0.7, scope="global")
     weights = np.concatenate([np.abs(np.asarray(params[p])).ravel() for p in KERNELS])
     mask = np.concatenate([np.asarray(masks[p]).ravel() for p in KERNELS])
@@ -108,7 +113,7 @@ def test_erk_densities_follow_the_equation() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 16), (16, 40)])
-def test_two_of_four(shape) -> None:
+def test_two_of_four(shape: tuple[int, ...]) -> None:
     weight = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
     pattern = NofM(2, 4, axis=-2)
     mask = np.asarray(sparse.make_masks({"w": weight}, 0.5, pattern=pattern)["w"])
@@ -118,7 +123,7 @@ def test_two_of_four(shape) -> None:
     assert (np.where(groups, values, np.inf).min(1) > np.where(groups, 0, values).max(1)).all()
 
 
-def test_blocks_are_kept_whole(params) -> None:
+def test_blocks_are_kept_whole(params: PyTree) -> None:
     pattern = Block((4, 4))
     for scope in ("uniform", "global", "erk"):
         masks = sparse.make_masks(params, 0.5, pattern=pattern, scope=scope)
@@ -127,7 +132,7 @@ def test_blocks_are_kept_whole(params) -> None:
     assert not pattern.holds(np.asarray(sparse.make_masks(params, 0.5)["params/b/kernel"]))
 
 
-def test_scores_and_protection(params) -> None:
+def test_scores_and_protection(params: PyTree) -> None:
     slopes = jax.tree.map(jnp.cos, params)
     one = params["params/b/kernel"]
     for score, value in [
@@ -165,12 +170,12 @@ def test_scores_and_protection(params) -> None:
         ({"scope": "layer"}, "scope must be one of .*'global'.*, but is 'layer'"),
     ],
 )
-def test_wrong_requests_are_refused(params, keywords, message) -> None:
+def test_wrong_requests_are_refused(params: PyTree, keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sparse.make_masks(params, **{"sparsity": 0.5, **keywords})
 
 
-def test_global_leaves_no_output_silent(params) -> None:
+def test_global_leaves_no_output_silent(params: PyTree) -> None:
     uneven = params | {KERNELS[1]: 1e-3 * params[KERNELS[1]]}
     for pattern, share in ((Block(), 0.95), (Block((4, 4)), 0.85)):
         made = sparse.make_masks(uneven, share, scope="global", pattern=pattern)
@@ -188,7 +193,7 @@ def test_global_leaves_no_output_silent(params) -> None:
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_half_precision_is_scored_as_in_float32(params, dtype) -> None:
+def test_half_precision_is_scored_as_in_float32(params: PyTree, dtype: Any) -> None:
     half = jax.tree.map(lambda leaf: (1e-2 * leaf).astype(dtype), params)
     slopes = jax.tree.map(lambda leaf: (1e-5 * jnp.cos(leaf)).astype(dtype), params)
     wide, wide_slopes = (jax.tree.map(jnp.float32, tree) for tree in (half, slopes))
@@ -202,7 +207,7 @@ def test_half_precision_is_scored_as_in_float32(params, dtype) -> None:
         jax.tree.map(np.testing.assert_array_equal, masks, expected)
 
 
-def test_nan_and_infinity_are_refused_by_name(params) -> None:
+def test_nan_and_infinity_are_refused_by_name(params: PyTree) -> None:
     broken = dict(params)
     broken[KERNELS[0]] = params[KERNELS[0]].at[0, 0, 0, 0].set(jnp.nan)
     broken[KERNELS[2]] = params[KERNELS[2]].at[1, 1].set(jnp.inf)
@@ -214,6 +219,6 @@ def test_nan_and_infinity_are_refused_by_name(params) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: NofM(5, 4), lambda: Block((0, 1))])
-def test_wrong_patterns_are_refused(make) -> None:
+def test_wrong_patterns_are_refused(make: Function) -> None:
     with pytest.raises(ValueError):
         make()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcompress.annotations import Function
 from jaxcompress.sparse.schedule import Schedule, cubic, one_shot, periodic
 
 
@@ -49,6 +50,6 @@ def test_a_traced_step_gives_the_same(schedule: Schedule) -> None:
         (lambda: Schedule(0, 1, ()), "no level"),
     ],
 )
-def test_wrong_schedules_are_refused(make, message) -> None:
+def test_wrong_schedules_are_refused(make: Function, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -17,6 +17,7 @@ from jaxcompress.parallel import mesh
 from jaxcompress.sparse import NofM
 from jaxcompress.sparse.schedule import cubic, one_shot, periodic
 from jaxcompress.training import init_state, jit_step, train_step
+from tests.trees import structure_of
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
 SIZES = {"params/first/kernel": 8 * 12, "params/second/kernel": 12 * 4}
@@ -187,7 +188,7 @@ def test_exempt_and_protected_leaves_are_scalars_and_nothing_is_none(score: Any)
     for _ in range(2):
         _, state = tx.update(params, state, params)
         for tree in (state.masks, state.movement):
-            assert jax.tree.structure(tree) == jax.tree.structure(params)
+            assert structure_of(tree) == structure_of(params)
         assert None not in jax.tree.leaves(state, is_leaf=lambda node: node is None)
     ranks = jax.tree.map(jnp.ndim, state.masks)
     assert ranks == {"first": {"kernel": 2, "bias": 0}, "second": {"kernel": 0, "bias": 0}}
@@ -209,7 +210,7 @@ def test_trees_and_flat_params_give_the_same() -> None:
     slopes = {"first/kernel": gradients["first"]["kernel"]}
     flat_updates, flat_state = tx.update(slopes, tx.init(flat), flat)
     np.testing.assert_allclose(flat_updates["first/kernel"], updates["first"]["kernel"], rtol=1e-6)
-    assert jax.tree.structure(state.masks) == jax.tree.structure(params)
+    assert structure_of(state.masks) == structure_of(params)
     assert all(leaf is not None for leaf in jax.tree.leaves(state, is_leaf=lambda x: x is None))
     assert "first/kernel" in sparse.masks_of(flat_state)
 

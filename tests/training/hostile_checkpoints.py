@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from jaxcompress.annotations import Json, PyTree
 from jaxcompress.training import digests, save_checkpoint
 
-STATE = {
+STATE: PyTree = {
     "step": np.int32(7),
     "a": {"w": np.arange(32, dtype=np.float32).reshape(8, 4)},
     "b": {"w": np.ones((8, 4), np.float32)},
 }
-SIZES = (-1, 0, 3, True, 1.5, 1 << 40, 10**30, "8", None, [8], {}, float("nan"))
+SIZES: tuple[Json, ...] = (-1, 0, 3, True, 1.5, 1 << 40, 10**30, "8", None, [8], {}, float("nan"))
 
 
 def sign(step: Path, /, **changed: Any) -> None:
@@ -199,7 +200,9 @@ def other_layout(step: Path, draw: random.Random) -> None:
     """The description of an array inside Orbax's database."""
     store = database(step)
     described = json.loads(store.read("a.w/zarr.json").result().value)
-    shape = draw.choice([[1 << 13, 1 << 13], [1 << 20, 1 << 20], [8, 2], [1, 4], [0, 4], ["8", 4]])
+    shape: list[Any] = draw.choice(
+        [[1 << 13, 1 << 13], [1 << 20, 1 << 20], [8, 2], [1, 4], [0, 4], ["8", 4]]
+    )
     if draw.random() < 0.5:
         described["shape"] = shape
     else:
@@ -235,7 +238,7 @@ HOSTILE = (
     *(pipes, changes_leaves, changes_facts, changes_digests, odd_text, too_much_text, renumbers),
     *(other_state, other_layout, large_chunk),
 )
-OFTEN = {
+OFTEN: dict[Callable[[Path, random.Random], None], int] = {
     changes_leaves: 18,
     other_state: 12,
     large_chunk: 1,

@@ -21,6 +21,7 @@ from jaxcompress.training import (
     save_checkpoint,
     train_step,
 )
+from tests.trees import structure_of
 
 
 def make_state() -> TrainState:
@@ -37,7 +38,7 @@ def make_state() -> TrainState:
 
 
 def assert_same(actual: Any, desired: Any) -> None:
-    assert jax.tree.structure(actual) == jax.tree.structure(desired)
+    assert structure_of(actual) == structure_of(desired)
     for a, d in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
         assert a.dtype == d.dtype
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):

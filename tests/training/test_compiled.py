@@ -67,11 +67,13 @@ class Record(NamedTuple):
 
 
 def test_methods_and_records_compile_once() -> None:
-    scale, record = Scale(), Record([])
+    traces: list[int] = []
+    scale = Scale()
+    record: Any = Record(traces)
     for _ in range(3):
         evaluate(scale.apply, VARIABLES, IMAGES, LABELS, batch_size=3, mesh=MESH)
         evaluate(record, VARIABLES, IMAGES, LABELS, batch_size=3, mesh=MESH)
-    assert scale.traces == len(record.traces) == 1
+    assert scale.traces == len(traces) == 1
     gone = weakref.ref(scale)
     del scale
     gc.collect()

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxcompress import parallel
 from jaxcompress.graph.trainable import combine, in_params, inexact, partition
 from jaxcompress.training import TrainState, init_state, jit_step, train_step
+from tests.trees import structure_of
 
 KEY = jax.random.key(0)
 TX = optax.sgd(0.1, momentum=0.9)
@@ -68,7 +69,7 @@ def fresh(variables: Any) -> TrainState:
 
 
 def assert_close(actual: Any, desired: Any) -> None:
-    assert jax.tree.structure(actual) == jax.tree.structure(desired)
+    assert structure_of(actual) == structure_of(desired)
     jax.tree.map(
         lambda a, d: np.testing.assert_allclose(a, d, rtol=2e-5, atol=1e-6), actual, desired
     )
@@ -192,7 +193,7 @@ def test_equinox_arrays_train_alike() -> None:
     step, inputs = jax.jit(train_step(loss, TX)), jnp.ones((4, 2))
     state, first = step(state, inputs, KEY)
     state, second = step(state, inputs, KEY)
-    assert jax.tree.structure(state.variables) == jax.tree.structure(arrays)
+    assert structure_of(state.variables) == structure_of(arrays)
     assert second["loss"] < first["loss"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from benchmarks.throughput import cases, ours, run, settings, table
 from benchmarks.throughput.worker import _prepare
 
-CASE = {"name": "resnet20", "half": True, "task": "stored", "batch": 4}
+CASE: dict[str, Any] = {"name": "resnet20", "half": True, "task": "stored", "batch": 4}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,11 @@ def test_a_variant_that_fails_is_reported_and_left_out() -> None:
     def fail() -> None:
         raise RuntimeError("no compiler")
 
-    variants = {"good": lambda: None, "bad": fail, "elsewhere": "it is for CPUs"}
+    variants: dict[str, Callable[[], None] | str] = {
+        "good": lambda: None,
+        "bad": fail,
+        "elsewhere": "it is for CPUs",
+    }
     prepared = ours.Prepared(1e-6, variants)
     calls, answer = _prepare(lambda case, folder: prepared, {"case": CASE, "folder": "."})
     assert list(calls) == ["good"] and answer["logits_error"] == 1e-6
@@ -105,7 +110,9 @@ def test_our_side_prepares_and_runs(tmp_path: Path) -> None:
     prepared = ours.prepare({**CASE, "task": "live"}, tmp_path)
     assert prepared.logits_error < run.TOLERANCE
     assert sorted(prepared.variants) == ["bfloat16", "bfloat16 fast", "fast", "jit"]
-    prepared.variants["jit"]()
+    call = prepared.variants["jit"]
+    assert not isinstance(call, str), call
+    call()
 
 
 def test_pytorch_agrees_and_runs(folder: Path) -> None:
@@ -115,6 +122,7 @@ def test_pytorch_agrees_and_runs(folder: Path) -> None:
     prepared = pytorch.prepare({**CASE, "compile": False}, folder)
     assert prepared.logits_error < run.TOLERANCE
     for call in prepared.variants.values():
+        assert not isinstance(call, str), call
         call()
 
 

@@ -145,14 +145,19 @@ def test_training_stops_at_the_first_step_that_is_not_finite(
         value = jnp.where(count == 8, jnp.nan, 1) * value
         return value, ({"count": count}, metrics)
 
-    kept = []
+    kept: list[int] = []
+
+    def on_epoch(state: Any) -> dict[str, float]:
+        kept.append(int(state.step))
+        return {}
+
     message = "in epoch 2 these .*: loss at step 8; "
     with pytest.raises(FloatingPointError, match=message):
         run(
             dataset,
             loss=breaks,
             variables=variables,
-            on_epoch=lambda state: kept.append(int(state.step)) or {},
+            on_epoch=on_epoch,
         )
     assert kept == [6]
     monkeypatch.setattr(loop_steps, "STEPS_PER_CALL", 50)

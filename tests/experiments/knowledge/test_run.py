@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from experiments.knowledge.settings import Config
 def test_ways_and_seeds_share_a_folder_and_nothing_else_does() -> None:
     dataset = data.load("digits")
 
-    def settings(**changes: object) -> dict[str, object]:
+    def settings(**changes: Any) -> dict[str, object]:
         config = dataclasses.replace(Config(), **changes)
         return student_stages.settings_of(config, dataset, run.FREE)
 

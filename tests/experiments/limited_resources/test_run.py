@@ -71,6 +71,7 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, workdir=tmp_path)
     rows = run.main(config)
     assert [row.name for row in rows] == ["teacher", "pruned", "student"]
+    assert rows[0].flops and rows[2].flops
     assert rows[1].flops == rows[2].flops <= 0.6 * rows[0].flops
     first = json.loads((tmp_path / "crossed" / "report.json").read_text())
     stages = first["config"]["stages"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jax
 import pytest
@@ -17,7 +18,9 @@ from jaxcompress import parallel
 from jaxcompress.files import locked
 
 
-def test_quickstart_leaves_report_picture_and_artifacts(tmp_path, monkeypatch):
+def test_quickstart_leaves_report_picture_and_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Eight simulated devices on few cores take minutes; tests of the loop compare one with eight.
     one = parallel.mesh(jax.devices()[:1])
     monkeypatch.setattr(quickstart.parallel, "mesh", lambda: one)
@@ -27,13 +30,14 @@ def test_quickstart_leaves_report_picture_and_artifacts(tmp_path, monkeypatch):
     report.validate(written)
     assert [row["name"] for row in written["rows"]] == [row.name for row in rows]
     teacher, student = rows[0], rows[-1]
+    assert student.flops and teacher.flops and student.bytes and teacher.bytes
     assert student.flops <= 0.5 * teacher.flops and student.bytes < teacher.bytes
     assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
     _, variables = jc.load(tmp_path / "student")
     assert set(variables) == {"params", "batch_stats"}
 
 
-def test_a_folder_has_one_run_at_a_time(tmp_path):
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     with locked(tmp_path):
         with pytest.raises(BlockingIOError, match="held by process"):

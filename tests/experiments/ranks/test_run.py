@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -11,17 +13,20 @@ import pytest
 
 from experiments.common import data
 from experiments.common.measure import augmented
-from experiments.common.network import untrained
+from experiments.common.network import Network, untrained
 from experiments.common.tuning import Tuning
 from experiments.ranks import plot, run, study
 from experiments.ranks import rows as rows_module
 from experiments.ranks.original import prepare
 from experiments.ranks.settings import Config
 from jaxcompress import models, parallel
+from jaxcompress.knowledge import Views
+
+Original = tuple[Network, data.Dataset, Views]
 
 
 @pytest.fixture(scope="module")
-def original():
+def original() -> Original:
     dataset = data.first(data.load("digits"), train_images=64, test_images=40)
     module = models.build("resnet8", num_classes=10)
     variables = models.initialize(module, jax.random.key(0), data.image_shape(dataset).shape)
@@ -46,11 +51,13 @@ CONFIG = Config(
 )
 
 
-def forbidden(*_):
+def forbidden(*_: Any) -> NoReturn:
     raise AssertionError("this was done before")
 
 
-def test_all_stages_run_and_resume(original, tmp_path, monkeypatch):
+def test_all_stages_run_and_resume(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = dataclasses.replace(CONFIG, workdir=tmp_path)
     one = parallel.mesh(jax.devices()[:1])
     monkeypatch.setattr(run.parallel, "mesh", lambda: one)
@@ -62,10 +69,12 @@ def test_all_stages_run_and_resume(original, tmp_path, monkeypatch):
     steps = ["", "re-estimated", "", "re-estimated", "fine-tuned"]
     assert [row.extra["step"] for row in compared] == 2 * steps
     assert sum(row.extra["reestimated"] for row in compared) == 6
-    assert all((row.flops or 0) <= 0.6 * (rows[0].flops or 0) for row in compared)
+    assert all(row.flops and rows[0].flops and row.flops <= 0.6 * rows[0].flops for row in compared)
     final = [row for row in rows if row.extra.get("final")]
     assert [row.bytes is None for row in final] == [True, False, False, False]
-    assert all(row.flops == final[0].flops <= 0.5 * rows[0].flops for row in final)
+    assert rows[0].flops and final[0].flops
+    assert all(row.flops == final[0].flops for row in final)
+    assert final[0].flops <= 0.5 * rows[0].flops
 
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["name"] for row in report["rows"]] == names
@@ -78,7 +87,7 @@ def test_all_stages_run_and_resume(original, tmp_path, monkeypatch):
     assert (tmp_path / "again.png").exists()
 
 
-def test_what_images_told_is_kept(original, tmp_path):
+def test_what_images_told_is_kept(original: Original, tmp_path: Path) -> None:
     network, dataset, views = original
     key = jax.random.key(0)
     images = augmented(dataset, key, count=32, batch_size=16, settings=views)["image"]
@@ -91,7 +100,7 @@ def test_what_images_told_is_kept(original, tmp_path):
         np.testing.assert_array_equal(again.outputs[path], known.outputs[path])
 
 
-def test_missing_data_is_said_before_any_work(tmp_path):
+def test_missing_data_is_said_before_any_work(tmp_path: Path) -> None:
     config = dataclasses.replace(Config(), workdir=tmp_path)
     with pytest.raises(ValueError, match="pass --weights and --data-dir"):
         prepare(config, jax.random.key(0))

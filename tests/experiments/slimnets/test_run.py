@@ -23,6 +23,7 @@ from experiments.slimnets.presets import PRESETS, recipes_of
 from experiments.slimnets.rows import PUBLISHED, RECIPES, Recipe, needed, with_starts
 from experiments.slimnets.training import objective, schedule_of, sparsity_for
 from jaxcompress import models, parallel, sparse
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.artifact import Encoding
 
 
@@ -59,7 +60,10 @@ def test_the_loss_is_that_of_the_papers_code() -> None:
     random = np.random.default_rng(0)
     student, teacher = (jnp.asarray(random.normal(size=(6, 10)), jnp.float32) for _ in range(2))
     labels = jnp.arange(6)
-    echo = lambda variables, images, key=None: (images, {})  # noqa: E731
+
+    def echo(variables: PyTree, images: Array, key: Array = None) -> tuple[Array, PyTree]:
+        return images, {}
+
     made = Network(("nin", {}), lambda v, x: x, echo, {}, jc.chain())
     online = Network(("nin", {}), lambda v, x: teacher, echo, {}, jc.chain())
     dataset = run.load(PRESETS["smoke"], None)
