@@ -16,12 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Trainable, inexact
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.training import Running
 
-__all__ = ["equinox_trainable", "from_equinox", "from_nnx", "nnx_trainable"]
+__all__ = ["equinox_statistics", "equinox_trainable", "from_equinox", "from_nnx", "nnx_trainable"]
 
 
 def from_nnx(model: Any, *, train: bool = False) -> tuple[Callable[..., Any], Any]:
@@ -29,10 +31,11 @@ def from_nnx(model: Any, *, train: bool = False) -> tuple[Callable[..., Any], An
 
     Args:
         model: the module; what it is called with follows the variables in `apply`.
-        train: False for evaluation mode, as `model.eval()` sets it. True for training mode:
-            `apply` then returns `(outputs, state)`, where `state` holds the new value of all that
-            is no `nnx.Param` (batch statistics, random number counts). The variables after the
-            step are `nnx.merge_state(variables, state)`.
+        train: False for evaluation mode, as `model.eval()` sets it: `apply(variables, *inputs)`.
+            True for training mode, `apply(variables, inputs, key) -> (outputs, state)`: a tuple of
+            inputs is unpacked, random streams start from the key, and `state` holds the new value
+            of all that is neither `nnx.Param` nor of random streams (batch statistics). The
+            variables after the step are `training.replace_leaves(variables, state)`.
 
     Returns:
         `(apply, variables)`; the variables, an `nnx.State`, are the same for both modes.
@@ -54,11 +57,23 @@ def from_nnx(model: Any, *, train: bool = False) -> tuple[Callable[..., Any], An
     graphdef, variables = nnx.split(in_mode)
 
     def apply(variables: PyTree, *inputs: PyTree, **keywords: Any) -> Any:
-        merged = nnx.merge(graphdef, variables)
-        outputs = merged(*inputs, **keywords)
-        return (outputs, nnx.state(merged, nnx.Not(nnx.Param))) if train else outputs
+        return nnx.merge(graphdef, variables)(*inputs, **keywords)
 
-    return apply, variables
+    def train_apply(variables: PyTree, inputs: PyTree, key: jax.Array, **keywords: Any) -> Any:
+        merged = nnx.merge(graphdef, variables)
+        streams = [node for _, node in nnx.iter_graph(merged) if isinstance(node, nnx.RngStream)]
+        for number, stream in enumerate(streams):
+            stream.key[...] = jax.random.fold_in(key, number)
+            stream.count[...] = jnp.zeros_like(stream.count[...])
+        outputs = merged(*_unpacked(inputs), **keywords)
+        kept = nnx.Any(nnx.Param, nnx.RngState)
+        return outputs, nnx.state(merged, nnx.Not(kept))
+
+    return (train_apply if train else apply), variables
+
+
+def _unpacked(inputs: PyTree) -> tuple[PyTree, ...]:
+    return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
 def nnx_trainable(model: Any) -> Trainable:
@@ -86,14 +101,15 @@ def from_equinox(
     Args:
         model: the module, or the pair `(module, state)` of `eqx.nn.make_with_state`, whose module
             is called with the state last and returns `(outputs, state)`.
-        train: False for evaluation mode, as `eqx.nn.inference_mode` sets it. True for training
-            mode: for a pair, `apply` then returns `(outputs, state)`, and the variables after the
-            step are `(variables[0], state)`.
+        train: False for evaluation mode, as `eqx.nn.inference_mode` sets it:
+            `apply(variables, *inputs, key=None)`. True for training mode,
+            `apply(variables, inputs, key) -> (outputs, state)`: a tuple of inputs is unpacked, and
+            the variables after the step are `training.replace_leaves(variables, state)`.
         axis_name: of the batch, as the model's `BatchNorm` was told.
 
     Returns:
-        `(apply, variables)`: `apply(variables, *inputs, key=None)`, where a key is split over the
-        examples and passed on; the arrays are the same for both modes.
+        `(apply, variables)`, where a key is split over the examples and passed on; the arrays are
+        the same for both modes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -108,7 +124,7 @@ def from_equinox(
     in_mode = eqx.nn.inference_mode(model, value=not train)
     variables, static = eqx.partition(in_mode, eqx.is_array)
 
-    def apply(variables: PyTree, *inputs: PyTree, key: jax.Array | None = None) -> Any:
+    def mapped(variables: PyTree, inputs: tuple[PyTree, ...], key: jax.Array | None) -> Any:
         whole = eqx.combine(variables, static)
         module, state = whole if is_pair else (whole, None)
         keys = None if key is None else jax.random.split(key, len(inputs[0]))
@@ -118,11 +134,46 @@ def from_equinox(
             return module(*arguments) if key is None else module(*arguments, key=key)
 
         axes = (0, None) if is_pair else 0
-        mapped = jax.vmap(one, in_axes=(0, 0), out_axes=axes, axis_name=axis_name)
-        outputs = mapped(inputs, keys)
-        return outputs[0] if is_pair and not train else outputs
+        outputs = jax.vmap(one, in_axes=(0, 0), out_axes=axes, axis_name=axis_name)(inputs, keys)
+        return outputs if is_pair else (outputs, None)
 
-    return apply, variables
+    def apply(variables: PyTree, *inputs: PyTree, key: jax.Array | None = None) -> Any:
+        return mapped(variables, inputs, key)[0]
+
+    def train_apply(variables: PyTree, inputs: PyTree, key: jax.Array | None = None) -> Any:
+        outputs, state = mapped(variables, _unpacked(inputs), key)
+        return outputs, ((None, state) if is_pair else {})  # under the paths of the variables
+
+    return (train_apply if train else apply), variables
+
+
+def equinox_statistics(model: Any) -> list[Running]:
+    """Return the running statistics of the model's `eqx.nn.BatchNorm`s, for `training.reestimate`.
+
+    Args:
+        model: the pair `(module, state)` that `from_equinox` was given.
+
+    Example:
+        >>> import equinox as eqx
+        >>> pair = eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, axis_name="batch", mode="batch")
+        >>> equinox_statistics(pair)
+        [Running(mean='1/1/0', var='1/1/1', batches='1/0')]
+    """
+    import equinox as eqx
+
+    module, state = model
+    paths = {id(leaf): path for path, leaf in flatten_with_paths((None, state))[0].items()}
+
+    def is_norm(node: Any) -> bool:
+        return isinstance(node, eqx.nn.BatchNorm)
+
+    running = []
+    for norm in filter(is_norm, jax.tree.leaves(module, is_leaf=is_norm)):
+        averages_batches = norm.batch_state_index is not None
+        index = norm.batch_state_index if averages_batches else norm.ema_state_index
+        leaves = [*state.get(index), *([state.get(norm.batch_counter)] * averages_batches)]
+        running.append(Running(*(paths[id(leaf)] for leaf in leaves)))
+    return running
 
 
 def equinox_trainable(model: Any) -> Trainable:

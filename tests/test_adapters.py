@@ -9,17 +9,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from jaxcompress.adapters import equinox_trainable, from_equinox, from_nnx, nnx_trainable
+import jaxcompress as jc
+from jaxcompress.adapters import (
+    equinox_statistics,
+    equinox_trainable,
+    from_equinox,
+    from_nnx,
+    nnx_trainable,
+)
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, shrink
+from jaxcompress.training import init_state, reestimate, replace_leaves, train_step
 
 STATISTICS: dict[type, set[str]] = {
-    nnx.State: {"norm/mean", "norm/var", "dropout/rngs/count"},
+    nnx.State: {"norm/mean", "norm/var"},
     tuple: {"1/0", "1/1/0", "1/1/1"},
 }
 IMAGES = jax.random.normal(jax.random.key(1), (4, 6, 6, 3))
@@ -74,7 +83,6 @@ class Adapted(NamedTuple):
     make: Callable[..., Any]
     apply: Callable[..., Any]
     train: Callable[..., Any]
-    step: Callable[[Any, Any], Any]
     variables: Any
     graph: Graph
     keep: dict[str, np.ndarray]
@@ -94,7 +102,7 @@ def randomised(variables: Any) -> Any:
     return jax.tree.unflatten(treedef, moved)
 
 
-def adapted(make: Callable[..., Any], model: Any, step: Callable[[Any, Any], Any]) -> Adapted:
+def adapted(make: Callable[..., Any], model: Any) -> Adapted:
     apply, variables = make(model)
     train, same = make(model, train=True)
     structure: Any = jax.tree.structure(variables)
@@ -104,18 +112,18 @@ def adapted(make: Callable[..., Any], model: Any, step: Callable[[Any, Any], Any
     generator = np.random.default_rng(3)
     keep = {name: generator.permutation(g.width) < 3 for name, g in graph.groups.items()}
     prune = shrink(graph, keep)
-    return Adapted(model, make, apply, train, step, variables, graph, keep, prune)
+    return Adapted(model, make, apply, train, variables, graph, keep, prune)
 
 
 @pytest.fixture(scope="module")
 def nnx_net() -> Adapted:
-    return adapted(from_nnx, NnxNet(nnx.Rngs(0)), nnx.merge_state)
+    return adapted(from_nnx, NnxNet(nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
 def equinox_net() -> Adapted:
     pair = eqx.nn.make_with_state(EquinoxNet)(jax.random.key(0))
-    return adapted(from_equinox, pair, lambda variables, state: (variables[0], state))
+    return adapted(from_equinox, pair)
 
 
 @pytest.fixture(params=["nnx_net", "equinox_net"])
@@ -160,14 +168,21 @@ def test_masked_equals_shrunk_in_evaluation(net: Adapted) -> None:
 
 
 def test_masked_equals_shrunk_in_training(net: Adapted) -> None:
-    keywords = {"key": jax.random.key(7)} if net.make is from_equinox else {}
-    small = net.prune.variables(net.variables)
-    masked, state = gated(net.graph, net.train)(net.variables, masks(net), IMAGES, **keywords)
-    shrunk, small_state = net.prune.function(net.train)(small, IMAGES, **keywords)
+    key, small = jax.random.key(7), net.prune.variables(net.variables)
+    masked, state = gated(net.graph, net.train)(net.variables, masks(net), IMAGES, key)
+    shrunk, small_state = net.prune.function(net.train)(small, IMAGES, key)
     assert_close(shrunk, masked)
-    stepped = net.step(net.variables, state)
-    assert_close(net.step(small, small_state), net.prune.variables(stepped))
-    assert changed(net.step(small, small_state), small) == STATISTICS[type(stepped)]
+    stepped = replace_leaves(net.variables, state)
+    assert_close(replace_leaves(small, small_state), net.prune.variables(stepped))
+    assert changed(replace_leaves(small, small_state), small) == STATISTICS[type(stepped)]
+
+
+def test_dropout_goes_by_the_key(net: Adapted) -> None:
+    once, again, other = (
+        net.train(net.variables, IMAGES, jax.random.key(seed))[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(once, again)
+    assert not np.allclose(once, other, atol=1e-3)
 
 
 def test_evaluation_mode_is_deterministic_and_leaves_the_model_alone(net: Adapted) -> None:
@@ -212,3 +227,91 @@ def test_trainable_leaves_are_parameters(nnx_net: Adapted, equinox_net: Adapted)
         assert trace(net.apply, net.variables, IMAGES, trainable=trainable).params == sum(
             leaves[path].size for path in chosen
         )
+
+
+def test_statistics_are_those_of_the_batches(net: Adapted) -> None:
+    """One function of both kinds of model goes through re-estimation, also after a removal."""
+    statistics = equinox_statistics(net.model) if isinstance(net.model, tuple) else None
+    batches = jnp.stack([IMAGES, 2 * IMAGES + 1])
+    small = net.prune.variables(net.variables)
+    train = net.prune.function(net.train)
+    key = jax.random.key(5)
+    stepped = replace_leaves(small, train(small, IMAGES, key)[1])
+    for start in (small, stepped):
+        new = reestimate(train, start, batches, key=key, statistics=statistics)
+        output = net.prune.function(net.apply)(new, IMAGES)
+        again = reestimate(train, new, batches, key=key, statistics=statistics)
+        assert_close(net.prune.function(net.apply)(again, IMAGES), output)
+        mean, var = _normalised_by(net, new)
+        hidden = _before_norm(net, new, batches)
+        np.testing.assert_allclose(mean, hidden.mean((0, 1, 2, 3)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(var, hidden.var((0, 1, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def _normalised_by(net: Adapted, variables: Any) -> tuple[jax.Array, jax.Array]:
+    """Return the mean and variance that evaluation normalises by."""
+    leaves, _ = flatten_with_paths(variables)
+    if not isinstance(net.model, tuple):
+        return leaves["norm/mean"], leaves["norm/var"]
+    count = leaves["1/0"]
+    weight = jnp.where(count == 0, 1.0, 1 - net.model[0].norm.momentum ** count)
+    return leaves["1/1/0"] / weight, leaves["1/1/1"] / weight
+
+
+def _before_norm(net: Adapted, variables: Any, batches: jax.Array) -> jax.Array:
+    """Return what the stem makes of all images, channels last."""
+    leaves, _ = flatten_with_paths(variables)
+    if isinstance(net.model, tuple):
+        kernel = jnp.transpose(leaves["0/stem/weight"], (2, 3, 1, 0))
+        bias, padding = leaves["0/stem/bias"].reshape(-1), "VALID"
+    else:
+        kernel, bias, padding = leaves["stem/kernel"], leaves["stem/bias"], "SAME"
+    made = [
+        jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        for images in batches
+    ]
+    return jnp.stack(made) + bias
+
+
+def test_parameters_are_told_from_state_without_being_told(net: Adapted) -> None:
+    trainable = (equinox_trainable if isinstance(net.model, tuple) else nnx_trainable)(net.model)
+    told = trace(net.apply, net.variables, IMAGES, trainable=trainable)
+    assert net.graph.params == told.params
+    shapes = jax.eval_shape(lambda: net.variables)
+    assert trace(net.apply, shapes, IMAGES).params == told.params
+
+
+def test_the_whole_flow_with_a_model_of_each_kind(net: Adapted) -> None:
+    """Prune by the front door, re-estimate, take a training step, evaluate."""
+    statistics = equinox_statistics(net.model) if isinstance(net.model, tuple) else None
+    batches = [{"image": IMAGES}, {"image": 2 * IMAGES}]
+    prune = jc.recipes.prune(
+        net.apply,
+        net.variables,
+        batches,
+        jc.Budget(flops=0.6),
+        key=jax.random.key(0),
+        train_apply=net.train,
+        groups="all",
+        examples=8,
+    )
+    small, apply = prune.variables(net.variables), prune.function(net.apply)
+    train = prune.function(net.train)
+    small = reestimate(
+        train, small, jnp.stack([IMAGES, 2 * IMAGES]), key=jax.random.key(1), statistics=statistics
+    )
+
+    def loss(variables: Any, batch: Any, key: jax.Array) -> Any:
+        outputs, state = train(variables, batch["image"], key)
+        return jnp.square(outputs).mean(), (state, {})
+
+    tx = optax.sgd(0.1)
+    step = jax.jit(train_step(loss, tx))
+    state = init_state(small, tx)
+    new, metrics = step(state, batches[0], jax.random.key(2))
+    assert np.isfinite(metrics["loss"])
+    moved = changed(new.variables, small)
+    assert any(path.endswith(("weight", "kernel")) for path in moved)
+    assert np.isfinite(apply(new.variables, IMAGES)).all()

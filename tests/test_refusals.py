@@ -48,10 +48,10 @@ def test_a_weight_that_is_nan_is_not_scored(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["taylor", "fisher"])
 def test_a_batch_that_holds_nan_gives_no_scores(method: str) -> None:
-    score = importance.taylor if method == "taylor" else importance.fisher
-    key = [] if method == "taylor" else [jax.random.key(0)]
+    score: Any = importance.taylor if method == "taylor" else importance.fisher
+    key: dict[str, Any] = {} if method == "taylor" else {"key": jax.random.key(0)}
     with pytest.raises(FloatingPointError, match=r"these groups are not: \['a\[1\]'\]; .* batches"):
-        score(GRAPH, loss, VARIABLES, X[None].at[0, 0, 0].set(jnp.nan), *key)
+        score(GRAPH, loss, VARIABLES, X[None].at[0, 0, 0].set(jnp.nan), **key)
 
 
 def test_scores_that_have_no_order_are_refused_or_poison_their_gates() -> None:

@@ -80,8 +80,10 @@ def choose(
     """
     train = models.training_function(module)
 
-    def train_apply(variables: PyTree, images: Batch) -> tuple[jax.Array, PyTree]:
-        return train(variables, images, key)
+    def train_apply(
+        variables: PyTree, images: Batch, _: jax.Array | None = None
+    ) -> tuple[jax.Array, PyTree]:
+        return train(variables, images, key)  # dropout draws the same units in every call
 
     groups = list(graph.groups) if streams else jc.graph.internal_groups(graph)
     budget = jc.Budget(flops=flops)

@@ -138,8 +138,7 @@ def trace(
     first = _first(labelled)
     readings += [_label(other, variables, batch_axis, labelled) for other in others]
     choose_factors(labelled.labelling, prefer_last=split == "lanes")
-    leaves = labelled.program.leaves
-    graph = _graph(readings, first, batch_axis, trainable or default_trainable(leaves))
+    graph = _graph(readings, first, batch_axis, trainable or default_trainable(variables))
     return dataclasses.replace(graph, means=means)
 
 

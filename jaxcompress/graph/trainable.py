@@ -6,6 +6,7 @@ one flat dict ``{path: leaf}``, so that their state does not depend on the frame
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -55,17 +56,39 @@ def in_params(path: str, leaf: Array) -> bool:
 
 
 def default_trainable(variables: PyTree) -> Trainable:
-    """Choose the predicate: `in_params` where there is such a collection, `inexact` elsewhere.
+    """Choose the predicate, by what the variables are made of.
 
-    Pass a predicate of your own where other inexact leaves are state, not parameters (NNX: those
-    that are `nnx.Param`; Equinox: those outside `eqx.nn.State`).
+    Linen: `in_params`, where there is such a collection. An `nnx.State`: those that are
+    `nnx.Param`. With an `eqx.nn.State` in it: inexact leaves outside of that. Else `inexact`.
+    Pass a predicate of your own where other inexact leaves are state, not parameters.
 
     Example:
         >>> default_trainable({"params": {"scale": 1.0}}) is in_params
         True
     """
     leaves, _ = flatten_with_paths(variables)
-    return in_params if any(path.startswith("params/") for path in leaves) else inexact
+    if any(path.startswith("params/") for path in leaves):
+        return in_params
+    states = _states(variables)
+    return (lambda path, leaf: path not in states and inexact(path, leaf)) if states else inexact
+
+
+def _states(variables: PyTree) -> frozenset[str]:
+    """Return the paths of what NNX and Equinox mark as state; neither is imported for that."""
+    nnx, equinox = sys.modules.get("flax.nnx"), sys.modules.get("equinox")
+    paths, _ = flatten_with_paths(variables)
+    if nnx is not None and isinstance(variables, nnx.State):
+        params, _ = flatten_with_paths(nnx.filter_state(variables, nnx.Param))
+        return frozenset(paths.keys() - params.keys())
+    if equinox is None:
+        return frozenset()
+    state = equinox.nn.State
+    marks = jax.tree.map(
+        lambda node: jax.tree.map(lambda _: isinstance(node, state), node),
+        variables,
+        is_leaf=lambda node: isinstance(node, state),
+    )
+    return frozenset(path for path, is_state in flatten_with_paths(marks)[0].items() if is_state)
 
 
 def partition(variables: PyTree, trainable: Trainable | None = None) -> tuple[Leaves, Leaves]:

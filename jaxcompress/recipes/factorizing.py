@@ -92,8 +92,9 @@ def low_rank(
         batches: an iterable of batches; see `recipes.prune`. 1,024 examples are enough.
         budget: ceilings that all hold; fractions are of the network.
         key: of all that is random.
-        train_apply: `train_apply(variables, inputs) -> (outputs, state)`, in training mode. With
-            it BatchNorm is re-estimated on the way and at the end, and factors leave means to it.
+        train_apply: `train_apply(variables, inputs, key) -> (outputs, state)`, in training mode:
+            with it BatchNorm is re-estimated on the way and at the end, and factors leave means to
+            it.
         distance: "classes" (what is added to all logits of an example changes nothing), "values",
             or `distance(outputs, answers)`, which counts as "values" here.
         ranks: `{site: rank}`, or a search such as `jc.ranks.enc_map`; the above without it.
@@ -196,6 +197,5 @@ def _renewed(
     """Re-estimate BatchNorm, where there is any to re-estimate."""
     if train_apply is None:
         return variables
-    function = changed(lambda tree, inputs, key: train_apply(tree, inputs))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
-    return reestimate(function, variables, stacked, key=key)
+    return reestimate(changed(train_apply), variables, stacked, key=key)

@@ -80,8 +80,8 @@ def ask_of(
 
     Args:
         functions: `apply(variables, inputs) -> outputs`, which answers, and
-            `train_apply(variables, inputs) -> (outputs, state)`, which is compared with the
-            answers; None to compare `apply` itself.
+            `train_apply(variables, inputs, key) -> (outputs, state)`, which is compared with the
+            answers; None to compare `apply` itself. Its key is always the same one.
         variables: of the whole network.
         inputs: what of a batch the network is given.
         distance: between outputs and answers.
@@ -105,4 +105,4 @@ def _stacked(trees: Sequence[Array]) -> PyTree:
 
 
 def _outputs(train_apply: Function) -> Callable[[PyTree, Batch], Array]:
-    return lambda variables, inputs: train_apply(variables, inputs)[0]
+    return lambda variables, inputs: train_apply(variables, inputs, jax.random.key(0))[0]

@@ -74,8 +74,8 @@ def prune(
         key: of all that is random.
         loss: `loss(variables, batch) -> scalar`, in training mode where there is BatchNorm. It is
             what Fisher's gradients are of; without labels these are of the distance, too.
-        train_apply: `train_apply(variables, inputs) -> (outputs, state)`, in training mode: what
-            the distance looks at where there is BatchNorm. Without it, `apply`.
+        train_apply: `train_apply(variables, inputs, key) -> (outputs, state)`, in training mode:
+            what the distance looks at where there is BatchNorm. Without it, `apply`.
         distance: "classes" for logits (`kd`, temperature 4), "values" for all else (squared
             error), a function, or None to learn from `loss` alone, which is a little worse.
         importance: how channels are scored, `Learned(...)`, `Fisher(...)`, `Taylor(...)`,

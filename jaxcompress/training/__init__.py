@@ -17,7 +17,7 @@ from jaxcompress.graph.trainable import (
     partition,
     replace_leaves,
 )
-from jaxcompress.training.batch_stats import TrainApply, reestimate
+from jaxcompress.training.batch_stats import Running, TrainApply, reestimate
 from jaxcompress.training.checkpoint import checkpoint_steps, save_checkpoint
 from jaxcompress.training.evaluation import Apply, EvalStep, eval_step, evaluate
 from jaxcompress.training.restoring import restore_checkpoint
@@ -28,6 +28,7 @@ __all__ = [
     "EvalStep",
     "Leaves",
     "Loss",
+    "Running",
     "Step",
     "TrainApply",
     "TrainState",

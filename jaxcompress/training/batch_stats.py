@@ -7,8 +7,8 @@ it yields ``(1 - m) * batch``, from which the batch's own statistics are recover
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,38 @@ from jaxcompress.compiled import jit_of
 from jaxcompress.graph.trainable import Leaves, inexact, replace_leaves
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["TrainApply", "reestimate"]
+__all__ = ["Running", "TrainApply", "reestimate"]
 
 TrainApply: TypeAlias = Callable[[PyTree, Batch, jax.Array], tuple[Any, Any]]
-"""`train_apply(variables, images, key) -> (logits, new_state)`."""
+"""`train_apply(variables, images, key) -> (logits, new_state)`: new values of leaves, under their
+paths. All of the library calls training functions like this."""
+
+
+class Running(NamedTuple):
+    """The leaves that hold one layer's running statistics, by path.
+
+    Attributes:
+        mean: the running mean.
+        var: the running variance, if there is one.
+        batches: how many were averaged, where evaluation divides both by 1 - m ** batches.
+    """
+
+    mean: str
+    var: str | None = None
+    batches: str | None = None
+
 
 # A power of two far above any statistic: (m * PROBE + (1 - m) * batch) / PROBE rounds to m.
 PROBE = 2.0**60
 
 
 def reestimate(
-    train_apply: TrainApply, variables: PyTree, batches: Any, *, key: jax.Array
+    train_apply: TrainApply,
+    variables: PyTree,
+    batches: Any,
+    *,
+    key: jax.Array,
+    statistics: Sequence[Running] | None = None,
 ) -> PyTree:
     """Replace running means and variances by the statistics of `batches`.
 
@@ -43,12 +64,13 @@ def reestimate(
 
     Args:
         train_apply: `train_apply(variables, images, key) -> (logits, new_state)` in training mode,
-            e.g. Linen's `apply(..., mutable=["batch_stats"])`; its running statistics are the
-            leaves of `new_state` named `mean` and `var`, as in Linen and NNX. Pass the
-            same function object again and nothing is compiled twice.
+            e.g. Linen's `apply(..., mutable=["batch_stats"])`. Pass the same function object again
+            and nothing is compiled twice.
         variables: the network's variables.
         batches: array (or tree) `[steps, batch, ...]`; sharded along `batch` or not.
         key: folded with the step number, for dropout.
+        statistics: which leaves are running statistics; by default those named `mean` and `var`
+            in `new_state`, as in Linen and NNX (Equinox: `adapters.equinox_statistics`).
 
     Returns:
         `variables` with those leaves replaced. A layer with momentum 1 keeps its statistics.
@@ -71,25 +93,32 @@ def reestimate(
         (3.0, 5.0)
     """
 
-    new, finite = jit_of(_reestimate, train_apply)(variables, batches, key)
+    chosen = None if statistics is None else tuple(statistics)
+    new, finite = jit_of(_reestimate, train_apply, statistics=chosen)(variables, batches, key)
     if not any(isinstance(flags, jax.core.Tracer) for flags in finite.values()):
         _check_finite(jax.device_get(finite))
     return new
 
 
-def _reestimate(train_apply: TrainApply) -> Callable[..., tuple[Any, Leaves]]:
+def _reestimate(
+    train_apply: TrainApply, statistics: tuple[Running, ...] | None
+) -> Callable[..., tuple[Any, Leaves]]:
     """Make the function that also says, by path, which batches' statistics are finite."""
 
     def renew(variables: PyTree, batches: Any, key: jax.Array) -> tuple[Any, Leaves]:
-        def update(value: float, images: Batch, key: jax.Array) -> Leaves:
-            """Run one training-mode step from running statistics that all equal `value`."""
-            given = replace_leaves(variables, {p: jnp.full_like(leaves[p], value) for p in paths})
-            return _statistics(train_apply(given, images, key)[1])
-
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         leaves, _ = flatten_with_paths(variables)
         # Traced with arguments of its own: NNX refuses to change a Variable of an outer trace.
-        paths = list(_statistics(jax.eval_shape(train_apply, variables, first, key)[1]))
+        state = flatten_with_paths(jax.eval_shape(train_apply, variables, first, key)[1])[0]
+        layers = _named(state) if statistics is None else _checked(statistics, state)
+        paths = [path for layer in layers for path in layer[:2] if path is not None]
+
+        def update(value: float, images: Batch, key: jax.Array) -> Leaves:
+            """Run one training-mode step from running statistics that all equal `value`."""
+            given = replace_leaves(variables, {p: jnp.full_like(leaves[p], value) for p in paths})
+            new, _ = flatten_with_paths(train_apply(given, images, key)[1])
+            return {path: new[path] for path in paths}
+
         momenta = {path: leaf / PROBE for path, leaf in update(PROBE, first, key).items()}
 
         def body(index: jax.Array, images: Batch) -> tuple[jax.Array, Leaves]:
@@ -97,13 +126,23 @@ def _reestimate(train_apply: TrainApply) -> Callable[..., tuple[Any, Leaves]]:
 
         _, updates = jax.lax.scan(body, jnp.int32(0), batches)
         finite = {p: jnp.isfinite(x).all(range(1, x.ndim)) for p, x in updates.items()}
-        averages = _averages({path: _batch(updates[path], momenta[path]) for path in paths})
+        batch = {path: _batch(updates[path], momenta[path]) for path in paths}
+        averages = _averages(batch, layers)
+        for layer in layers:
+            for path in layer[:2]:
+                if path is not None and layer.batches is not None:
+                    averages[path] *= _weight(momenta[path], leaves[layer.batches])
         # A momentum of NaN, from a first batch with NaN, is not one that keeps its statistics.
         kept = {p: jnp.where(momenta[p] >= 1, leaves[p], averages[p]) for p in paths}
         new = replace_leaves(variables, {p: kept[p].astype(leaves[p].dtype) for p in paths})
         return new, finite
 
     return renew
+
+
+def _weight(momentum: jax.Array, count: jax.Array) -> jax.Array:
+    """Return by what evaluation divides: 1 - m ** count, or 1 before the first batch."""
+    return jnp.where(count == 0, 1.0, 1 - momentum**count)
 
 
 def _check_finite(finite: dict[str, np.ndarray]) -> None:
@@ -117,21 +156,28 @@ def _check_finite(finite: dict[str, np.ndarray]) -> None:
         )
 
 
-def _statistics(new_state: PyTree) -> Leaves:
-    """The leaves named `mean` or `var` of a training-mode function's new state."""
-    leaves, _ = flatten_with_paths(new_state)
+def _named(state: Leaves) -> list[Running]:
+    """Pair the leaves named `mean` and `var` of a training-mode function's new state."""
     names = {"mean", "var"}
-    statistics = {p: x for p, x in leaves.items() if p.split("/")[-1] in names and inexact(p, x)}
-    alone = [
-        p
-        for p in statistics
-        if p.endswith("var") and p.removesuffix("var") + "mean" not in statistics
-    ]
-    if not statistics or alone:
+    paths = [p for p, leaf in state.items() if p.split("/")[-1] in names and inexact(p, leaf)]
+    means = {p.removesuffix("mean"): p for p in paths if p.endswith("mean")}
+    variances = {p.removesuffix("var"): p for p in paths if p.endswith("var")}
+    alone = [path for start, path in variances.items() if start not in means]
+    if not paths or alone:
         raise ValueError(
             "running statistics are leaves named `mean`, or `mean` and `var` side by side, but "
-            f"{alone or sorted(leaves)} {'lack a mean' if alone else 'hold none'}; return them as "
-            "the new state of train_apply"
+            f"{alone or sorted(state)} {'lack a mean' if alone else 'hold none'}; return them as "
+            "the new state of train_apply, or name them by statistics="
+        )
+    return [Running(path, variances.get(start)) for start, path in means.items()]
+
+
+def _checked(statistics: Sequence[Running], state: Leaves) -> Sequence[Running]:
+    missing = [path for layer in statistics for path in layer if path and path not in state]
+    if missing or not statistics:
+        raise ValueError(
+            f"statistics= names leaves of the new state, but {missing or 'none'} of "
+            f"{sorted(state)}; for Equinox pass adapters.equinox_statistics(model)"
         )
     return statistics
 
@@ -141,11 +187,10 @@ def _batch(update: jax.Array, momentum: jax.Array) -> jax.Array:
     return update.astype(jnp.float32) / jnp.where(momentum < 1, 1 - momentum, 1)
 
 
-def _averages(batch: Leaves) -> Leaves:
+def _averages(batch: Leaves, layers: Sequence[Running]) -> Leaves:
     """Average means and variances `[steps, ...]` by the law of total variance."""
     averages = {path: leaf.mean(0) for path, leaf in batch.items()}
-    for path in batch:
-        mean = path.removesuffix("var") + "mean"
-        if path.split("/")[-1] == "var":
-            averages[path] += jnp.mean(jnp.square(batch[mean] - averages[mean]), axis=0)
+    for mean, var, _ in layers:
+        if var is not None:
+            averages[var] += jnp.mean(jnp.square(batch[mean] - averages[mean]), axis=0)
     return averages

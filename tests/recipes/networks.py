@@ -112,7 +112,8 @@ def depthwise() -> Case:
     def apply(variables: Any, images: Any) -> Any:
         return module.apply(variables, images, train=False)
 
-    def train_apply(variables: Any, images: Any) -> Any:
+    def train_apply(variables: Any, images: Any, key: Any = None) -> Any:
+        del key
         return module.apply(variables, images, train=True, mutable=["batch_stats"])
 
     case = Case(apply, train_apply, dict(variables), _split(data), test)

@@ -72,7 +72,7 @@ def adapt(
     """
     require(order=integer(order, least=1, most=2))
     leaves, treedef = flatten_with_paths(variables)
-    chosen = trainable or default_trainable(leaves)
+    chosen = trainable or default_trainable(variables)
     params = {path: widened(leaf) for path, leaf in leaves.items() if chosen(path, leaf)}
     if not params:
         raise ValueError(
