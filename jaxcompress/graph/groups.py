@@ -102,39 +102,67 @@ def find_groups(
         The groups by name, sorted; and for each component its group's position, or -1, and its
         channel.
     """
-    touched = _touched(labelled.owners, components, offered)
-    signature: dict[int, list[tuple[int, int]]] = {
-        c: [(owner, len(places)) for owner, places in axes.items()] for c, axes in touched.items()
-    }
-    for number, axis in enumerate(_distinct(counted, components)):
-        for component, count in zip(*np.unique(axis, return_counts=True), strict=True):
-            if int(component) in signature:
-                signature[int(component)].append((-1 - number, int(count)))
-    gathered: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
-    for component, touches in signature.items():
-        gathered[tuple(touches)].append(component)
-    made = [_make(labelled.owners, parts, touched, roles) for parts in gathered.values()]
+    places = _places(labelled.owners, components, offered)
+    parts = _alike(places, counted, components, offered)
+    made = [_make(labelled.owners, one, places, roles) for one in parts]
     named = _name(made)
     order = sorted(named, key=natural_order)
     group_of = np.full(len(offered), -1)
     channel_of = np.zeros(len(offered), np.int64)
     for position, name in enumerate(order):
-        _, parts = named[name]
-        group_of[parts], channel_of[parts] = position, np.arange(len(parts))
+        _, channels = named[name]
+        group_of[channels], channel_of[channels] = position, np.arange(len(channels))
     groups = {name: named[name][0]._replace(name=name) for name in order}
     return groups, group_of, channel_of
 
 
-def _touched(
-    owners: Sequence[Owner], components: np.ndarray, offered: np.ndarray
-) -> dict[int, dict[int, list[int]]]:
-    """Return, for each offered component, the indices that it has on each leaf axis."""
-    touched: dict[int, dict[int, list[int]]] = {}
+class _Places(NamedTuple):
+    """Where the offered components lie: an entry for each index of a leaf axis, sorted.
+
+    Attributes:
+        component: `int[entries]`, rising.
+        owner: `int[entries]`, the number of the leaf axis, rising within a component.
+        position: `int[entries]`, on that axis.
+    """
+
+    component: np.ndarray
+    owner: np.ndarray
+    position: np.ndarray
+
+
+def _places(owners: Sequence[Owner], components: np.ndarray, offered: np.ndarray) -> _Places:
+    """Return where each offered component lies on the leaf axes."""
+    nothing = np.zeros(0, np.int64)
+    columns: list[tuple[np.ndarray, ...]] = [(nothing, nothing, nothing)]
     for number, owner in enumerate(owners):
-        on_axis = components[owner.start : owner.start + owner.size]
-        for index in np.flatnonzero(offered[on_axis]).tolist():
-            touched.setdefault(int(on_axis[index]), {}).setdefault(number, []).append(index)
-    return touched
+        along = components[owner.start : owner.start + owner.size]
+        index = np.flatnonzero(offered[along])
+        columns.append((along[index], np.full(len(index), number), index))
+    component, owner_of, index = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.lexsort((index, owner_of, component))
+    return _Places(component[order], owner_of[order], index[order])
+
+
+def _alike(
+    places: _Places, counted: Sequence[Axis], components: np.ndarray, offered: np.ndarray
+) -> list[np.ndarray]:
+    """Partition the components that lie on leaf axes by the axes that they touch, and how often."""
+    present = np.zeros(len(offered), bool)
+    present[places.component] = True
+    rows = [np.stack([places.component, places.owner])]
+    for number, axis in enumerate(_distinct(counted, components)):
+        inside = axis[present[axis]]
+        rows.append(np.stack([inside, np.full(len(inside), -1 - number)]))
+    component, key = np.concatenate(rows, axis=1)
+    if not len(component):
+        return []
+    order = np.lexsort((key, component))
+    component, key = component[order], key[order]
+    starts = np.flatnonzero(np.diff(component, prepend=-1))
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for number, keys in zip(component[starts].tolist(), np.split(key, starts[1:]), strict=True):
+        alike[keys.tobytes()].append(number)
+    return [np.asarray(numbers) for numbers in alike.values()]
 
 
 def _distinct(axes: Iterable[Axis], components: np.ndarray) -> list[np.ndarray]:
@@ -145,26 +173,30 @@ def _distinct(axes: Iterable[Axis], components: np.ndarray) -> list[np.ndarray]:
 
 def _make(
     owners: Sequence[Owner],
-    parts: list[int],
-    touched: dict[int, dict[int, list[int]]],
+    parts: np.ndarray,
+    places: _Places,
     roles: dict[tuple[str, int], str],
-) -> tuple[Group, list[int]]:
+) -> tuple[Group, np.ndarray]:
     """Make a group of components; its channels are in index order on the naming axis."""
-    numbers = list(touched[parts[0]])
+    first = np.searchsorted(places.component, parts)
+    entries = int(np.searchsorted(places.component, parts[0], side="right") - first[0])
+    owner_of = places.owner[first[0] : first[0] + entries]
+    indices = places.position[first[:, None] + np.arange(entries)]
+    numbers = np.unique(owner_of).tolist()
     naming = min(numbers, key=lambda n: _naming_order(owners[n], roles))
-    parts = sorted(parts, key=lambda c: touched[c][naming])
+    order = np.argsort(indices[:, int(np.argmax(owner_of == naming))])
     members = [
         Member(
             owners[n].path,
             owners[n].axis,
-            np.asarray([touched[c][n] for c in parts]),
+            indices[order][:, owner_of == n],
             roles.get((owners[n].path, owners[n].axis), "other"),
         )
         for n in numbers
     ]
     members.sort(key=lambda m: (natural_order(m.path), m.axis))
     name = f"{owners[naming].path}[{owners[naming].axis}]"
-    return Group(name, len(parts), tuple(members)), parts
+    return Group(name, len(parts), tuple(members)), parts[order]
 
 
 def _naming_order(owner: Owner, roles: dict[tuple[str, int], str]) -> tuple[object, ...]:
@@ -173,9 +205,9 @@ def _naming_order(owner: Owner, roles: dict[tuple[str, int], str]) -> tuple[obje
     return rank, natural_order(owner.path), owner.axis
 
 
-def _name(made: list[tuple[Group, list[int]]]) -> dict[str, tuple[Group, list[int]]]:
+def _name(made: list[tuple[Group, np.ndarray]]) -> dict[str, tuple[Group, np.ndarray]]:
     """Number groups that share a naming axis, by their first index on it."""
-    shared: dict[str, list[tuple[Group, list[int]]]] = defaultdict(list)
+    shared: dict[str, list[tuple[Group, np.ndarray]]] = defaultdict(list)
     for group, parts in made:
         shared[group.name].append((group, parts))
     named = {}
