@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,26 @@ def test_absent_data_says_how_to_prepare_it(tmp_path: Path) -> None:
         load("cifar10", tmp_path)
 
 
+def few_of_cifar10(shared: Path, folder: Path) -> Path:
+    """Prepare a data set of the first 40 and 20 records of CIFAR-10; return its folder."""
+    records = pytest.importorskip("array_record.python.array_record_module")
+    whole, few = shared / "tensorflow_datasets/cifar10/3.0.2", folder / "cifar10/3.0.2"
+    few.mkdir(parents=True)
+    for name in ("features.json", "label.labels.txt"):
+        shutil.copy(whole / name, few)
+    info = json.loads((whole / "dataset_info.json").read_text())
+    for split, count in zip(info["splits"], (40, 20), strict=True):
+        shard = f"cifar10-{split['name']}.array_record-00000-of-"
+        reader = records.ArrayRecordReader(str(whole / f"{shard}00004"))
+        writer = records.ArrayRecordWriter(str(few / f"{shard}00001"), "group_size:1")
+        for record in reader.read(list(range(count))):
+            writer.write(record)
+        writer.close()
+        split["shardLengths"] = [str(count)]
+    (few / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
 READ = """
 import sys
 from experiments.common.data import load
@@ -68,11 +90,11 @@ def test_cifar10_is_read_without_tensorflow_and_cached(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    command = [sys.executable, "-c", READ, str(shared / "tensorflow_datasets")]
+    command = [sys.executable, "-c", READ, str(few_of_cifar10(shared, tmp_path / "prepared"))]
     root = Path(__file__).parents[3]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     decoded, cached, last = result.stdout.splitlines()
-    assert decoded == cached and decoded.startswith("(50000, 32, 32, 3) (10000, 32, 32, 3)")
+    assert decoded == cached and decoded.startswith("(40, 32, 32, 3) (20, 32, 32, 3)")
     assert last == "10 False"
     (cache,) = (tmp_path / "jaxcompress/data").iterdir()
     assert re.fullmatch(r"cifar10-3\.0\.2-[0-9a-f]{12}\.npz", cache.name)

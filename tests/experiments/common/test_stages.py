@@ -191,8 +191,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.console import Console
+from experiments.common.environment import code_digest
 from experiments.common.stages import Stages
 
+code_digest()  # here once, and not in every child
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
 
 def write(folder, last):

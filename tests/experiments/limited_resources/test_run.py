@@ -17,7 +17,7 @@ from experiments.common.distill import Method
 from experiments.common.lessons import Dense, lesson
 from experiments.limited_resources import run
 from experiments.limited_resources.settings import PRESETS, Config
-from jaxcompress import models
+from jaxcompress import models, parallel
 from jaxcompress.knowledge import Views
 from jaxcompress.prune import importance
 
@@ -67,8 +67,17 @@ def test_every_way_to_teach_has_a_loss(tmp_path: Path) -> None:
         assert loss.shape == () and loss.dtype == jnp.float32
 
 
-def test_every_stage_is_done_once_and_told(tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, workdir=tmp_path)
+def test_every_stage_is_done_once_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Eight simulated devices take twice the time; tests of the loop compare one with eight.
+    one = parallel.mesh(jax.devices()[:1])
+    monkeypatch.setattr(run.parallel, "mesh", lambda *_: one)
+    config = dataclasses.replace(
+        TINY,
+        network="resnet8",
+        features="stage3_block0",
+        before_features="stage2_block0",
+        workdir=tmp_path,
+    )
     rows = run.main(config)
     assert [row.name for row in rows] == ["teacher", "pruned", "student"]
     assert rows[0].flops and rows[2].flops

@@ -1,4 +1,4 @@
-"""The quickstart runs end to end, at one epoch each, and leaves what it promises."""
+"""The quickstart runs end to end, on a small network, and leaves what it promises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import jaxcompress as jc
-from experiments.common import report
+from experiments.common import data, report
 from experiments.prune import run as prune
 from experiments.prune.settings import Config as PruneConfig
 from experiments.quickstart import run as quickstart
@@ -24,7 +24,10 @@ def test_quickstart_leaves_report_picture_and_artifacts(
     # Eight simulated devices on few cores take minutes; tests of the loop compare one with eight.
     one = parallel.mesh(jax.devices()[:1])
     monkeypatch.setattr(quickstart.parallel, "mesh", lambda: one)
-    config = Config(workdir=tmp_path, teacher_epochs=1, student_epochs=1)
+    digits = data.first(data.load("digits"), train_images=128, test_images=64)
+    monkeypatch.setattr(quickstart.data, "load", lambda name: digits)
+    monkeypatch.setattr(quickstart, "NETWORK", ("resnet8", {"num_classes": 10, "width": 4}))
+    config = Config(workdir=tmp_path, teacher_epochs=1, student_epochs=1, batch_size=16)
     rows = quickstart.main(config)
     written = json.loads((tmp_path / "report.json").read_text())
     report.validate(written)

@@ -22,15 +22,16 @@ from experiments.ranks.settings import Config
 from jaxcompress import models, parallel
 from jaxcompress.knowledge import Views
 
+NETWORK = {"num_classes": 10, "width": 4}
 Original = tuple[Network, data.Dataset, Views]
 
 
 @pytest.fixture(scope="module")
 def original() -> Original:
     dataset = data.first(data.load("digits"), train_images=64, test_images=40)
-    module = models.build("resnet8", num_classes=10)
+    module = models.build("resnet8", **NETWORK)
     variables = models.initialize(module, jax.random.key(0), data.image_shape(dataset).shape)
-    network = untrained("resnet8", {"num_classes": 10}, variables)
+    network = untrained("resnet8", NETWORK, variables)
     return network, dataset, data.DIGITS_VIEWS
 
 
