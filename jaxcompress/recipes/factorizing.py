@@ -17,7 +17,8 @@ from jaxcompress.finite import require_finite
 from jaxcompress.graph import Budget, Graph, trace
 from jaxcompress.low_rank import multiplied_out
 from jaxcompress.low_rank.checks import check_sites
-from jaxcompress.low_rank.ranks import Sites, sites_of, uniform
+from jaxcompress.low_rank.ranks import Sites, default_forms, sites_of, uniform
+from jaxcompress.low_rank.ranks.defaults import nothing_to_factorize
 from jaxcompress.recipes.distances import Distance, check_answers
 from jaxcompress.recipes.examples import (
     LIMIT,
@@ -33,7 +34,6 @@ from jaxcompress.recipes.sites import (
     chosen_ranks,
     compensated,
     factorized,
-    forms_of,
     known_sites,
     weighted_sites,
 )
@@ -97,8 +97,9 @@ def low_rank(
         distance: "classes" (what is added to all logits of an example changes nothing), "values",
             or `distance(outputs, answers)`, which counts as "values" here.
         ranks: `{site: rank}`, or a search such as `jc.ranks.enc_map`; the above without it.
-        forms: `{site: form}` of the sites to factorize; all convolutions but the first, or,
-            without any, all dense layers.
+        forms: `{site: form}` of the sites to factorize; those of
+            `jc.ranks.default_forms` without it: all convolutions but the first, or, without any,
+            all kernels that two factors can make cheaper.
         compensate: sweeps; 0 for none.
         settings: how much is looked at.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
@@ -129,7 +130,7 @@ def low_rank(
     require_finite("variables", variables, "train or load them again")
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
-    forms = forms_of(graph) if forms is None else forms
+    forms = default_forms(graph) if forms is None else forms
     _check(graph, variables, budget, forms, ranks)
     check_answers(apply, variables, inputs(first), distance)
     examples = gather(every, LIMIT)
@@ -167,7 +168,7 @@ def _check(
     if not isinstance(budget, Budget):
         raise TypeError(f"the budget must be a Budget, but is {budget!r}; say Budget(flops=0.5)")
     if not forms:
-        raise ValueError("nothing can be factorized: the graph has no sites that two factors help")
+        raise ValueError(nothing_to_factorize(graph))
     check_sites(graph, {**forms, **(chosen if isinstance(chosen, Mapping) else {})})
     if not isinstance(chosen, Mapping):
         uniform(sites_of(graph, variables, forms), budget)

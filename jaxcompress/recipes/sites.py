@@ -25,7 +25,6 @@ __all__ = [
     "chosen_ranks",
     "compensated",
     "factorized",
-    "forms_of",
     "known_sites",
     "weighted_sites",
 ]
@@ -85,26 +84,6 @@ class Known(NamedTuple):
     output_roots: Mapping[str, Array]
     centred: bool
     rounds: int
-
-
-def forms_of(graph: Graph) -> dict[str, str]:
-    """Return the sites to factorize, by path: convolutions, or, without any, dense layers.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxcompress.graph import trace
-        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((8, 8))}, jnp.ones((1, 8)))
-        >>> forms_of(graph)
-        {'a': 'dense'}
-    """
-    found = ranks.convolution_sites(graph)
-    if found:
-        return found
-    return {
-        path: site.forms[0].name
-        for path, site in graph.sites.items()
-        if site.forms and not site.other_uses and site.forms[0].params < site.params
-    }
 
 
 def _full(forms: Mapping[str, str]) -> dict[str, str]:

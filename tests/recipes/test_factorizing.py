@@ -51,7 +51,7 @@ def test_budget_and_better_than_kernels_cut_alone(case, twice):
     small = jc.trace(found.compression.function(case.apply), found.variables, x)
     graph = jc.trace(case.apply, case.variables, x)
     assert small.flops <= 0.7 * graph.flops
-    forms = recipes.sites.forms_of(graph)
+    forms = jc.ranks.default_forms(graph)
     chosen = jc.ranks.uniform(jc.ranks.sites_of(graph, case.variables, forms), jc.Budget(flops=0.7))
     bare = jc.factorize(graph, chosen, forms)
     cut = recipes.LowRank(bare, bare.variables(case.variables))

@@ -93,8 +93,13 @@ class Sites:
         """Return the budget's ceilings as absolute numbers; fractions are of `total`.
 
         Raises:
-            ValueError: if costs of a kind are not counted.
+            ValueError: if there is no site, or costs of a kind are not counted.
         """
+        if not self.names:
+            raise ValueError(
+                "a search chooses ranks of sites, but there is none; name kernels in `forms` of "
+                "`sites_of`, or give `sites_from_costs` a cost for each"
+            )
         unknown = sorted(set(budget.ceilings()) - set(self.slope))
         if unknown:
             raise ValueError(
