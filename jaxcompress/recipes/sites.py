@@ -131,15 +131,21 @@ def known_sites(
     )
 
 
-def chosen_ranks(known: Known, variables: PyTree, budget: Budget) -> dict[str, int | None]:
+def chosen_ranks(sites: ranks.Sites, budget: Budget) -> dict[str, int | None]:
     """Return the ranks of least expected squared error of the outputs under the budget."""
-    sites = weighted_sites(known, variables)
     return ranks.optimum(sites, budget, metric=ranks.error_metric(sites), cells=10_000)
 
 
-def weighted_sites(known: Known, variables: PyTree) -> ranks.Sites:
+def weighted_sites(known: Known, variables: PyTree, multiple_of: int = 1) -> ranks.Sites:
     """Return the sites, spectra weighted by what they are given and how much it matters."""
-    return ranks.sites_of(known.graph, variables, known.forms, known.roots, known.output_roots)
+    return ranks.sites_of(
+        known.graph,
+        variables,
+        known.forms,
+        known.roots,
+        known.output_roots,
+        multiple_of=multiple_of,
+    )
 
 
 def factorized(

@@ -107,3 +107,13 @@ def test_half_precision_and_values():
     found = found_by(case, distance="values")
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found.variables))
     assert np.isfinite(distance(case, found))
+
+
+@pytest.mark.parametrize("search", [None, jc.ranks.enc_map], ids=["default", "enc_map"])
+def test_searched_ranks_are_multiples(search):
+    case = networks.perceptron()
+    result = found_by(case, ranks=search, multiple_of=4, compensate=0)
+    sites = result.compression.spec["sites"].values()
+    assert sites and all(site["rank"] % 4 == 0 for site in sites)
+    with pytest.raises(ValueError, match="smallest reachable"):
+        found_by(case, multiple_of=64)

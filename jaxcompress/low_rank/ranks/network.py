@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcompress.annotations import PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.graph import Graph
 from jaxcompress.graph.cost import KINDS
 from jaxcompress.low_rank.checks import check_sites
@@ -105,12 +106,22 @@ def sites_of(
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, ArrayLike] | None = None,
     output_roots: Mapping[str, ArrayLike] | None = None,
+    *,
+    multiple_of: int = 1,
 ) -> Sites:
     """Return the sites of a graph: forms, costs (flops, params, bytes), spectra and knots.
 
     They are in the order of their first use, in whatever order `forms` names them. Totals are those
-    of the graph, so that fractions of a `Budget` are of the whole network. The arguments are those
-    of `spectra`.
+    of the graph, so that fractions of a `Budget` are of the whole network.
+
+    Args:
+        graph: see `spectra`.
+        variables: see `spectra`.
+        forms: see `spectra`.
+        roots: see `spectra`.
+        output_roots: see `spectra`.
+        multiple_of: every search returns ranks that are multiples of this, or None; 8 or 128 suit
+            hardware lanes. Sites without a multiple below their neutral rank are left alone.
 
     Raises:
         ValueError: if a site or form does not exist, a kernel is not finite, or there is no site;
@@ -124,7 +135,10 @@ def sites_of(
         >>> sites = sites_of(graph, variables, forms={"a": "dense"})
         >>> sites.r_max.tolist(), sites.total["flops"] == graph.flops
         ([4], True)
+        >>> sites_of(graph, variables, {"a": "dense"}, multiple_of=2).clip(np.array([3])).tolist()
+        [2]
     """
+    require(multiple_of=integer(multiple_of))
     forms = default_forms(graph) if forms is None else forms
     if not forms:
         raise ValueError(nothing_to_factorize(graph))
@@ -140,6 +154,7 @@ def sites_of(
         [(form.rows, form.columns) for form in chosen],
         rest=_rest(graph, costs),
         forms=forms,
+        multiple_of=multiple_of,
     )
 
 
