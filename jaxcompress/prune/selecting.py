@@ -18,6 +18,7 @@ from jaxcompress.arguments import integer, require
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
 from jaxcompress.prune.comparable import comparable_scores
+from jaxcompress.prune.limits import Limits, group_limits, steps_problem
 from jaxcompress.prune.selection_checks import check_scores, check_selection
 from jaxcompress.prune.units import Units, make_units, order_units, rank_channels, unit_scores
 
@@ -29,7 +30,7 @@ def threshold(
     scores: Mapping[str, Array],
     budget: Ceilings,
     *,
-    multiple_of: int = 1,
+    multiple_of: int | Mapping[str, int] = 1,
     min_width: int = 1,
     protected: Sequence[str] = (),
     fill: bool = True,
@@ -45,7 +46,8 @@ def threshold(
         scores: `{group: float[width]}`; groups without scores stay whole. Raw `Scores` are made
             comparable, a bare dict is taken as is (see `comparable_scores`).
         budget: absolute (see `Budget.of`); its ceilings may be traced.
-        multiple_of: widths are multiples of this, or full.
+        multiple_of: widths are multiples of this many channels, or full; `{group: channels}` where
+            groups differ, such as `channel_steps(graph, 8)`, which `select` takes.
         min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protected: groups that stay whole.
         fill: without it, keeps are nested as the budget falls.
@@ -65,16 +67,26 @@ def threshold(
         >>> threshold(graph.cost, scores, Budget(flops=0.5).of(graph))["a[1]"].tolist()
         [0.0, 1.0, 0.0, 1.0]
     """
-    require(multiple_of=integer(multiple_of), min_width=integer(min_width, least=0))
+    require(multiple_of=steps_problem(multiple_of), min_width=integer(min_width, least=0))
     scores = comparable_scores(cost, scores, tuple(budget.ceilings()))
-    units = make_units(cost, list(scores), multiple_of, min_width, protected)
+    limits = group_limits(cost, list(scores), multiple_of, min_width, protected)
+    return _gates(cost, scores, budget, limits, fill)
+
+
+def _gates(
+    cost: Cost,
+    scores: Mapping[str, Array],
+    budget: Ceilings,
+    limits: Mapping[str, Limits],
+    fill: bool,
+) -> dict[str, Array]:
+    units = make_units(cost, limits)
     if not len(units.size):
         return {name: jnp.ones(len(score)) for name, score in scores.items()}
-    levels = _levels(cost, units, unit_scores(scores, cost, multiple_of), budget, fill)
+    levels = _levels(cost, units, unit_scores(scores, cost, limits), budget, fill)
     gates = {}
     for name, score in scores.items():
-        position = cost.names.index(name)
-        width = levels[position] * multiple_of
+        width = levels[cost.names.index(name)] * limits[name].step
         ranks = rank_channels(jnp.asarray(score))
         gate = (ranks < width).astype(jnp.result_type(float))
         # NaN has no order; inside jit, where nothing can be raised, it must not look like one.
@@ -106,12 +118,12 @@ def _levels(cost: Cost, units: Units, scores: Array, budget: Ceilings, fill: boo
         return kept_units
 
     def add(state: tuple[Any, Any], unit: Any) -> tuple[tuple[Any, Any], None]:
-        levels, own = state
-        wider = own.at[group[unit]].add(size[unit])
+        levels, current = state
+        wider = current.at[group[unit]].add(size[unit])
         is_next = levels[group[unit]] == jnp.asarray(units.level)[unit]
         accept = is_next & (place[unit] >= count) & _fits(cost, wider, budget)
         levels = levels.at[group[unit]].add(accept)
-        return (levels, jnp.where(accept, wider, own)), None
+        return (levels, jnp.where(accept, wider, current)), None
 
     (levels, _), _ = lax.scan(add, (kept_units, widths(count)), order)
     return levels
@@ -141,7 +153,8 @@ def select(
             others, equal ones are spread over groups. Groups without scores stay whole. Raw
             `Scores` are made comparable, a bare dict is taken as is; see `comparable_scores`.
         budget: ceilings that all hold.
-        multiple_of: widths are multiples of this, or full; 8 or 128 suit hardware lanes.
+        multiple_of: axes of kernels are multiples of this, or full; 8 or 128 suit hardware lanes.
+            Where a channel is a head of 16 lanes, any number of heads is; see `channel_steps`.
         min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protect: patterns (`*`, `?`) of leaf paths; groups that touch one stay whole.
         fill: after the first channel that does not fit, go on with cheaper ones. Without it,
@@ -165,19 +178,13 @@ def select(
     """
     require(multiple_of=integer(multiple_of), min_width=integer(min_width, least=0))
     check_scores(graph, scores)
-    absolute, protected = check_selection(graph, scores, budget, multiple_of, min_width, protect)
+    absolute, limits = check_selection(
+        graph, scores, budget, multiple_of=multiple_of, min_width=min_width, protect=protect
+    )
     # Before the conversion: as if the caller had made them comparable.
     scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        gates = jax.jit(
-            lambda own: threshold(
-                graph.cost,
-                own,
-                absolute,
-                multiple_of=multiple_of,
-                min_width=min_width,
-                protected=protected,
-                fill=fill,
-            )
-        )({name: np.asarray(score, np.float64) for name, score in scores.items()})
+        gates = jax.jit(lambda arrays: _gates(graph.cost, arrays, absolute, limits, fill))(
+            {name: np.asarray(score, np.float64) for name, score in scores.items()}
+        )
         return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}

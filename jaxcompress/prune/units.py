@@ -2,12 +2,12 @@
 
 With `multiple_of=8` a group of 20 channels has units of 8, 8 and 4: its width may be 8, 16 or 20.
 Which channels a unit holds depends on the scores; how many units of what size there are does not,
-so that everything else is static under jit.
+so that everything else is static under jit. Units are of the step that `Limits` give their group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax import lax
 
 from jaxcompress.annotations import Array
 from jaxcompress.graph import Cost
+from jaxcompress.prune.limits import Limits
 
 __all__ = ["Units", "make_units", "order_units", "rank_channels", "unit_scores"]
 
@@ -41,26 +42,20 @@ class Units(NamedTuple):
     base: np.ndarray
 
 
-def make_units(
-    cost: Cost,
-    names: Collection[str],
-    multiple_of: int,
-    min_width: int,
-    protected: Collection[str],
-) -> Units:
-    """Cut the named groups into units."""
+def make_units(cost: Cost, limits: Mapping[str, Limits]) -> Units:
+    """Cut the groups that have limits into units."""
     group, level, size, forced, part = [], [], [], [], []
     base = np.array(cost.dense)
     for position, name in enumerate(cost.names):
-        if name not in names:
+        if name not in limits:
             continue
-        width = int(base[position])
-        base[position] = 0
-        for start in range(0, width, multiple_of):
+        width, base[position] = int(base[position]), 0
+        step, least, _ = limits[name]
+        for start in range(0, width, step):
             group.append(position)
-            level.append(start // multiple_of)
-            size.append(min(multiple_of, width - start))
-            forced.append(start < max(min_width, cost.least[position]) or name in protected)
+            level.append(start // step)
+            size.append(min(step, width - start))
+            forced.append(start < least)
             part.append(start / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
     # The places, not the parts: those of 32 bits could make two unequal parts equal.
@@ -82,16 +77,17 @@ def rank_channels(score: Array) -> Array:
     return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
-def unit_scores(scores: Mapping[str, Array], cost: Cost, multiple_of: int) -> Array:
+def unit_scores(scores: Mapping[str, Array], cost: Cost, limits: Mapping[str, Limits]) -> Array:
     """Return `float[units]`, the mean score of each unit's channels; +inf where one is +inf."""
-    found = []
+    per_group = []
     for name in cost.names:
         if name in scores:
+            step = limits[name].step
             ordered = -jnp.sort(-jnp.asarray(scores[name]))
-            rows = jnp.pad(ordered, (0, -len(ordered) % multiple_of)).reshape(-1, multiple_of)
-            last = len(ordered) - multiple_of * (len(rows) - 1)
-            sizes = np.asarray([multiple_of] * (len(rows) - 1) + [last])
+            rows = jnp.pad(ordered, (0, -len(ordered) % step)).reshape(-1, step)
+            last = len(ordered) - step * (len(rows) - 1)
+            sizes = np.asarray([step] * (len(rows) - 1) + [last])
             means = jnp.where(rows[:, 0] == jnp.inf, jnp.inf, rows.sum(axis=1) / sizes)
             # Equal scores may have means that differ by rounding; a group's units stay in order.
-            found.append(lax.cummin(means))
-    return jnp.concatenate(found)
+            per_group.append(lax.cummin(means))
+    return jnp.concatenate(per_group)

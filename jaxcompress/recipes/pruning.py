@@ -82,7 +82,7 @@ def prune(
             `Meta(...)`, `Magnitude(...)`, `Random()`, any function like these, or scores.
         groups: those that may lose channels: "internal" leaves residual streams whole (no gain was
             measured from them; a network with nothing else offers all), "all", or names.
-        multiple_of: widths are multiples of this, or full.
+        multiple_of: axes of kernels are multiples of this, or full; see `prune.channel_steps`.
         min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protect: patterns of leaf paths whose groups stay whole.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
@@ -123,7 +123,9 @@ def prune(
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
     chosen = groups_of(graph, groups)
-    check_selection(graph, chosen, budget, multiple_of, min_width, protect)
+    check_selection(
+        graph, chosen, budget, multiple_of=multiple_of, min_width=min_width, protect=protect
+    )
     if loss is not None:
         check_scalar(loss, variables, first)
     ask = None
