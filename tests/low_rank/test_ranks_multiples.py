@@ -19,7 +19,7 @@ BUDGETS = [Budget(flops=0.5), Budget(params=0.6), Budget(flops=0.6, params=0.7),
 @pytest.fixture(scope="module", params=[2, 3, 4, 8])
 def sites(request: pytest.FixtureRequest) -> ranks.Sites:
     whole = draw_sites(9, rest={"flops": 5_000.0, "params": 100.0})
-    return dataclasses.replace(whole, multiple_of=request.param)
+    return dataclasses.replace(whole, multiple_of=np.full(9, request.param))
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
@@ -33,7 +33,8 @@ def test_ranks_are_multiples_or_none_within_the_budget(
             SEARCHES[name](sites, budget)
         return
     chosen = SEARCHES[name](sites, budget)
-    assert all(rank is None or rank % sites.multiple_of == 0 for rank in chosen.values())
+    step = sites.multiple_of[0]
+    assert all(rank is None or rank % step == 0 for rank in chosen.values())
     array = sites.array(chosen)
     np.testing.assert_array_equal(array, sites.clip(array))
     for kind, limit in sites.ceilings(budget).items():
@@ -57,7 +58,7 @@ def test_held_ranks_stay_as_they_are(sites: ranks.Sites, name: str) -> None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_multiples_of_one_change_nothing(name: str) -> None:
     plain = draw_sites(9)
-    for one in (1, np.ones(9, np.int64)):
+    for one in (np.ones((), np.int64), np.ones(9, np.int64)):
         given = dataclasses.replace(plain, multiple_of=one)
         chosen = SEARCHES[name](given, Budget(flops=0.5))
         assert chosen == SEARCHES[name](plain, Budget(flops=0.5))
@@ -65,7 +66,7 @@ def test_multiples_of_one_change_nothing(name: str) -> None:
 
 def test_clipping_is_to_the_nearest_allowed_rank(sites: ranks.Sites) -> None:
     for site, name in enumerate(sites.names):
-        neutral, step = int(sites.neutral[site]), sites.multiple_of
+        neutral, step = int(sites.neutral[site]), int(sites.multiple_of[site])
         least = -(-int(sites.lowest[site]) // step) * step
         allowed = np.array([*range(least, min(int(sites.r_max[site]), neutral - 1) + 1, step)])
         allowed = np.append(allowed, neutral)
@@ -77,7 +78,7 @@ def test_clipping_is_to_the_nearest_allowed_rank(sites: ranks.Sites) -> None:
 
 
 def test_the_optimum_is_that_of_enumeration_among_multiples() -> None:
-    sites = dataclasses.replace(draw_sites(4), multiple_of=2)
+    sites = dataclasses.replace(draw_sites(4), multiple_of=np.full(4, 2))
     spans = [
         np.unique([sites.clip(np.full(4, rank))[site] for rank in range(1, 60)])
         for site in range(4)

@@ -66,7 +66,7 @@ def sites_from_costs(
         knots=tuple(rank_knots(int(t), e) for t, e in zip(r_max, evbmf, strict=True)),
         rest=dict(rest or {}),
         forms=dict(forms or {}),
-        multiple_of=multiple_of,
+        multiple_of=np.full(len(names), multiple_of, np.int64),
     )
 
 

@@ -37,8 +37,8 @@ class Sites:
         knots: ranks at which accuracy is measured, rising `int[knots]` per site.
         rest: by kind, the cost of everything outside the sites.
         forms: "spatial", "channel" or "dense" by site; empty where the sites are of no graph.
-        multiple_of: of what ranks are multiples where a site is not left alone: one number, or
-            `int[sites]`. Where no multiple lies within lowest..highest, the site is left alone.
+        multiple_of: `int[sites]`, of what ranks are multiples where a site is not left alone, or
+            `int[]` for all sites. A site without a multiple in lowest..highest is left alone.
     """
 
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class Sites:
     knots: tuple[np.ndarray, ...]
     rest: Mapping[str, float] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
-    multiple_of: np.ndarray | int = 1
+    multiple_of: np.ndarray = field(default_factory=lambda: np.ones((), np.int64))
 
     @property
     def neutral(self) -> np.ndarray:
@@ -72,11 +72,11 @@ class Sites:
         """Return the nearest allowed ranks, `int[..., sites]`."""
         highest = np.minimum(self.highest, self.neutral)
         clipped = np.clip(ranks, np.minimum(self.lowest, highest), highest).astype(np.int64)
-        return np.where(np.asarray(self.multiple_of) > 1, self._nearest(clipped), clipped)
+        return np.where(self.multiple_of > 1, self._nearest(clipped), clipped)
 
     def _nearest(self, ranks: np.ndarray) -> np.ndarray:
         """Return the nearest multiples, ties down, or neutral where that is nearer or alone."""
-        step, neutral = np.asarray(self.multiple_of), self.neutral
+        step, neutral = self.multiple_of, self.neutral
         least = -(-self.lowest // step) * step
         most = np.minimum(self.highest, neutral - 1) // step * step
         near = np.clip((2 * ranks + step - 1) // (2 * step) * step, least, most)
