@@ -27,6 +27,8 @@ def check_selection(
     multiple_of: int,
     min_width: int,
     protect: Sequence[str],
+    min_share: float | Mapping[str, float],
+    max_share: float | Mapping[str, float],
 ) -> tuple[Budget, dict[str, Limits]]:
     """Raise unless some widths of the named groups fit the budget, before they are scored.
 
@@ -35,8 +37,15 @@ def check_selection(
     """
     _check_types(budget, protect)
     protected, absolute = _protected(graph, protect), budget.of(graph)
-    steps = channel_steps(graph, multiple_of)
-    limits = group_limits(graph.cost, names, steps, min_width, protected)
+    limits = group_limits(
+        graph.cost,
+        names,
+        multiple_of=channel_steps(graph, multiple_of),
+        min_width=min_width,
+        protected=protected,
+        min_share=min_share,
+        max_share=max_share,
+    )
     _check_reachable(graph, absolute, limits)
     return absolute, limits
 
@@ -95,6 +104,6 @@ def _check_reachable(graph: Graph, budget: Budget, limits: Mapping[str, Limits])
             raise ValueError(
                 f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "
                 f"{least:,.0f}, {least / dense:.3f} of {dense:,.0f}: frozen axes, protected or "
-                "unscored groups and minimum widths stay; raise the budget (a fraction up to 1, or "
-                "a larger absolute number) or free more groups"
+                "unscored groups, minimum widths and shares stay; raise the budget (a fraction up "
+                "to 1, or a larger absolute number) or free more groups"
             )

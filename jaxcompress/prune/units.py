@@ -18,7 +18,7 @@ from jaxcompress.annotations import Array
 from jaxcompress.graph import Cost
 from jaxcompress.prune.limits import Limits
 
-__all__ = ["Units", "make_units", "order_units", "rank_channels", "unit_scores"]
+__all__ = ["Units", "make_units", "order_units", "rank_channels", "share_places", "unit_scores"]
 
 
 class Units(NamedTuple):
@@ -31,6 +31,7 @@ class Units(NamedTuple):
         forced: `bool[units]`, always kept.
         turn: `int[units]`, the order among equal scores: the group of which the smaller part is
             kept so far goes first.
+        share: `float[units]`, the part of its group that is kept with this unit and those before.
         base: `int[groups]`, widths of the groups without scores, 0 for the others.
     """
 
@@ -39,28 +40,31 @@ class Units(NamedTuple):
     size: np.ndarray
     forced: np.ndarray
     turn: np.ndarray
+    share: np.ndarray
     base: np.ndarray
 
 
 def make_units(cost: Cost, limits: Mapping[str, Limits]) -> Units:
     """Cut the groups that have limits into units."""
-    group, level, size, forced, part = [], [], [], [], []
+    group, level, size, forced, part, share = [], [], [], [], [], []
     base = np.array(cost.dense)
     for position, name in enumerate(cost.names):
         if name not in limits:
             continue
         width, base[position] = int(base[position]), 0
-        step, least, _ = limits[name]
-        for start in range(0, width, step):
+        step, least, most = limits[name]
+        for start in range(0, most, step):
             group.append(position)
             level.append(start // step)
             size.append(min(step, width - start))
             forced.append(start < least)
             part.append(start / width)
+            share.append(min(start + step, width) / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
     # The places, not the parts: those of 32 bits could make two unequal parts equal.
     turn = np.argsort(np.argsort(np.asarray(part), kind="stable"))
-    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, base)
+    shares = np.asarray(share, np.float64)
+    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, shares, base)
 
 
 def order_units(units: Units, scores: Array) -> Array:
@@ -69,6 +73,13 @@ def order_units(units: Units, scores: Array) -> Array:
     Forced units come first, whatever their scores; then by falling score, ties by `turn`.
     """
     return jnp.lexsort((jnp.asarray(units.turn), -scores, jnp.asarray(~units.forced)))
+
+
+def share_places(units: Units) -> np.ndarray:
+    """Return `int[units]`: 0 where forced, then from 1 by rising share, equal shares alike."""
+    places = np.zeros(len(units.share), np.int64)
+    places[~units.forced] = np.unique(units.share[~units.forced], return_inverse=True)[1] + 1
+    return places
 
 
 def rank_channels(score: Array) -> Array:
@@ -82,12 +93,12 @@ def unit_scores(scores: Mapping[str, Array], cost: Cost, limits: Mapping[str, Li
     per_group = []
     for name in cost.names:
         if name in scores:
-            step = limits[name].step
+            step, _, most = limits[name]
             ordered = -jnp.sort(-jnp.asarray(scores[name]))
             rows = jnp.pad(ordered, (0, -len(ordered) % step)).reshape(-1, step)
             last = len(ordered) - step * (len(rows) - 1)
             sizes = np.asarray([step] * (len(rows) - 1) + [last])
             means = jnp.where(rows[:, 0] == jnp.inf, jnp.inf, rows.sum(axis=1) / sizes)
             # Equal scores may have means that differ by rounding; a group's units stay in order.
-            per_group.append(lax.cummin(means))
+            per_group.append(lax.cummin(means)[: -(-most // step)])
     return jnp.concatenate(per_group)
