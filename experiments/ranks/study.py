@@ -95,7 +95,7 @@ def learn(
     seconds = dict[str, float]()
     image = jax.ShapeDtypeStruct((1, *images.shape[2:]), images.dtype)
     graph = jc.trace(apply, variables, image)
-    forms = ranks.convolution_sites(graph)
+    forms = ranks.default_forms(graph)
 
     def timed(name: str, make: Callable[[], Any], *keep: Path) -> Any:
         watch = Stopwatch()

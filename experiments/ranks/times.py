@@ -73,7 +73,7 @@ def main(config: Config) -> list[report.Row]:
     variables = models.initialize(module, jax.random.key(config.seed), shape)
     apply, image = models.evaluation_function(module), jax.ShapeDtypeStruct(shape, np.float32)
     graph, traced = timed(lambda: jc.trace(apply, variables, image))
-    forms = ranks.convolution_sites(graph, first=config.first)
+    forms = ranks.default_forms(graph, first=config.first)
     table, decomposed = timed(lambda: ranks.sites_of(graph, variables, forms))
     metric, measured = timed(lambda: ranks.energy_metric(table))
     budget = jc.Budget(flops=config.flops)

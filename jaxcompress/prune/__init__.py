@@ -40,6 +40,7 @@ from jaxcompress.prune.learned import (
 from jaxcompress.prune.scores import Scores
 from jaxcompress.prune.selecting import select, threshold
 from jaxcompress.prune.shrinking import shrink
+from jaxcompress.prune.steps import channel_steps
 
 __all__ = [
     "Found",
@@ -49,6 +50,7 @@ __all__ = [
     "Scores",
     "candidate_losses",
     "channel_costs",
+    "channel_steps",
     "comparable_scores",
     "chunk_size",
     "gate",

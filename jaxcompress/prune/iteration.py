@@ -44,7 +44,7 @@ def iterative(
             take gates and are compiled once for all rounds. Raw `Scores` are made comparable.
         budget: fractions are of `graph`.
         rounds: 1 is `select` of the scores at the whole network.
-        **options: of `select`: multiple_of, min_width, protect.
+        **options: of `select`: multiple_of, min_width, protect, min_share, max_share, uniform.
 
     Returns:
         `{group: bool[width]}`; no further unit of any group would fit.
@@ -85,7 +85,7 @@ def iterative_scores(
         score: see `iterative`; not negative.
         budget: where the removal ends.
         rounds: see `iterative`.
-        **options: of `select`: multiple_of, min_width, protect.
+        **options: of `select`: multiple_of, min_width, protect, min_share, max_share, uniform.
 
     Returns:
         `{group: float[width]}`: larger for all that stay than for all that went, and for all that

@@ -12,6 +12,8 @@ from jaxcompress.annotations import Array
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
+from jaxcompress.prune.limits import Limits, group_limits
+from jaxcompress.prune.steps import channel_steps
 from jaxcompress.prune.units import make_units
 
 __all__ = ["check_scores", "check_selection"]
@@ -21,19 +23,31 @@ def check_selection(
     graph: Graph,
     names: Collection[str],
     budget: Budget,
+    *,
     multiple_of: int,
     min_width: int,
     protect: Sequence[str],
-) -> tuple[Budget, list[str]]:
+    min_share: float | Mapping[str, float],
+    max_share: float | Mapping[str, float],
+) -> tuple[Budget, dict[str, Limits]]:
     """Raise unless some widths of the named groups fit the budget, before they are scored.
 
     Returns:
-        The budget in absolute numbers, and the groups that are protected.
+        The budget in absolute numbers, and the limits of the named groups.
     """
     _check_types(budget, protect)
     protected, absolute = _protected(graph, protect), budget.of(graph)
-    _check_reachable(graph, names, absolute, multiple_of, min_width, protected)
-    return absolute, protected
+    limits = group_limits(
+        graph.cost,
+        names,
+        multiple_of=channel_steps(graph, multiple_of),
+        min_width=min_width,
+        protected=protected,
+        min_share=min_share,
+        max_share=max_share,
+    )
+    _check_reachable(graph, absolute, limits)
+    return absolute, limits
 
 
 def _check_types(budget: Any, protect: Any) -> None:
@@ -79,15 +93,8 @@ def _protected(graph: Graph, patterns: Sequence[str]) -> list[str]:
     return sorted({name for names in touching.values() for name in names})
 
 
-def _check_reachable(
-    graph: Graph,
-    names: Collection[str],
-    budget: Budget,
-    multiple_of: int,
-    min_width: int,
-    protected: Sequence[str],
-) -> None:
-    units = make_units(graph.cost, list(names), multiple_of, min_width, protected)
+def _check_reachable(graph: Graph, budget: Budget, limits: Mapping[str, Limits]) -> None:
+    units = make_units(graph.cost, limits)
     smallest = np.array(units.base)
     np.add.at(smallest, units.group[units.forced], units.size[units.forced])
     for kind, limit in budget.ceilings().items():
@@ -97,6 +104,6 @@ def _check_reachable(
             raise ValueError(
                 f"the budget asks for {kind} <= {limit:,.0f}, but the smallest reachable is "
                 f"{least:,.0f}, {least / dense:.3f} of {dense:,.0f}: frozen axes, protected or "
-                "unscored groups and minimum widths stay; raise the budget (a fraction up to 1, or "
-                "a larger absolute number) or free more groups"
+                "unscored groups, minimum widths and shares stay; raise the budget (a fraction up "
+                "to 1, or a larger absolute number) or free more groups"
             )

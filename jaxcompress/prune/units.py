@@ -2,12 +2,12 @@
 
 With `multiple_of=8` a group of 20 channels has units of 8, 8 and 4: its width may be 8, 16 or 20.
 Which channels a unit holds depends on the scores; how many units of what size there are does not,
-so that everything else is static under jit.
+so that everything else is static under jit. Units are of the step that `Limits` give their group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,8 +16,9 @@ from jax import lax
 
 from jaxcompress.annotations import Array
 from jaxcompress.graph import Cost
+from jaxcompress.prune.limits import Limits
 
-__all__ = ["Units", "make_units", "order_units", "rank_channels", "unit_scores"]
+__all__ = ["Units", "make_units", "order_units", "rank_channels", "share_places", "unit_scores"]
 
 
 class Units(NamedTuple):
@@ -30,6 +31,7 @@ class Units(NamedTuple):
         forced: `bool[units]`, always kept.
         turn: `int[units]`, the order among equal scores: the group of which the smaller part is
             kept so far goes first.
+        share: `float[units]`, the part of its group that is kept with this unit and those before.
         base: `int[groups]`, widths of the groups without scores, 0 for the others.
     """
 
@@ -38,34 +40,31 @@ class Units(NamedTuple):
     size: np.ndarray
     forced: np.ndarray
     turn: np.ndarray
+    share: np.ndarray
     base: np.ndarray
 
 
-def make_units(
-    cost: Cost,
-    names: Collection[str],
-    multiple_of: int,
-    min_width: int,
-    protected: Collection[str],
-) -> Units:
-    """Cut the named groups into units."""
-    group, level, size, forced, part = [], [], [], [], []
+def make_units(cost: Cost, limits: Mapping[str, Limits]) -> Units:
+    """Cut the groups that have limits into units."""
+    group, level, size, forced, part, share = [], [], [], [], [], []
     base = np.array(cost.dense)
     for position, name in enumerate(cost.names):
-        if name not in names:
+        if name not in limits:
             continue
-        width = int(base[position])
-        base[position] = 0
-        for start in range(0, width, multiple_of):
+        width, base[position] = int(base[position]), 0
+        step, least, most = limits[name]
+        for start in range(0, most, step):
             group.append(position)
-            level.append(start // multiple_of)
-            size.append(min(multiple_of, width - start))
-            forced.append(start < max(min_width, cost.least[position]) or name in protected)
+            level.append(start // step)
+            size.append(min(step, width - start))
+            forced.append(start < least)
             part.append(start / width)
+            share.append(min(start + step, width) / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
     # The places, not the parts: those of 32 bits could make two unequal parts equal.
     turn = np.argsort(np.argsort(np.asarray(part), kind="stable"))
-    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, base)
+    shares = np.asarray(share, np.float64)
+    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, shares, base)
 
 
 def order_units(units: Units, scores: Array) -> Array:
@@ -76,22 +75,30 @@ def order_units(units: Units, scores: Array) -> Array:
     return jnp.lexsort((jnp.asarray(units.turn), -scores, jnp.asarray(~units.forced)))
 
 
+def share_places(units: Units) -> np.ndarray:
+    """Return `int[units]`: 0 where forced, then from 1 by rising share, equal shares alike."""
+    places = np.zeros(len(units.share), np.int64)
+    places[~units.forced] = np.unique(units.share[~units.forced], return_inverse=True)[1] + 1
+    return places
+
+
 def rank_channels(score: Array) -> Array:
     """Return `int[width]`, each channel's place when ordered by falling score, ties by index."""
     order = jnp.argsort(-score, stable=True)
     return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
-def unit_scores(scores: Mapping[str, Array], cost: Cost, multiple_of: int) -> Array:
+def unit_scores(scores: Mapping[str, Array], cost: Cost, limits: Mapping[str, Limits]) -> Array:
     """Return `float[units]`, the mean score of each unit's channels; +inf where one is +inf."""
     per_group = []
     for name in cost.names:
         if name in scores:
+            step, _, most = limits[name]
             ordered = -jnp.sort(-jnp.asarray(scores[name]))
-            rows = jnp.pad(ordered, (0, -len(ordered) % multiple_of)).reshape(-1, multiple_of)
-            last = len(ordered) - multiple_of * (len(rows) - 1)
-            sizes = np.asarray([multiple_of] * (len(rows) - 1) + [last])
+            rows = jnp.pad(ordered, (0, -len(ordered) % step)).reshape(-1, step)
+            last = len(ordered) - step * (len(rows) - 1)
+            sizes = np.asarray([step] * (len(rows) - 1) + [last])
             means = jnp.where(rows[:, 0] == jnp.inf, jnp.inf, rows.sum(axis=1) / sizes)
             # Equal scores may have means that differ by rounding; a group's units stay in order.
-            per_group.append(lax.cummin(means))
+            per_group.append(lax.cummin(means)[: -(-most // step)])
     return jnp.concatenate(per_group)

@@ -17,7 +17,8 @@ from jaxcompress.finite import require_finite
 from jaxcompress.graph import Budget, Graph, trace
 from jaxcompress.low_rank import multiplied_out
 from jaxcompress.low_rank.checks import check_sites
-from jaxcompress.low_rank.ranks import Sites, sites_of, uniform
+from jaxcompress.low_rank.ranks import Sites, default_forms, sites_of, uniform
+from jaxcompress.low_rank.ranks.defaults import nothing_to_factorize
 from jaxcompress.recipes.distances import Distance, check_answers
 from jaxcompress.recipes.examples import (
     LIMIT,
@@ -29,11 +30,11 @@ from jaxcompress.recipes.examples import (
     opened,
 )
 from jaxcompress.recipes.sites import (
+    Known,
     LowRankSettings,
     chosen_ranks,
     compensated,
     factorized,
-    forms_of,
     known_sites,
     weighted_sites,
 )
@@ -69,6 +70,7 @@ def low_rank(
     distance: Distance = "classes",
     ranks: Chosen | Search | None = None,
     forms: Mapping[str, str] | None = None,
+    multiple_of: int = 1,
     compensate: int = 2,
     settings: LowRankSettings = LowRankSettings(),  # noqa: B008
     inputs: Inputs = inputs_of,
@@ -98,8 +100,10 @@ def low_rank(
         distance: "classes" (what is added to all logits of an example changes nothing), "values",
             or `distance(outputs, answers)`, which counts as "values" here.
         ranks: `{site: rank}`, or a search such as `jc.ranks.enc_map`; the above without it.
-        forms: `{site: form}` of the sites to factorize; all convolutions but the first, or,
-            without any, all dense layers.
+        forms: `{site: form}` of the sites to factorize; those of
+            `jc.ranks.default_forms` without it: all convolutions but the first, or, without any,
+            all kernels that two factors can make cheaper.
+        multiple_of: searched ranks are multiples of this, or the site is left alone.
         compensate: sweeps; 0 for none.
         settings: how much is looked at.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
@@ -126,12 +130,12 @@ def low_rank(
         >>> outputs.shape, sorted(result.variables["a"])
         ((64, 4), ['first', 'second'])
     """
-    require(compensate=integer(compensate, least=0))
+    require(multiple_of=integer(multiple_of), compensate=integer(compensate, least=0))
     require_finite("variables", variables, "train or load them again")
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
-    forms = forms_of(graph) if forms is None else forms
-    _check(graph, variables, budget, forms, ranks)
+    forms = default_forms(graph) if forms is None else forms
+    _check(graph, variables, budget, forms, ranks, multiple_of)
     check_answers(apply, variables, inputs(first), distance)
     examples = gather(every, LIMIT)
     keys = jax.random.split(key, 3 + compensate)
@@ -145,7 +149,7 @@ def low_rank(
     looked = seen(keys[0], settings.examples, settings.size)
     centred = train_apply is not None
     known = known_sites(graph, functions, variables, looked, forms, centred, settings, keys[1])
-    chosen = _ranks(known, variables, budget, ranks)
+    chosen = _ranks(known, variables, budget, ranks, multiple_of)
     compression, small = factorized(known, variables, chosen)
     renewed = partial(_renewed, train_apply, looked, keys[2])
     for sweep_key in keys[3:]:
@@ -155,23 +159,35 @@ def low_rank(
     return LowRank(compression, renewed(small, compression.function))
 
 
-def _ranks(known: Any, variables: PyTree, budget: Budget, chosen: Chosen | Search | None) -> Chosen:
-    if chosen is None:
-        return chosen_ranks(known, variables, budget)
-    return chosen(weighted_sites(known, variables), budget) if callable(chosen) else chosen
+def _ranks(
+    known: Known,
+    variables: PyTree,
+    budget: Budget,
+    chosen: Chosen | Search | None,
+    multiple_of: int,
+) -> Chosen:
+    if chosen is not None and not callable(chosen):
+        return chosen
+    sites = weighted_sites(known, variables, multiple_of)
+    return chosen_ranks(sites, budget) if chosen is None else chosen(sites, budget)
 
 
 def _check(
-    graph: Graph, variables: PyTree, budget: Any, forms: Mapping[str, str], chosen: Any
+    graph: Graph,
+    variables: PyTree,
+    budget: Any,
+    forms: Mapping[str, str],
+    chosen: Any,
+    multiple_of: int,
 ) -> None:
     """Raise unless there are sites, and ranks of them that fit the budget."""
     if not isinstance(budget, Budget):
         raise TypeError(f"the budget must be a Budget, but is {budget!r}; say Budget(flops=0.5)")
     if not forms:
-        raise ValueError("nothing can be factorized: the graph has no sites that two factors help")
+        raise ValueError(nothing_to_factorize(graph))
     check_sites(graph, {**forms, **(chosen if isinstance(chosen, Mapping) else {})})
     if not isinstance(chosen, Mapping):
-        uniform(sites_of(graph, variables, forms), budget)
+        uniform(sites_of(graph, variables, forms, multiple_of=multiple_of), budget)
 
 
 def _counted(apply: Function, distance: Distance) -> Function:

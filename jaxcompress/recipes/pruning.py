@@ -17,6 +17,7 @@ from jaxcompress.graph import Budget, Graph, internal_groups, trace
 from jaxcompress.prune import select, shrink
 from jaxcompress.prune.importance.checks import check_scalar
 from jaxcompress.prune.selection_checks import check_selection
+from jaxcompress.prune.shares import share_problem
 from jaxcompress.recipes.distances import Distance, check_answers
 from jaxcompress.recipes.examples import (
     LIMIT,
@@ -48,6 +49,9 @@ def prune(
     multiple_of: int = 1,
     min_width: int = 1,
     protect: Sequence[str] = (),
+    min_share: float | Mapping[str, float] = 0.0,
+    max_share: float | Mapping[str, float] = 1.0,
+    uniform: bool = False,
     inputs: Inputs = inputs_of,
     examples: int = LIMIT,
     graph: Graph | None = None,
@@ -82,9 +86,12 @@ def prune(
             `Meta(...)`, `Magnitude(...)`, `Random()`, any function like these, or scores.
         groups: those that may lose channels: "internal" leaves residual streams whole (no gain was
             measured from them; a network with nothing else offers all), "all", or names.
-        multiple_of: widths are multiples of this, or full.
+        multiple_of: axes of kernels are multiples of this, or full; see `prune.channel_steps`.
         min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protect: patterns of leaf paths whose groups stay whole.
+        min_share: the least part of a group that is kept, a number or `{pattern: share}` of names.
+        max_share: the largest part, likewise.
+        uniform: keep the same share of all groups; importance says which channels of each.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
         examples: how many are read at most.
         graph: of the network, traced otherwise than on one example of `apply`.
@@ -117,13 +124,22 @@ def prune(
     require(
         multiple_of=integer(multiple_of),
         min_width=integer(min_width, least=0),
+        min_share=share_problem(min_share),
+        max_share=share_problem(max_share),
         examples=integer(examples),
     )
     require_finite("variables", variables, "train or load them again")
     first, every = opened(batches)
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
     chosen = groups_of(graph, groups)
-    check_selection(graph, chosen, budget, multiple_of, min_width, protect)
+    limits: dict[str, Any] = {
+        "multiple_of": multiple_of,
+        "min_width": min_width,
+        "protect": protect,
+        "min_share": min_share,
+        "max_share": max_share,
+    }
+    check_selection(graph, chosen, budget, **limits)
     if loss is not None:
         check_scalar(loss, variables, first)
     ask = None
@@ -135,10 +151,7 @@ def prune(
         scores = importance(Problem(graph, variables, chosen, drawn, loss, ask), budget, key)
     else:
         scores = importance
-    keep = select(
-        graph, scores, budget, multiple_of=multiple_of, min_width=min_width, protect=protect
-    )
-    return shrink(graph, keep)
+    return shrink(graph, select(graph, scores, budget, uniform=uniform, **limits))
 
 
 def groups_of(graph: Graph, groups: Collection[str] | str) -> tuple[str, ...]:

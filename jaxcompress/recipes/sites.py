@@ -25,7 +25,6 @@ __all__ = [
     "chosen_ranks",
     "compensated",
     "factorized",
-    "forms_of",
     "known_sites",
     "weighted_sites",
 ]
@@ -87,26 +86,6 @@ class Known(NamedTuple):
     rounds: int
 
 
-def forms_of(graph: Graph) -> dict[str, str]:
-    """Return the sites to factorize, by path: convolutions, or, without any, dense layers.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxcompress.graph import trace
-        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((8, 8))}, jnp.ones((1, 8)))
-        >>> forms_of(graph)
-        {'a': 'dense'}
-    """
-    convolutions = ranks.convolution_sites(graph)
-    if convolutions:
-        return convolutions
-    return {
-        path: site.forms[0].name
-        for path, site in graph.sites.items()
-        if site.forms and not site.other_uses and site.forms[0].params < site.params
-    }
-
-
 def _full(forms: Mapping[str, str]) -> dict[str, str]:
     """Return the forms whose rows are all that one output is computed from."""
     return {path: "dense" if form == "dense" else "channel" for path, form in forms.items()}
@@ -152,15 +131,21 @@ def known_sites(
     )
 
 
-def chosen_ranks(known: Known, variables: PyTree, budget: Budget) -> dict[str, int | None]:
+def chosen_ranks(sites: ranks.Sites, budget: Budget) -> dict[str, int | None]:
     """Return the ranks of least expected squared error of the outputs under the budget."""
-    sites = weighted_sites(known, variables)
     return ranks.optimum(sites, budget, metric=ranks.error_metric(sites), cells=10_000)
 
 
-def weighted_sites(known: Known, variables: PyTree) -> ranks.Sites:
+def weighted_sites(known: Known, variables: PyTree, multiple_of: int = 1) -> ranks.Sites:
     """Return the sites, spectra weighted by what they are given and how much it matters."""
-    return ranks.sites_of(known.graph, variables, known.forms, known.roots, known.output_roots)
+    return ranks.sites_of(
+        known.graph,
+        variables,
+        known.forms,
+        known.roots,
+        known.output_roots,
+        multiple_of=multiple_of,
+    )
 
 
 def factorized(

@@ -56,7 +56,7 @@ def test_budget_and_better_than_kernels_cut_alone(
     small = jc.trace(result.compression.function(case.apply), result.variables, x)
     graph = jc.trace(case.apply, case.variables, x)
     assert small.flops <= 0.7 * graph.flops
-    forms = recipes.sites.forms_of(graph)
+    forms = jc.ranks.default_forms(graph)
     chosen = jc.ranks.uniform(jc.ranks.sites_of(graph, case.variables, forms), jc.Budget(flops=0.7))
     bare = jc.factorize(graph, chosen, forms)
     cut = recipes.LowRank(bare, bare.variables(case.variables))
@@ -116,3 +116,13 @@ def test_half_precision_and_values() -> None:
     result = found_by(case, distance="values")
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(result.variables))
     assert np.isfinite(distance(case, result))
+
+
+@pytest.mark.parametrize("search", [None, jc.ranks.enc_map], ids=["default", "enc_map"])
+def test_searched_ranks_are_multiples(search):
+    case = networks.perceptron()
+    result = found_by(case, ranks=search, multiple_of=4, compensate=0)
+    sites = result.compression.spec["sites"].values()
+    assert sites and all(site["rank"] % 4 == 0 for site in sites)
+    with pytest.raises(ValueError, match="smallest reachable"):
+        found_by(case, multiple_of=64)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from jaxcompress.low_rank.ranks.accuracy import network_accuracy
 from jaxcompress.low_rank.ranks.complexity import enc_ratio
 from jaxcompress.low_rank.ranks.configurations import CandidateSpace, best_configurations
+from jaxcompress.low_rank.ranks.defaults import convolution_sites, default_forms
 from jaxcompress.low_rank.ranks.forms import FactorCost, channel_cost, dense_cost, spatial_cost
 from jaxcompress.low_rank.ranks.from_costs import sites_from_costs
 from jaxcompress.low_rank.ranks.measured import measure
@@ -29,7 +30,7 @@ from jaxcompress.low_rank.ranks.metrics import (
     energy_metric,
     measured_metric,
 )
-from jaxcompress.low_rank.ranks.network import convolution_sites, sites_of, spectra
+from jaxcompress.low_rank.ranks.network import sites_of, spectra
 from jaxcompress.low_rank.ranks.searches.enc_inf import enc_inf
 from jaxcompress.low_rank.ranks.searches.enc_map import enc_map
 from jaxcompress.low_rank.ranks.searches.enc_model import enc_model
@@ -57,6 +58,7 @@ __all__ = [
     "channel_cost",
     "convolution_sites",
     "curve_metric",
+    "default_forms",
     "dense_cost",
     "enc_inf",
     "enc_map",

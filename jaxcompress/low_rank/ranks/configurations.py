@@ -118,8 +118,9 @@ def _around(
     # No site goes further below `high` than what meets all ceilings alone; one rank more, because
     # leaving the whole kernel saves less than a full rank.
     reach = np.max([max(e, 0.0) / sites.slope[k] for k, e in excess.items()], axis=0) + 1
-    rows = zip(low, high, steps(sites.r_max, space.density), reach, strict=True)
-    options = [rank_options(int(a), int(b), int(t), float(x)) for a, b, t, x in rows]
+    multiple_of = np.broadcast_to(sites.multiple_of, len(low))
+    rows = zip(low, high, steps(sites.r_max, space.density), reach, multiple_of, strict=True)
+    options = [rank_options(int(a), int(b), int(t), float(x), int(m)) for a, b, t, x, m in rows]
     return max(excess, key=lambda k: excess[k] / total[k]), options
 
 
@@ -141,14 +142,19 @@ def steps(r_max: np.ndarray, density: float) -> np.ndarray:
         scale *= 0.99
 
 
-def rank_options(low: int, high: int, step: int, reach: float) -> np.ndarray:
+def rank_options(low: int, high: int, step: int, reach: float, multiple_of: int = 1) -> np.ndarray:
     """Return the ranks high - {0, t, 2t, ...} down to `low` and no further than `reach` below.
 
-    The lowest one is always there, so that budgets between the coarse steps stay reachable.
+    The lowest one is always there, so that budgets between the coarse steps stay reachable. All but
+    `high`, which may leave the site alone, are lowered to multiples of `multiple_of`.
 
     Example:
         >>> rank_options(low=3, high=10, step=3, reach=20.0).tolist()
         [10, 7, 4, 3]
+        >>> rank_options(low=4, high=11, step=2, reach=20.0, multiple_of=4).tolist()
+        [11, 8, 4]
     """
     last = max(low, high - int(np.ceil(reach)))
-    return np.unique(np.append(np.arange(high, last, -step), last))[::-1]
+    ranks = np.append(np.arange(high, last, -step), last)
+    ranks = np.where(ranks == high, high, np.maximum(ranks // multiple_of * multiple_of, low))
+    return np.unique(ranks)[::-1]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxcompress.arguments import integer, require
 from jaxcompress.low_rank.ranks.evbmf import evbmf_rank
 from jaxcompress.low_rank.ranks.forms import FactorCost
 from jaxcompress.low_rank.ranks.sites import Sites
@@ -21,6 +22,7 @@ def sites_from_costs(
     *,
     rest: Mapping[str, float] | None = None,
     forms: Mapping[str, str] | None = None,
+    multiple_of: int = 1,
 ) -> Sites:
     """Return sites of these costs and spectra, with their EVBMF ranks and knots.
 
@@ -33,6 +35,7 @@ def sites_from_costs(
         rest: cost by kind of everything outside the sites, so that fractions of a budget are of the
             whole network; 0 by default, as in the paper, which counts convolutions only.
         forms: "spatial", "channel" or "dense" by site, where they are known.
+        multiple_of: every search returns ranks that are multiples of this, or None.
 
     Raises:
         ValueError: if a singular value is not finite, or a spectrum ends before r_max.
@@ -44,6 +47,7 @@ def sites_from_costs(
         >>> sites.r_max.tolist(), sites.named(np.array([3])), sites.named(np.array([4]))
         ([4], {'a': 3}, {'a': None})
     """
+    require(multiple_of=integer(multiple_of))
     values = [np.asarray(spectrum, np.float64) for spectrum in spectra]
     _check_spectra(names, costs, values)
     r_max = np.asarray([cost.r_max for cost in costs], np.int64)
@@ -62,6 +66,7 @@ def sites_from_costs(
         knots=tuple(rank_knots(int(t), e) for t, e in zip(r_max, evbmf, strict=True)),
         rest=dict(rest or {}),
         forms=dict(forms or {}),
+        multiple_of=np.full(len(names), multiple_of, np.int64),
     )
 
 

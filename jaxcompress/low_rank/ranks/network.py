@@ -1,4 +1,4 @@
-"""The sites of a graph: which there are, their spectra, and the record that is searched."""
+"""The sites of a graph: their spectra, and the record that is searched."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcompress.annotations import PyTree
-from jaxcompress.graph import Graph, Site
+from jaxcompress.arguments import integer, require
+from jaxcompress.graph import Graph
 from jaxcompress.graph.cost import KINDS
 from jaxcompress.low_rank.checks import check_sites
+from jaxcompress.low_rank.ranks.defaults import default_forms, nothing_to_factorize
 from jaxcompress.low_rank.ranks.forms import FactorCost
 from jaxcompress.low_rank.ranks.from_costs import sites_from_costs
 from jaxcompress.low_rank.ranks.sites import Sites
@@ -19,39 +21,7 @@ from jaxcompress.low_rank.ranks.spectrum import singular_values
 from jaxcompress.low_rank.site_factors import site_matrices
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["convolution_sites", "sites_of", "spectra"]
-
-
-def convolution_sites(graph: Graph, first: bool = False) -> dict[str, str]:
-    """Return `{site: form}`: every convolution that can be factorized, in its preferred form.
-
-    That is what ENC searches: no dense layer, and not the first convolution, whose three input
-    channels leave nothing to save.
-
-    Args:
-        graph: of the network.
-        first: take the first convolution too.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxcompress.graph import trace
-        >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((4, 4))}, jnp.ones((1, 4)))
-        >>> convolution_sites(graph)
-        {}
-    """
-    sites = [site for site in graph.sites.values() if site.primitive == "conv_general_dilated"]
-    searched = sites if first else sites[1:]
-    return {site.path: site.forms[0].name for site in searched if _is_replaceable(site)}
-
-
-def _is_replaceable(site: Site) -> bool:
-    return bool(site.forms) and not site.other_uses and _saves(site)
-
-
-def _saves(site: Site) -> bool:
-    """Tell whether rank 1 costs less than the whole kernel, which depthwise ones do not."""
-    form = site.forms[0]
-    return form.flops < site.flops and form.params < site.params
+__all__ = ["sites_of", "spectra"]
 
 
 def spectra(
@@ -68,7 +38,7 @@ def spectra(
     Args:
         graph: of a function of the variables.
         variables: its variables.
-        forms: "spatial", "channel" or "dense" by site; `convolution_sites(graph)` by default.
+        forms: "spatial", "channel" or "dense" by site; `default_forms(graph)` by default.
         roots: R by site, see `input_roots`: the values are then those of R^T M, whose squares are
             the squared errors of the output that cutting them causes.
         output_roots: S by site, see `low_rank.output_roots`: of R^T M S, whose squares are
@@ -85,7 +55,7 @@ def spectra(
         >>> spectra(graph, variables, {"a": "dense"})["a"].round(3).tolist()
         [3.0, 1.0]
     """
-    forms = convolution_sites(graph) if forms is None else forms
+    forms = default_forms(graph) if forms is None else forms
     check_sites(graph, forms)
     leaves, _ = flatten_with_paths(variables)
     layouts = {path: graph.sites[path].described(form) for path, form in forms.items()}
@@ -136,15 +106,26 @@ def sites_of(
     forms: Mapping[str, str] | None = None,
     roots: Mapping[str, ArrayLike] | None = None,
     output_roots: Mapping[str, ArrayLike] | None = None,
+    *,
+    multiple_of: int = 1,
 ) -> Sites:
     """Return the sites of a graph: forms, costs (flops, params, bytes), spectra and knots.
 
     They are in the order of their first use, in whatever order `forms` names them. Totals are those
-    of the graph, so that fractions of a `Budget` are of the whole network. The arguments are those
-    of `spectra`.
+    of the graph, so that fractions of a `Budget` are of the whole network.
+
+    Args:
+        graph: see `spectra`.
+        variables: see `spectra`.
+        forms: see `spectra`.
+        roots: see `spectra`.
+        output_roots: see `spectra`.
+        multiple_of: every search returns ranks that are multiples of this, or None; 8 or 128 suit
+            hardware lanes. Sites without a multiple below their neutral rank are left alone.
 
     Raises:
-        ValueError: if a site or form does not exist, or a kernel is not finite; all are named.
+        ValueError: if a site or form does not exist, a kernel is not finite, or there is no site;
+            all are named.
 
     Example:
         >>> import jax.numpy as jnp
@@ -154,8 +135,13 @@ def sites_of(
         >>> sites = sites_of(graph, variables, forms={"a": "dense"})
         >>> sites.r_max.tolist(), sites.total["flops"] == graph.flops
         ([4], True)
+        >>> sites_of(graph, variables, {"a": "dense"}, multiple_of=2).clip(np.array([3])).tolist()
+        [2]
     """
-    forms = convolution_sites(graph) if forms is None else forms
+    require(multiple_of=integer(multiple_of))
+    forms = default_forms(graph) if forms is None else forms
+    if not forms:
+        raise ValueError(nothing_to_factorize(graph))
     values = spectra(graph, variables, forms, roots, output_roots)
     # The searches break ties by place, which must not depend on the order of `forms`.
     forms = {path: forms[path] for path in graph.sites if path in forms}
@@ -168,6 +154,7 @@ def sites_of(
         [(form.rows, form.columns) for form in chosen],
         rest=_rest(graph, costs),
         forms=forms,
+        multiple_of=multiple_of,
     )
 
 

@@ -37,6 +37,8 @@ class Sites:
         knots: ranks at which accuracy is measured, rising `int[knots]` per site.
         rest: by kind, the cost of everything outside the sites.
         forms: "spatial", "channel" or "dense" by site; empty where the sites are of no graph.
+        multiple_of: `int[sites]`, of what ranks are multiples where a site is not left alone, or
+            `int[]` for all sites. A site without a multiple in lowest..highest is left alone.
     """
 
     names: tuple[str, ...]
@@ -50,6 +52,7 @@ class Sites:
     knots: tuple[np.ndarray, ...]
     rest: Mapping[str, float] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
+    multiple_of: np.ndarray = field(default_factory=lambda: np.ones((), np.int64))
 
     @property
     def neutral(self) -> np.ndarray:
@@ -68,7 +71,23 @@ class Sites:
     def clip(self, ranks: np.ndarray) -> np.ndarray:
         """Return the nearest allowed ranks, `int[..., sites]`."""
         highest = np.minimum(self.highest, self.neutral)
-        return np.clip(ranks, np.minimum(self.lowest, highest), highest).astype(np.int64)
+        clipped = np.clip(ranks, np.minimum(self.lowest, highest), highest).astype(np.int64)
+        return np.where(self.multiple_of > 1, self._nearest(clipped), clipped)
+
+    def _nearest(self, ranks: np.ndarray) -> np.ndarray:
+        """Return the nearest multiples, ties down, or neutral where that is nearer or alone."""
+        step, neutral = self.multiple_of, self.neutral
+        least = -(-self.lowest // step) * step
+        most = np.minimum(self.highest, neutral - 1) // step * step
+        near = np.clip((2 * ranks + step - 1) // (2 * step) * step, least, most)
+        may_be_whole = self.highest >= np.minimum(self.r_max, neutral)
+        is_whole = may_be_whole & (neutral - ranks < abs(ranks - near))
+        return np.where(is_whole | (least > most), neutral, near)
+
+    def options(self, site: int, low: int, high: int) -> np.ndarray:
+        """Return the allowed ranks of the site at one position between two of them, rising."""
+        step = int(np.broadcast_to(self.multiple_of, len(self.names))[site])
+        return np.unique(np.append(np.arange(low, high, step), high))
 
     def site_costs(self, kind: str, ranks: np.ndarray) -> np.ndarray:
         """Return `float[..., sites]`: slope * rank, or dense from the neutral rank on."""
@@ -93,8 +112,13 @@ class Sites:
         """Return the budget's ceilings as absolute numbers; fractions are of `total`.
 
         Raises:
-            ValueError: if costs of a kind are not counted.
+            ValueError: if there is no site, or costs of a kind are not counted.
         """
+        if not self.names:
+            raise ValueError(
+                "a search chooses ranks of sites, but there is none; name kernels in `forms` of "
+                "`sites_of`, or give `sites_from_costs` a cost for each"
+            )
         unknown = sorted(set(budget.ceilings()) - set(self.slope))
         if unknown:
             raise ValueError(
@@ -107,15 +131,19 @@ class Sites:
     def fix(self, ranks: Mapping[str, int | None]) -> Sites:
         """Return the sites, some held at a given rank, as the paper holds the first convolution.
 
+        A rank that is held need be no multiple of anything.
+
         Raises:
             ValueError: if a site does not exist.
         """
         self._check_names(ranks)
         lowest, highest = self.lowest.copy(), self.highest.copy()
+        multiple_of = np.broadcast_to(self.multiple_of, len(self.names)).copy()
         for name, rank in ranks.items():
             i = self.names.index(name)
             lowest[i] = highest[i] = self.neutral[i] if rank is None else rank
-        return replace(self, lowest=lowest, highest=highest)
+            multiple_of[i] = 1
+        return replace(self, lowest=lowest, highest=highest, multiple_of=multiple_of)
 
     def named(self, ranks: np.ndarray) -> Ranks:
         """Return `{site: rank}` of `int[sites]`, None where two factors save nothing."""

@@ -134,7 +134,7 @@ def _solve(
 ) -> tuple[np.ndarray, float]:
     """Return the best ranks of one mixed ceiling, and a bound on its optimum."""
     low, high = sites.clip(sites.lowest), sites.clip(sites.highest)
-    options = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
+    options = [sites.options(site, *ends) for site, ends in enumerate(zip(low, high, strict=True))]
     logs = [log_curve(metric, sites, site)[ranks] for site, ranks in enumerate(options)]
     costs, room = _costs(sites, ceilings, weights, options)
     cell = _cell(costs, room, cells)
