@@ -67,7 +67,7 @@ class Value:
             reshape or a scan's slice; None for anything computed.
         steps: how it was rearranged since, in order: ("transpose", permutation), ("reshape",
             sizes) or ("slice", ()) for one step of a scan over its first axis.
-        indices: the array itself, where it is one of integers that the program closes over.
+        indices: the array itself, where it is one of integers that the program knows.
     """
 
     axes: tuple[Axis, ...]
