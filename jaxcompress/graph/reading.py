@@ -19,7 +19,7 @@ from jaxcompress.graph.known import with_known
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.means import mean_equations
 
-__all__ = ["label"]
+__all__ = ["label", "unknown"]
 
 
 def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
@@ -80,4 +80,4 @@ def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     """Freeze everything that a primitive without a rule touches."""
     reason = f"the primitive '{equation.primitive.name}' has no rule"
     labelling.pin_all(equation, inputs, reason)
-    return Outcome([whole(getattr(v.aval, "shape", ())) for v in equation.outvars])
+    return Outcome([whole(getattr(v.aval, "shape", ()), reason) for v in equation.outvars])

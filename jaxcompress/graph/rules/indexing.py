@@ -12,6 +12,7 @@ from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.reading import unknown
 from jaxcompress.graph.rules.joining import cut
 from jaxcompress.graph.selection import select, selected, sliced
 from jaxcompress.graph.symbolic import is_symbolic
@@ -51,7 +52,7 @@ def _passes(labelling: Labelling, equation: JaxprEqn, axis: Axis, size: int) -> 
     if axis.size == size:
         return axis
     labelling.pin(equation, axis, INDEXED)
-    return Axis(size)
+    return Axis(size, reason=axis.reason or INDEXED)
 
 
 def rebind_dynamic_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
@@ -77,7 +78,7 @@ def dynamic_update(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Va
         else:
             labelling.pin(equation, axis, INDEXED)
             labelling.pin(equation, new, INDEXED)
-            axes.append(Axis(axis.size))
+            axes.append(Axis(axis.size, reason=INDEXED))
     return Outcome([Value(tuple(axes))])
 
 
@@ -182,6 +183,17 @@ def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     return Outcome([Value(tuple(axes))])
 
 
+def maybe_set(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Write one entry of a buffer, as the loops of Equinox do: `buffer.at[place].set(entry)`."""
+    _, buffer, entry, *places = inputs
+    if len(places) != 1 or places[0].axes or len(entry.axes) != len(buffer.axes) - 1:
+        return unknown(labelling, equation, inputs)
+    labelling.pin(equation, buffer.axes[0], INDEXED)
+    pairs = zip(buffer.axes[1:], entry.axes, strict=True)
+    axes = [labelling.tie(equation, *pair) for pair in pairs]
+    return Outcome([Value((Axis(buffer.axes[0].size, reason=INDEXED), *axes))])
+
+
 SCATTERS = """
 scatter scatter-add scatter-sub scatter-mul scatter-max scatter-min scatter_add scatter_mul
 """.split()
@@ -190,5 +202,6 @@ RULES = {
     "dynamic_slice": Rule(dynamic_slice, rebind_dynamic_slice),
     "dynamic_update_slice": Rule(dynamic_update),
     "gather": Rule(gather, rebind_gather),
+    "maybe_set": Rule(maybe_set),
     **{name: Rule(scatter) for name in SCATTERS},
 }
