@@ -23,6 +23,8 @@ from tests.toys import (
     convolution,
     depth,
     derivatives,
+    effects,
+    indexed,
     leaves,
     modules,
     norms,
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 FILES = (convolution, rearranged, tokens, leaves, derivatives, modules, operations, norms, depth)
+FILES += (indexed, effects)
 TOYS = {build.__name__: build for file in FILES for build in file.TOYS}
 every_toy = pytest.mark.parametrize("name", TOYS)
 

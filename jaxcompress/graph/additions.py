@@ -26,7 +26,7 @@ from jaxcompress.graph.symbolic import is_symbolic
 __all__ = ["added_labels"]
 
 ADDITIONS = ("add", "sub", "add_any", "scatter-add", "scatter-sub", "scatter_add")
-MAKERS = ("dot_general", "conv_general_dilated", "gather", "dynamic_slice")
+MAKERS = "dot_general ragged_dot_general conv_general_dilated gather dynamic_slice".split()
 # Bits of a set of makers: 0 for the variables, then two for each maker, one where it ran in this
 # round of a loop and one where it ran in an earlier round.
 VARIABLES = 1

@@ -13,7 +13,17 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import JaxprEqn
 
-__all__ = ["Axis", "Labels", "Product", "Shuffle", "Split", "Step", "Value", "whole"]
+__all__ = [
+    "Axis",
+    "Labels",
+    "Product",
+    "Shuffle",
+    "Split",
+    "Step",
+    "Value",
+    "fixed_for",
+    "whole",
+]
 
 Labels = np.ndarray
 Step = tuple[str, tuple[int, ...]]
@@ -48,6 +58,7 @@ class Axis:
         split: set where the axis is one factor of an axis split by a reshape.
         parts: set where the axis was merged from these axes by a reshape.
         shuffle: set where the merge restores a split axis in another order.
+        reason: why it cannot change size, where that is known.
     """
 
     size: int
@@ -55,6 +66,7 @@ class Axis:
     split: Split | None = None
     parts: tuple[Axis, ...] = ()
     shuffle: Shuffle | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +79,7 @@ class Value:
             reshape or a scan's slice; None for anything computed.
         steps: how it was rearranged since, in order: ("transpose", permutation), ("reshape",
             sizes) or ("slice", ()) for one step of a scan over its first axis.
-        indices: the array itself, where it is one of integers that the program closes over.
+        indices: the array itself, where it is one of integers that the program knows.
     """
 
     axes: tuple[Axis, ...]
@@ -107,6 +119,14 @@ class Product:
         return tuple(factor.size for factor in self.factors)
 
 
-def whole(sizes: tuple[int, ...]) -> Value:
-    """Return a value none of whose axes can change size."""
-    return Value(tuple(Axis(size) for size in sizes))
+def whole(sizes: tuple[int, ...], reason: str = "") -> Value:
+    """Return a value none of whose axes can change size, for one reason."""
+    return Value(tuple(Axis(size, reason=reason) for size in sizes))
+
+
+def fixed_for(axes: Sequence[Axis]) -> str:
+    """Say why an axis that meets these cannot change size: for the first reason known of them."""
+    reasons = [axis.reason for axis in axes if axis.reason]
+    if not reasons:
+        return "it meets an axis of fixed size (input, spatial or indexed)"
+    return f"it meets an axis of fixed size: {reasons[0]}"

@@ -14,7 +14,7 @@ from jax.extend.core import JaxprEqn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from jaxcompress.graph.axes import Axis, Labels, Product, Split, Value
+from jaxcompress.graph.axes import Axis, Labels, Product, Split, Value, fixed_for
 from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["Contraction", "Kind", "Labelling", "Pin", "Reduction"]
@@ -129,16 +129,13 @@ class Labelling:
         """Keep or remove equally long axes together, index by index; return one to go on with."""
         labelled = [axis for axis in axes if axis.labels is not None]
         if not labelled:
-            return axes[0]
-        first = labelled[0]
+            return max(axes, key=lambda axis: bool(axis.reason))
         for other in labelled[1:]:
-            self.tie_labels(first.labels, other.labels)
-        if len(labelled) < len(axes):
-            for axis in labelled:
-                self.pin(
-                    equation, axis, "it meets an axis of fixed size (input, spatial or indexed)"
-                )
-        return first
+            self.tie_labels(labelled[0].labels, other.labels)
+        fixed = [axis for axis in axes if axis.labels is None]
+        for axis in labelled if fixed else ():
+            self.pin(equation, axis, fixed_for(fixed))
+        return labelled[0]
 
     def tie_labels(self, left: Labels | None, right: Labels | None) -> None:
         """Connect two label vectors index by index."""

@@ -15,10 +15,11 @@ from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Value, whole
 from jaxcompress.graph.internals import is_key, located
 from jaxcompress.graph.interpret import Body, Node, Outcome, Rule, run
+from jaxcompress.graph.known import with_known
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.means import mean_equations
 
-__all__ = ["label"]
+__all__ = ["label", "unknown"]
 
 
 def constants(labelling: Labelling, jaxpr: ClosedJaxpr) -> list[Value]:
@@ -33,15 +34,18 @@ def _constant(labelling: Labelling, aval: Array, value: Array) -> Value:
     if is_key(aval.dtype):
         return whole(aval.shape)
     labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)
-    if not jnp.issubdtype(aval.dtype, jnp.integer) or isinstance(value, jax.core.Tracer):
+    if not _is_exact(aval) or isinstance(value, jax.core.Tracer):
         return labelled
     return replace(labelled, indices=np.asarray(value))
 
 
 def _literal(atom: Any) -> Value:
     known = whole(atom.aval.shape)
-    is_integer = jnp.issubdtype(atom.aval.dtype, jnp.integer)
-    return replace(known, indices=np.asarray(atom.val)) if is_integer else known
+    return replace(known, indices=np.asarray(atom.val)) if _is_exact(atom.aval) else known
+
+
+def _is_exact(aval: Array) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.integer) or aval.dtype == bool
 
 
 def label(
@@ -59,6 +63,7 @@ def label(
             if rule is None or not rule.permutes:
                 labelling.use(values)
             outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
+        outcome = outcome._replace(outputs=with_known(equation, values, outcome.outputs))
         nodes.append(Node(equation, values, outcome.outputs, outcome.bodies, outcome.steps))
         if not outcome.bodies:
             labelling.count_reads(values, outcome.outputs)
@@ -75,4 +80,4 @@ def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     """Freeze everything that a primitive without a rule touches."""
     reason = f"the primitive '{equation.primitive.name}' has no rule"
     labelling.pin_all(equation, inputs, reason)
-    return Outcome([whole(getattr(v.aval, "shape", ())) for v in equation.outvars])
+    return Outcome([whole(getattr(v.aval, "shape", ()), reason) for v in equation.outvars])

@@ -107,7 +107,7 @@ def find_sites(
     sites: dict[str, Site] = {}
     for contraction in contractions:
         position = kernel_operand(contraction)
-        if position is None:
+        if position is None or contraction.equation.primitive.name == "ragged_dot_general":
             continue
         site = _site(labelled, contraction, position, examples)
         before = sites.get(site.path)

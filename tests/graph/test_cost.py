@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -46,13 +47,17 @@ def counted(jaxpr: Any) -> float:
     """Sum XLA's count over every dot and conv of a jaxpr, loops as often as they run."""
     total = 0.0
     for equation in jaxpr.eqns:
-        name, arguments = equation.primitive.name, [atom.aval for atom in equation.invars]
-        run = lambda *values, equation=equation: bind(equation, values)  # noqa: E731
+        name, avals = equation.primitive.name, [atom.aval for atom in equation.invars]
+        # Not by `bind`, whose context is that of the devices inside a `shard_map`.
+        run = partial(equation.primitive.bind, **equation.params)
+        arguments = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals[:2]]
         if name == "conv_general_dilated":
             dilated = any(size > 1 for size in equation.params["lhs_dilation"] or ())
             total += xla_flops(run if dilated else with_real_zeros(equation), *arguments)
         elif name == "dot_general":
             total += xla_flops(run, *arguments)
+        elif name == "ragged_dot_general":  # each row meets the kernel of its group
+            total += xla_flops(jnp.dot, arguments[0], arguments[1].update(shape=avals[1].shape[1:]))
         else:
             times = equation.params["length"] if name == "scan" else 1
             total += times * sum(counted(inner.jaxpr) for inner in inner_jaxprs(equation))

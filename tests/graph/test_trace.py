@@ -162,20 +162,6 @@ def test_sites_and_consumers_of_library_calls_point_at_user_code() -> None:
     assert all(term.source.startswith(__file__) for term in graph.cost.flop_terms)
 
 
-def test_a_map_over_devices_inside_a_function_is_frozen() -> None:
-    mesh = jax.make_mesh((1,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
-    whole = jax.sharding.PartitionSpec()
-
-    def apply(variables: Any, rows: jax.Array) -> jax.Array:
-        mean = lambda rows, kernel: lax.pmean(jnp.tanh(rows @ kernel), "devices")  # noqa: E731
-        mapped = jax.shard_map(mean, mesh=mesh, in_specs=(whole, whole), out_specs=whole)
-        return jnp.tanh(mapped(rows, variables["first"]) @ variables["second"]) @ variables["third"]
-
-    graph = trace(apply, VARIABLES, ROWS)
-    assert widths(graph) == {"second[1]": 5}
-    assert any("'shard_map' has no rule" in entry.reason for entry in graph.frozen)
-
-
 def test_every_leaf_and_output_must_be_an_array() -> None:
     with pytest.raises(TypeError, match="first: str"):
         trace(perceptron, {**VARIABLES, "first": "kernel"}, ROWS)

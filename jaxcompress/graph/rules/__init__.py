@@ -11,6 +11,8 @@ from jaxcompress.graph.interpret import Rule
 from jaxcompress.graph.rules import (
     control,
     derivatives,
+    devices,
+    effects,
     elementwise,
     indexing,
     joining,
@@ -36,6 +38,8 @@ RULES: dict[str, Rule] = {
     **control.RULES,
     **scanning.RULES,
     **derivatives.RULES,
+    **devices.RULES,
+    **effects.RULES,
 }
 
 

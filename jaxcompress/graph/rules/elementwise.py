@@ -22,10 +22,12 @@ log2 logistic lt lt_to max min mul mulhi ne neg nextafter not one_minus_square o
 population_count pow real reduce_precision regularized_incomplete_beta rem round rsqrt select_n
 shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor
-zeta
+zeta random_gamma_grad select_if_vmap
 """.split()
 
-COPIES = "convert_element_type copy copy_p".split()
+COPIES = """
+convert_element_type copy copy_p nonbatchable nondifferentiable_backward nontraceable
+""".split()
 
 PARALLEL = """
 device_put name optimization_barrier pcast pmax pmin psum psum_invariant pvary reshard

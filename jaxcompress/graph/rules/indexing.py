@@ -12,8 +12,10 @@ from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.reading import unknown
 from jaxcompress.graph.rules.joining import cut
 from jaxcompress.graph.selection import select, selected, sliced
+from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["RULES"]
 
@@ -21,24 +23,50 @@ INDEXED = "it is indexed at run time"
 
 
 def dynamic_slice(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Pass the axes that the slice covers whole."""
+    """Pass the axes that the slice covers whole; take the labels of a range that is known."""
     axes = [
         _passes(labelling, equation, axis, size)
-        for axis, size in zip(inputs[0].axes, equation.params["slice_sizes"], strict=True)
+        if index is None
+        else cut(labelling, equation, axis, index, size)
+        for axis, size, index in zip(
+            inputs[0].axes, equation.params["slice_sizes"], _ranges(equation, inputs), strict=True
+        )
     ]
     return Outcome([Value(tuple(axes))])
+
+
+def _ranges(equation: JaxprEqn, inputs: Sequence[Value]) -> list[slice | None]:
+    """Return the range that a slice takes of each axis; None where it is computed."""
+    ranges: list[slice | None] = []
+    sizes = equation.params["slice_sizes"]
+    for axis, size, start in zip(inputs[0].axes, sizes, inputs[1:], strict=True):
+        if start.indices is None or is_symbolic(axis.size, size):
+            ranges.append(None)
+        else:
+            first = min(max(int(start.indices), 0), axis.size - size)
+            ranges.append(slice(first, first + size))
+    return ranges
 
 
 def _passes(labelling: Labelling, equation: JaxprEqn, axis: Axis, size: int) -> Axis:
     if axis.size == size:
         return axis
     labelling.pin(equation, axis, INDEXED)
-    return Axis(size)
+    return Axis(size, reason=axis.reason or INDEXED)
 
 
 def rebind_dynamic_slice(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
     """Cover what is retained."""
-    return bind(node.equation, arrays, {"slice_sizes": rewriting.sizes(node.outputs[0])})
+    array, *starts = arrays
+    for dimension, index in enumerate(_ranges(node.equation, node.inputs)):
+        axis = node.inputs[0].axes[dimension]
+        if index is not None and rewriting.kept(axis) is not None:
+            places = rewriting.places(axis, np.arange(axis.size)[index])
+            array = (
+                array if len(places) == array.shape[dimension] else select(array, places, dimension)
+            )
+    sizes = rewriting.sizes(node.outputs[0])
+    return bind(node.equation, [array, *starts], {"slice_sizes": sizes})
 
 
 def dynamic_update(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
@@ -50,7 +78,7 @@ def dynamic_update(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Va
         else:
             labelling.pin(equation, axis, INDEXED)
             labelling.pin(equation, new, INDEXED)
-            axes.append(Axis(axis.size))
+            axes.append(Axis(axis.size, reason=INDEXED))
     return Outcome([Value(tuple(axes))])
 
 
@@ -66,11 +94,11 @@ def gather(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     sizes = equation.params["slice_sizes"]
     taken, left_out = [], (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     for dimension, axis in enumerate(operand.axes):
-        passed = _passes(labelling, equation, axis, sizes[dimension])
-        if dimension in numbers.start_index_map or dimension in numbers.collapsed_slice_dims:
-            labelling.pin(equation, axis, INDEXED)
+        # Of a slice that covers an axis whole, an index only says whether it is in bounds.
         if dimension not in left_out:
-            taken.append(passed)
+            taken.append(_passes(labelling, equation, axis, sizes[dimension]))
+        elif dimension in numbers.collapsed_slice_dims:
+            labelling.pin(equation, axis, INDEXED)
     batch = list(indices.axes[:-1])
     for dimension, other in zip(
         numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
@@ -128,7 +156,7 @@ def rebind_gather(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> 
 
 
 def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Tie the operand's axes to those of whole update windows; pin the others."""
+    """Tie the operand's axes to those of whole update windows, wherever these start; pin others."""
     operand, indices, updates = inputs
     numbers = equation.params["dimension_numbers"]
     left_out = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
@@ -136,8 +164,7 @@ def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     axes = []
     for dimension, axis in enumerate(operand.axes):
         window = None if dimension in left_out else next(windows)
-        indexed = dimension in numbers.scatter_dims_to_operand_dims
-        if window is not None and window.size == axis.size and not indexed:
+        if window is not None and window.size == axis.size:
             axes.append(labelling.tie(equation, axis, window))
         elif dimension in numbers.operand_batching_dims:
             axes.append(axis)
@@ -156,6 +183,17 @@ def scatter(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     return Outcome([Value(tuple(axes))])
 
 
+def maybe_set(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Write one entry of a buffer, as the loops of Equinox do: `buffer.at[place].set(entry)`."""
+    _, buffer, entry, *places = inputs
+    if len(places) != 1 or places[0].axes or len(entry.axes) != len(buffer.axes) - 1:
+        return unknown(labelling, equation, inputs)
+    labelling.pin(equation, buffer.axes[0], INDEXED)
+    pairs = zip(buffer.axes[1:], entry.axes, strict=True)
+    axes = [labelling.tie(equation, *pair) for pair in pairs]
+    return Outcome([Value((Axis(buffer.axes[0].size, reason=INDEXED), *axes))])
+
+
 SCATTERS = """
 scatter scatter-add scatter-sub scatter-mul scatter-max scatter-min scatter_add scatter_mul
 """.split()
@@ -164,5 +202,6 @@ RULES = {
     "dynamic_slice": Rule(dynamic_slice, rebind_dynamic_slice),
     "dynamic_update_slice": Rule(dynamic_update),
     "gather": Rule(gather, rebind_gather),
+    "maybe_set": Rule(maybe_set),
     **{name: Rule(scatter) for name in SCATTERS},
 }

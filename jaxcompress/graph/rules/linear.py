@@ -1,4 +1,4 @@
-"""Rules of contractions: `dot_general` and `conv_general_dilated`."""
+"""Rules of contractions: `dot_general`, `ragged_dot_general` and `conv_general_dilated`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,37 @@ def dot(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Ou
     return Outcome([Value(tuple(outputs))])
 
 
+def ragged_contracted(equation: JaxprEqn) -> list[tuple[int, int]]:
+    """Return the pairs of dimensions that a ragged dot sums over."""
+    (left, right), _ = equation.params["ragged_dot_dimension_numbers"].dot_dimension_numbers
+    return list(zip(left, right, strict=True))
+
+
+def ragged_dot(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Tie as a dot does; which rows belong to which group, and the groups, stay."""
+    left, right, *groups = inputs
+    numbers = equation.params["ragged_dot_dimension_numbers"]
+    (left_sum, right_sum), (left_batch, right_batch) = numbers.dot_dimension_numbers
+    (ragged,), grouped = numbers.lhs_ragged_dimensions, tuple(numbers.rhs_group_dimensions)
+    named = [left.axes[ragged], *(right.axes[i] for i in grouped)]
+    for axis in [*named, *(axis for value in groups for axis in value.axes)]:
+        labelling.pin(equation, axis, "the sizes of groups say what belongs to each")
+    pairs = [(left.axes[i], right.axes[j]) for i, j in ragged_contracted(equation)]
+    summed = [labelling.tie(equation, *pair) for pair in pairs]
+    batch = [
+        labelling.tie(equation, left.axes[i], right.axes[j])
+        for i, j in zip(left_batch, right_batch, strict=True)
+    ]
+    free_left = [a for i, a in enumerate(left.axes) if i not in (*left_sum, *left_batch)]
+    used = (*right_sum, *right_batch, *grouped)
+    outputs = [*batch, *free_left, *(a for i, a in enumerate(right.axes) if i not in used)]
+    counted, constant = _count([*outputs, *summed])
+    labelling.contraction(equation, inputs[:2], pairs, counted, 2 * constant)
+    if ragged in left_sum:  # one result for each group of summands
+        outputs = [groups[0].axes[-1], *outputs]
+    return Outcome([Value(tuple(outputs))])
+
+
 def _count(axes: Sequence[Axis]) -> tuple[list[Axis], int]:
     """Separate the axes that may lose indices from the product of the sizes of the others."""
     counted = [axis for axis in axes if axis.labels is not None]
@@ -63,6 +94,9 @@ def passed_dimensions(equation: JaxprEqn, position: int) -> tuple[int, ...]:
     Each of them acts on the same channel of the other operand alone: the features of a depthwise
     kernel, and the batch dimensions of a dot.
     """
+    if equation.primitive.name == "ragged_dot_general":
+        numbers = equation.params["ragged_dot_dimension_numbers"].dot_dimension_numbers
+        return tuple(numbers[1][position])
     numbers = equation.params["dimension_numbers"]
     if equation.primitive.name == "dot_general":
         return tuple(numbers[1][position])
@@ -160,5 +194,6 @@ def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
 
 RULES = {
     "dot_general": Rule(dot, contracted=dot_contracted),
+    "ragged_dot_general": Rule(ragged_dot, contracted=ragged_contracted),
     "conv_general_dilated": Rule(conv, rebind_conv, conv_contracted),
 }

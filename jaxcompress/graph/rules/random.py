@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.annotations import Array
@@ -11,6 +12,7 @@ from jaxcompress.graph.axes import Value, whole
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.selection import select
 
 __all__ = ["RULES", "drawn", "rebind_drawn"]
 
@@ -49,6 +51,30 @@ def as_key(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     return Outcome([Value(inputs[0].axes[:inside])])
 
 
+def gamma(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Draw one number for each parameter; every key draws for a whole array of them."""
+    keys, parameters = inputs
+    axes = list(parameters.axes)
+    for dimension, axis in enumerate(keys.axes):
+        axes[dimension] = labelling.tie(equation, axis, axes[dimension])
+        labelling.pin(equation, axes[dimension], "it is the data of a random key")
+    return Outcome([Value(tuple(axes))])
+
+
+def rebind_gamma(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
+    """Draw at the original shape, with any parameters in the places that are gone."""
+    keys, parameters = arrays
+    if 0 in parameters.shape:
+        return [parameters]
+    for dimension, axis in enumerate(node.inputs[1].axes):
+        kept = rewriting.kept(axis)
+        if kept is not None:
+            places = np.zeros(axis.size, np.int64)
+            places[kept] = np.arange(len(kept))
+            parameters = select(parameters, places, dimension, distinct=False)
+    return rebind_drawn(rewriting, node, [keys, parameters])
+
+
 def key(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Keys have no channels."""
     labelling.pin_all(equation, inputs, "it is the data of a random key")
@@ -61,6 +87,7 @@ RULES = {
     "random_bits": Rule(drawn, rebind_drawn),
     "iota": Rule(drawn, rebind_drawn),
     "random_split": Rule(split, rebind_drawn),
+    "random_gamma": Rule(gamma, rebind_gamma),
     "random_unwrap": Rule(as_data),
     "random_wrap": Rule(as_key),
     **{name: Rule(key) for name in KEYS.split()},

@@ -118,6 +118,16 @@ def window(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
     return Outcome([Value(tuple(axes)) for _ in equation.outvars])
 
 
+def fourier(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
+    """Pass the axes that are not transformed: the transformed ones are the last."""
+    axes, shape = list(inputs[0].axes), shape_of(equation.outvars[0])
+    reason = "a Fourier transform runs along it"
+    for dimension in range(len(axes) - len(equation.params["fft_lengths"]), len(axes)):
+        labelling.pin(equation, axes[dimension], reason)
+        axes[dimension] = Axis(shape[dimension], reason=reason)
+    return Outcome([Value(tuple(axes))])
+
+
 def _is_still(equation: JaxprEqn, dimension: int) -> bool:
     """Tell whether a window covers single entries of a dimension, without padding."""
     params = equation.params
@@ -163,6 +173,7 @@ RULES = {
     **{name: Rule(reduce, None, reduced, neutral) for name, neutral in NEUTRAL.items()},
     **{name: Rule(search) for name in ("argmax", "argmin")},
     **{name: Rule(accumulate) for name in ACCUMULATIONS.split()},
+    "fft": Rule(fourier),
     "sort": Rule(sort),
     "top_k": Rule(top_k),
     **{name: Rule(window) for name in WINDOWS.split()},

@@ -118,7 +118,8 @@ def merge(labelling: Labelling, equation: JaxprEqn, axes: Sequence[Axis]) -> Axi
     sizes = [axis.size for axis in axes]
     labelled = [i for i, axis in enumerate(axes) if axis.labels is not None]
     if not labelled:
-        return Axis(prod(sizes), parts=tuple(axes))
+        reason = next((axis.reason for axis in axes if axis.reason), "")
+        return Axis(prod(sizes), parts=tuple(axes), reason=reason)
     if is_symbolic(*sizes):
         for axis in axes:
             labelling.pin(equation, axis, "it is merged with an axis of symbolic size")
@@ -172,7 +173,7 @@ def divide(
     if [part.size for part in axis.parts] == list(sizes):
         return list(axis.parts)
     if axis.labels is None:
-        return [Axis(size) for size in sizes]
+        return [Axis(size, reason=axis.reason) for size in sizes]
     labelling.use([Value((axis,))])
     position = _only_varying(axis.labels.reshape(sizes))
     if position is None:

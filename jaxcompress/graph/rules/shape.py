@@ -26,10 +26,7 @@ def broadcast(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value])
         source[i] if i in source and source[i].size == size else labelling.fresh(size, Kind.FREE)
         for i, size in enumerate(shape)
     )
-    known = inputs[0].indices
-    if known is None or known.ndim or shape != (1,):
-        return Outcome([Value(axes)])
-    return Outcome([Value(axes, indices=known.reshape(1))])
+    return Outcome([Value(axes)])
 
 
 def rebind_broadcast(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
