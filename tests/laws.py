@@ -51,8 +51,8 @@ __all__ = [
     "trained",
 ]
 
-FILES = (convolution, rearranged, tokens, leaves, derivatives, modules, operations, norms, depth)
-FILES += (indexed, effects)
+PLAIN = (convolution, rearranged, tokens, leaves, operations, norms, depth)
+FILES = (*PLAIN, derivatives, modules, indexed, effects)
 TOYS = {build.__name__: build for file in FILES for build in file.TOYS}
 every_toy = pytest.mark.parametrize("name", TOYS)
 

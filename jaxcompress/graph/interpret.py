@@ -225,8 +225,7 @@ class Rewriting:
 
     def _apply(self, node: Node, arrays: list[Array]) -> Sequence[Array]:
         if self.substitute is not None:
-            made = self.substitute(self, node, arrays)
-            if made is not None:
+            if (made := self.substitute(self, node, arrays)) is not None:
                 return made
         gates = self.gates(node)
         shrinks = self.shrinks(node) or any(isinstance(array, Deferred) for array in arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -60,7 +61,7 @@ def test_budget_and_shares_hold_and_no_allowed_step_fits(
 ) -> None:
     least, most = RANGES[name]
     options: dict[str, Any] = {"min_share": least, "max_share": most, "multiple_of": multiple_of}
-    scores = {n: np.float32(s) for n, s in draw(graph, 0).items()}
+    scores = {n: np.asarray(s, np.float32) for n, s in draw(graph, 0).items()}
     keep = jc.select(graph, scores, budget, **options)
     ceilings = budget.of(graph).ceilings()
     assert all(cost(graph, kind, keep) <= limit for kind, limit in ceilings.items())
@@ -85,7 +86,7 @@ def test_budget_and_shares_hold_and_no_allowed_step_fits(
 def test_the_same_share_of_all_is_the_largest_that_fits(
     graph: jc.Graph, part: float, multiple_of: int
 ) -> None:
-    scores = {n: np.float32(s) for n, s in draw(graph, 1).items()}
+    scores = {n: np.asarray(s, np.float32) for n, s in draw(graph, 1).items()}
     budget = jc.Budget(flops=part)
     options: dict[str, Any] = {"multiple_of": multiple_of, "uniform": True}
     keep = jc.select(graph, scores, budget, **options)
@@ -174,7 +175,7 @@ def test_what_cannot_be_is_named(graph: jc.Graph, name: str) -> None:
 def test_rounds_of_removal_hold_the_shares(graph: jc.Graph, options: dict[str, Any]) -> None:
     scores = draw(graph, 4)
 
-    def score(gates: dict[str, Array], number: int) -> dict[str, Array]:
+    def score(gates: Mapping[str, Array], number: int) -> Mapping[str, Array]:
         return {name: scores[name] * np.asarray(gates[name]) for name in scores}
 
     keep = iterative(graph, score, jc.Budget(flops=0.5), rounds=3, **options)

@@ -119,7 +119,7 @@ def test_half_precision_and_values() -> None:
 
 
 @pytest.mark.parametrize("search", [None, jc.ranks.enc_map], ids=["default", "enc_map"])
-def test_searched_ranks_are_multiples(search):
+def test_searched_ranks_are_multiples(search: Any) -> None:
     case = networks.perceptron()
     result = found_by(case, ranks=search, multiple_of=4, compensate=0)
     sites = result.compression.spec["sites"].values()

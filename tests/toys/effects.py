@@ -79,8 +79,8 @@ def drawn_from_parameters() -> Toy:
         return jnp.tanh((hidden * noise) @ variables["second"]) @ variables["third"]
 
     inputs = (ROWS, jax.random.key(3))
-    options = {"independent": False, "symmetric": False}
-    return Toy(apply, draw(44, shapes), inputs, WIDTHS, **options)
+    variables = draw(44, shapes)
+    return Toy(apply, variables, inputs, WIDTHS, independent=False, symmetric=False)
 
 
 def equinox_loop() -> Toy:
