@@ -143,7 +143,7 @@ def _write(folder: Path, state: PyTree) -> None:
 
     # Orbax knows no scalars of NumPy.
     plain = jax.tree.map(lambda x: np.asarray(x) if isinstance(x, np.generic) else x, state)
-    orbax.save(folder, plain)
+    orbax.save(folder, jax.tree.map(record.stored, plain))
 
 
 def _finish(

@@ -19,7 +19,7 @@ import numpy as np
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["changed", "describe", "faults", "mismatches"]
+__all__ = ["changed", "describe", "faults", "mismatches", "stored"]
 
 FIELDS = {"dtype", "shape", "sha256"}
 
@@ -28,8 +28,8 @@ def describe(state: PyTree) -> dict[str, dict[str, Json]]:
     """Return `{path: {"dtype", "shape", "sha256"}}`; no digest where processes split a leaf.
 
     Raises:
-        ValueError: if a leaf is no array of at least one number that all processes can write, or
-            there is none, or two leaves share a name.
+        ValueError: if a leaf is no array of numbers that all processes can write (several write
+            no empty ones), or there is none, or two leaves share a name.
     """
     leaves, _ = flatten_with_paths(state)
     names = [path.replace("/", ".") for path in leaves]
@@ -37,7 +37,7 @@ def describe(state: PyTree) -> dict[str, dict[str, Json]]:
     wrong += [f"{p}: two of one name" for p in leaves if names.count(p.replace("/", ".")) > 1]
     if wrong or not leaves:
         raise ValueError(
-            "the leaves of a checkpoint are arrays of at least one number, held by all processes "
+            "the leaves of a checkpoint are arrays of numbers, held by all processes "
             "together, whose names stay apart with dots for slashes, but these are not: "
             f"{'; '.join(wrong) or 'there are none'}; leave them out, rename them, or pass "
             "parallel.replicate(state, mesh)"
@@ -52,7 +52,19 @@ def _fault(leaf: Array) -> str | None:
             return f"a {type(leaf).__name__}"
     elif jax.process_count() > 1 and leaf.is_fully_addressable:
         return "an array of one process"
-    return f"of shape {np.shape(leaf)}" if math.prod(np.shape(leaf)) == 0 else None
+    is_key = "key" in _dtype(leaf)
+    is_empty = math.prod(np.shape(leaf)) == 0 and (is_key or jax.process_count() > 1)
+    return f"of shape {np.shape(leaf)}" if is_empty else None
+
+
+def stored(leaf: Array) -> Array:
+    """Return what is written of a leaf: one number for none, since Orbax writes no empty arrays.
+
+    Example:
+        >>> stored(np.ones((3, 0))).shape, stored(np.ones((3, 2))).shape
+        ((1,), (3, 2))
+    """
+    return leaf if math.prod(np.shape(leaf)) else np.zeros(1, leaf.dtype)
 
 
 def _described(leaf: Array) -> dict[str, Json]:
@@ -95,7 +107,7 @@ def _is_leaf(leaf: Array) -> bool:
     if not isinstance(leaf, dict) or leaf.keys() != FIELDS or not isinstance(leaf["dtype"], str):
         return False
     shape, digest = leaf["shape"], leaf["sha256"]
-    is_shape = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    is_shape = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
     return is_shape and (
         digest is None or (isinstance(digest, str) and bool(re.fullmatch("[0-9a-f]{64}", digest)))
     )

@@ -70,7 +70,7 @@ def restore_checkpoint(
             f"a checkpoint is restored into a state of the same leaves, but {folder} differs: "
             f"{_listed(different, '; ')}; pass the state that was saved, or one made alike"
         )
-    large = chunks.oversized(folder, [math.prod(leaf["shape"]) for leaf in leaves.values()])
+    large = chunks.oversized(folder, [max(math.prod(leaf["shape"]), 1) for leaf in leaves.values()])
     if large:
         _refuse(folder, [f"{name} unpacks to more than its leaf" for name in large])
     state = _load(folder, like)
@@ -134,6 +134,7 @@ def _load(folder: Path, like: State) -> State:
 
     try:
         loaded: State = orbax.load(folder, jax.tree.map(_abstract, like))
+        loaded = jax.tree.map(_emptied, loaded, like)
     except (MemoryError, jax.errors.JaxRuntimeError):
         raise  # This machine's fault.
     except Exception as error:
@@ -146,4 +147,11 @@ def _load(folder: Path, like: State) -> State:
 def _abstract(leaf: Array) -> jax.ShapeDtypeStruct:
     leaf = leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    shape = leaf.shape if math.prod(leaf.shape) else (1,)  # as `record.stored` has it
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+
+def _emptied(stored: Array, leaf: Array) -> Array:
+    """Return a leaf as it was before `record.stored`."""
+    shape = jax.numpy.shape(leaf)
+    return stored if math.prod(shape) else jax.numpy.zeros(shape, stored.dtype)

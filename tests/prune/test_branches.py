@@ -14,6 +14,7 @@ import pytest
 import jaxcompress as jc
 from jaxcompress.artifact import Encoding
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.training import init_state, restore_checkpoint, save_checkpoint
 from tests.laws import close, same
 from tests.toys.record import draw, rows
 
@@ -102,3 +103,11 @@ def test_what_is_left_is_a_network_like_any_other(prune: jc.Compression) -> None
     gradient = jax.grad(prune.function(loss))(small, INPUTS)
     updates, _ = tx.update(gradient, state, small)
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, small)
+
+
+def test_a_network_without_a_branch_is_checkpointed(prune: jc.Compression, tmp_path: Path) -> None:
+    state = init_state(prune.variables(VARIABLES), optax.adam(1e-2))
+    save_checkpoint(tmp_path / "run", state)
+    restored = restore_checkpoint(tmp_path / "run", state)
+    assert jax.tree.map(jnp.shape, restored) == jax.tree.map(jnp.shape, state)
+    same(restored, state)
