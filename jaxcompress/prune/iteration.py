@@ -115,7 +115,7 @@ def iterative_scores(
     for found, before, after in reversed(history):
         gone = {name: before[name] & ~after[name] for name in found}
         highest = max(own[gone[name]].max(initial=0) for name, own in found.items())
-        lowest = min(own[after[name]].min() for name, own in scores.items())
+        lowest = min(own[after[name]].min(initial=np.inf) for name, own in scores.items())
         factor = 0.5 * lowest / highest if highest >= lowest else 1.0
         for name, own in found.items():
             scores[name][gone[name]] = factor * own[gone[name]]
