@@ -131,6 +131,12 @@ Nothing at all is lost, as measured on {found["count"]:,} test images ({percent(
 against {percent(found["baseline"])}) and without fine-tuning, down to
 {percent(found["flops"] / dense["flops"], 1)} of the FLOPs. {source(LOSSLESS)}
 
+## Which sites, and which ranks
+
+Without `forms`, `sites_of` takes the convolutions that ENC searches, and in a network without them
+every kernel that two factors can make cheaper (`ranks.default_forms`). With `multiple_of=8` every
+search returns multiples of 8, or leaves a site alone, within the budget.
+
 ## How long it takes
 
 {_times()}
