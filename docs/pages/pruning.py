@@ -185,6 +185,18 @@ Memory of one episode, ResNet-20. {source(MEMORY)}
 {_memory()}"""
 
 
+def _wishes() -> str:
+    """Say what else may be wished for beside the budget."""
+    return """\
+## Widths that are wanted
+
+`select`, `threshold`, `iterative` and `recipes.prune` take the same wishes beside the budget, which
+always holds. `multiple_of=8` makes axes of kernels multiples of 8: of heads of 16 lanes any number
+may go (`prune.channel_steps`). `min_share` and `max_share` bound the part of a group that is kept,
+by a number or `{pattern: share}` of names. `uniform=True` keeps the same share of every group,
+the largest that fits. What cannot be reached is refused by group before anything is scored."""
+
+
 def page() -> str:
     """Return the page."""
     return f"""{_without_training()}
@@ -192,4 +204,6 @@ def page() -> str:
 {_smaller()}
 
 {_inner_step()}
+
+{_wishes()}
 """

@@ -136,6 +136,12 @@ def page() -> str:
 
 {_lossless()}
 
+## Which sites, and which ranks
+
+Without `forms`, `sites_of` takes the convolutions that ENC searches, and in a network without them
+every kernel that two factors can make cheaper (`ranks.default_forms`). With `multiple_of=8` every
+search returns multiples of 8, or leaves a site alone, within the budget.
+
 ## How long it takes
 
 {_times()}

@@ -117,7 +117,7 @@ def iterative_scores(
     for measured, before, after in reversed(history):
         gone = {name: before[name] & ~after[name] for name in measured}
         highest = max(values[gone[name]].max(initial=0) for name, values in measured.items())
-        lowest = min(values[after[name]].min() for name, values in scores.items())
+        lowest = min(values[after[name]].min(initial=np.inf) for name, values in scores.items())
         factor = 0.5 * lowest / highest if highest >= lowest else 1.0
         for name, values in measured.items():
             scores[name][gone[name]] = factor * values[gone[name]]

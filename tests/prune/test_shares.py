@@ -144,6 +144,11 @@ def test_optional_groups_may_go_as_a_whole() -> None:
     assert jc.select(graph, scores, whole, min_width=0, uniform=True)["up[1]"].all()
     few = jc.Budget(flops=0.5)
     assert not jc.select(graph, scores, few, min_width=0, uniform=True)["up[1]"].all()
+    # Of a group that goes as a whole there is nothing that stays, to be put above it.
+    order = iterative_scores(
+        graph, lambda gates, number: scores, few, rounds=2, min_width=0, max_share=0.0
+    )
+    np.testing.assert_array_equal(order["up[1]"], scores["up[1]"])
 
 
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {

@@ -162,7 +162,7 @@ def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
         restore_checkpoint(tmp_path / "run", LIKE, step=2)
     with pytest.raises(ValueError, match="highest there is 4 and got step=4"):
         save_checkpoint(tmp_path / "run", state(4), step=4)
-    with pytest.raises(ValueError, match="score=nan"):
+    with pytest.raises(ValueError, match="score must be a finite number, but is nan"):
         save_checkpoint(tmp_path / "run", state(5), step=5, score=float("nan"))
 
 
