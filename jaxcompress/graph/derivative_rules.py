@@ -21,7 +21,13 @@ def is_inexact(aval: Array) -> bool:
 
 
 def inexact(atoms: Sequence[Array]) -> list[int]:
-    """Return the positions of the operands that have tangents."""
+    """Return the positions of the atoms of a jaxpr that have tangents.
+
+    Example:
+        >>> program = jax.make_jaxpr(lambda x, n: x * n)(1.0, 2)
+        >>> inexact(program.jaxpr.invars)
+        [0]
+    """
     return [i for i, atom in enumerate(atoms) if is_inexact(atom.aval)]
 
 

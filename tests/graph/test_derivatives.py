@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import trace
-from jaxcompress.prune import fisher, gated, magnitude, meta, shrink, taylor
+from jaxcompress.prune import gated, shrink
+from jaxcompress.prune.importance import fisher, magnitude, meta, taylor
 from tests.laws import close, scalar
 from tests.toys.record import draw
 
