@@ -25,6 +25,7 @@ from tests.toys import (
     derivatives,
     effects,
     indexed,
+    inside_derivatives,
     leaves,
     modules,
     norms,
@@ -40,6 +41,7 @@ __all__ = [
     "differentiated",
     "every_toy",
     "gates_of",
+    "graded",
     "graph_of",
     "masked",
     "random_keep",
@@ -52,7 +54,7 @@ __all__ = [
 ]
 
 PLAIN = (convolution, rearranged, tokens, leaves, operations, norms, depth)
-FILES = (*PLAIN, derivatives, modules, indexed, effects)
+FILES = (*PLAIN, derivatives, modules, indexed, effects, inside_derivatives)
 TOYS = {build.__name__: build for file in FILES for build in file.TOYS}
 every_toy = pytest.mark.parametrize("name", TOYS)
 
@@ -83,6 +85,12 @@ def random_keep(graph: Graph, seed: int = 0, least: int = 1) -> dict[str, np.nda
 def gates_of(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Return the gates 0 and 1 that say the same as a keep; groups left out have gates of 1."""
     return {**ones(graph), **{name: jnp.asarray(mask, jnp.float32) for name, mask in keep.items()}}
+
+
+def graded(name: str) -> dict[str, jax.Array]:
+    """Return gates of one for the groups of a toy by whose gates can be differentiated."""
+    toy, every = toy_of(name), ones(graph_of(name))
+    return {group: gate for group, gate in every.items() if group not in toy.ungraded}
 
 
 def scalar(output: Any) -> jax.Array:

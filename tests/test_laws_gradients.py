@@ -14,6 +14,8 @@ from jaxcompress.prune import gated, ones
 from tests.laws import (
     TOYS,
     close,
+    every_toy,
+    graded,
     graph_of,
     permuted,
     scalar,
@@ -48,7 +50,7 @@ def test_gates_of_each_example(name: str) -> None:
     function = gated(graph, toy.apply)
     count = toy.inputs[0].shape[0]
     gates = {n: jnp.linspace(0.5, 1.5, g.width) for n, g in graph.groups.items()}
-    gates = {n: value for n, value in gates.items() if n not in toy.shared}
+    gates = {n: value for n, value in gates.items() if n in graded(name) and n not in toy.shared}
     rows = {n: jnp.broadcast_to(value, (count, len(value))) for n, value in gates.items()}
 
     def run(gates: Any, *inputs: Any) -> Any:
@@ -82,6 +84,23 @@ def test_gates_of_each_example_are_as_many_as_the_examples() -> None:
         gated(graph, toy.apply)(toy.variables, gates, *toy.inputs)
 
 
+@every_toy
+def test_which_gates_have_a_gradient_is_known(name: str) -> None:
+    groups = graph_of(name).groups
+    without = [n for n, group in groups.items() if not group.has_gate_gradient]
+    assert tuple(without) == toy_of(name).ungraded
+
+
+@pytest.mark.parametrize("name", [name for name in TOYS if toy_of(name).ungraded])
+def test_gates_inside_a_derivative_rule_refuse_to_be_differentiated_by(name: str) -> None:
+    toy, graph = toy_of(name), graph_of(name)
+    function = gated(graph, toy.apply)
+    loss = lambda gates: scalar(function(toy.variables, gates, *toy.inputs))  # noqa: E731
+    for group in toy.ungraded:
+        with pytest.raises(ValueError, match=r"act inside the custom derivative at .*derivatives"):
+            jax.grad(loss)({group: ones(graph)[group]})
+
+
 # Law 7: the order of a group's channels means nothing.
 
 
@@ -98,11 +117,12 @@ def test_permuting_channels_permutes_their_gradients(name: str) -> None:
 
         if not toy.differentiable:
             return {}, loss(ones(graph))[1]
-        return jax.grad(loss, has_aux=True)(ones(graph))
+        return jax.grad(loss, has_aux=True)(graded(toy_name))
 
+    toy_name = name
     gradients, output = run(toy.variables)
     for name, group in graph.groups.items():
-        if group.is_depth:  # layers come one after the other
+        if group.is_depth or name in toy.ungraded:  # layers come one after the other
             continue
         order = np.random.default_rng(0).permutation(group.width)
         moved, again = run(permuted(toy.variables, graph, name, order))

@@ -42,7 +42,10 @@ def test_jit_changes_nothing(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*FEW, "flatten", "scanned", "loops", "kernel_left", "low_rank"])
+OTHERS = ["flatten", "scanned", "loops", "kernel_left", "low_rank", "residual_inside"]
+
+
+@pytest.mark.parametrize("name", [*FEW, *OTHERS, "tangent_inside", "mapped_over_devices"])
 def test_vmap_over_gates_is_a_loop(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     candidates = [gates_of(graph, random_keep(graph, seed)) for seed in range(3)]

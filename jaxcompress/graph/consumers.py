@@ -58,6 +58,7 @@ def with_consumers(
     names = list(groups)
     consumers: dict[str, list[Consumer]] = {name: [] for name in groups}
     depths: set[str] = set()
+    silent = _without_gate_gradient(contractions, reductions, group_of)
     for reduction in reductions:
         consumer = Consumer(None, None, source_line(reduction.equation))
         reduced = [axis.labels for axis in reduction.axes if axis.labels is not None]
@@ -86,6 +87,22 @@ def with_consumers(
                 if number >= 0:
                     consumers[names[number]].append(consumer)
     return {
-        name: group._replace(consumers=tuple(consumers[name]), is_depth=name in depths)
-        for name, group in groups.items()
+        name: group._replace(
+            consumers=tuple(consumers[name]),
+            is_depth=name in depths,
+            has_gate_gradient=number not in silent,
+        )
+        for number, (name, group) in enumerate(groups.items())
     }
+
+
+def _without_gate_gradient(
+    contractions: Sequence[Contraction], reductions: Sequence[Reduction], group_of: np.ndarray
+) -> set[int]:
+    """Return the positions of the groups that something inside a custom derivative sums over."""
+    axes = [axis for one in reductions if one.inside_rule for axis in one.axes]
+    for contraction in contractions:
+        if contraction.inside_rule:
+            axes += [axis for pair in contraction.contracted for axis in pair]
+    labels = [axis.labels for axis in axes if axis.labels is not None]
+    return set(np.unique(group_of[np.concatenate(labels)]).tolist()) if labels else set()

@@ -52,21 +52,12 @@ def pin_elsewhere(
 
 
 def pin_inside_rules(labelled: LabelledProgram) -> None:
-    """Freeze what is contracted inside a custom derivative: a gate there would have none."""
-    labelling = labelled.labelling
-    for contraction in labelling.contractions:
-        if contraction.inside_rule:
-            for pair in contraction.contracted:
-                for axis in pair:
-                    reason = "it is contracted inside a custom derivative"
-                    labelling.pin(contraction.equation, axis, reason)
-    for reduction in labelling.reductions:
-        if reduction.inside_rule:
+    """Freeze the steps of loops inside custom derivatives: backward, they run the other way."""
+    for reduction in labelled.labelling.reductions:
+        if reduction.inside_rule and reduction.equation.primitive.name == "scan":
             for axis in reduction.axes:
-                reason = (
-                    f"{reduction.equation.primitive.name} inside a custom derivative reduces it"
-                )
-                labelling.pin(reduction.equation, axis, reason, hard=False)
+                reason = "a custom derivative goes through it step by step"
+                labelled.labelling.pin(reduction.equation, axis, reason, hard=False)
 
 
 def frozen_axes(

@@ -56,6 +56,8 @@ class Group(NamedTuple):
         members: every leaf axis it touches.
         consumers: every contraction over it.
         is_depth: whether its channels are the steps of a scan over stacked layers.
+        has_gate_gradient: whether gates of it can be differentiated by: not where a function with a
+            derivative rule of the user's sums over it, since that rule knows of no gates.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Group(NamedTuple):
     members: tuple[Member, ...]
     consumers: tuple[Consumer, ...] = ()
     is_depth: bool = False
+    has_gate_gradient: bool = True
 
     def member(self, path: str, axis: int) -> Member:
         """Return the member on one leaf axis."""

@@ -7,7 +7,7 @@ bound unchanged, any other goes through its rule's `rebind`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.deferred import Deferred
+from jaxcompress.graph.gates import Gates
 from jaxcompress.graph.internals import bind, is_literal, source_line
 from jaxcompress.graph.labelling import Labelling
 from jaxcompress.graph.selection import select
@@ -120,9 +121,7 @@ class Rewriting:
     Attributes:
         removed: `bool[labels]`, what every axis lost.
         rules: the rule of an equation.
-        gate: multiplies one operand of a contraction or reduction:
-            `(node, dimensions, arrays) -> arrays`.
-        gated: `bool[labels]`, the labels that `gate` acts on.
+        gate: multiplies one operand of a contraction or reduction.
         substitute: asked first for every equation: `(rewriting, node, arrays) -> results`, or None
             where it has nothing to say.
         means: what a mean over channels divides by: "kept", the number that is left, or "all", the
@@ -131,8 +130,7 @@ class Rewriting:
 
     removed: np.ndarray
     rules: Callable[[JaxprEqn], Rule | None]
-    gate: Callable[[Node, Sequence[tuple[int, ...]], Sequence[Any]], Sequence[Any]] | None = None
-    gated: np.ndarray | None = None
+    gate: Gates | None = None
     substitute: Callable[[Rewriting, Node, list[Any]], Sequence[Any] | None] | None = None
     means: str = "all"
 
@@ -190,26 +188,29 @@ class Rewriting:
 
     def gates(self, node: Node) -> bool:
         """Tell whether a gate acts on an equation, or on the jaxprs in it."""
-        if self.gated is None:
-            return False
+        return self.gate is not None and any(self._is_gated(axis) for axis in self.summed(node))
+
+    def summed(self, node: Node) -> Iterator[Axis]:
+        """Yield the axes that an equation, or the jaxprs in it, sum over or leave out steps of."""
         rule = self.rules(node.equation)
         if rule is not None and rule.contracted is not None:
-            axes = [
-                node.inputs[operand].axes[dimension]
-                for dimensions in rule.contracted(node.equation)
-                for operand, dimension in enumerate(dimensions)
-            ]
-            return any(self._is_gated(axis) for axis in axes)
-        if self.gates_steps(node):
-            return True
-        return any(self.gates(inner) for body in node.bodies for inner in body.nodes)
+            for dimensions in rule.contracted(node.equation):
+                for operand, dimension in enumerate(dimensions):
+                    yield node.inputs[operand].axes[dimension]
+            return
+        if node.steps is not None:
+            yield node.steps
+        for inner in [inner for body in node.bodies for inner in body.nodes]:
+            yield from self.summed(inner)
 
     def gates_steps(self, node: Node) -> bool:
         """Tell whether a gate acts on the steps of a loop: 0 passes its state on unchanged."""
         return node.steps is not None and self._is_gated(node.steps)
 
     def _is_gated(self, axis: Axis) -> bool:
-        return self.gated is not None and axis.labels is not None and self.gated[axis.labels].any()
+        if self.gate is None or axis.labels is None:
+            return False
+        return bool(self.gate.slots[axis.labels].any())
 
     def __call__(self, body: Body, arrays: Sequence[Array]) -> list[Array]:
         """Run a labelled jaxpr; `arrays` lack the removed indices already."""
@@ -217,10 +218,8 @@ class Rewriting:
         def step(index: int, equation: JaxprEqn, values: list[Array]) -> Sequence[Array]:
             return self._apply(body.nodes[index], values)
 
-        closed_over = [
-            self.take(array, value)
-            for array, value in zip(body.jaxpr.consts, body.constants, strict=True)
-        ]
+        pairs = zip(body.jaxpr.consts, body.constants, strict=True)
+        closed_over = [self.take(array, value) for array, value in pairs]
         return run(body.jaxpr, closed_over, arrays, step, lambda atom: atom.val)
 
     def _apply(self, node: Node, arrays: list[Array]) -> Sequence[Array]:

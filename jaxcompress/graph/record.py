@@ -54,6 +54,11 @@ class Graph:
         return [n for n, least in zip(self.cost.names, self.cost.least, strict=True) if not least]
 
     @property
+    def graded(self) -> list[str]:
+        """The groups whose gates have a gradient: no derivative rule of the user sums over them."""
+        return [name for name, group in self.groups.items() if group.has_gate_gradient]
+
+    @property
     def flops(self) -> float:
         """FLOPs per example (multiply-accumulates x 2) of the function as traced."""
         return float(self.cost.flops(self.cost.dense))

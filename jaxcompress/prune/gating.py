@@ -21,6 +21,7 @@ from jaxcompress.compression.precision import scaled
 from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import carry
 from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.gates import Gates
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.labelling import Labelling
@@ -58,6 +59,11 @@ def gated(graph: Graph, function: Function) -> Function:
     the gates. Where the program divides the sum by the number of summands, it divides by the sum of
     the gates (`means` of `trace`). In a maximum, a channel of gate 0 is less than all others.
 
+    Inside a function with a derivative rule of the user's, gates of 0 and 1 are exact, and gates
+    have no gradient: that rule knows of none (`graph.graded` names the other groups). Between 0 and
+    1 they scale what is summed over there, and the user's backward pass is only told which of the
+    channels that leave the function are there.
+
     Under batch-statistics BatchNorm the examples of a batch interact: the gradient of the summed
     loss with respect to the gates of example b is then not that of its own loss alone.
 
@@ -71,7 +77,8 @@ def gated(graph: Graph, function: Function) -> Function:
 
     Raises:
         ValueError: by `g`, if a group is unknown or a width wrong, or if gates per example meet a
-            contraction without examples; the operation is named.
+            contraction without examples, or where a gradient is asked for by gates inside a
+            custom derivative; the operation is named.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -93,12 +100,10 @@ def gated(graph: Graph, function: Function) -> Function:
         names = gate_names(graph, list(gates))
         numbers = carry(labelled, known, lambda v: names[v - FIRST] if v >= FIRST else "ungated")
         slots = np.maximum(numbers - (FIRST - 1), 0)
-        rewriting = Rewriting(
-            np.zeros(len(slots), bool),
-            rule_of,
-            _multiplier(labelled.labelling, slots, _arrays(gates), graph.means == "kept"),
-            slots > 0,
-        )
+        multiplier = functools.partial(_multiplier, by_kept=graph.means == "kept")
+        arrays = tuple(_arrays(gates))
+        gate = Gates(tuple(gates), arrays, slots, labelled.labelling, multiplier)
+        rewriting = Rewriting(np.zeros(len(slots), bool), rule_of, gate)
         leaves, _ = flatten_with_paths(variables)
         return run_rewritten(labelled, rewriting, leaves.values(), inputs, keywords)
 

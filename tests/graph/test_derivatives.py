@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from jaxcompress.graph import trace
-from jaxcompress.prune import shrink
+from jaxcompress.prune import gated, shrink
+from jaxcompress.prune.importance import fisher, magnitude, meta, taylor
+from tests.laws import close, scalar
+from tests.toys.record import draw
 
 ROWS = jnp.ones((3, 4))
 
@@ -70,3 +73,52 @@ def test_rematerialisation_keeps_its_policy() -> None:
     (remat,) = [e for e in equations if "policy" in e.params]
     assert remat.params["policy"] is policy
     assert remat.invars[0].aval.shape == (3, 2)
+
+
+@jax.custom_vjp
+def dense(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A product whose derivative rule says what JAX would."""
+    return hidden @ kernel
+
+
+dense.defvjp(
+    lambda hidden, kernel: (hidden @ kernel, (hidden, kernel)),
+    lambda saved, ct: (ct @ saved[1].T, saved[0].T @ ct),
+)
+
+SHAPES = {"first": (4, 6), "second": (6, 5), "third": (5, 2)}
+
+
+def _network(product: Any) -> Any:
+    def apply(variables: Any, rows: jax.Array) -> jax.Array:
+        hidden = jnp.tanh(product(rows, variables["first"]))
+        hidden = jnp.tanh(product(hidden, variables["second"]))
+        return hidden @ variables["third"]
+
+    return apply
+
+
+def test_gates_between_zero_and_one_scale_the_users_gradient() -> None:
+    variables = draw(3, SHAPES)
+    graph = trace(_network(dense), variables, ROWS)
+    gates = {name: jnp.linspace(0.0, 1.5, group.width) for name, group in graph.groups.items()}
+
+    def gradient(product: Any) -> Any:
+        function = gated(graph, _network(product))
+        return jax.grad(lambda variables: scalar(function(variables, gates, ROWS)))(variables)
+
+    close(gradient(dense), gradient(jnp.matmul), 1e-6)
+
+
+def test_scores_by_gradients_leave_out_what_has_none() -> None:
+    variables = draw(3, SHAPES)
+    graph = trace(_network(dense), variables, ROWS)
+    assert list(graph.groups) == ["first[1]", "second[1]"] and graph.graded == ["second[1]"]
+    loss = lambda variables, rows: jnp.square(_network(dense)(variables, rows)).mean()  # noqa: E731
+    batches = draw(4, {"rows": (2, 3, 4)})["rows"]
+    assert list(taylor(graph, loss, variables, batches)) == ["second[1]"]
+    assert list(fisher(graph, loss, variables, batches, key=jax.random.key(0))) == ["second[1]"]
+    assert list(meta(graph, loss, variables, batches[:, None], batches)) == ["second[1]"]
+    assert list(magnitude(graph, variables)) == ["first[1]", "second[1]"]
+    with pytest.raises(ValueError, match=r"first\[1\].* act inside .*test_derivatives.py"):
+        fisher(graph, loss, variables, batches, jax.random.key(0), groups=["first[1]"])

@@ -51,26 +51,6 @@ def straight_through() -> Toy:
     return perceptron(rounded, 7)
 
 
-def gradient_inside() -> Toy:
-    """A custom derivative around a contraction: the inner channels stay, the outer may go."""
-
-    @jax.custom_vjp
-    def mix(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
-        return hidden @ kernel
-
-    def backward(saved: Any, cotangent: jax.Array) -> Any:
-        hidden, kernel = saved
-        return 2 * cotangent @ kernel.T, hidden.T @ cotangent
-
-    mix.defvjp(lambda hidden, kernel: (hidden @ kernel, (hidden, kernel)), backward)
-
-    def apply(variables: Any, inputs: jax.Array) -> jax.Array:
-        hidden = jnp.tanh(inputs @ variables["first"] + variables["first_bias"])
-        return jnp.tanh(mix(hidden, variables["second"])) @ variables["third"]
-
-    return Toy(apply, draw(8, PERCEPTRON), (ROWS,), {"second[1]": 5}, frozen="custom derivative")
-
-
 def rematerialised() -> Toy:
     """jax.checkpoint with a policy, nested."""
     shapes = {"first": (4, 6), "second": (6, 5), "third": (5, 2)}
@@ -111,4 +91,4 @@ def linen_remat() -> Toy:
     )
 
 
-TOYS = (user_jvp, straight_through, gradient_inside, rematerialised, linen_remat)
+TOYS = (user_jvp, straight_through, rematerialised, linen_remat)

@@ -31,6 +31,7 @@ class Toy:
         independent: whether each example's output is its own (law 6).
         differentiable: whether it has a reverse derivative.
         shared: groups with a contraction that no example axis reaches: no gates per example.
+        ungraded: groups whose gates have no gradient: a derivative rule sums over them.
         gateable: the groups that `gate` must accept; None where nothing is claimed.
     """
 
@@ -45,6 +46,7 @@ class Toy:
     independent: bool = True
     differentiable: bool = True
     shared: tuple[str, ...] = ()
+    ungraded: tuple[str, ...] = ()
     gateable: tuple[str, ...] | None = None
 
     def function(self, train: bool = False) -> Callable[..., Any]:

@@ -1,89 +1,33 @@
 """Rules of functions with a derivative rule of their own: `custom_jvp` and `custom_vjp`.
 
 The derivative rule is read as a jaxpr too, with the labels of the primal, and a call that lost
-channels is rebuilt from both. So relu keeps its derivative of 0 at 0, and a straight-through
-estimator keeps passing gradients.
+channels, or has gates, is rebuilt from both. So relu keeps its derivative of 0 at 0, and a
+straight-through layer keeps passing gradients, on fewer channels or with gates of 0 and 1 alike.
+Between 0 and 1 a gate scales what is summed over; of channels that leave the call, the user's
+backward pass is only told which are there. By gates themselves no rule of a user differentiates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
-from jaxcompress.annotations import Array, PyTree
+from jaxcompress.annotations import Array
 from jaxcompress.graph.axes import Value
-from jaxcompress.graph.derivative import losses, rewrite_derivative
-from jaxcompress.graph.internals import bind, closed
+from jaxcompress.graph.derivative import marks, rewrite_derivative
+from jaxcompress.graph.derivative_rules import fill, inexact, is_inexact, jvp_jaxpr, vjp_jaxprs
+from jaxcompress.graph.internals import closed, source_line
 from jaxcompress.graph.interpret import Body, Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
 
 __all__ = ["RULES"]
-
-
-def _is_inexact(aval: Array) -> bool:
-    return jnp.issubdtype(aval.dtype, jnp.inexact)
-
-
-def _inexact(atoms: Sequence[Array]) -> list[int]:
-    """Return the positions of the operands that have tangents."""
-    return [i for i, atom in enumerate(atoms) if _is_inexact(atom.aval)]
-
-
-def _fill(values: Sequence[Array], positions: Sequence[int], new: Sequence[Array]) -> list[Array]:
-    replaced = dict(zip(positions, new, strict=True))
-    return [replaced.get(i, value) for i, value in enumerate(values)]
-
-
-def _of_inexact(equation: JaxprEqn, values: Sequence[Array]) -> Array:
-    """Return the call as a function of its inexact operands, giving its inexact results."""
-    positions, kept = _inexact(equation.invars), _inexact(equation.outvars)
-
-    def function(*inexact: Any) -> tuple[list[Array], list[Array]]:
-        results = bind(equation, _fill(values, positions, inexact))
-        return [results[i] for i in kept], results
-
-    return function
-
-
-def jvp_jaxpr(equation: JaxprEqn) -> ClosedJaxpr:
-    """Read the derivative rule: (operands, inexact tangents) -> (results, inexact tangents)."""
-    positions = _inexact(equation.invars)
-
-    def function(values: list[Array], tangents: list[Array]) -> tuple[list[Array], list[Array]]:
-        primals = tuple(values[i] for i in positions)
-        _, derivative, results = jax.jvp(
-            _of_inexact(equation, values), primals, tuple(tangents), has_aux=True
-        )
-        return results, derivative
-
-    avals = [atom.aval for atom in equation.invars]
-    return jax.make_jaxpr(function)(avals, [avals[i] for i in positions])
-
-
-def vjp_jaxprs(equation: JaxprEqn) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """Read the derivative rule: operands -> (results, residuals), and (residuals, ct) -> ct."""
-    positions = _inexact(equation.invars)
-    tree = None
-
-    def forward(values: list[Array]) -> tuple[list[Array], list[Array]]:
-        nonlocal tree
-        primals = tuple(values[i] for i in positions)
-        _, pullback, results = jax.vjp(_of_inexact(equation, values), *primals, has_aux=True)
-        residuals, tree = jax.tree.flatten(pullback)
-        return results, residuals
-
-    def backward(residuals: list[Array], cotangents: list[Array]) -> PyTree:
-        return jax.tree.unflatten(tree, residuals)(cotangents)
-
-    avals = [atom.aval for atom in equation.invars]
-    forward_jaxpr, (_, residuals) = jax.make_jaxpr(forward, return_shape=True)(avals)
-    cotangents = [equation.outvars[i].aval for i in _inexact(equation.outvars)]
-    return forward_jaxpr, jax.make_jaxpr(backward)(residuals, cotangents)
 
 
 def _vouch(
@@ -95,8 +39,8 @@ def _vouch(
 ) -> Body:
     """Label a derivative rule, so that what it cannot do without is frozen too."""
     body = labelling.enter(jaxpr, [Value(value.axes) for value in inputs])
-    for output, other in zip(body.outputs, expected, strict=False):
-        for pair in zip(output.axes, other.axes, strict=True):
+    for made, other in zip(body.outputs, expected, strict=False):
+        for pair in zip(made.axes, other.axes, strict=True):
             labelling.tie(equation, *pair)
     return body
 
@@ -109,90 +53,171 @@ def _primal(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
     return body
 
 
+def _pin_means(labelling: Labelling, bodies: Sequence[Body]) -> None:
+    """Freeze what means divide by: the user's rule does not say whether that is what is left."""
+    for node in [node for body in bodies for node in body.nodes]:
+        if node.is_mean:
+            for dimension in node.equation.params["axes"]:
+                reason = "a mean over it inside a custom derivative divides by its size"
+                labelling.pin(node.equation, node.inputs[0].axes[dimension], reason, hard=False)
+        _pin_means(labelling, node.bodies)
+
+
+def _freeze(
+    labelling: Labelling, equation: JaxprEqn, values: Sequence[Value], refusal: Exception
+) -> None:
+    """Freeze what meets a rule that refuses to be differentiated by all of its operands."""
+    words = " ".join([f"{type(refusal).__name__}:", *str(refusal).strip().splitlines()[:1]])
+    reason = f"its custom derivative refuses some operand ({words.removesuffix(':')})"
+    labelling.pin_all(equation, values, reason)
+
+
 def custom_jvp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the function; in discovery also its tangents, with the same labels."""
     body = _primal(labelling, equation, inputs)
-    if labelling.discover and not labelling.silent:
-        tangents = [inputs[i] for i in _inexact(equation.invars)]
-        expected = [*body.outputs, *(body.outputs[i] for i in _inexact(equation.outvars))]
-        with labelling.scope(silent=True):
-            _vouch(labelling, equation, jvp_jaxpr(equation), [*inputs, *tangents], expected)
-    return Outcome(body.outputs, (body,))
-
-
-def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
-    """Rebuild the function with its own tangents on fewer channels."""
-    body, equation = node.bodies[0], node.equation
-    positions, results = _inexact(equation.invars), _inexact(equation.outvars)
-    inputs = [losses(rewriting, value) for value in node.inputs]
-    outputs = [losses(rewriting, value) for value in node.outputs]
-    function = jax.custom_jvp(lambda *values: rewriting(body, values))
-
-    @function.defjvp
-    def jvp(primals: Sequence[Array], tangents: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        derivative, smaller = rewrite_derivative(
-            rewriting,
-            jvp_jaxpr(equation),
-            [*inputs, *(inputs[i] for i in positions)],
-            [*outputs, *(outputs[i] for i in results)],
-        )
-        values = smaller(derivative, [*primals, *(tangents[i] for i in positions)])
-        values, output_tangents = values[: len(outputs)], values[len(outputs) :]
-        return values, _fill([_zero_tangent(value) for value in values], results, output_tangents)
-
-    return list(function(*arrays))
-
-
-def _zero_tangent(value: Array) -> Array:
-    if _is_inexact(jax.typeof(value)):
-        return jnp.zeros_like(value)
-    return np.zeros(value.shape, jax.dtypes.float0)
+    outcome = Outcome(body.outputs, (body,))
+    if not labelling.discover or labelling.silent:
+        return outcome
+    try:
+        jaxpr = jvp_jaxpr(equation)
+    except Exception as refusal:  # the user's own code
+        _freeze(labelling, equation, [*inputs, *body.outputs], refusal)
+        return outcome
+    tangents = [inputs[i] for i in inexact(equation.invars)]
+    expected = [*body.outputs, *(body.outputs[i] for i in inexact(equation.outvars))]
+    with labelling.scope(silent=True):
+        derivative = _vouch(labelling, equation, jaxpr, [*inputs, *tangents], expected)
+    _pin_means(labelling, [body, derivative])
+    return outcome
 
 
 def custom_vjp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the function; in discovery also its forward and backward passes."""
     body = _primal(labelling, equation, inputs)
-    if labelling.discover and not labelling.silent:
+    outcome = Outcome(body.outputs, (body,))
+    if not labelling.discover or labelling.silent:
+        return outcome
+    try:
         forward_jaxpr, backward_jaxpr = vjp_jaxprs(equation)
-        inexact = [inputs[i] for i in _inexact(equation.invars)]
-        cotangents = [body.outputs[i] for i in _inexact(equation.outvars)]
-        with labelling.scope(silent=True):
-            forward = _vouch(labelling, equation, forward_jaxpr, inputs, body.outputs)
-            residuals = forward.outputs[len(body.outputs) :]
-            _vouch(labelling, equation, backward_jaxpr, [*residuals, *cotangents], inexact)
-    return Outcome(body.outputs, (body,))
+    except Exception as refusal:  # the user's own code
+        _freeze(labelling, equation, [*inputs, *body.outputs], refusal)
+        return outcome
+    by = [inputs[i] for i in inexact(equation.invars)]
+    cotangents = [body.outputs[i] for i in inexact(equation.outvars)]
+    with labelling.scope(silent=True):
+        forward = _vouch(labelling, equation, forward_jaxpr, inputs, body.outputs)
+        residuals = forward.outputs[len(body.outputs) :]
+        backward = _vouch(labelling, equation, backward_jaxpr, [*residuals, *cotangents], by)
+    _pin_means(labelling, [body, forward, backward])
+    return outcome
+
+
+def _gates(rewriting: Rewriting) -> tuple[Array, ...]:
+    return () if rewriting.gate is None else tuple(rewriting.gate.arrays)
+
+
+def _given(rewriting: Rewriting, gates: Sequence[Array]) -> Rewriting:
+    """Return a rewriting with gates that are operands of the call, not values it closes over."""
+    gate = rewriting.gate
+    return rewriting if gate is None else replace(rewriting, gate=gate.given(gates))
+
+
+def _slots(rewriting: Rewriting, axes: Any) -> np.ndarray:
+    slots = [np.zeros(0, np.int64)]
+    if rewriting.gate is not None:
+        slots += [rewriting.gate.slots[axis.labels] for axis in axes if axis.labels is not None]
+    return np.concatenate(slots)
+
+
+def _refuse(rewriting: Rewriting, node: Node, wanted: Sequence[bool]) -> None:
+    """Raise where a gradient is asked for by gates that act inside the call."""
+    gate = rewriting.gate
+    if gate is None or not any(wanted):
+        return
+    acting = gate.owners(_slots(rewriting, rewriting.summed(node)))
+    names = [gate.names[number] for number in sorted(acting) if wanted[number]]
+    if names:
+        raise ValueError(
+            f"a user's derivative rule knows of no gates, but the gates of {names} act inside the "
+            f"custom derivative at {source_line(node.equation)}; differentiate by the gates of "
+            "graph.graded alone, and score the other groups by magnitude"
+        )
+
+
+def _dense(tangent: Array) -> Array:
+    if isinstance(tangent, SymbolicZero):
+        return jnp.zeros(tangent.shape, tangent.dtype)
+    return tangent
+
+
+def rebind_custom_jvp(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
+    """Rebuild the function with its own tangents on fewer channels, or with gates."""
+    body, equation, gates = node.bodies[0], node.equation, _gates(rewriting)
+    positions, results = inexact(equation.invars), inexact(equation.outvars)
+    inputs = [marks(rewriting, value) for value in node.inputs]
+    outputs = [marks(rewriting, value) for value in node.outputs]
+    function = jax.custom_jvp(lambda gates, *values: _given(rewriting, gates)(body, values))
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Array], list[Array]]:
+        (given, *values), (by_gates, *directions) = primals, tangents
+        _refuse(rewriting, node, [not isinstance(one, SymbolicZero) for one in by_gates])
+        derivative, smaller = rewrite_derivative(
+            _given(rewriting, given),
+            jvp_jaxpr(equation),
+            [*inputs, *(inputs[i] for i in positions)],
+            [*outputs, *(outputs[i] for i in results)],
+        )
+        made = smaller(derivative, [*values, *(_dense(directions[i]) for i in positions)])
+        made, slopes = made[: len(outputs)], made[len(outputs) :]
+        return made, fill([_zero_tangent(value) for value in made], results, slopes)
+
+    function.defjvp(jvp, symbolic_zeros=bool(gates))
+    return list(function(gates, *arrays))
+
+
+def _zero_tangent(value: Array) -> Array:
+    if is_inexact(jax.typeof(value)):
+        return jnp.zeros_like(value)
+    return np.zeros(value.shape, jax.dtypes.float0)
 
 
 def rebind_custom_vjp(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
-    """Rebuild the function with its own forward and backward passes on fewer channels."""
-    body, equation = node.bodies[0], node.equation
-    positions, results = _inexact(equation.invars), _inexact(equation.outvars)
-    inputs = [losses(rewriting, value) for value in node.inputs]
-    outputs = [losses(rewriting, value) for value in node.outputs]
-    function = jax.custom_vjp(lambda *values: rewriting(body, values))
+    """Rebuild the function with its own forward and backward passes, on fewer channels or gated."""
+    body, equation, gates = node.bodies[0], node.equation, _gates(rewriting)
+    positions, results = inexact(equation.invars), inexact(equation.outvars)
+    inputs = [marks(rewriting, value) for value in node.inputs]
+    outputs = [marks(rewriting, value) for value in node.outputs]
+    leaving = _slots(rewriting, [axis for value in node.outputs for axis in value.axes])
+    function = jax.custom_vjp(lambda gates, *values: _given(rewriting, gates)(body, values))
 
-    def passes() -> tuple[tuple[Body, Rewriting], tuple[Body, Rewriting]]:
+    def passes(given: Sequence[Array]) -> tuple[tuple[Body, Rewriting], tuple[Body, Rewriting]]:
         forward_jaxpr, backward_jaxpr = vjp_jaxprs(equation)
-        forward, smaller = rewrite_derivative(rewriting, forward_jaxpr, inputs, outputs)
-        residuals = [losses(smaller, value) for value in forward.outputs[len(outputs) :]]
-        cotangents = [outputs[i] for i in results]
-        backward = rewrite_derivative(
-            rewriting, backward_jaxpr, [*residuals, *cotangents], [inputs[i] for i in positions]
-        )
-        return (forward, smaller), backward
+        first = _given(rewriting, given)
+        second = first if first.gate is None else replace(first, gate=first.gate.binary(leaving))
+        forward, smaller = rewrite_derivative(first, forward_jaxpr, inputs, outputs)
+        residuals = [marks(smaller, value) for value in forward.outputs[len(outputs) :]]
+        known = [*residuals, *(outputs[i] for i in results)]
+        expected = [inputs[i] for i in positions]
+        return (forward, smaller), rewrite_derivative(second, backward_jaxpr, known, expected)
 
-    def run_forward(*values: Any) -> tuple[list[Array], list[Array]]:
-        forward, smaller = passes()[0]
+    def run_forward(given: Sequence[Any], *values: Any) -> tuple[list[Array], Any]:
+        if gates:  # with symbolic zeros, operands come with whether a gradient is asked for
+            _refuse(rewriting, node, [one.perturbed for one in given])
+            given, values = jax.custom_derivatives.custom_vjp_primal_tree_values((given, values))
+        forward, smaller = passes(given)[0]
         made = smaller(forward, values)
-        return made[: len(outputs)], made[len(outputs) :]
+        return made[: len(outputs)], (given, made[len(outputs) :])
 
-    def run_backward(residuals: list[Array], cotangents: list[Array]) -> tuple[Array, ...]:
-        backward, smaller = passes()[1]
-        gradients = smaller(backward, [*residuals, *(cotangents[i] for i in results)])
-        return tuple(_fill([None] * len(equation.invars), positions, gradients))
+    def run_backward(saved: Any, cotangents: Sequence[Any]) -> tuple[Any, ...]:
+        given, residuals = saved
+        backward, smaller = passes(given)[1]
+        made = smaller(backward, [*residuals, *(_dense(cotangents[i]) for i in results)])
+        if smaller.gate is not None:
+            made = [smaller.gate.scaled(*pair) for pair in zip(made, backward.outputs, strict=True)]
+        return (None, *fill([None] * len(equation.invars), positions, made))
 
-    function.defvjp(run_forward, run_backward)
-    return list(function(*arrays))
+    function.defvjp(run_forward, run_backward, symbolic_zeros=bool(gates))
+    return list(function(gates, *arrays))
 
 
 RULES = {

@@ -40,6 +40,8 @@ def taylor(
 
     Returns:
         `{group: float[width]}`, raw gradients: `select` divides them by what a channel costs.
+        Groups that a custom derivative sums over are left out, since gates have no gradient there
+        (`graph.graded` names the others): `select` keeps them whole.
 
     Raises:
         ValueError: if a batch is empty, or the loss not a scalar.
@@ -57,7 +59,8 @@ def taylor(
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(operator.itemgetter(0), batches))
     gradient = jax.jit(jax.grad(gated(graph, loss), argnums=1))
-    start = ones(graph)
+    every = ones(graph)
+    start = {name: every[name] for name in graph.graded}
     total: dict[str, jax.Array] = {name: jnp.zeros_like(gate) for name, gate in start.items()}
     count = len(jax.tree.leaves(batches)[0])
     # A Python loop over one compiled step: inside a scan, XLA's CPU backend runs the gradient of a

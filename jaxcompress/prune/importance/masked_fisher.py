@@ -131,7 +131,7 @@ def fisher(
         key: of the masks.
         keep: range of the keep probability of a group, drawn in each round.
         keep_of: other ranges of single groups; residual `streams` bear less, e.g. (0.75, 1).
-        groups: which to score and mask, default all.
+        groups: which to score and mask, default all whose gates have a gradient, `graph.graded`.
         gates: `{group: float[width]}` that all masks are multiplied by, to score a network of
             which something is removed already; may be traced.
 
@@ -154,7 +154,7 @@ def fisher(
     require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], batches))
-    ranges = _ranges(graph, keep, keep_of, groups)
+    ranges = _ranges(graph, keep, keep_of, graph.graded if groups is None else groups)
     step = partial(jit_of(_squares, graph, loss), variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     squares = map_rounds(step, (numbers, batches))

@@ -70,7 +70,7 @@ def meta(
         square: average m_c^2 instead.
         gates: where to take the gradient, default all 1; `{group: float[width]}`, or
             `[episodes, width]` for those of each episode, e.g. `random_masks`. May be traced.
-        groups: which to score, default all.
+        groups: which to score, default all whose gates have a gradient, `graph.graded`.
         together: how many episodes are vmapped, a divisor of their number.
         trainable: what the optimizer changes, default `default_trainable`.
 
@@ -95,7 +95,7 @@ def meta(
         (4,)
     """
     require(order=integer(order, least=1, most=2), together=integer(together))
-    names = tuple(graph.groups) if groups is None else tuple(groups)
+    names = tuple(graph.graded) if groups is None else tuple(groups)
     check_groups(graph, dict.fromkeys([*names, *(gates or {})]), "meta")
     _check(loss, variables, support, query, together)
     episodes = len(jax.tree.leaves(query)[0])
