@@ -121,4 +121,4 @@ def test_scores_by_gradients_leave_out_what_has_none() -> None:
     assert list(meta(graph, loss, variables, batches[:, None], batches)) == ["second[1]"]
     assert list(magnitude(graph, variables)) == ["first[1]", "second[1]"]
     with pytest.raises(ValueError, match=r"first\[1\].* act inside .*test_derivatives.py"):
-        fisher(graph, loss, variables, batches, jax.random.key(0), groups=["first[1]"])
+        fisher(graph, loss, variables, batches, key=jax.random.key(0), groups=["first[1]"])
