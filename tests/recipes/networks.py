@@ -107,7 +107,8 @@ def depthwise() -> Case:
     module = _Depthwise()
     shape = (6, 6, 2)
     data, test = _data(shape, 0, 400), _data(shape, 1, 400)
-    variables = module.init(jax.random.key(0), data["image"][:1], train=False)
+    init = jax.jit(functools.partial(module.init, train=False))
+    variables = init(jax.random.key(0), data["image"][:1])
 
     def apply(variables: Any, images: Any) -> Any:
         return module.apply(variables, images, train=False)

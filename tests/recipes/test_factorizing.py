@@ -34,8 +34,8 @@ def distance(case: networks.Case, result: recipes.LowRank) -> float:
     """Return the distance from the dense network's answers on test data, in evaluation mode."""
     compare = recipes.distances.distance_of("classes")
     x = case.test["image"]
-    outputs = result.compression.function(case.apply)(result.variables, x)
-    return float(compare(outputs, case.apply(case.variables, x)).mean())
+    outputs = jax.jit(result.compression.function(case.apply))(result.variables, x)
+    return float(compare(outputs, jax.jit(case.apply)(case.variables, x)).mean())
 
 
 @pytest.fixture(scope="module")
