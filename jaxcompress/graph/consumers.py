@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxcompress.graph.axes import Axis
 from jaxcompress.graph.groups import Consumer, Group
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.labelling import Contraction, Reduction
@@ -66,26 +67,19 @@ def with_consumers(
             if number >= 0:
                 consumers[names[number]].append(consumer)
                 depths |= {names[number]} if reduction.equation.primitive.name == "scan" else set()
+    members = {name: {(m.path, m.axis) for m in group.members} for name, group in groups.items()}
     for contraction in contractions:
-        kernel = kernel_operand(contraction)
+        source = source_line(contraction.equation)
         for pair in contraction.contracted:
             labels = pair[0].labels if pair[0].labels is not None else pair[1].labels
             if labels is None:
                 continue
-            axis = None if kernel is None else pair[kernel]
-            owner = None
-            if axis is not None and axis.labels is not None:
-                owner = labelled.owner(int(axis.labels[0]))
-            leaf = None if kernel is None else contraction.operands[kernel].leaf
-            known = owner is not None and owner.path == leaf
-            consumer = Consumer(
-                leaf if known else None,
-                owner.axis if known and owner is not None else None,
-                source_line(contraction.equation),
-            )
+            place = _kernel_axis(labelled, contraction, pair)
             for number in np.unique(group_of[labels]):
                 if number >= 0:
-                    consumers[names[number]].append(consumer)
+                    # Of a grouped convolution whose whole groups go, the summed lanes all stay.
+                    known = place if place in members[names[number]] else (None, None)
+                    consumers[names[number]].append(Consumer(*known, source))
     return {
         name: group._replace(
             consumers=tuple(consumers[name]),
@@ -94,6 +88,18 @@ def with_consumers(
         )
         for number, (name, group) in enumerate(groups.items())
     }
+
+
+def _kernel_axis(
+    labelled: LabelledProgram, contraction: Contraction, pair: tuple[Axis, Axis]
+) -> tuple[str | None, int | None]:
+    """Return the leaf and axis of the kernel that is summed over; None where it is no leaf's."""
+    kernel = kernel_operand(contraction)
+    labels = None if kernel is None else pair[kernel].labels
+    owner = None if labels is None else labelled.owner(int(labels[0]))
+    if kernel is None or owner is None or owner.path != contraction.operands[kernel].leaf:
+        return None, None
+    return owner.path, owner.axis
 
 
 def _without_gate_gradient(
