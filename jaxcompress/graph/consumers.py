@@ -78,8 +78,8 @@ def with_consumers(
             for number in np.unique(group_of[labels]):
                 if number >= 0:
                     # Of a grouped convolution whose whole groups go, the summed lanes all stay.
-                    known = place if place in members[names[number]] else (None, None)
-                    consumers[names[number]].append(Consumer(*known, source))
+                    path, axis = place if place in members[names[number]] else (None, None)
+                    consumers[names[number]].append(Consumer(path, axis, source))
     return {
         name: group._replace(
             consumers=tuple(consumers[name]),
