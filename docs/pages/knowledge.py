@@ -14,6 +14,8 @@ FEW = "experiments/results/knowledge_few_images_cpu.json"
 STORE = "benchmarks/results/knowledge.json"
 LIMITED = {
     "ResNet-20": "experiments/results/limited_resources_resnet20_cpu.json",
+    "ResNet-20 by a live teacher": "experiments/results/limited_resources_resnet20_live_cpu.json",
+    "ResNet-20 by labels alone": "experiments/results/limited_resources_resnet20_labels_cpu.json",
     "ResNet-56": "experiments/results/limited_resources_resnet56_cpu.json",
     "MobileNetV2": "experiments/results/limited_resources_mobilenet_v2_cpu.json",
     "ResNet-20, digits": "experiments/results/limited_resources_digits_cpu.json",
@@ -143,10 +145,10 @@ def _one_run() -> str:
     return f"""## In one run
 
 `experiments.limited_resources` stores what the teacher knows, learns gates, shrinks, fine-tunes
-with the crossed assistant, saves, and reports device-hours, each stage resumable. These are short
-runs, which prove the mechanism: `{LIMITED["MobileNetV2"]}` trains its teacher for {
-        mobile["teacher_epochs"]
-    } epochs only and is
+with the crossed assistant where nothing else is said, saves, and reports device-hours, each stage
+resumable. These are short runs, which prove the mechanism: `{
+        LIMITED["MobileNetV2"]
+    }` trains its teacher for {mobile["teacher_epochs"]} epochs only and is
 at chance; the presets' full length was never run.
 
 {_limited()}
