@@ -146,9 +146,8 @@ def _one_run() -> str:
 
 `experiments.limited_resources` stores what the teacher knows, learns gates, shrinks, fine-tunes
 with the crossed assistant where nothing else is said, saves, and reports device-hours, each stage
-resumable. These are short runs, which prove the mechanism: `{
-        LIMITED["MobileNetV2"]
-    }` trains its teacher for {mobile["teacher_epochs"]} epochs only and is
+resumable. These are short runs, which prove the mechanism:
+`{LIMITED["MobileNetV2"]}` trains its teacher for {mobile["teacher_epochs"]} epochs only and is
 at chance; the presets' full length was never run.
 
 {_limited()}
