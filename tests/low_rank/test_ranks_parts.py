@@ -145,7 +145,10 @@ def test_network_metrics_combine() -> None:
         (lambda t: t.ceilings(Budget(bytes=0.5)), "bounds \\['bytes'\\]"),
         (lambda t: measured_metric(t, [np.ones(2)] * 2, 1.0), "site0.*site1"),
         (lambda t: measured_metric(t, [1.5 + 0 * k for k in t.knots], 1.0), "1.5 to 1.5"),
-        (lambda t: measured_metric(t, [k / k[-1] for k in t.knots], 0.0), "full must be .* above 0, but is 0.0"),
+        (
+            lambda t: measured_metric(t, [k / k[-1] for k in t.knots], 0.0),
+            "full must be .* above 0, but is 0.0",
+        ),
         (lambda t: ranks.enc_model(t, Budget(flops=0.5), metric=()), "0 are given"),
     ],
 )
