@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
 from jaxcompress.annotations import Array
 
-__all__ = ["integer", "real", "require"]
+__all__ = ["each", "integer", "real", "require"]
 
 
 def require(**problems: str | None) -> None:
@@ -96,6 +97,24 @@ def real(
     parts = [f" above {above}"] * (above is not None) + [_range(least, most)]
     parts += [f" below {below}"] * (below is not None)
     return f"a finite number{' and'.join(part for part in parts if part)}, but is {value!r}"
+
+
+def each(value: Array | Mapping[str, Array], check: Callable[[Array], str | None]) -> str | None:
+    """Say why a number, or one of those given by name, is wrong; None where none is.
+
+    Args:
+        value: a number, or `{name: number}`.
+        check: says what is wrong with one number, as `integer` and `real` do.
+
+    Example:
+        >>> each(8, integer), each({"a[1]": 0, "b[1]": 2}, integer)
+        (None, 'by name: for a[1] a whole number of at least 1, but is 0')
+    """
+    if not isinstance(value, Mapping):
+        return check(value)
+    problems = {name: check(number) for name, number in value.items()}
+    wrong = [f"for {name} {problem}" for name, problem in problems.items() if problem]
+    return f"by name: {', '.join(wrong)}" if wrong else None
 
 
 def _passes(value: Array, optional: bool) -> bool:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from jaxcompress.arguments import integer
 from jaxcompress.graph import Cost
 from jaxcompress.prune.shares import check_patterns, shares_of
 
-__all__ = ["Limits", "group_limits", "steps_problem"]
+__all__ = ["Limits", "group_limits"]
 
 ROUNDING = 1e-9
 
@@ -80,18 +79,3 @@ def _check_widths(cost: Cost, limits: Mapping[str, Limits]) -> None:
             f"every group needs a width between its least and its most, but {'; '.join(wrong)}; "
             "lower min_share or min_width, raise max_share, or take a smaller multiple_of"
         )
-
-
-def steps_problem(multiple_of: int | Mapping[str, int]) -> str | None:
-    """Say why steps are no whole numbers; None where they are.
-
-    Example:
-        >>> steps_problem(8), steps_problem({"a[1]": 0})
-        (None, 'by group a whole number of at least 1, but is 0 for a[1]')
-    """
-    if not isinstance(multiple_of, Mapping):
-        return integer(multiple_of)
-    wrong = [f"{step!r} for {name}" for name, step in multiple_of.items() if integer(step)]
-    if not wrong:
-        return None
-    return f"by group a whole number of at least 1, but is {', '.join(wrong)}"

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array
-from jaxcompress.arguments import integer, require
+from jaxcompress.arguments import each, integer, require
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.levels import greedy_levels, uniform_levels
-from jaxcompress.prune.limits import Limits, group_limits, steps_problem
+from jaxcompress.prune.limits import Limits, group_limits
 from jaxcompress.prune.selection_checks import check_scores, check_selection
 from jaxcompress.prune.shares import share_problem
 from jaxcompress.prune.units import make_units, rank_channels, unit_scores
@@ -74,7 +74,7 @@ def threshold(
         [0.0, 1.0, 0.0, 1.0]
     """
     require(
-        multiple_of=steps_problem(multiple_of),
+        multiple_of=each(multiple_of, integer),
         min_width=integer(min_width, least=0),
         min_share=share_problem(min_share),
         max_share=share_problem(max_share),

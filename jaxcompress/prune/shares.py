@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Collection, Mapping
 
-from jaxcompress.arguments import real
+from jaxcompress.arguments import each, real
 
 __all__ = ["check_patterns", "share_problem", "shares_of"]
 
@@ -15,14 +15,9 @@ def share_problem(share: float | Mapping[str, float]) -> str | None:
 
     Example:
         >>> share_problem(0.5), share_problem({"a*": 2})
-        (None, 'by group a finite number of 0 to 1, but is 2 for a*')
+        (None, 'by name: for a* a finite number of 0 to 1, but is 2')
     """
-    if not isinstance(share, Mapping):
-        return real(share, least=0, most=1)
-    wrong = [
-        f"{value!r} for {name}" for name, value in share.items() if real(value, least=0, most=1)
-    ]
-    return f"by group a finite number of 0 to 1, but is {', '.join(wrong)}" if wrong else None
+    return each(share, lambda value: real(value, least=0, most=1))
 
 
 def shares_of(share: float | Mapping[str, float], name: str) -> list[float]:

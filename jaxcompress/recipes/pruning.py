@@ -85,7 +85,8 @@ def prune(
         importance: how channels are scored, `Learned(...)`, `Fisher(...)`, `Taylor(...)`,
             `Meta(...)`, `Magnitude(...)`, `Random()`, any function like these, or scores.
         groups: those that may lose channels: "internal" leaves residual streams whole (no gain was
-            measured from them; a network with nothing else offers all), "all", or names.
+            measured from them; a network with nothing else offers all), "all", or names. Both
+            words leave out groups whose gates have no gradient, see `graph.graded`.
         multiple_of: axes of kernels are multiples of this, or full; see `prune.channel_steps`.
         min_width: fewest channels of a group; with 0, those in `graph.optional` may go as a whole.
         protect: patterns of leaf paths whose groups stay whole.
@@ -163,8 +164,10 @@ def groups_of(graph: Graph, groups: Collection[str] | str) -> tuple[str, ...]:
     if isinstance(groups, str):
         if groups not in ("internal", "all"):
             raise ValueError(f"groups is 'internal', 'all', or a list of names, but is {groups!r}")
-        internal = internal_groups(graph) if groups == "internal" else []
-        groups = internal or list(graph.groups)
+        # Importances are gradients by gates; groups without one are pruned where they are named.
+        graded = graph.graded or list(graph.groups)
+        inside = set(internal_groups(graph)) if groups == "internal" else set()
+        groups = [name for name in graded if name in inside] or graded
     check_groups(graph, dict.fromkeys(groups), "groups")
     if not groups:
         raise ValueError("nothing can be pruned: the graph has no groups; print(graph) tells why")

@@ -157,9 +157,11 @@ def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:
 
 
 def _check_split(batch: Batch, mesh: Mesh) -> None:
+    if mesh.size == 1:
+        return
     sizes = {path: np.shape(leaf)[:1] for path, leaf in flatten_with_paths(batch)[0].items()}
     wrong = {path: size for path, size in sizes.items() if not size or size[0] % mesh.size}
-    if wrong and mesh.size > 1:
+    if wrong:
         raise ValueError(
             f"a batch is split over {mesh.size} devices along its first axis, but these "
             f"leaves have {wrong} examples; leave them out, or pad them by parallel.pad_batch"

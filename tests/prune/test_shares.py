@@ -163,7 +163,10 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "least too dear": ({"min_share": 0.9}, "smallest reachable"),
     "too large": ({"max_share": 1.5}, "max_share must be a finite number of 0 to 1, but is 1.5"),
-    "too small": ({"min_share": {"a*": -1}}, "min_share must be by group .* but is -1 for a"),
+    "too small": (
+        {"min_share": {"a*": -1}},
+        "min_share must be by name: for a\\* .* 0 to 1, but is -1",
+    ),
 }
 
 
