@@ -19,11 +19,12 @@ import jax.numpy as jnp
 
 import jaxcompress as jc
 from benchmarks.cores import limit_cores
+from benchmarks.decoder import decoder, decoder_shapes
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from experiments.common.timing import Stopwatch
 from jaxcompress import models
-from jaxcompress.annotations import Batch, Function, PyTree
+from jaxcompress.annotations import Batch, Function, Json, PyTree
 
 __all__ = ["COMMAND", "main"]
 
@@ -52,6 +53,34 @@ def jaxpr_of(apply: Function, variables: PyTree, images: Batch) -> Any:
     return jax.make_jaxpr(lambda v, x: apply(v, x))(variables, images)
 
 
+def cases() -> dict[str, tuple[Function, PyTree, jax.ShapeDtypeStruct]]:
+    """Return each network's function, abstract variables and input."""
+    made = {}
+    for name, shape in NETWORKS.items():
+        module = models.build(name)
+        key = jax.random.key(0, impl="unsafe_rbg")
+        variables = jax.eval_shape(lambda m=module, k=key, s=shape: models.initialize(m, k, s))
+        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+        made[name] = models.evaluation_function(module), variables, images
+    tokens = jax.ShapeDtypeStruct((1, 128), jnp.int32)
+    return {**made, "decoder of 32 layers": (decoder(), decoder_shapes(), tokens)}
+
+
+def row(name: str, apply: Function, variables: PyTree, inputs: Batch) -> dict[str, Json]:
+    """Measure one network."""
+    graph = jc.trace(apply, variables, inputs)
+    measured = {
+        "network": name,
+        "parameters": graph.params,
+        "equations": len(jax.make_jaxpr(apply)(variables, inputs).jaxpr.eqns),
+        "groups": len(graph.groups),
+        "trace_seconds": median_seconds(lambda: jc.trace(apply, variables, inputs)),
+        "make_jaxpr_seconds": median_seconds(lambda: jaxpr_of(apply, variables, inputs)),
+    }
+    print(measured, flush=True)
+    return measured
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Where the times go.
@@ -67,23 +96,7 @@ def main(config: Config) -> None:
     """Measure all networks."""
     prepare()
     limit_cores(1)
-    rows = []
-    for name, shape in NETWORKS.items():
-        module = models.build(name)
-        key = jax.random.key(0, impl="unsafe_rbg")
-        variables = jax.eval_shape(lambda m=module, k=key, s=shape: models.initialize(m, k, s))
-        apply, images = models.evaluation_function(module), jax.ShapeDtypeStruct(shape, jnp.float32)
-        graph = jc.trace(apply, variables, images)
-        jaxpr = jax.make_jaxpr(apply)(variables, images)
-        row = {
-            "network": name,
-            "equations": len(jaxpr.jaxpr.eqns),
-            "groups": len(graph.groups),
-            "trace_seconds": median_seconds(lambda: jc.trace(apply, variables, images)),  # noqa: B023
-            "make_jaxpr_seconds": median_seconds(lambda: jaxpr_of(apply, variables, images)),  # noqa: B023
-        }
-        rows.append(row)
-        print(row, flush=True)
+    rows = [row(name, *case) for name, case in cases().items()]
     config.output.parent.mkdir(parents=True, exist_ok=True)
     config.output.write_text(json.dumps({"environment": describe(), "rows": rows}, indent=2) + "\n")
 
