@@ -22,7 +22,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxcompress.artifact import from_spec, load, save
-from jaxcompress.compression import Compression, chain
+from jaxcompress.compression import Compression, chain, fold
 from jaxcompress.graph import Budget, Graph, Group, trace
 from jaxcompress.low_rank import factorize, ranks
 from jaxcompress.prune import gate, gated, importance, select, shrink, threshold
@@ -57,6 +57,7 @@ __all__ = [
     "chain",
     "compression",
     "factorize",
+    "fold",
     "from_spec",
     "gate",
     "gated",

@@ -15,7 +15,8 @@ from typing import Any
 from jaxcompress.annotations import Array, Json
 from jaxcompress.artifact.encoding import FLOATS, part_names
 from jaxcompress.artifact.encoding import problem as stored_problem
-from jaxcompress.artifact.spec_schema import is_shape, shapes_before
+from jaxcompress.artifact.shape_schema import is_shape
+from jaxcompress.artifact.spec_schema import shapes_before
 
 __all__ = ["DATA_NAME", "DTYPES", "problems"]
 

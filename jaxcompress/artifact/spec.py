@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jaxcompress.annotations import Json
+from jaxcompress.compression.folding import from_spec as fold_from_spec
 from jaxcompress.compression.record import Compression, chain
 from jaxcompress.low_rank.factorizing import from_spec as factorize_from_spec
 from jaxcompress.prune.shrinking import from_spec as shrink_from_spec
@@ -28,10 +29,13 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
         return chain(*(from_spec(step) for step in spec["steps"]))
     if kind == "shrink":
         return shrink_from_spec(spec)
+    if kind == "fold":
+        return fold_from_spec(spec)
     if kind == "factorize":
         return factorize_from_spec(spec)
     if kind == "sparsify":
         return sparsify_from_spec(spec)
     raise ValueError(
-        f"a spec is of kind 'chain', 'shrink', 'factorize' or 'sparsify', but this is {kind!r}"
+        "a spec is of kind 'chain', 'fold', 'shrink', 'factorize' or 'sparsify', but this is "
+        f"{kind!r}"
     )

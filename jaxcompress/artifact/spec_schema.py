@@ -10,15 +10,14 @@ from math import prod
 from typing import Any
 
 from jaxcompress.annotations import Array, Json, PyTree
+from jaxcompress.artifact.fold_schema import fold_problems
+from jaxcompress.artifact.shape_schema import FREE_INDICES, is_shape
 from jaxcompress.low_rank.site_factors import FACTORS
 
-__all__ = ["is_shape", "shapes_before"]
+__all__ = ["shapes_before"]
 
 Shapes = dict[str, tuple[int, ...]]
 Counts = Mapping[str, int | None]
-
-FREE_INDICES = 2**22
-"""Axes of this many indices together may be shrunk to anything; longer ones to 1 in 64."""
 
 
 def shapes_before(spec: Mapping[str, Json], shapes: Shapes, nonzero: Counts) -> Any:
@@ -61,17 +60,6 @@ def shapes_before(spec: Mapping[str, Json], shapes: Shapes, nonzero: Counts) -> 
         if problems:
             return [f"spec: {problem}" for problem in problems], shapes
     return [], shapes
-
-
-def _is_count(value: Any) -> bool:
-    """Tell whether a value is a whole number from 0 on, no bool, that an axis can have as size."""
-    return type(value) is int and 0 <= value < 2**31
-
-
-def is_shape(value: Any) -> bool:
-    """Tell whether a value is a list of sizes, of an array that could exist."""
-    is_list = isinstance(value, list) and len(value) <= 32 and all(map(_is_count, value))
-    return is_list and prod(size for size in value if size) < 2**48
 
 
 def _shrink(leaves: Mapping[str, Array], shapes: Shapes, _: Counts) -> tuple[list[str], Shapes]:
@@ -216,4 +204,4 @@ def _require(holds: bool, what: str) -> None:
         raise ValueError(what)
 
 
-_CHECKS = {"shrink": _shrink, "sparsify": _sparsify, "factorize": _factorize}
+_CHECKS = {"shrink": _shrink, "fold": fold_problems, "sparsify": _sparsify, "factorize": _factorize}

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jax.extend.core import JaxprEqn
+
+if TYPE_CHECKING:
+    from jaxcompress.graph.origins import Origin
 
 __all__ = [
     "Axis",
@@ -80,12 +83,14 @@ class Value:
         steps: how it was rearranged since, in order: ("transpose", permutation), ("reshape",
             sizes) or ("slice", ()) for one step of a scan over its first axis.
         indices: the array itself, where it is one of integers that the program knows.
+        origin: how the variables alone give it, where they do.
     """
 
     axes: tuple[Axis, ...]
     leaf: str | None = None
     steps: tuple[Step, ...] = ()
     indices: np.ndarray | None = None
+    origin: Origin | None = None
 
     def rearranged(self, axes: tuple[Axis, ...], name: str, numbers: Sequence[int] = ()) -> Value:
         """Return the same leaf reference, rearranged by one more step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import abstract, is_key
 from jaxcompress.graph.interpret import Body
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.origins import of_leaf
 from jaxcompress.graph.reading import label
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.paths import flatten_with_paths, path_string
@@ -217,7 +219,8 @@ def _label_leaf(labelling: Labelling, owners: list[Owner], path: str, aval: Arra
         if size > 1:
             start = labelling.count + sum(s for s in aval.shape[:axis] if s > 1)
             owners.append(Owner(path, axis, start, size))
-    return labelling.fresh_value(aval.shape, Kind.LEAF, path)
+    labelled = labelling.fresh_value(aval.shape, Kind.LEAF, path)
+    return replace(labelled, origin=of_leaf(path, aval.shape))
 
 
 def _label_inputs(

@@ -18,6 +18,7 @@ from jaxcompress.graph.interpret import Body, Node, Outcome, Rule, run
 from jaxcompress.graph.known import with_known
 from jaxcompress.graph.labelling import Kind, Labelling
 from jaxcompress.graph.means import mean_equations
+from jaxcompress.graph.origins import constant, with_origins
 
 __all__ = ["label", "unknown"]
 
@@ -34,13 +35,14 @@ def _constant(labelling: Labelling, aval: Array, value: Array) -> Value:
     if is_key(aval.dtype):
         return whole(aval.shape)
     labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)
+    labelled = replace(labelled, origin=constant(value))
     if not _is_exact(aval) or isinstance(value, jax.core.Tracer):
         return labelled
     return replace(labelled, indices=np.asarray(value))
 
 
 def _literal(atom: Any) -> Value:
-    known = whole(atom.aval.shape)
+    known = replace(whole(atom.aval.shape), origin=constant(atom.val))
     return replace(known, indices=np.asarray(atom.val)) if _is_exact(atom.aval) else known
 
 
@@ -64,6 +66,7 @@ def label(
                 labelling.use(values)
             outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
         outcome = outcome._replace(outputs=with_known(equation, values, outcome.outputs))
+        outcome = outcome._replace(outputs=with_origins(equation, values, outcome))
         nodes.append(Node(equation, values, outcome.outputs, outcome.bodies, outcome.steps))
         if not outcome.bodies:
             labelling.count_reads(values, outcome.outputs)

@@ -10,7 +10,7 @@ from jaxcompress.graph.carried import Carried
 from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Group
-from jaxcompress.graph.show import show, summary
+from jaxcompress.graph.show import show, show_derived, summary
 from jaxcompress.graph.sites import Site
 
 __all__ = ["Graph"]
@@ -33,6 +33,8 @@ class Graph:
         carried: where groups lie on the inputs that outputs replace (`state=`).
         means: what a mean over channels divides by once some are gone: "kept", what is left, or
             "all", the number that the program names.
+        derived: the lines of code that contract a kernel computed from the variables alone, which
+            is no site until `fold` stores it.
         streams: the groups along which two branches are added somewhere, in natural order.
     """
 
@@ -46,6 +48,7 @@ class Graph:
     unread: tuple[str, ...] = ()
     carried: tuple[Carried, ...] = ()
     streams: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
     means: str = "kept"
 
     @property
@@ -69,7 +72,10 @@ class Graph:
         return int(self.cost.params(self.cost.dense))
 
     def __str__(self) -> str:
-        return show(self.groups, self.cost, len(self.sites), self.frozen, self.unread, self.carried)
+        table = show(
+            self.groups, self.cost, len(self.sites), self.frozen, self.unread, self.carried
+        )
+        return table + show_derived(self.derived)
 
     def __repr__(self) -> str:
         return f"<Graph: {summary(self.groups, self.cost, len(self.sites))}>"

@@ -12,7 +12,7 @@ from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Group
 
-__all__ = ["show", "summary"]
+__all__ = ["show", "show_derived", "summary"]
 
 
 def show(
@@ -37,6 +37,22 @@ def show(
     return "\n".join(
         [head, "", *_groups(groups, cost), *_frozen(frozen), *_unread(unread), *_carried(carried)]
     )
+
+
+def show_derived(lines: Sequence[str]) -> str:
+    """Return words on kernels that are no sites yet; empty where there are none.
+
+    Example:
+        >>> print(show_derived(["model.py:7 (dense)"]))
+        <BLANKLINE>
+        computed from variables alone, no sites until jc.fold stores them:
+          model.py:7 (dense)
+    """
+    if not lines:
+        return ""
+    more = [f"  and {len(lines) - 8} more"] if len(lines) > 8 else []
+    head = "computed from variables alone, no sites until jc.fold stores them:"
+    return "\n".join(["", head, *(f"  {line}" for line in lines[:8]), *more])
 
 
 def summary(groups: Mapping[str, Group], cost: Cost, sites: int) -> str:

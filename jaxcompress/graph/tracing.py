@@ -16,8 +16,10 @@ from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
 from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.counting import count_costs, count_examples
+from jaxcompress.graph.derived import has_derived_kernel
 from jaxcompress.graph.frozen import frozen_axes, pin_elsewhere, pin_inside_rules
 from jaxcompress.graph.groups import find_groups
+from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.labelling import Contraction, Reduction
 from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
@@ -160,7 +162,7 @@ def _label(
 
 
 class _First(NamedTuple):
-    """What is of the first function alone: what it sums over, reads, replaces, costs and adds."""
+    """What is of the first function alone: what it sums over, reads, costs, adds and derives."""
 
     contractions: tuple[Contraction, ...]
     reductions: tuple[Reduction, ...]
@@ -168,6 +170,7 @@ class _First(NamedTuple):
     sites: dict[str, Site]
     examples: int
     added: np.ndarray
+    derived: tuple[str, ...]
 
 
 def _first(labelled: LabelledProgram) -> _First:
@@ -177,7 +180,9 @@ def _first(labelled: LabelledProgram) -> _First:
     sites = find_sites(labelled, contractions, examples)
     sums = contractions, tuple(labelling.reductions)
     added = np.flatnonzero(added_labels(labelled))
-    return _First(*sums, dict(labelling.uses), sites, examples, added)
+    lines = [source_line(c.equation) for c in contractions if has_derived_kernel(c)]
+    derived = tuple(dict.fromkeys(lines))
+    return _First(*sums, dict(labelling.uses), sites, examples, added, derived)
 
 
 def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
@@ -225,6 +230,7 @@ def _graph(
         tuple(path for path in leaves if path not in read_by),
         carried,
         tuple(name for position, name in enumerate(groups) if position in joined),
+        first.derived,
     )
 
 

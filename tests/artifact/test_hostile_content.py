@@ -82,6 +82,36 @@ def test_what_no_artifact_can_say_is_refused_by_name(
     tracemalloc.stop()
 
 
+SPARE = {"shape": [8], "dtype": "float32"}
+FOLDED = {"shape": [12], "dtype": "float32", "kernel": {"shape": [3, 4], "dtype": "float32"}}
+
+
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        (SPARE | {"shape": [-8]}, "gain: no shape and dtype"),
+        (SPARE | {"dtype": "O"}, "gain: no shape and dtype"),
+        (SPARE | {"dtype": ["float32"]}, "gain: no shape and dtype"),
+        (SPARE | {"kernel": {"shape": [8]}, "digest": "0"}, "gain: no kernel"),
+        (FOLDED, "gain: no kernel"),
+        (FOLDED | {"digest": "0", "shape": [13]}, "gain: folded to a kernel of another size"),
+        (FOLDED | {"digest": "0"}, r"gain: folded to \(3, 4\), but \(0,\) is stored"),
+        (SPARE | {"shape": [2**31 - 1]}, "axes of more than"),
+    ],
+)
+def test_what_no_folding_can_say_is_refused_by_name(
+    tmp_path: Path, leaf: Any, message: str
+) -> None:
+    save(tmp_path / "good", chain(), {"gain": jnp.zeros(0)})
+    content = content_of(tmp_path / "good")
+    data = (tmp_path / "good" / content["file"]["name"]).read_bytes()
+    content["spec"] = {"kind": "fold", "leaves": {"gain": leaf}}
+    content["original_shapes"] = {"gain": [8]}
+    write(tmp_path / "bad", content, data)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "bad", lambda variables, x: x)
+
+
 def packed(array: Any) -> np.ndarray:
     return np.frombuffer(lzma.compress(np.asarray(array).tobytes()), np.uint8)
 

@@ -7,6 +7,7 @@ on, `state + g (step(state) - state)`: 0 leaves the step out exactly, 1 takes it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import closed, scan_counts
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.origins import sliced
 from jaxcompress.graph.rules.control import tie_values
 
 __all__ = ["RULES"]
@@ -30,7 +32,10 @@ def scan(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> O
     scanned = inputs[constants + carry :]
     axes = [value.axes[0] for value in scanned] or [Axis(params["length"])]
     steps = labelling.tie(equation, *axes)
-    slices = [value.rearranged(value.axes[1:], "slice") for value in scanned]
+    slices = [
+        replace(value.rearranged(value.axes[1:], "slice"), origin=sliced(value.origin, equation))
+        for value in scanned
+    ]
     start = [Value(value.axes) for value in inputs[constants : constants + carry]]
     with labelling.scope(steps):
         body = labelling.enter(closed(params["jaxpr"]), [*inputs[:constants], *start, *slices])
