@@ -22,8 +22,8 @@ from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
+from jaxcompress.graph.matrices import site_matrices, to_kernel
 from jaxcompress.low_rank.checks import check_sites
-from jaxcompress.low_rank.site_factors import site_matrices, to_kernel
 from jaxcompress.low_rank.statistics.covariance import covariances_of
 from jaxcompress.low_rank.statistics.site_inputs import extended_rows, over_uses
 from jaxcompress.paths import flatten_with_paths

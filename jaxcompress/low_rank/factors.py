@@ -1,6 +1,6 @@
-"""The arithmetic of low-rank kernels, on arrays alone: kernel -> matrices -> two factors.
+"""The arithmetic of low-rank kernels, on arrays alone: matrices -> two factors.
 
-A kernel, rearranged as its contraction uses it, becomes one matrix per group; the matrix is split
+A kernel is one matrix per group (`graph.matrices`); the matrix is split
 into U sqrt(S) and sqrt(S) V^T; each factor becomes the kernel of one of the two operations. For the
 `spatial` form the matrix has rows (first window axis, input) and columns (second window axis,
 output), so that the factors are D x 1 and 1 x D kernels.
@@ -9,13 +9,14 @@ output), so that the factors are D x 1 and 1 x D kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Decomposition", "decompose", "split", "to_factors", "to_matrices"]
+from jaxcompress.graph.matrices import row_and_column_dimensions
+
+__all__ = ["Decomposition", "decompose", "split", "to_factors"]
 
 Layout = Mapping[str, Any]
 
@@ -32,40 +33,6 @@ class Decomposition(NamedTuple):
     left: jax.Array
     values: jax.Array
     right: jax.Array
-
-
-def _row_and_column_dimensions(form: str, layout: Layout) -> tuple[list[int], list[int]]:
-    """Return the kernel's dimensions that make up the rows and the columns of its matrix."""
-    if form == "dense":
-        return list(layout["contracted"]), list(layout["free"])
-    if form == "channel":
-        return [*layout["window"], layout["input"]], [layout["output"]]
-    first, second = layout["window"]
-    return [first, layout["input"]], [second, layout["output"]]
-
-
-def to_matrices(kernel: jax.Array, form: str, layout: Layout) -> jax.Array:
-    """Return the kernel as matrices `[groups, rows, columns]`.
-
-    Args:
-        kernel: as it is contracted (see `jaxcompress.graph.rearrange`), without scanned axes.
-        form: "dense", "channel" or "spatial".
-        layout: which dimension is what.
-    """
-    rows, columns = _row_and_column_dimensions(form, layout)
-    groups = layout.get("groups", 1)
-    if form == "dense":
-        shape = (1, prod(kernel.shape[i] for i in rows), -1)
-        return kernel.transpose(*rows, *columns).reshape(shape)
-    output = layout["output"]
-    per_group = kernel.shape[output] // groups
-    split_kernel = kernel.reshape(
-        *kernel.shape[:output], groups, per_group, *kernel.shape[output + 1 :]
-    )
-    # The group axis stands before the output axis: later dimensions have moved by one.
-    rows, columns = ([i + (i >= output) for i in part] for part in (rows, columns))
-    moved = split_kernel.transpose(output, *rows, *columns)
-    return moved.reshape(groups, prod(split_kernel.shape[i] for i in rows), -1)
 
 
 def decompose(
@@ -124,7 +91,7 @@ def to_factors(
         its own dimension order, whose groups' outputs stand one after the other.
     """
     groups, _, rank = left.shape
-    rows, columns = _row_and_column_dimensions(form, layout)
+    rows, columns = row_and_column_dimensions(form, layout)
     if form == "dense":
         first = left[0].reshape(*(kernel[i] for i in rows), rank)
         return first, right[0].reshape(rank, *(kernel[i] for i in columns))

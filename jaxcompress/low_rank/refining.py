@@ -19,7 +19,8 @@ import numpy as np
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression.record import Compression
-from jaxcompress.low_rank.site_factors import site_matrices, to_halves, to_leaves
+from jaxcompress.graph.matrices import site_matrices
+from jaxcompress.low_rank.site_factors import to_halves, to_leaves
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["improve", "refine"]

@@ -13,7 +13,8 @@ from jax.typing import DTypeLike
 
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.optimizer_state import Owned, restart_nodes, state_owners
-from jaxcompress.low_rank.site_factors import FACTORS, site_matrices, to_leaves
+from jaxcompress.graph.matrices import site_matrices
+from jaxcompress.low_rank.site_factors import FACTORS, to_leaves
 from jaxcompress.paths import flatten_with_paths, path_string
 
 __all__ = ["restart_factors"]

@@ -17,35 +17,17 @@ import numpy as np
 from jaxcompress.annotations import Array
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
+from jaxcompress.graph.matrices import site_matrices
 from jaxcompress.graph.rearrange import rearranged
-from jaxcompress.low_rank.factors import Decomposition, decompose, to_factors, to_matrices
+from jaxcompress.low_rank.factors import Decomposition, decompose, to_factors
 
-__all__ = ["FACTORS", "decompositions", "site_matrices", "to_halves", "to_kernel", "to_leaves"]
+__all__ = ["FACTORS", "decompositions", "to_halves", "to_leaves"]
 
 FACTORS = ("first", "second")
 """The names of the two leaves that stand for a kernel."""
 
 Described = Mapping[str, Any]
 REMEDY = "look for NaN in the batches or the variables that they are of"
-
-
-def site_matrices(
-    leaves: Mapping[str, Array], sites: Mapping[str, Described]
-) -> dict[str, jax.Array]:
-    """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
-
-    Args:
-        leaves: arrays by path.
-        sites: described, by path.
-    """
-    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
-
-
-def _site_matrix(leaf: Array, site: Described) -> jax.Array:
-    function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
-    for name, _ in site["steps"]:
-        function = jax.vmap(function) if name == "slice" else function
-    return function(rearranged(leaf, site["steps"]))
 
 
 def decompositions(
@@ -112,15 +94,6 @@ def _decompose_alone(
     return parts if is_traced else jax.block_until_ready(parts)
 
 
-def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
-    """Turn matrices `[scanned..., groups, rows, columns]` back into a kernel like `leaf`."""
-    # The way there only moves entries, so that its transpose is its inverse.
-    (kernel,) = jax.linear_transpose(lambda array: _site_matrix(array, site), leaf)(
-        matrix.astype(leaf.dtype)
-    )
-    return kernel
-
-
 def to_leaves(
     left: jax.Array, right: jax.Array, site: Described, leaf: Array = None
 ) -> dict[str, Array]:
@@ -150,9 +123,8 @@ def to_leaves(
 def to_halves(factors: Mapping[str, Array], site: Described) -> tuple[jax.Array, jax.Array]:
     """Undo `to_leaves`."""
     dtype = factors[FACTORS[0]].dtype
-    whole = jax.eval_shape(
-        lambda leaf: _site_matrix(leaf, site), jax.ShapeDtypeStruct(tuple(site["shape"]), dtype)
-    ).shape
+    leaf = jax.ShapeDtypeStruct(tuple(site["shape"]), dtype)
+    whole = jax.eval_shape(lambda leaf: site_matrices({"": leaf}, {"": site})[""], leaf).shape
     rank = site["rank"]
     halves = ((*whole[:-1], rank), (*whole[:-2], rank, whole[-1]))
     avals = [jax.ShapeDtypeStruct(shape, dtype) for shape in halves]

@@ -12,9 +12,10 @@ from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.precision import widened
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph import Graph
+from jaxcompress.graph.matrices import to_kernel
 from jaxcompress.low_rank.factorizing import factorize
 from jaxcompress.low_rank.factors import Decomposition
-from jaxcompress.low_rank.site_factors import decompositions, to_halves, to_kernel
+from jaxcompress.low_rank.site_factors import decompositions, to_halves
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["multiplied_out", "truncations"]

@@ -5,18 +5,21 @@
 
 A score says what each weight is worth, a scope how many each leaf keeps at a sparsity, a pattern
 (`Block`, `NofM`) which may go apart; a graph says which leaves are kernels and along which axes
-they are contracted. `make_masks` chooses once; `sparse_optimizer` is an optax transformation that
+they are contracted. `make_masks` chooses once, `activation_masks` and `reconstruct` by what kernels
+are given; `sparse_optimizer` is an optax transformation that
 chooses on a `schedule` and holds zeros at zero; `sparsify` carries out.
 """
 
 from __future__ import annotations
 
 from jaxcompress.sparse import schedule
+from jaxcompress.sparse.activations import activation_masks
 from jaxcompress.sparse.counts import Scope, kept_counts
 from jaxcompress.sparse.making import make_masks
 from jaxcompress.sparse.masks import masked, nonzero_masks
 from jaxcompress.sparse.optimizer import SparseState, masks_of, sparse_optimizer
 from jaxcompress.sparse.patterns import Block, NofM
+from jaxcompress.sparse.reconstructing import reconstruct
 from jaxcompress.sparse.regrow import Regrow, rigl, set_regrow
 from jaxcompress.sparse.scores import (
     Evidence,
@@ -36,6 +39,7 @@ __all__ = [
     "Scope",
     "Score",
     "SparseState",
+    "activation_masks",
     "gradient_times_weight",
     "kept_counts",
     "magnitude",
@@ -45,6 +49,7 @@ __all__ = [
     "movement",
     "nonzero_masks",
     "random",
+    "reconstruct",
     "rigl",
     "schedule",
     "set_regrow",

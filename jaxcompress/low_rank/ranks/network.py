@@ -12,13 +12,13 @@ from jaxcompress.annotations import PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.graph import Graph
 from jaxcompress.graph.cost import KINDS
+from jaxcompress.graph.matrices import site_matrices
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.ranks.defaults import default_forms, nothing_to_factorize
 from jaxcompress.low_rank.ranks.forms import FactorCost
 from jaxcompress.low_rank.ranks.from_costs import sites_from_costs
 from jaxcompress.low_rank.ranks.sites import Sites
 from jaxcompress.low_rank.ranks.spectrum import singular_values
-from jaxcompress.low_rank.site_factors import site_matrices
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["sites_of", "spectra"]

@@ -1,0 +1,83 @@
+"""Kernels as matrices and back: what a contraction multiplies its rows with.
+
+A site is described by its `shape`, `steps`, `layout` and `form`, see `Site.described`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import jax
+
+from jaxcompress.annotations import Array
+from jaxcompress.graph.rearrange import rearranged
+
+__all__ = ["row_and_column_dimensions", "site_matrices", "to_kernel", "to_matrices"]
+
+Layout = Mapping[str, Any]
+Described = Mapping[str, Any]
+
+
+def row_and_column_dimensions(form: str, layout: Layout) -> tuple[list[int], list[int]]:
+    """Return the kernel's dimensions that make up the rows and the columns of its matrix."""
+    if form == "dense":
+        return list(layout["contracted"]), list(layout["free"])
+    if form == "channel":
+        return [*layout["window"], layout["input"]], [layout["output"]]
+    first, second = layout["window"]
+    return [first, layout["input"]], [second, layout["output"]]
+
+
+def to_matrices(kernel: jax.Array, form: str, layout: Layout) -> jax.Array:
+    """Return the kernel as matrices `[groups, rows, columns]`.
+
+    Args:
+        kernel: as it is contracted (see `jaxcompress.graph.rearrange`), without scanned axes.
+        form: "dense", "channel" or "spatial".
+        layout: which dimension is what.
+    """
+    rows, columns = row_and_column_dimensions(form, layout)
+    groups = layout.get("groups", 1)
+    if form == "dense":
+        shape = (1, prod(kernel.shape[i] for i in rows), -1)
+        return kernel.transpose(*rows, *columns).reshape(shape)
+    output = layout["output"]
+    per_group = kernel.shape[output] // groups
+    split_kernel = kernel.reshape(
+        *kernel.shape[:output], groups, per_group, *kernel.shape[output + 1 :]
+    )
+    # The group axis stands before the output axis: later dimensions have moved by one.
+    rows, columns = ([i + (i >= output) for i in part] for part in (rows, columns))
+    moved = split_kernel.transpose(output, *rows, *columns)
+    return moved.reshape(groups, prod(split_kernel.shape[i] for i in rows), -1)
+
+
+def site_matrices(
+    leaves: Mapping[str, Array], sites: Mapping[str, Described]
+) -> dict[str, jax.Array]:
+    """Return the kernels of sites as matrices `[scanned..., groups, rows, columns]` by path.
+
+    Args:
+        leaves: arrays by path.
+        sites: described, by path.
+    """
+    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
+
+
+def _site_matrix(leaf: Array, site: Described) -> jax.Array:
+    function = functools.partial(to_matrices, form=site["form"], layout=site["layout"])
+    for name, _ in site["steps"]:
+        function = jax.vmap(function) if name == "slice" else function
+    return function(rearranged(leaf, site["steps"]))
+
+
+def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
+    """Turn matrices `[scanned..., groups, rows, columns]` back into a kernel like `leaf`."""
+    # The way there only moves entries, so that its transpose is its inverse.
+    (kernel,) = jax.linear_transpose(lambda array: _site_matrix(array, site), leaf)(
+        matrix.astype(leaf.dtype)
+    )
+    return kernel

@@ -1,0 +1,123 @@
+"""What scores from data share: kernels as matrices beside the covariances of their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.annotations import Array, PyTree
+from jaxcompress.compression.precision import widened
+from jaxcompress.finite import require_finite
+from jaxcompress.graph import Graph
+from jaxcompress.graph.matrices import site_matrices, to_kernel
+from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.patterns import NofM
+
+__all__ = ["calibrated"]
+
+Choice = Callable[[jax.Array, jax.Array, float], tuple[jax.Array, jax.Array]]
+"""`(matrix [rows, columns], covariance [rows, rows], sparsity) -> (mask, matrix)`."""
+
+
+def calibrated(
+    graph: Graph,
+    variables: PyTree,
+    covariances: Mapping[str, Array],
+    sparsity: float | Mapping[str, float],
+    pattern: NofM | None,
+    choice: Choice,
+) -> tuple[dict[str, jax.Array], PyTree]:
+    """Choose the masks of kernels, each by what its rows are multiplied with.
+
+    Args:
+        graph: that has the sites.
+        variables: what is pruned.
+        covariances: `E[x x^T]` by path of the kernel, `[scanned..., groups, rows, rows]`.
+        sparsity: fraction to remove, in [0, 1), of all kernels alike or by path.
+        pattern: N of M along the rows; None for single weights.
+        choice: of one matrix.
+
+    Returns:
+        `(masks, variables)`: bool of each kernel's shape by path, and the variables with what
+        `choice` made of these kernels.
+
+    Raises:
+        ValueError: if a path is no site, a covariance does not fit, the pattern does not divide
+            the rows, or something is not finite; all offenders are named.
+    """
+    by_path = sparsity if isinstance(sparsity, Mapping) else dict.fromkeys(covariances, sparsity)
+    missing = sorted(set(covariances) - set(by_path))
+    if missing:
+        raise ValueError(
+            f"every kernel with a covariance needs a sparsity, but {missing} have none"
+        )
+    leaves, treedef = flatten_with_paths(variables)
+    unknown = sorted(set(covariances) - set(graph.sites))
+    if unknown:
+        raise ValueError(
+            f"covariances belong to sites, but {unknown} are none; sites are {sorted(graph.sites)}"
+        )
+    sites = {path: described(graph, path) for path in graph.sites if path in covariances}
+    matrices = site_matrices({path: jnp.asarray(leaves[path]) for path in sites}, sites)
+    _check(matrices, covariances, pattern)
+    require_finite("variables", {path: leaves[path] for path in sites}, "train or load them again")
+    require_finite("covariances", dict(covariances), "look for NaN in the batches")
+    masks, new = {}, dict(leaves)
+    for path, site in sites.items():
+        mask, matrix = _each(choice, by_path[path])(
+            widened(matrices[path]), jnp.asarray(covariances[path], jnp.float32)
+        )
+        leaf = jnp.asarray(leaves[path])
+        masks[path] = to_kernel(mask, site, jnp.zeros(leaf.shape, jnp.float32)) > 0
+        moved = to_kernel(matrix, site, leaf)
+        new[path] = jnp.where(masks[path], moved, jnp.zeros((), leaf.dtype))
+    return masks, jax.tree.unflatten(treedef, list(new.values()))
+
+
+def described(graph: Graph, path: str) -> dict[str, Any]:
+    """Describe a site whose matrix has one row per input, or per input and place of the window."""
+    return graph.sites[path].described(
+        "channel" if "window" in graph.sites[path].layout else "dense"
+    )
+
+
+def _each(
+    choice: Choice, sparsity: float
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Apply a choice to every matrix of a site: of the steps of a scan, of the groups."""
+
+    def every(matrices: jax.Array, covariances: jax.Array) -> tuple[jax.Array, jax.Array]:
+        front = matrices.shape[:-2]
+        flat = matrices.reshape(-1, *matrices.shape[-2:])
+        squares = covariances.reshape(-1, *covariances.shape[-2:])
+        masks, new = jax.lax.map(lambda pair: choice(pair[0], pair[1], sparsity), (flat, squares))
+        shape = (*front, *matrices.shape[-2:])
+        return masks.reshape(shape).astype(matrices.dtype), new.reshape(shape)
+
+    return jax.jit(every)
+
+
+def _check(
+    matrices: Mapping[str, jax.Array], covariances: Mapping[str, Array], pattern: NofM | None
+) -> None:
+    wrong = []
+    for path, matrix in matrices.items():
+        expected = (*matrix.shape[:-1], matrix.shape[-2])
+        if np.shape(covariances[path]) != expected:
+            wrong.append(f"{path}: {np.shape(covariances[path])}, expected {expected}")
+        elif pattern is not None and matrix.shape[-2] % pattern.m:
+            wrong.append(
+                f"{path}: {matrix.shape[-2]} rows do not divide into groups of {pattern.m}"
+            )
+        elif not prod(matrix.shape):
+            wrong.append(f"{path}: no entries")
+    if wrong:
+        raise ValueError(
+            "covariances are [scanned..., groups, rows, rows], of the form 'channel' for "
+            f"convolutions, 'dense' for dots, and N of M divides the rows, but {'; '.join(wrong)}"
+        )
