@@ -82,7 +82,7 @@ def _rows(
     task = load_task(network, config.data_dir, *images, config.seed)
     key, batches = jax.random.key(config.seed), _batches(task, task.statistics)
     graph = jc.trace(task.apply, task.variables, batches[0]["image"][:1])
-    dense = _accuracy(task, task.apply, task.variables)
+    dense = _accuracy(task, jax.jit(fast_convolutions(task.apply)), task.variables)
     scored: dict[str, Any] = {}
     for score, flops in wanted:
         if score not in scored:
@@ -118,20 +118,19 @@ def _scores(
 def _row(task: Task, graph: Graph, keep: Mapping[str, Array], key: jax.Array) -> dict[str, Any]:
     images = [batch["image"] for batch in _batches(task, task.statistics)]
     compression = jc.shrink(graph, keep)
-    apply = compression.function(task.apply)
+    run = jax.jit(fast_convolutions(compression.function(task.apply)))
     train_apply = compression.function(task.train_apply)
     result = absorb(graph, task.apply, task.variables, images, keep)
     row: dict[str, Any] = {}
     for name, variables in (("plain", task.variables), ("absorb", result.variables)):
         small = compression.variables(variables)
         renewed = training.reestimate(train_apply, small, jnp.stack(images), key=key)
-        row[name] = _accuracy(task, apply, small)
-        row["reestimate" if name == "plain" else "both"] = _accuracy(task, apply, renewed)
+        row[name] = _accuracy(task, run, small)
+        row["reestimate" if name == "plain" else "both"] = _accuracy(task, run, renewed)
     return {**row, "leaves": len(result.leaves), "left_out": result.left_out}
 
 
-def _accuracy(task: Task, apply: Function, variables: PyTree) -> float:
-    run = jax.jit(fast_convolutions(apply))
+def _accuracy(task: Task, run: Function, variables: PyTree) -> float:
     right = sum(
         int((np.asarray(run(variables, batch["image"])).argmax(-1) == batch["label"]).sum())
         for batch in _batches(task, task.test)

@@ -21,10 +21,11 @@ from jaxcompress.compression.observing import observe
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.apply import KEPT, REMOVED, carry
+from jaxcompress.graph.internals import bind, source_line
 from jaxcompress.graph.interpret import Node
 from jaxcompress.graph.positions import averaged, constant_shape
-from jaxcompress.graph.program import label_program, read
+from jaxcompress.graph.program import LabelledProgram, label_program, read
 from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.graph.shifts import Shift, find_shifts
 from jaxcompress.paths import flatten_with_paths
@@ -41,8 +42,8 @@ class Absorbed(NamedTuple):
     Attributes:
         variables: as they were but for the leaves below, in all shapes and dtypes.
         leaves: by path of the kernel, the leaf that holds its constant.
-        left_out: by path of the kernel, why no leaf does. A sum over channels that no leaf's kernel
-            takes part in (a normalisation, attention) has no constant to be named here.
+        left_out: by path of the kernel, why no leaf does; by line of code, the convs and dots over
+            removed channels whose kernel is no leaf.
     """
 
     variables: Any
@@ -103,12 +104,13 @@ def absorb(
     """
     keep = check_keep(graph, keep)
     require_finite("variables", variables, "train or load them again")
-    kernels = _consumers(graph, keep)
-    if not kernels:
+    if all(mask.all() for mask in keep.values()):
         return Absorbed(variables, {}, {})
+    kernels = _consumers(graph, keep)
     first, every = _opened(batches)
     labelled = label_program(read(apply, variables, (first,)), discover=False)
     shifts, left_out = find_shifts(labelled, kernels)
+    left_out |= _without_leaf(graph, keep, labelled)
     leaves, treedef = flatten_with_paths(variables)
     means = _means(graph, apply, variables, every, shifts) if shifts else {}
     require_finite("input means", means, "look for NaN in the batches")
@@ -127,12 +129,37 @@ def _consumers(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Kept]:
     """Return the kernels that sum over removed channels, with what they keep of each axis."""
     kernels: dict[str, dict[int, np.ndarray]] = {}
     for name, mask in keep.items():
-        for path, axis, indices, role in graph.groups[name].members:
-            if role == "consumer" and not mask.all():
+        places = {(one.path, one.axis) for one in graph.groups[name].consumers if one.path}
+        for path, axis, indices, _ in graph.groups[name].members:
+            if (path, axis) in places and not mask.all():
                 axes = kernels.setdefault(path, {})
                 kept = axes.setdefault(axis, np.ones(graph.leaves[path].shape[axis], bool))
                 kept[indices[~mask].ravel()] = False
     return kernels
+
+
+def _without_leaf(
+    graph: Graph, keep: Mapping[str, np.ndarray], labelled: LabelledProgram
+) -> dict[str, str]:
+    """Name the contractions over removed channels that have no leaf, by their line of code."""
+    known: dict[tuple[str, int], np.ndarray] = {}
+    for name, mask in keep.items():
+        for path, axis, indices, _ in graph.groups[name].members:
+            size = graph.leaves[path].shape[axis]
+            values = known.setdefault((path, axis), np.full(size, KEPT, np.int32))
+            values[indices[~mask].ravel()] = REMOVED
+    numbers = carry(labelled, known, lambda value: "removed" if value == REMOVED else "kept")
+    return {
+        source_line(one.equation): "its kernel is no leaf"
+        for one in labelled.labelling.contractions
+        if all(operand.leaf is None for operand in one.operands)
+        and any(
+            (numbers[axis.labels] == REMOVED).any()
+            for pair in one.contracted
+            for axis in pair
+            if axis.labels is not None
+        )
+    }
 
 
 def _opened(batches: Iterable[Batch]) -> tuple[Any, Iterable[Any]]:
