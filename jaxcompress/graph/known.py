@@ -20,7 +20,7 @@ from jaxcompress.graph.axes import Value
 from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.symbolic import is_symbolic
 
-__all__ = ["with_known"]
+__all__ = ["moved", "moves", "with_known"]
 
 LARGEST = 1 << 16
 """Entries of the largest array worth knowing: more than any axis of channels has."""
@@ -42,6 +42,19 @@ def with_known(
     with np.errstate(all="ignore"):  # integers wrap around, as they do on the device
         made = operation(equation.params, *(value.indices for value in inputs))
     return [replace(outputs[0], indices=np.asarray(made, aval.dtype).reshape(shape))]
+
+
+def moves(equation: JaxprEqn) -> bool:
+    """Tell whether an equation only moves or repeats the entries of its one operand."""
+    return equation.primitive.name in MOVES and not is_symbolic(*shape_of(equation.outvars[0]))
+
+
+def moved(equations: Sequence[JaxprEqn], array: np.ndarray) -> np.ndarray:
+    """Return what equations that only move entries make of an array: a view wherever it can be."""
+    for equation in equations:
+        operation = OPERATIONS[equation.primitive.name]
+        array = operation(equation.params, array).reshape(shape_of(equation.outvars[0]))
+    return array
 
 
 def _broadcast(params: Mapping[str, Any], array: Array) -> Array:
@@ -77,6 +90,7 @@ def _of(function: Known) -> Known:
 
 
 UNCHANGED = "convert_element_type copy copy_p reshape squeeze stop_gradient"
+MOVES = (*UNCHANGED.split(), "broadcast_in_dim", "transpose")
 ARITHMETIC: dict[str, Known] = {
     "add": np.add,
     "and": np.bitwise_and,

@@ -9,13 +9,15 @@
 they are `Scores`, which know what they are comparable by, and `per_group` and `per_cost` make them
 comparable in other ways than by default. `select` turns them into a keep on the host, `threshold`
 into gates inside jit. `gated` and `gate` try a removal without changing a shape,
-`shrink` carries it out. `iterative` scores again as channels go, `local_search` compares
+`shrink` carries it out; `absorb` first puts what goes on average into the biases behind it.
+`iterative` scores again as channels go, `local_search` compares
 candidates.
 """
 
 from __future__ import annotations
 
 from jaxcompress.prune import importance
+from jaxcompress.prune.absorbing import Absorbed, absorb
 from jaxcompress.prune.candidates import Found, candidate_losses, chunk_size, local_search
 from jaxcompress.prune.carried import shrink_inputs
 from jaxcompress.prune.comparable import (
@@ -43,11 +45,13 @@ from jaxcompress.prune.shrinking import shrink
 from jaxcompress.prune.steps import channel_steps
 
 __all__ = [
+    "Absorbed",
     "Found",
     "Learn",
     "LearnState",
     "Learned",
     "Scores",
+    "absorb",
     "candidate_losses",
     "channel_costs",
     "channel_steps",
