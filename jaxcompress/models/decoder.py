@@ -42,9 +42,9 @@ def rotated(states: jax.Array, base: float) -> jax.Array:
         published weights in the layout of Hugging Face.
 
     Example:
-        >>> states = rotated(jnp.ones([1, 2, 1, 2]), base=1e4)
-        >>> states[0, 0, 0].tolist(), states[0, 1, 0].round(2).tolist()
-        ([1.0, 1.0], [-0.3, 1.38])
+        >>> states = rotated(jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]]), base=1e4)
+        >>> [f"{feature:.3f}" for feature in states[0, 1, 0]]
+        ['0.540', '0.841']
     """
     half = states.shape[-1] // 2
     waves = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -89,7 +89,10 @@ class DecoderLayer(nn.Module):
         mixed = nn.dot_product_attention(query, key, value, mask=mask, dtype=self.dtype)
         hidden = hidden + split(width, axis=(-2, -1), name="out")(mixed)
         read = norm(name="norm2")(hidden)
-        gate, wide = dense(self.mlp_width, name="gate")(read), dense(self.mlp_width, name="up")(read)
+        gate, wide = (
+            dense(self.mlp_width, name="gate")(read),
+            dense(self.mlp_width, name="up")(read),
+        )
         return hidden + dense(width, name="down")(nn.silu(gate) * wide)
 
 
@@ -118,8 +121,8 @@ class Decoder(nn.Module):
 
     Example:
         >>> module = Decoder(vocabulary=10, width=8, depth=1, heads=2, kv_heads=1, mlp_width=16)
-        >>> tokens = jnp.ones([1, 3], jnp.int32)
-        >>> logits, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), tokens, False)
+        >>> init = partial(module.init_with_output, train=False)
+        >>> logits, _ = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 3], int))
         >>> logits.shape
         (1, 3, 10)
     """

@@ -73,9 +73,8 @@ class Encoder(nn.Module):
 
     Example:
         >>> module = Encoder(vocabulary=10, width=8, depth=1, heads=2, mlp_width=16)
-        >>> init = partial(module.init, train=False)
-        >>> tokens = jnp.ones([1, 3], jnp.int32)
-        >>> outputs, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), tokens, False)
+        >>> init = partial(module.init_with_output, train=False)
+        >>> outputs, _ = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 3], int))
         >>> outputs["tokens"].shape, outputs["pooled"].shape
         ((1, 3, 8), (1, 8))
     """

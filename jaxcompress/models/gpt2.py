@@ -1,4 +1,4 @@
-"""GPT-2: a causal transformer with learned places, LayerNorm and one kernel for all of attention."""
+"""GPT-2: a causal transformer with learned places, LayerNorm and one kernel of attention."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class GPT2Layer(nn.Module):
         """Map `[batch, tokens, width]` to the same; `mask` is bool[batch, 1, tokens, tokens]."""
         width = hidden.shape[-1]
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        dense, split = partial(nn.Dense, dtype=self.dtype), partial(nn.DenseGeneral, dtype=self.dtype)
+        dense, split = (
+            partial(nn.Dense, dtype=self.dtype),
+            partial(nn.DenseGeneral, dtype=self.dtype),
+        )
         drop = nn.Dropout(self.dropout, deterministic=not train)
         shape = (3, self.heads, width // self.heads)
         fused = split(shape, name="query_key_value")(norm(name="norm1")(hidden))
@@ -70,8 +73,8 @@ class GPT2(nn.Module):
 
     Example:
         >>> module = GPT2(vocabulary=10, width=8, depth=1, heads=2)
-        >>> tokens = jnp.ones([1, 3], jnp.int32)
-        >>> logits, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), tokens, False)
+        >>> init = partial(module.init_with_output, train=False)
+        >>> logits, _ = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 3], int))
         >>> logits.shape
         (1, 3, 10)
     """

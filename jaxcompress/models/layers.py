@@ -122,7 +122,9 @@ def tokens_and_mask(
         ValueError: if there are more tokens than `positions`.
 
     Example:
-        >>> tokens, mask = tokens_and_mask({"tokens": jnp.ones([1, 2], int), "mask": jnp.ones([1, 2])})
+        >>> tokens, mask = tokens_and_mask(
+        ...     {"tokens": jnp.ones([1, 2], int), "mask": jnp.ones([1, 2])}
+        ... )
         >>> mask.dtype.name
         'bool'
     """

@@ -63,7 +63,9 @@ def stack_layers(variables: PyTree) -> PyTree:
         ValueError: if no collection has a `layer0`, or the layers differ in shape.
 
     Example:
-        >>> variables = {"params": {"layer0": {"bias": jnp.ones(2)}, "layer1": {"bias": jnp.ones(2)}}}
+        >>> variables = {
+        ...     "params": {"layer0": {"bias": jnp.ones(2)}, "layer1": {"bias": jnp.ones(2)}}
+        ... }
         >>> stack_layers(variables)["params"]["layers"]["bias"].shape
         (2, 2)
     """
@@ -81,8 +83,8 @@ def _stacked(collection: str, leaves: Mapping[str, PyTree]) -> PyTree:
     unlike = [name for name in names if shapes[name] != shapes["layer0"]]
     if unlike:
         raise ValueError(
-            f"layers that are stacked have the same shapes, but in {collection} {', '.join(unlike)} "
-            "differ from layer0; leave them unrolled"
+            f"layers that are stacked have the same shapes, but in {collection} those of "
+            f"{', '.join(unlike)} are not layer0's; leave them unrolled"
         )
     rest = {name: leaf for name, leaf in leaves.items() if name not in names}
     stack = jax.tree.map(lambda *rows: jnp.stack(rows), *(leaves[name] for name in names))
