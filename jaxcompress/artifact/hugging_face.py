@@ -91,7 +91,7 @@ def _architecture(module: nn.Module) -> Architecture:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Read one file, or all of a folder."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    files = [path] if path.suffix == ".safetensors" else sorted(path.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"a folder of weights holds .safetensors files, but {path} none")
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
@@ -103,6 +103,7 @@ def _check_config(path: Path, module: nn.Module, architecture: Architecture) -> 
     if not file.exists():
         return
     config = json.loads(file.read_text())
+    config |= config.get("rope_parameters") or {}
     fields = {name: getattr(module, field) for name, field in architecture.config.items()}
     wrong = [
         f"{name} is {config[name]}, of the module {value}"

@@ -132,7 +132,7 @@ LLAMA = Architecture(
         "rope_theta": "rope_base",
         "rms_norm_eps": "epsilon",
     },
-    {"hidden_act": "silu", "rope_scaling": None, "attention_bias": False},
+    {"hidden_act": "silu", "rope_scaling": None, "rope_type": "default", "attention_bias": False},
     ignored=("*rotary_emb.inv_freq",),
     copies={"lm_head.weight": "model.embed_tokens.weight"},
 )
