@@ -77,7 +77,7 @@ def main(config: Config) -> None:
     """Measure all, print a line each, write the file."""
     prepare()
     rows = []
-    for measured in (_digits, _minilm):
+    for measured in (_minilm, _digits):
         for row in measured(config):
             rows.append(row)
             print(row, flush=True)
