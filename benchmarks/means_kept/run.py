@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 
 import jaxcompress as jc
 from benchmarks.means_kept import digits, sentences
+from benchmarks.means_kept.scores import SCORES
 from benchmarks.means_kept.settings import Config
 from experiments.common import data
 from experiments.common.environment import describe, prepare
@@ -28,18 +30,17 @@ def cut(
     apply: Function, variables: PyTree, inputs: PyTree, shares: tuple[float, ...], judge: Judge
 ) -> Iterator[dict[str, Json]]:
     """Judge the whole network, then what each meaning leaves at each share of the streams."""
-    yield {"share": 1.0, "means": "whole", **judge(apply, variables)}
-    for means in MEANS:
-        graph = jc.trace(apply, variables, inputs, means=means)
-        scores = jc.importance.magnitude(graph, variables)
-        for share in shares:
-            keep = {name: _largest(scores[name], share) for name in jc.graph.streams(graph)}
-            prune = jc.shrink(graph, keep)
-            about = {"share": share, "means": means}
-            yield about | judge(prune.function(apply), prune.variables(variables))
+    yield {"share": 1.0, **judge(apply, variables)}
+    graphs = {means: jc.trace(apply, variables, inputs, means=means) for means in MEANS}
+    for (name, score), share, (means, graph) in product(SCORES.items(), shares, graphs.items()):
+        scores = score(graph, variables)
+        keep = {group: _largest(scores[group], share) for group in jc.graph.streams(graph)}
+        prune = jc.shrink(graph, keep)
+        about = {"score": name, "share": share, "means": means}
+        yield about | judge(prune.function(apply), prune.variables(variables))
 
 
-def _largest(scores: jax.Array, share: float) -> np.ndarray:
+def _largest(scores: jax.Array | np.ndarray, share: float) -> np.ndarray:
     """Keep a share of the channels, those of the largest score."""
     order = np.argsort(-np.asarray(scores), kind="stable")
     return np.isin(np.arange(len(order)), order[: round(share * len(order))])
@@ -53,10 +54,15 @@ def _minilm(config: Config) -> Iterator[dict[str, Json]]:
     )
     apply = sentences.similarity(module)
     one = {"tokens": jnp.ones((1, 16), jnp.int32), "mask": jnp.ones((1, 16), jnp.int32)}
-    judge = lambda function, values: sentences.correlations(function, values, pairs)  # noqa: E731
-    about = {"network": "MiniLM-L6", "pairs": len(pairs.labels)}
+    part = sentences.first(pairs, config.pairs)
+
+    def judge(function: Function, values: PyTree) -> dict[str, float]:
+        return {"spearman": sentences.correlation(function, values, part)}
+
+    about = {"network": "MiniLM-L6", "pairs": len(pairs.labels), "share": 1.0}
+    yield about | {"spearman": sentences.correlation(apply, variables, pairs)}
     for row in cut(apply, variables, (one, one), config.shares, judge):
-        yield about | row
+        yield about | {"pairs": len(part.labels)} | row
 
 
 def _digits(config: Config) -> Iterator[dict[str, Json]]:

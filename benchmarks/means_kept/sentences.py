@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from jaxcompress.annotations import Function, PyTree
 
-__all__ = ["Pairs", "correlations", "read_pairs", "similarity"]
+__all__ = ["Pairs", "batches", "correlation", "first", "read_pairs", "similarity"]
 
 
 class Pairs(NamedTuple):
@@ -80,13 +80,15 @@ def batches(pairs: Pairs, size: int = 50) -> list[tuple[np.ndarray, tuple[PyTree
     return made
 
 
-def correlations(apply: Function, variables: PyTree, pairs: Pairs) -> dict[str, float]:
-    """Return Spearman's correlation with the labels, of all pairs and of the first half."""
+def first(pairs: Pairs, count: int) -> Pairs:
+    """Return the first pairs."""
+    left, right = (side[:count] for side in pairs.sides)
+    return Pairs((left, right), pairs.labels[:count])
+
+
+def correlation(apply: Function, variables: PyTree, pairs: Pairs) -> float:
+    """Return Spearman's correlation of the similarities with the labels."""
     run, values = jax.jit(apply), np.empty(len(pairs.labels))
     for places, inputs in batches(pairs):
         values[places] = run(variables, inputs)
-    half = len(values) // 2
-    return {
-        "spearman": float(spearmanr(values, pairs.labels).statistic),
-        "spearman_first_half": float(spearmanr(values[:half], pairs.labels[:half]).statistic),
-    }
+    return float(spearmanr(values, pairs.labels).statistic)
