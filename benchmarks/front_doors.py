@@ -28,7 +28,7 @@ from experiments.common.measure import augmented
 from experiments.common.timing import Stopwatch
 from jaxcompress import models, training
 from jaxcompress.annotations import Array, Batch, Function, PyTree
-from jaxcompress.artifact.torch_weights import akamaster_resnet_name, load_torch_weights
+from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.files import write_json
 from jaxcompress.knowledge.drawing import Views

@@ -16,7 +16,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxcompress as jc
@@ -55,20 +54,26 @@ def reach(graph: jc.Graph) -> dict[str, float]:
     }
 
 
-def traced(name: str) -> jc.Graph:
+def configurations() -> dict[str, tuple[str, dict[str, Json]]]:
+    """Return name and configuration of every registered network; of transformers, scanned too."""
+    plain: dict[str, tuple[str, dict[str, Json]]] = {n: (n, {}) for n in models.NETWORKS}
+    stacked = [n for n in plain if "scan" in models.NETWORKS[n].module.__annotations__]
+    return {**plain, **{f"{name}, scanned": (name, {"scan": True}) for name in stacked}}
+
+
+def traced(row: str) -> jc.Graph:
     """Trace a registered network, abstractly."""
-    module = models.build(name)
-    shape = (1, 224, 224, 3) if "imagenet" in name or name == "resnet50" else (1, 32, 32, 3)
-    start = functools.partial(models.initialize, module, shape=shape)
+    name, config = configurations()[row]
+    module, inputs = models.build(name, **config), models.NETWORKS[name].inputs
+    start = functools.partial(models.initialize, module, shape=inputs)
     variables = jax.eval_shape(start, jax.random.key(0))
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jc.trace(models.evaluation_function(module), variables, images)
+    return jc.trace(models.evaluation_function(module), variables, inputs)
 
 
 def networks() -> dict[str, Json]:
     """Trace every registered network; return rows by name."""
     rows = {}
-    for name in sorted(models.NETWORKS):
+    for name in sorted(configurations()):
         watch = Stopwatch()
         graph = traced(name)
         rows[name] = {"seconds": watch.seconds, **reach(graph)}

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 import jaxcompress as jc
 from jaxcompress import models
 from jaxcompress.annotations import Array, Function, PyTree
-from jaxcompress.artifact.torch_weights import (
+from jaxcompress.artifact import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,
     from_torch,

@@ -7,17 +7,17 @@ variables back in a fresh process; `inspect` tells what a folder holds.
 from __future__ import annotations
 
 from jaxcompress.artifact.encoding import Encoding
+from jaxcompress.artifact.hugging_face import load_hugging_face, to_hugging_face
 from jaxcompress.artifact.loading import load
 from jaxcompress.artifact.saving import save
 from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.summary import inspect, num_bytes
-from jaxcompress.artifact.torch_weights import (
+from jaxcompress.artifact.torch_names import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,
-    from_torch,
-    load_torch_weights,
     torchvision_resnet_name,
 )
+from jaxcompress.artifact.torch_weights import from_torch, load_torch_weights
 
 __all__ = [
     "Encoding",
@@ -27,8 +27,10 @@ __all__ = [
     "from_torch",
     "inspect",
     "load",
+    "load_hugging_face",
     "load_torch_weights",
     "num_bytes",
     "save",
+    "to_hugging_face",
     "torchvision_resnet_name",
 ]

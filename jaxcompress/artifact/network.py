@@ -61,8 +61,8 @@ def _problem(key: str, value: Any, default: Any) -> str | None:
     """Say why a value is not of the type of a field's default."""
     if key == "dtype":
         return None if value is None or _is_dtype(value) else "no dtype"
-    if type(default) is int and (type(value) is not int or not 1 <= value < 2**31):
-        return "no whole number from 1 on"
+    if type(default) is int and (type(value) is not int or not min(default, 1) <= value < 2**31):
+        return f"no whole number from {min(default, 1)} on"
     if type(default) is float and (type(value) not in (int, float) or not 0 <= value < 2**31):
         return "no number from 0 on"
     if isinstance(default, bool | str) and type(value) is not type(default):
@@ -89,7 +89,7 @@ def _unlike(
     problems = [
         f"{key}={getattr(module, key)}: no leaf has such an axis"
         for key in ("num_classes", "width")
-        if hasattr(module, key) and getattr(module, key) not in sizes
+        if getattr(module, key, 0) and getattr(module, key) not in sizes
     ]
     depth = config.get("depth", 0)
     if depth > len(shapes):

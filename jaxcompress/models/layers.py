@@ -6,12 +6,22 @@ its statistics with momentum 0.9 and epsilon 1e-5, so that published weights car
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-__all__ = ["batch_norm", "convolution", "he_fan_in", "he_fan_out", "output_logits"]
+__all__ = [
+    "batch_norm",
+    "check_heads",
+    "convolution",
+    "he_fan_in",
+    "he_fan_out",
+    "output_logits",
+    "tokens_and_mask",
+]
 
 he_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -88,3 +98,41 @@ def output_logits(logits: jax.Array) -> jax.Array:
         'float32'
     """
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise unless a width can be split into as many heads.
+
+    Example:
+        >>> check_heads(width=8, heads=2)
+    """
+    if width % heads:
+        raise ValueError(
+            f"width must be a multiple of heads, got width {width} and heads {heads}; "
+            f"take width {width // heads * heads or heads}"
+        )
+
+
+def tokens_and_mask(
+    inputs: jax.Array | Mapping[str, jax.Array], positions: int | None = None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Return the tokens `[batch, tokens]`, and which are no padding, None where all may be read.
+
+    Raises:
+        ValueError: if there are more tokens than `positions`.
+
+    Example:
+        >>> tokens, mask = tokens_and_mask(
+        ...     {"tokens": jnp.ones([1, 2], int), "mask": jnp.ones([1, 2])}
+        ... )
+        >>> mask.dtype.name
+        'bool'
+    """
+    tokens = inputs["tokens"] if isinstance(inputs, Mapping) else inputs
+    mask = inputs.get("mask") if isinstance(inputs, Mapping) else None
+    if positions is not None and tokens.shape[1] > positions:
+        raise ValueError(
+            f"a sequence has at most {positions} tokens, as many as there are positions, but has "
+            f"{tokens.shape[1]}; cut it"
+        )
+    return tokens, None if mask is None else mask != 0

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from jaxcompress.models.layers import output_logits
+from jaxcompress.models.layers import check_heads, output_logits
 
 __all__ = ["TransformerBlock", "VisionTransformer"]
 
@@ -85,11 +85,7 @@ class VisionTransformer(nn.Module):
     def __post_init__(self) -> None:
         """Refuse a configuration that names no network."""
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(
-                f"width must be a multiple of heads, got width {self.width} and heads "
-                f"{self.heads}; take width {self.width // self.heads * self.heads or self.heads}"
-            )
+        check_heads(self.width, self.heads)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -13,7 +13,7 @@ from jaxcompress.artifact import load, save
 from jaxcompress.artifact.network import named_network
 from jaxcompress.artifact.structure import _digest
 from jaxcompress.compression import chain
-from jaxcompress.models import build, initialize
+from jaxcompress.models import NETWORKS, build, initialize
 from jaxcompress.paths import flatten_with_paths
 
 CASES: dict[str, dict[str, Any]] = {
@@ -21,12 +21,14 @@ CASES: dict[str, dict[str, Any]] = {
     "vit_tiny": {"width": 12, "depth": 2, "mlp_ratio": 2, "class_token": True},
     "mobilenet_v2": {"width_multiplier": 0.35, "stem_stride": 1},
     "snn_1k": {},
+    "minilm_l6": {"vocabulary": 50, "pooler": False, "num_classes": 3, "scan": True},
+    "gpt2": {"vocabulary": 50},
 }
 
 
 def shapes_of(name: str, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     module = build(name, **config)
-    draw = lambda key: initialize(module, key, (1, 32, 32, 3))  # noqa: E731
+    draw = lambda key: initialize(module, key, NETWORKS[name].inputs)  # noqa: E731
     leaves, _ = flatten_with_paths(jax.eval_shape(draw, jax.random.key(0)))
     return {path: leaf.shape for path, leaf in leaves.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.annotations import Array
-from jaxcompress.artifact.torch_weights import (
+from jaxcompress.artifact import (
     akamaster_resnet_name,
     chengyangfu_vgg_name,
     from_torch,

@@ -14,7 +14,9 @@ from tests.laws import TOYS, graph_of
 FILE = Path(__file__).parents[2] / "benchmarks/results/generality.json"
 KNOWN = json.loads(FILE.read_text())
 # One of each kind: their siblings differ in depth or in the number of classes.
-NETWORKS = ("alexnet_cifar", "mobilenet_v2", "nin", "resnet20", "resnet50", "vgg16_bn", "vit_tiny")
+CNNS = ("alexnet_cifar", "mobilenet_v2", "nin", "resnet20", "resnet50", "vgg16_bn")
+SCANNED = ("bert_base, scanned", "gpt2, scanned", "llama_7b, scanned")
+NETWORKS = (*CNNS, "vit_tiny", "minilm_l6", *SCANNED)
 
 
 def check(graph: Graph, before: dict[str, float]) -> None:

@@ -30,9 +30,12 @@ from tests.trees import structure_of
 
 CIFAR = (1, 32, 32, 3)
 IMAGENET = (1, 224, 224, 3)
+TOKENS = jax.ShapeDtypeStruct((1, 3), jnp.int32)
 
 # akamaster/pytorch_resnet_cifar10, chengyangfu/pytorch-vgg-cifar10, torchvision's mobilenet_v2,
-# timm's mobilenetv2_050 and _140, DeiT-Ti; the rest follows by hand from the layer widths.
+# timm's mobilenetv2_050 and _140, DeiT-Ti; transformers' BertModel of bert-base-uncased and of
+# all-MiniLM-L6-v2, GPT2LMHeadModel and LlamaForCausalLM of their smallest; the rest follows by hand
+# from the layer widths.
 PUBLISHED = [
     ("resnet8", {}, CIFAR, 75_290),
     ("resnet14", {}, CIFAR, 172_506),
@@ -64,6 +67,13 @@ PUBLISHED = [
         IMAGENET,
         5_717_416,
     ),
+    ("minilm_l6", {}, TOKENS, 22_713_216),
+    ("minilm_l6", {"scan": True}, TOKENS, 22_713_216),
+    ("bert_base", {}, TOKENS, 109_482_240),
+    ("gpt2", {}, TOKENS, 124_439_808),
+    ("gpt2", {"scan": True}, TOKENS, 124_439_808),
+    ("llama_7b", {}, TOKENS, 6_738_415_616),
+    ("llama_7b", {"scan": True}, TOKENS, 6_738_415_616),
 ]
 
 SMALL = {
@@ -76,13 +86,13 @@ SMALL = {
 }
 
 
-def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
+def shapes(module: nn.Module, shape: Any) -> Any:
     return jax.eval_shape(lambda key: initialize(module, key, shape), jax.random.key(0))
 
 
 @pytest.mark.parametrize(("name", "config", "shape", "count"), PUBLISHED)
 def test_published_parameter_counts(
-    name: str, config: dict[str, Any], shape: tuple[int, ...], count: int
+    name: str, config: dict[str, Any], shape: Any, count: int
 ) -> None:
     variables = shapes(build(name, **config), shape)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
