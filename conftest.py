@@ -7,6 +7,7 @@ With JAXCOMPRESS_TEST_OPTIMIZED set they are compiled as users compile them.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -26,3 +27,8 @@ os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Most of the tests' time is compilation, much of it the same for every worker and every run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Modules that import PyTorch, or whose examples do, need the extra `torch`.
+collect_ignore_glob: list[str] = []
+if not all(importlib.util.find_spec(name) for name in ("torch", "torchax")):
+    collect_ignore_glob += ["jaxcompress/adapters/torch*.py"]

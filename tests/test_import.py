@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "sklearn")
+HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "sklearn", "torch", "torchax")
 
 
 def test_import_loads_nothing_heavy() -> None:

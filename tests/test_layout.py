@@ -197,7 +197,11 @@ def test_public_things_have_examples() -> None:
         ("jaxcompress/prune/selecting.py", "from .units import Units", 0),
         ("jaxcompress/sparse/making.py", "from jaxcompress.prune import select", 1),
         ("jaxcompress/low_rank/factors.py", "from jaxcompress.prune.gating import gate", 1),
-        ("jaxcompress/adapters.py", "from .graph import trace\nfrom .report import table", 1),
+        (
+            "jaxcompress/adapters/inputs.py",
+            "from ..graph import trace\nfrom ..report import table",
+            1,
+        ),
         ("jaxcompress/utilities.py", "", 1),
         ("jaxcompress/__init__.py", "from jaxcompress.report import table", 0),
     ],
