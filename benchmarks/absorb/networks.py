@@ -14,7 +14,8 @@ from benchmarks.absorb.efficientnet import EfficientNetLite0, torch_name
 from experiments.common import data
 from jaxcompress import models
 from jaxcompress.annotations import Array, Function, PyTree
-from jaxcompress.artifact.torch_weights import Rename, akamaster_resnet_name, load_torch_weights
+from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
+from jaxcompress.artifact.torch_weights import Rename
 
 __all__ = ["Images", "Task", "load_task"]
 

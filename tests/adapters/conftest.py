@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import equinox as eqx
 import jax
 import pytest
@@ -16,6 +18,11 @@ from tests.adapters.networks import (
     EquinoxNet,
     NnxNet,
     adapted,
+)
+
+# A helper that skips is imported by those who need it, not as a file with examples.
+collect_ignore = (
+    [] if importlib.util.find_spec("torch") else ["needs_torch.py", "torch_networks.py"]
 )
 
 
