@@ -6,9 +6,10 @@ import re
 from functools import partial
 
 import jax
+import numpy as np
 from flax import linen as nn
 
-__all__ = ["EfficientNetLite0", "torch_name"]
+__all__ = ["EfficientNetLite0", "torch_name", "torch_order"]
 
 # Expansion, window, stride of the first block, channels, blocks.
 STAGES = (
@@ -102,3 +103,21 @@ def torch_name(name: str) -> str | None:
     weight = "scale" if "bn" in module else "kernel"
     fields = {**FIELDS, "bias": "params/{}/bias", "weight": "params/{}/" + weight}
     return fields[tensor].format(module) if tensor in fields else None
+
+
+def torch_order(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Bring a kernel into the order that its shape in the file says.
+
+    The numbers lie there as TensorFlow has them, `[height, width, in, out]`, under PyTorch's shape.
+
+    Example:
+        >>> torch_order("_fc.weight", np.arange(6).reshape(2, 3)).tolist()
+        [[0, 2, 4], [1, 3, 5]]
+    """
+    if tensor.ndim < 2:
+        return tensor
+    # A depthwise kernel is [height, width, channels, 1], and its shape [channels, 1, ...].
+    first = (0, 1) if "depthwise" in name else (1, 0)
+    order = (*range(2, tensor.ndim), *first)
+    stored = tensor.reshape([tensor.shape[axis] for axis in order])
+    return stored.transpose(np.argsort(order))

@@ -212,8 +212,8 @@ classified. {source(ABSORB)}
 It needs forward passes only, no training mode, and is for networks that are not re-estimated or
 have no BatchNorm. Re-estimated means take the place of absorbed ones, so that both together are
 re-estimation alone where a BatchNorm follows every consumer; `recipes.prune`, after which BatchNorm
-is re-estimated, leaves it out. Absorbing mends means, not variances: the fewer channels are left,
-the less that is."""
+is re-estimated, leaves it out. What goes is measured in the whole network: the more goes before a
+layer, the less its means are still right, and where accuracy is lost already it may do harm."""
 
 
 def _wishes() -> str:
