@@ -3,7 +3,7 @@
     python -m benchmarks.torch_architectures
 
 Architectures of `transformers` with small sizes and random weights, seeded, as JAX functions by
-`adapters.from_torch`: how far the outputs are from PyTorch's, seconds to trace, the share of
+`adapters.from_torch`: how far the outputs are from PyTorch's, CPU seconds to trace, the share of
 parameters that go when every group is halved, the largest error of the law (removed against
 masked), how far masking moves the outputs, and whether `adapters.to_torch` finds that the smaller
 arrays run in the module as it is. Of one that cannot be adapted, the error's words. Errors are
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
@@ -80,7 +81,7 @@ def measured(name: str) -> Json:
     def apply(variables: PyTree, *inputs: Array) -> Array:
         return outputs_of(whole(variables, *inputs, **keywords))
 
-    watch = Stopwatch()
+    watch = Stopwatch(time.process_time)
     graph = jc.trace(apply, variables, *inputs)
     seconds = watch.seconds
     outputs = np.asarray(jax.jit(apply)(variables, *inputs))
@@ -92,7 +93,7 @@ def measured(name: str) -> Json:
     return {
         "parameters": graph.params,
         "outputs": error(outputs, expected(module, inputs, keywords)),
-        "trace_seconds": seconds,
+        "trace_cpu_seconds": seconds,
         **{kind: reach(graph)[kind] for kind in ("groups", "params")},
         "law": error(removed, masked),
         "moved": error(masked, outputs),

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.pages import headline, knowledge, pruning, ranks, recipes, slimnets, throughput
+from docs.pages import headline, knowledge, pruning, pytorch, ranks, recipes, slimnets, throughput
 
 __all__ = ["PAGES", "main", "outdated", "readme"]
 
@@ -22,6 +22,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "knowledge": knowledge.page,
     "slimnets": slimnets.page,
     "throughput": throughput.page,
+    "pytorch": pytorch.page,
 }
 BEGIN, END = "<!-- headline: python -m docs.generate -->", "<!-- end of headline -->"
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import jaxcompress as jc
+from docs.pages import pytorch
 from jaxcompress.adapters import from_torch, to_torch, torch_state
 from jaxcompress.low_rank import multiplied_out
 from tests.laws import close, difference
@@ -200,3 +201,14 @@ def test_pytorch_is_as_it_was_outside_of_calls() -> None:
     with pytest.raises(Exception, match=r"(?s).*in layer.self_attn"):
         net.apply(net.variables, net.inputs[..., :3])
     assert type(torch.ones(2) + 1) is torch.Tensor and torch.is_grad_enabled()
+
+
+def test_the_example_of_the_page_runs() -> None:
+    module = networks.seeded(networks.Cnn())
+    images = networks.INPUTS["Cnn"]
+    names: dict[str, Any] = {"module": module, "images": images}
+    names["batches"] = np.stack([images, 2 * images])
+    exec(compile(pytorch.EXAMPLE, "example", "exec"), names)
+    assert names["smaller"].stem.out_channels < 8
+    outputs = names["prune"].function(names["apply"])(names["small"], images)
+    close(networks.run(names["smaller"].eval(), images), outputs, 1e-5)
