@@ -12,6 +12,7 @@ __all__ = ["page"]
 
 DOORS = "benchmarks/results/front_doors_resnet20.json"
 SPARSE = "benchmarks/results/sparse_defaults_digits.json"
+CALIBRATED = "benchmarks/results/calibrated_masks_resnet20.json"
 
 
 def _doors(rows: list[Mapping[str, Any]]) -> str:
@@ -43,10 +44,30 @@ def _sparse(rows: list[Mapping[str, Any]]) -> str:
     )
 
 
+def _calibrated(rows: list[Mapping[str, Any]]) -> str:
+    figures: dict[str, dict[str, str]] = defaultdict(dict)
+    zeros: dict[str, None] = {}
+    for row in rows:
+        if "zeros" in row:
+            share = row["zeros"]
+            head = share if isinstance(share, str) else f"{percent(share, 0)} zeros"
+            both = f"{percent(row['accuracy'])} / {percent(row['reestimated'])}"
+            zeros[head] = None
+            figures[row["method"]][head] = both
+    return table(
+        ["method", *zeros],
+        [
+            [method, *(by_zeros.get(head, "") for head in zeros)]
+            for method, by_zeros in figures.items()
+        ],
+    )
+
+
 def page() -> str:
     """Return the page."""
-    doors, sparse = load(DOORS), load(SPARSE)
-    config = doors["config"]
+    doors, sparse, calibrated = load(DOORS), load(SPARSE), load(CALIBRATED)
+    config, dense = doors["config"], calibrated["rows"][0]["accuracy"]
+    given = calibrated["config"]
     return f"""# One function a method
 
 ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm
@@ -64,4 +85,17 @@ each sparsity, one figure for each seed. {source(SPARSE)}
 {_sparse(sparse["rows"])}
 
 {command("python -m benchmarks.sparse_defaults")}
+
+## Masks from what kernels are given
+
+ResNet-20 with public weights ({percent(dense)}), no labels, no fine-tuning: `activation_masks`
+(Wanda) and `reconstruct` (SparseGPT), by the covariances of {given["examples"]:,} training
+images, beside magnitudes; "global" takes each kernel's share of zeros from magnitudes that compete
+over all kernels. Accuracy as it is / after BatchNorm is re-estimated,
+{given["test_images"]:,} test images, one seed. Wanda compares weights within an output, which
+suits wide layers; this network has 16 to 64 channels. {source(CALIBRATED)}
+
+{_calibrated(calibrated["rows"])}
+
+{command("python -m benchmarks.calibrated_masks --data-dir .")}
 """
