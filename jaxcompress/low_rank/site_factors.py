@@ -6,6 +6,7 @@ A site is described by its `shape`, `steps`, `layout` and `form`, see `Site.desc
 from __future__ import annotations
 
 import functools
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,12 +19,23 @@ from jaxcompress.annotations import Array
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph.rearrange import rearranged
-from jaxcompress.low_rank.factors import Decomposition, decompose, to_factors, to_matrices
+from jaxcompress.low_rank.factors import Decomposition, decompose, split, to_factors, to_matrices
 
-__all__ = ["FACTORS", "decompositions", "site_matrices", "to_halves", "to_kernel", "to_leaves"]
+__all__ = [
+    "FACTORS",
+    "decompositions",
+    "site_matrices",
+    "split_leaves",
+    "to_halves",
+    "to_kernel",
+    "to_leaves",
+]
 
 FACTORS = ("first", "second")
 """The names of the two leaves that stand for a kernel."""
+
+MATRIX = ("steps", "layout", "form")
+"""What of a site's description says how its kernel becomes matrices."""
 
 Described = Mapping[str, Any]
 REMEDY = "look for NaN in the batches or the variables that they are of"
@@ -38,7 +50,15 @@ def site_matrices(
         leaves: arrays by path.
         sites: described, by path.
     """
-    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
+    needed = {path: {key: site[key] for key in MATRIX} for path, site in sites.items()}
+    made = _matrices({path: leaves[path] for path in sites}, json.dumps(needed))
+    return {path: made[path] for path in sites}
+
+
+# One program for all sites. JAX keeps one for each description, which it can compare as text.
+@functools.partial(jax.jit, static_argnames="described")
+def _matrices(leaves: Mapping[str, Array], described: str) -> dict[str, jax.Array]:
+    return {path: _site_matrix(leaves[path], site) for path, site in json.loads(described).items()}
 
 
 def _site_matrix(leaf: Array, site: Described) -> jax.Array:
@@ -78,10 +98,9 @@ def decompositions(
         shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
     result: dict[str, Decomposition] = {}
     for paths in shapes.values():
-        stack = jnp.stack([matrices[path] for path in paths])
-        parts = _decompose_alone(stack, _stacked(roots, paths), _stacked(output_roots, paths))
-        for number, path in enumerate(paths):
-            result[path] = Decomposition(*(part[number] for part in parts))
+        known = matrices, roots, output_roots
+        parts = _decompose_alone(*([array[p] for p in paths if p in array] for array in known))
+        result.update(zip(paths, parts, strict=True))
     return result
 
 
@@ -95,21 +114,44 @@ def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
         )
 
 
-def _stacked(roots: Mapping[str, Array], paths: Sequence[str]) -> jax.Array | None:
-    return jnp.stack([jnp.asarray(roots[path]) for path in paths]) if paths[0] in roots else None
-
-
 def _decompose_alone(
-    matrices: jax.Array, root: jax.Array | None, output_root: jax.Array | None
-) -> Decomposition:
+    matrices: Sequence[Array], roots: Sequence[Array], output_roots: Sequence[Array]
+) -> list[Decomposition]:
     """Run one batched SVD as a program of its own.
 
     XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
     of the pool that the others hold; on few cores that can wait for ever.
     """
-    parts = jax.jit(decompose)(matrices, root, output_root)
-    is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
+    parts = _decompose_stacked(matrices, roots, output_roots)
+    is_traced = any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(parts))
     return parts if is_traced else jax.block_until_ready(parts)
+
+
+@jax.jit
+def _decompose_stacked(
+    matrices: Sequence[Array], roots: Sequence[Array], output_roots: Sequence[Array]
+) -> list[Decomposition]:
+    root, output_root = (jnp.stack(given) if given else None for given in (roots, output_roots))
+    parts = decompose(jnp.stack(matrices), root, output_root)
+    return [Decomposition(*(part[n] for part in parts)) for n in range(len(matrices))]
+
+
+def split_leaves(
+    parts: Mapping[str, Decomposition], leaves: Mapping[str, Array], sites: Mapping[str, Described]
+) -> dict[str, dict[str, Array]]:
+    """Cut decompositions to the `rank` of their sites, and shape the halves as `to_leaves` does."""
+    made = _split(dict(parts), {path: leaves[path] for path in sites}, json.dumps(dict(sites)))
+    return {path: made[path] for path in sites}
+
+
+@functools.partial(jax.jit, static_argnames="described")
+def _split(
+    parts: Mapping[str, Decomposition], leaves: Mapping[str, Array], described: str
+) -> dict[str, dict[str, Array]]:
+    return {
+        path: to_leaves(*split(parts[path], site["rank"]), site, leaves[path])
+        for path, site in json.loads(described).items()
+    }
 
 
 def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
