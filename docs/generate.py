@@ -10,7 +10,17 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.pages import headline, knowledge, pruning, pytorch, ranks, recipes, slimnets, throughput
+from docs.pages import (
+    headline,
+    knowledge,
+    pruning,
+    pytorch,
+    ranks,
+    recipes,
+    slimnets,
+    tests,
+    throughput,
+)
 
 __all__ = ["PAGES", "main", "outdated", "readme"]
 
@@ -23,18 +33,25 @@ PAGES: dict[str, Callable[[], str]] = {
     "slimnets": slimnets.page,
     "throughput": throughput.page,
     "pytorch": pytorch.page,
+    "tests": tests.page,
 }
-BEGIN, END = "<!-- headline: python -m docs.generate -->", "<!-- end of headline -->"
+README: dict[str, Callable[[], str]] = {
+    "headline": headline.table_of_figures,
+    "coverage": tests.sentence,
+}
 
 
 def readme() -> str:
-    """Return the README with its table of headline figures made anew."""
+    """Return the README with its parts that hold figures made anew."""
     text = (ROOT / "README.md").read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"README.md must hold the table between {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{headline.table_of_figures()}\n{END}{after}"
+    for name, made in README.items():
+        begin, end = f"<!-- {name}: python -m docs.generate -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"README.md must hold the {name} between {begin!r} and {end!r}")
+        text = f"{before}{begin}\n{made()}\n{end}{after}"
+    return text
 
 
 def texts() -> dict[Path, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import pytest
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
-from jaxcompress.prune import gated, ones, shrink
+from jaxcompress.prune import gated, ones
 from tests.toys import (
     convolution,
     depth,
@@ -37,6 +37,7 @@ from tests.toys.record import Toy
 
 __all__ = [
     "TOYS",
+    "Run",
     "close",
     "differentiated",
     "every_toy",
@@ -47,10 +48,12 @@ __all__ = [
     "random_keep",
     "same",
     "scalar",
+    "shares",
     "shrunk",
     "taken_state",
     "toy_of",
     "trained",
+    "weights",
 ]
 
 PLAIN = (convolution, rearranged, tokens, leaves, operations, norms, depth)
@@ -82,9 +85,9 @@ def random_keep(graph: Graph, seed: int = 0, least: int = 1) -> dict[str, np.nda
     return keep
 
 
-def gates_of(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+def gates_of(graph: Graph, keep: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the gates 0 and 1 that say the same as a keep; groups left out have gates of 1."""
-    return {**ones(graph), **{name: jnp.asarray(mask, jnp.float32) for name, mask in keep.items()}}
+    return {**ones(graph), **{name: mask.astype(np.float32) for name, mask in keep.items()}}
 
 
 def graded(name: str) -> dict[str, jax.Array]:
@@ -93,20 +96,28 @@ def graded(name: str) -> dict[str, jax.Array]:
     return {group: gate for group, gate in every.items() if group not in toy.ungraded}
 
 
-def scalar(output: Any) -> jax.Array:
-    """Return one number that every entry of an output changes, each by a different amount."""
+def scalar(output: Any, share: jax.Array | None = None) -> jax.Array:
+    """Return one number that every entry of an output changes, each by a different amount.
+
+    With shares, each example counts by its own.
+    """
     parts = [leaf for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return sum((jnp.sum(part * _weights(part)) for part in parts), jnp.zeros(()))
+    if share is not None:
+        parts = [
+            part * share.reshape(-1, *[1] * (part.ndim - 1)).astype(part.dtype) for part in parts
+        ]
+    return sum((jnp.sum(part * weights(part)) for part in parts), jnp.zeros(()))
 
 
-def _weights(part: jax.Array) -> jax.Array:
-    return jnp.asarray(np.cos(1.0 + np.arange(part.size)).reshape(part.shape), part.dtype)
+def weights(part: jax.Array) -> np.ndarray:
+    """Return by what `scalar` multiplies each entry."""
+    return np.cos(1.0 + np.arange(part.size)).reshape(part.shape).astype(part.dtype)
 
 
-def differentiated(function: Callable[..., Any]) -> Callable[..., Any]:
+def differentiated(function: Callable[..., Any], share: Any = None) -> Callable[..., Any]:
     """Make `g(variables, *inputs) -> (output, state, gradients of variables, of float inputs)`.
 
-    The gradients are those of `scalar(output)`; `function` returns an output, or a pair
+    The gradients are those of `scalar(output, share)`; `function` returns an output, or a pair
     (output, state).
     """
 
@@ -119,7 +130,7 @@ def differentiated(function: Callable[..., Any]) -> Callable[..., Any]:
                 arguments[position] = array
             result = function(params, *arguments)
             output, state = result if isinstance(result, tuple) else (result, {})
-            return scalar(output), (output, state)
+            return scalar(output, share), (output, state)
 
         differentiate = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
         (_, (output, state)), (gradient, others) = differentiate(
@@ -139,29 +150,70 @@ def trained() -> list[str]:
     return [name for name in TOYS if toy_of(name).train_apply is not None]
 
 
+class Run(NamedTuple):
+    """What one run of a toy gives, with gradients of `scalar(output)`; none where it has none."""
+
+    output: Any
+    state: Any = {}
+    gradient: Any = {}
+    inputs: Any = ()
+    gates: Any = {}
+
+
+def shares(name: str, example: int | None = None) -> np.ndarray | None:
+    """Return how much each example counts in `masked`: all of them one, or a single one alone."""
+    toy = toy_of(name)
+    if not toy.independent:
+        return None
+    count = toy.inputs[0].shape[0]
+    return (np.ones(count) if example is None else np.eye(count)[example]).astype(np.float32)
+
+
 @functools.cache
-def masked(name: str, train: bool = False) -> Callable[..., Any]:
-    """Make `g(variables, gates, *inputs)`, compiled once per toy and mode, with gradients."""
+def masked(name: str, train: bool = False) -> Callable[..., Run]:
+    """Make `g(variables, gates, *inputs, share=) -> Run`, one program per toy and mode.
+
+    Gradients by gates are those of the groups that `graded` names.
+    """
     toy = toy_of(name)
     function = gated(graph_of(name), toy.function(train))
 
-    def run(variables: Any, gates: Any, *inputs: Any) -> Any:
-        with_gates = lambda variables, *inputs: function(variables, gates, *inputs)  # noqa: E731
+    def run(variables: Any, gates: Any, share: Any, *inputs: Any) -> Run:
+        fixed = {group: gate for group, gate in gates.items() if group not in graded(name)}
+        moving = {group: gate for group, gate in gates.items() if group not in fixed}
+
+        def with_gates(both: Any, *inputs: Any) -> Any:
+            variables, moving = both
+            return function(variables, {**fixed, **moving}, *inputs)
+
         if not toy.differentiable:
-            return with_gates(variables, *inputs), {}, {}, []
-        return differentiated(with_gates)(variables, *inputs)
+            return Run(with_gates((variables, moving), *inputs))
+        result = differentiated(with_gates, share)((variables, moving), *inputs)
+        output, state, (gradient, slopes), others = result
+        return Run(output, state, gradient, others, slopes)
 
-    return jax.jit(run)
+    compiled, whole = jax.jit(run), shares(name)
+
+    def call(variables: Any, gates: Any, *inputs: Any, share: Any = whole) -> Run:
+        return compiled(variables, gates, share, *inputs)
+
+    return call
 
 
-def shrunk(name: str, prune: Compression, train: bool = False) -> Any:
-    """Run what a compression leaves of a toy, with gradients: as `masked` does."""
+def shrunk(
+    name: str, prunes: Mapping[str, Compression], train: bool = False, gradients: bool = True
+) -> dict[str, Run]:
+    """Run what compressions leave of a toy, all in one program, as `masked` does."""
     toy = toy_of(name)
-    function = prune.function(toy.function(train))
-    variables = prune.variables(toy.variables)
-    if not toy.differentiable:
-        return jax.jit(function)(variables, *toy.inputs), {}, {}, []
-    return jax.jit(differentiated(function))(variables, *toy.inputs)
+    functions = {key: prune.function(toy.function(train)) for key, prune in prunes.items()}
+
+    def run(variables: Any, *inputs: Any) -> dict[str, Run]:
+        small = {key: prune.variables(variables) for key, prune in prunes.items()}
+        if not (gradients and toy.differentiable):
+            return {key: Run(f(small[key], *inputs)) for key, f in functions.items()}
+        return {key: Run(*differentiated(f)(small[key], *inputs)) for key, f in functions.items()}
+
+    return jax.jit(run)(toy.variables, *toy.inputs)
 
 
 def taken_state(prune: Compression, variables: Any, state: Any) -> dict[str, Any]:
@@ -193,58 +245,9 @@ def same(left: Any, right: Any) -> None:
 
 def difference(left: Any, right: Any) -> float:
     """Return the largest difference of two trees, relative to their largest entry."""
-    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
-    gaps = [(float(jnp.abs(a - b).max()), float(jnp.abs(b).max())) for a, b in pairs]
-    return max(gap for gap, _ in gaps) / max(max(scale for _, scale in gaps), 1e-30)
-
-
-def one_group(graph: Graph, name: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return a keep that removes from one group only."""
-    return {name: random_keep(graph, seed)[name]}
-
-
-def kept_of(prune: Compression) -> dict[tuple[str, int], np.ndarray]:
-    """Return the kept indices of each leaf axis that a shrink touches."""
-    return {
-        (path, int(axis)): np.asarray(kept)
-        for path, leaf in prune.spec["leaves"].items()
-        for axis, kept in leaf["keep"].items()
-    }
-
-
-def composed(
-    graph: Graph, first: Compression, smaller: Graph, keep: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Say as one keep of `graph` what `first`, then `keep` of the smaller graph, leave."""
-    left = {
-        (path, axis): np.arange(size)
-        for path, aval in graph.leaves.items()
-        for axis, size in enumerate(aval.shape)
-    }
-    left.update(kept_of(first))
-    for name, mask in keep.items():
-        for member in smaller.groups[name].members:
-            before = kept_of(first).get((member.path, member.axis))
-            lost = member.indices[~mask].ravel()
-            lost = lost if before is None else before[lost]
-            place = member.path, member.axis
-            left[place] = left[place][~np.isin(left[place], lost)]
-    return {
-        name: np.isin(group.members[0].indices[:, 0], left[group.members[0][:2]])
-        for name, group in graph.groups.items()
-    }
-
-
-def permuted(variables: Any, graph: Graph, name: str, order: np.ndarray) -> Any:
-    """Put the channels of a group into another order, in every member."""
-    leaves_, treedef = flatten_with_paths(variables)
-    for member in graph.groups[name].members:
-        places = np.arange(leaves_[member.path].shape[member.axis])
-        places[member.indices] = member.indices[order]
-        leaves_[member.path] = jnp.take(leaves_[member.path], places, axis=member.axis)
-    return jax.tree.unflatten(treedef, list(leaves_.values()))
-
-
-def shrinkable(name: str) -> Compression:
-    """Return the shrink of a toy's random keep."""
-    return shrink(graph_of(name), random_keep(graph_of(name)))
+    pairs = [
+        (np.asarray(a, np.float64), np.asarray(b, np.float64))
+        for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    ]
+    gaps = [(np.abs(a - b).max(), np.abs(b).max()) for a, b in pairs]
+    return float(max(gap for gap, _ in gaps) / max(max(scale for _, scale in gaps), 1e-30))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from jaxcompress.graph import Graph
+from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gated, ones
 from tests.laws import (
     TOYS,
@@ -17,9 +19,11 @@ from tests.laws import (
     every_toy,
     graded,
     graph_of,
-    permuted,
+    masked,
     scalar,
+    shares,
     toy_of,
+    weights,
 )
 
 INDEPENDENT = [n for n in TOYS if toy_of(n).independent and toy_of(n).differentiable]
@@ -47,27 +51,33 @@ def test_gate_gradients_are_finite_differences(name: str) -> None:
 @pytest.mark.parametrize("name", INDEPENDENT)
 def test_gates_of_each_example(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
-    function = gated(graph, toy.apply)
     count = toy.inputs[0].shape[0]
-    gates = {n: jnp.linspace(0.5, 1.5, g.width) for n, g in graph.groups.items()}
-    gates = {n: value for n, value in gates.items() if n in graded(name) and n not in toy.shared}
-    rows = {n: jnp.broadcast_to(value, (count, len(value))) for n, value in gates.items()}
+    order = [*range(count), 0]  # one example more than was traced: the first, with other gates
+    inputs = [np.asarray(array)[order] if array.ndim else array for array in toy.inputs]
+    rows = {
+        group: np.linspace(0.5, np.arange(count + 1) / 4 + 1, len(gate), dtype=np.float32).T
+        for group, gate in graded(name).items()
+        if group not in toy.shared
+    }
+    function = gated(graph, toy.apply)
 
-    def run(gates: Any, *inputs: Any) -> Any:
-        def loss(gates: Any) -> Any:
-            output = function(toy.variables, gates, *inputs)
-            return output.sum(), output
+    @jax.jit
+    def run(rows: Any, weight: jax.Array, *inputs: Any) -> Any:
+        def loss(rows: Any) -> Any:
+            output = function(toy.variables, rows, *inputs)
+            return (output * weight).sum(), output
 
-        return jax.grad(loss, has_aux=True)(gates)
+        return jax.grad(loss, has_aux=True)(rows)
 
-    run = jax.jit(run)
-    gradients, output = run(rows, *toy.inputs)
-    _, expected = run(gates, *toy.inputs)
-    close(output, expected, toy.tolerance)
-    for example in range(count):
-        inputs = [a[example : example + 1] if a.ndim else a for a in toy.inputs]
-        alone, _ = run(gates, *inputs)
-        close({n: value[example] for n, value in gradients.items()}, alone, toy.tolerance)
+    whole = masked(name)(toy.variables, ones(graph), *toy.inputs).output
+    gradients, output = run(rows, weights(whole)[order], *inputs)
+    for row, example in enumerate(order):
+        gates = {**ones(graph), **{group: gate[row] for group, gate in rows.items()}}
+        share = shares(name, example)
+        alone = masked(name)(toy.variables, gates, *toy.inputs, share=share)
+        close(np.asarray(output)[row], np.asarray(alone.output)[example], toy.tolerance)
+        slopes = {group: np.asarray(gradient)[row] for group, gradient in gradients.items()}
+        close(slopes, {group: alone.gates[group] for group in slopes}, toy.tolerance)
 
 
 def test_gates_of_each_example_need_examples() -> None:
@@ -107,25 +117,23 @@ def test_gates_inside_a_derivative_rule_refuse_to_be_differentiated_by(name: str
 @pytest.mark.parametrize("name", [name for name in TOYS if toy_of(name).symmetric])
 def test_permuting_channels_permutes_their_gradients(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
-    function = gated(graph, toy.apply)
-
-    @jax.jit
-    def run(variables: Any) -> Any:
-        def loss(gates: Any) -> Any:
-            output = function(variables, gates, *toy.inputs)
-            return scalar(output), output
-
-        if not toy.differentiable:
-            return {}, loss(ones(graph))[1]
-        return jax.grad(loss, has_aux=True)(graded(toy_name))
-
-    toy_name = name
-    gradients, output = run(toy.variables)
-    for name, group in graph.groups.items():
-        if group.is_depth or name in toy.ungraded:  # layers come one after the other
+    expected = masked(name)(toy.variables, ones(graph), *toy.inputs)
+    for group, found in graph.groups.items():
+        if found.is_depth or group in toy.ungraded:  # layers come one after the other
             continue
-        order = np.random.default_rng(0).permutation(group.width)
-        moved, again = run(permuted(toy.variables, graph, name, order))
-        close(again, output, toy.tolerance)
+        order = np.random.default_rng(0).permutation(found.width)
+        moved = masked(name)(permuted(toy.variables, graph, group, order), ones(graph), *toy.inputs)
+        close(moved.output, expected.output, toy.tolerance)
         if toy.differentiable:
-            close(moved, {**gradients, name: gradients[name][order]}, toy.tolerance)
+            slopes = {**expected.gates, group: np.asarray(expected.gates[group])[order]}
+            close(moved.gates, slopes, toy.tolerance)
+
+
+def permuted(variables: Any, graph: Graph, name: str, order: np.ndarray) -> Any:
+    """Put the channels of a group into another order, in every member."""
+    leaves_, treedef = flatten_with_paths(variables)
+    for member in graph.groups[name].members:
+        places = np.arange(leaves_[member.path].shape[member.axis])
+        places[member.indices] = member.indices[order]
+        leaves_[member.path] = np.take(np.asarray(leaves_[member.path]), places, axis=member.axis)
+    return jax.tree.unflatten(treedef, list(leaves_.values()))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxcompress.artifact import from_spec
+from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gate, gated, ones, shrink
 from tests.laws import (
     TOYS,
+    Run,
     close,
     difference,
     every_toy,
     gates_of,
     graph_of,
     masked,
-    one_group,
     random_keep,
     same,
     shrunk,
@@ -49,14 +50,17 @@ def test_mask_is_shrink(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     keep = random_keep(graph)
     prune = shrink(graph, keep)
-    output, _, gradient, others = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
-    whole, *_ = masked(name)(toy.variables, ones(graph), *toy.inputs)
-    small_output, _, small_gradient, small_others = shrunk(name, prune)
-    assert difference(output, whole) > 1e-3
-    close(small_output, output, toy.tolerance)
-    close(small_others, others, toy.tolerance)
-    if toy.differentiable:
-        close(small_gradient, prune.variables(gradient), toy.tolerance)
+    expected = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
+    whole = masked(name)(toy.variables, ones(graph), *toy.inputs)
+    assert difference(expected.output, whole.output) > 1e-3
+    _check_shrunk(name, prune, shrunk(name, {"": prune})[""], expected, toy.tolerance)
+
+
+def _check_shrunk(name: str, prune: Compression, small: Run, expected: Run, tol: float) -> None:
+    close(small.output, expected.output, tol)
+    close(small.inputs, expected.inputs, tol)
+    if toy_of(name).differentiable:
+        close(small.gradient, prune.variables(expected.gradient), tol)
 
 
 @pytest.mark.parametrize("name", NORMED)
@@ -86,27 +90,24 @@ def test_mask_is_shrink_in_training_mode(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     keep = random_keep(graph, seed=1)
     prune = shrink(graph, keep)
-    gates = gates_of(graph, keep)
-    output, state, gradient, others = masked(name, train=True)(toy.variables, gates, *toy.inputs)
-    small_output, small_state, small_gradient, small_others = shrunk(name, prune, train=True)
-    close(small_output, output, 10 * toy.tolerance)
-    close(small_others, others, 10 * toy.tolerance)
-    close(small_gradient, prune.variables(gradient), 10 * toy.tolerance)
-    left = flatten_with_paths(small_state)[0]
-    close(left, taken_state(prune, toy.variables, state), toy.tolerance)
+    expected = masked(name, train=True)(toy.variables, gates_of(graph, keep), *toy.inputs)
+    small = shrunk(name, {"": prune}, train=True)[""]
+    _check_shrunk(name, prune, small, expected, 10 * toy.tolerance)
+    left = flatten_with_paths(small.state)[0]
+    close(left, taken_state(prune, toy.variables, expected.state), toy.tolerance)
 
 
 @every_toy
 def test_each_group_alone_may_be_removed(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
-    whole, *_ = masked(name)(toy.variables, ones(graph), *toy.inputs)
-    for group in graph.groups:
-        keep = one_group(graph, group, seed=2)
-        prune = shrink(graph, keep)
-        output, *_ = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
-        small = jax.jit(prune.function(toy.apply))(prune.variables(toy.variables), *toy.inputs)
+    whole = masked(name)(toy.variables, ones(graph), *toy.inputs).output
+    keeps = {group: {group: mask} for group, mask in random_keep(graph, seed=2).items()}
+    prunes = {group: shrink(graph, keep) for group, keep in keeps.items()}
+    small = shrunk(name, prunes, gradients=False)
+    for group, keep in keeps.items():
+        output = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs).output
         assert difference(output, whole) > 1e-5, group
-        close(small, output, toy.tolerance)
+        close({group: small[group].output}, {group: output}, toy.tolerance)
 
 
 @every_toy
@@ -114,11 +115,14 @@ def test_gates_on_variables_equal_gates_in_the_function(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     accepted = [group for group in graph.groups if _accepts(graph, group)]
     assert toy.gateable is None or tuple(accepted) == toy.gateable
-    gates = {group: jnp.linspace(0.0, 1.5, graph.groups[group].width) for group in accepted}
-    expected, *_ = masked(name)(toy.variables, {**ones(graph), **gates}, *toy.inputs)
-    changed = gate(graph, toy.variables, gates)
-    output, *_ = masked(name)(changed, ones(graph), *toy.inputs)
-    close(output, expected, toy.tolerance)
+    gates = {
+        group: np.linspace(0.0, 1.5, graph.groups[group].width, dtype=np.float32)
+        for group in accepted
+    }
+    expected = masked(name)(toy.variables, {**ones(graph), **gates}, *toy.inputs)
+    changed = jax.jit(functools.partial(gate, graph))(toy.variables, gates)
+    run = masked(name)(changed, ones(graph), *toy.inputs)
+    close(run.output, expected.output, toy.tolerance)
 
 
 def _accepts(graph: Graph, name: str) -> bool:
@@ -134,15 +138,16 @@ WITH_BRANCHES = [name for name in TOYS if graph_of(name).optional]
 @pytest.mark.parametrize("name", WITH_BRANCHES)
 def test_a_whole_branch_may_be_removed(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
-    for group in graph.optional:
-        keep = {group: np.zeros(graph.groups[group].width, bool)}
-        prune = shrink(graph, keep)
-        variables = prune.variables(toy.variables)
-        output, _, gradient, _ = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
-        small, _, small_gradient, _ = shrunk(name, prune)
-        close(small, output, toy.tolerance)
+    keeps = {g: {g: np.zeros(graph.groups[g].width, bool)} for g in graph.optional}
+    prunes = {group: shrink(graph, keep) for group, keep in keeps.items()}
+    small = shrunk(name, prunes)
+    for group, prune in prunes.items():
+        keep = keeps[group]
+        expected = masked(name)(toy.variables, gates_of(graph, keep), *toy.inputs)
+        close(small[group].output, expected.output, toy.tolerance)
         if toy.differentiable and name != "channel_softmax":  # a norm has no gradient at 0
-            close(small_gradient, prune.variables(gradient), toy.tolerance)
+            close(small[group].gradient, prune.variables(expected.gradient), toy.tolerance)
+        variables = jax.eval_shape(prune.variables, toy.variables)
         cost = trace(prune.function(toy.apply), variables, *toy.inputs).cost
         widths = graph.cost.widths(keep)
         for kind in ("flops", "params", "bytes"):
@@ -156,8 +161,8 @@ def test_a_whole_branch_may_be_removed(name: str) -> None:
 def test_gates_of_one_and_whole_keeps_change_nothing(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     expected = jax.jit(toy.apply)(toy.variables, *toy.inputs)
-    output, *_ = masked(name)(toy.variables, ones(graph), *toy.inputs)
-    close(output, expected, toy.tolerance)
+    run = masked(name)(toy.variables, ones(graph), *toy.inputs)
+    close(run.output, expected, toy.tolerance)
     whole = shrink(graph, {n: np.ones(group.width, bool) for n, group in graph.groups.items()})
     same(whole.variables(toy.variables), toy.variables)
     same(jax.jit(whole.function(toy.apply))(toy.variables, *toy.inputs), expected)

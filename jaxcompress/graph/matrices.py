@@ -6,6 +6,7 @@ A site is described by its `shape`, `steps`, `layout` and `form`, see `Site.desc
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -19,6 +20,9 @@ __all__ = ["row_and_column_dimensions", "site_matrices", "to_kernel", "to_matric
 
 Layout = Mapping[str, Any]
 Described = Mapping[str, Any]
+
+MATRIX = ("steps", "layout", "form")
+"""What of a site's description says how its kernel becomes matrices."""
 
 
 def row_and_column_dimensions(form: str, layout: Layout) -> tuple[list[int], list[int]]:
@@ -64,7 +68,15 @@ def site_matrices(
         leaves: arrays by path.
         sites: described, by path.
     """
-    return {path: _site_matrix(leaves[path], site) for path, site in sites.items()}
+    needed = {path: {key: site[key] for key in MATRIX} for path, site in sites.items()}
+    made = _matrices({path: leaves[path] for path in sites}, json.dumps(needed))
+    return {path: made[path] for path in sites}
+
+
+# One program for all sites. JAX keeps one for each description, which it can compare as text.
+@functools.partial(jax.jit, static_argnames="described")
+def _matrices(leaves: Mapping[str, Array], described: str) -> dict[str, jax.Array]:
+    return {path: _site_matrix(leaves[path], site) for path, site in json.loads(described).items()}
 
 
 def _site_matrix(leaf: Array, site: Described) -> jax.Array:

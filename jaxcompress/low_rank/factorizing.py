@@ -25,9 +25,8 @@ from jaxcompress.graph.program import label_program, read
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.low_rank.checks import check_sites
-from jaxcompress.low_rank.factors import split
 from jaxcompress.low_rank.restarting import restart_factors
-from jaxcompress.low_rank.site_factors import FACTORS, decompositions, to_leaves
+from jaxcompress.low_rank.site_factors import FACTORS, decompositions, split_leaves
 from jaxcompress.low_rank.two_ops import Factored, two_ops
 from jaxcompress.paths import flatten_with_paths
 
@@ -124,11 +123,7 @@ def from_spec(
     forms = {path: site["form"] for path, site in sites.items()}
 
     def factors(leaves: Mapping[str, Array]) -> dict[str, dict[str, Json]]:
-        parts = decompositions(leaves, sites, roots, output_roots)
-        return {
-            path: to_leaves(*split(parts[path], site["rank"]), site, leaves[path])
-            for path, site in sites.items()
-        }
+        return split_leaves(decompositions(leaves, sites, roots, output_roots), leaves, sites)
 
     def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)

@@ -6,6 +6,7 @@ A site is described by its `shape`, `steps`, `layout` and `form`, see `Site.desc
 from __future__ import annotations
 
 import functools
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,9 +20,9 @@ from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph.matrices import site_matrices
 from jaxcompress.graph.rearrange import rearranged
-from jaxcompress.low_rank.factors import Decomposition, decompose, to_factors
+from jaxcompress.low_rank.factors import Decomposition, decompose, split, to_factors
 
-__all__ = ["FACTORS", "decompositions", "to_halves", "to_leaves"]
+__all__ = ["FACTORS", "decompositions", "split_leaves", "to_halves", "to_leaves"]
 
 FACTORS = ("first", "second")
 """The names of the two leaves that stand for a kernel."""
@@ -60,10 +61,9 @@ def decompositions(
         shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
     result: dict[str, Decomposition] = {}
     for paths in shapes.values():
-        stack = jnp.stack([matrices[path] for path in paths])
-        parts = _decompose_alone(stack, _stacked(roots, paths), _stacked(output_roots, paths))
-        for number, path in enumerate(paths):
-            result[path] = Decomposition(*(part[number] for part in parts))
+        known = matrices, roots, output_roots
+        parts = _decompose_alone(*([array[p] for p in paths if p in array] for array in known))
+        result.update(zip(paths, parts, strict=True))
     return result
 
 
@@ -77,21 +77,44 @@ def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
         )
 
 
-def _stacked(roots: Mapping[str, Array], paths: Sequence[str]) -> jax.Array | None:
-    return jnp.stack([jnp.asarray(roots[path]) for path in paths]) if paths[0] in roots else None
-
-
 def _decompose_alone(
-    matrices: jax.Array, root: jax.Array | None, output_root: jax.Array | None
-) -> Decomposition:
+    matrices: Sequence[Array], roots: Sequence[Array], output_roots: Sequence[Array]
+) -> list[Decomposition]:
     """Run one batched SVD as a program of its own.
 
     XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
     of the pool that the others hold; on few cores that can wait for ever.
     """
-    parts = jax.jit(decompose)(matrices, root, output_root)
-    is_traced = any(isinstance(part, jax.core.Tracer) for part in parts)
+    parts = _decompose_stacked(matrices, roots, output_roots)
+    is_traced = any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(parts))
     return parts if is_traced else jax.block_until_ready(parts)
+
+
+@jax.jit
+def _decompose_stacked(
+    matrices: Sequence[Array], roots: Sequence[Array], output_roots: Sequence[Array]
+) -> list[Decomposition]:
+    root, output_root = (jnp.stack(given) if given else None for given in (roots, output_roots))
+    parts = decompose(jnp.stack(matrices), root, output_root)
+    return [Decomposition(*(part[n] for part in parts)) for n in range(len(matrices))]
+
+
+def split_leaves(
+    parts: Mapping[str, Decomposition], leaves: Mapping[str, Array], sites: Mapping[str, Described]
+) -> dict[str, dict[str, Array]]:
+    """Cut decompositions to the `rank` of their sites, and shape the halves as `to_leaves` does."""
+    made = _split(dict(parts), {path: leaves[path] for path in sites}, json.dumps(dict(sites)))
+    return {path: made[path] for path in sites}
+
+
+@functools.partial(jax.jit, static_argnames="described")
+def _split(
+    parts: Mapping[str, Decomposition], leaves: Mapping[str, Array], described: str
+) -> dict[str, dict[str, Array]]:
+    return {
+        path: to_leaves(*split(parts[path], site["rank"]), site, leaves[path])
+        for path, site in json.loads(described).items()
+    }
 
 
 def to_leaves(

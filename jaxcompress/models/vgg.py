@@ -67,6 +67,15 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Map `[batch, height, width, channels]` to logits `[batch, num_classes]`."""
+        hidden = self._flat(images, train)
+        dense = partial(nn.Dense, dtype=self.dtype)
+        for name in ("fc1", "fc2"):
+            hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
+            hidden = nn.relu(dense(8 * self.width, name=name)(hidden))
+        return output_logits(dense(self.num_classes, name="classifier")(hidden))
+
+    def _flat(self, images: jax.Array, train: bool) -> jax.Array:
+        """Run all convolutions and flatten what they leave."""
         if min(images.shape[1:3]) < 32:
             raise ValueError(
                 "five poolings need images of 32x32 or more, "
@@ -75,12 +84,7 @@ class VGG(nn.Module):
         hidden = images
         for stage, convolutions in enumerate(CONVOLUTIONS_PER_STAGE[self.depth]):
             hidden = self._stage(hidden, stage, convolutions, train)
-        hidden = hidden.reshape([hidden.shape[0], -1])
-        dense = partial(nn.Dense, dtype=self.dtype)
-        for name in ("fc1", "fc2"):
-            hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
-            hidden = nn.relu(dense(8 * self.width, name=name)(hidden))
-        return output_logits(dense(self.num_classes, name="classifier")(hidden))
+        return hidden.reshape([hidden.shape[0], -1])
 
     def _stage(self, hidden: jax.Array, stage: int, convolutions: int, train: bool) -> jax.Array:
         """Apply the convolutions of one stage, then halve the resolution."""

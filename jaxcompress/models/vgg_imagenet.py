@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 
 from jaxcompress.models.layers import output_logits
-from jaxcompress.models.vgg import CONVOLUTIONS_PER_STAGE, VGG
+from jaxcompress.models.vgg import VGG
 
 __all__ = ["ImageNetVGG"]
 
@@ -40,15 +40,7 @@ class ImageNetVGG(VGG):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Map `[batch, height, width, channels]` to logits `[batch, num_classes]`."""
-        if min(images.shape[1:3]) < 32:
-            raise ValueError(
-                "five poolings need images of 32x32 or more, "
-                f"got {images.shape[1]}x{images.shape[2]}; enlarge them"
-            )
-        hidden = images
-        for stage, convolutions in enumerate(CONVOLUTIONS_PER_STAGE[self.depth]):
-            hidden = self._stage(hidden, stage, convolutions, train)
-        hidden = hidden.reshape([hidden.shape[0], -1])
+        hidden = self._flat(images, train)
         dense = partial(nn.Dense, dtype=self.dtype)
         for name in ("fc1", "fc2"):
             hidden = nn.relu(dense(64 * self.width, name=name)(hidden))

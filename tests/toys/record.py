@@ -75,7 +75,7 @@ def randomised(shapes: Any, seed: int = 1) -> Any:
             noise = 1 + noise / 2
         elif len(leaf.shape) > 1:
             noise = noise / np.sqrt(np.prod(leaf.shape[:-1]))
-        return jnp.asarray(noise, leaf.dtype)
+        return jax.device_put(noise.astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(array, shapes)
 
@@ -88,4 +88,4 @@ def initial(module: Any, *inputs: Any, **options: Any) -> Any:
 
 def rows(*shape: int, seed: int = 0) -> jax.Array:
     """Draw example inputs."""
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return jax.device_put(np.random.default_rng(seed).normal(size=shape).astype(np.float32))

@@ -9,7 +9,7 @@ backward pass is only told which are there. By gates themselves no rule of a use
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,44 +72,61 @@ def _freeze(
     labelling.pin_all(equation, values, reason)
 
 
+def _label(
+    labelling: Labelling,
+    equation: JaxprEqn,
+    inputs: Sequence[Value],
+    read: Callable[[JaxprEqn], Any],
+    vouch: Callable[..., list[Body]],
+) -> Outcome:
+    """Label the function; in discovery also what `read` makes of its derivative, by `vouch`."""
+    body = _primal(labelling, equation, inputs)
+    if labelling.discover and not labelling.silent:
+        try:
+            jaxprs = read(equation)
+        except Exception as refusal:  # the user's own code
+            _freeze(labelling, equation, [*inputs, *body.outputs], refusal)
+        else:
+            with labelling.scope(silent=True):
+                derived = vouch(labelling, equation, jaxprs, inputs, body.outputs)
+            _pin_means(labelling, [body, *derived])
+    return Outcome(body.outputs, (body,))
+
+
+def _tangents(
+    labelling: Labelling,
+    equation: JaxprEqn,
+    jaxpr: ClosedJaxpr,
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+) -> list[Body]:
+    tangents = [inputs[i] for i in inexact(equation.invars)]
+    expected = [*outputs, *(outputs[i] for i in inexact(equation.outvars))]
+    return [_vouch(labelling, equation, jaxpr, [*inputs, *tangents], expected)]
+
+
+def _passes(
+    labelling: Labelling,
+    equation: JaxprEqn,
+    jaxprs: tuple[ClosedJaxpr, ClosedJaxpr],
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+) -> list[Body]:
+    by = [inputs[i] for i in inexact(equation.invars)]
+    cotangents = [outputs[i] for i in inexact(equation.outvars)]
+    forward = _vouch(labelling, equation, jaxprs[0], inputs, outputs)
+    residuals = forward.outputs[len(outputs) :]
+    return [forward, _vouch(labelling, equation, jaxprs[1], [*residuals, *cotangents], by)]
+
+
 def custom_jvp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the function; in discovery also its tangents, with the same labels."""
-    body = _primal(labelling, equation, inputs)
-    outcome = Outcome(body.outputs, (body,))
-    if not labelling.discover or labelling.silent:
-        return outcome
-    try:
-        jaxpr = jvp_jaxpr(equation)
-    except Exception as refusal:  # the user's own code
-        _freeze(labelling, equation, [*inputs, *body.outputs], refusal)
-        return outcome
-    tangents = [inputs[i] for i in inexact(equation.invars)]
-    expected = [*body.outputs, *(body.outputs[i] for i in inexact(equation.outvars))]
-    with labelling.scope(silent=True):
-        derivative = _vouch(labelling, equation, jaxpr, [*inputs, *tangents], expected)
-    _pin_means(labelling, [body, derivative])
-    return outcome
+    return _label(labelling, equation, inputs, jvp_jaxpr, _tangents)
 
 
 def custom_vjp(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
     """Label the function; in discovery also its forward and backward passes."""
-    body = _primal(labelling, equation, inputs)
-    outcome = Outcome(body.outputs, (body,))
-    if not labelling.discover or labelling.silent:
-        return outcome
-    try:
-        forward_jaxpr, backward_jaxpr = vjp_jaxprs(equation)
-    except Exception as refusal:  # the user's own code
-        _freeze(labelling, equation, [*inputs, *body.outputs], refusal)
-        return outcome
-    by = [inputs[i] for i in inexact(equation.invars)]
-    cotangents = [body.outputs[i] for i in inexact(equation.outvars)]
-    with labelling.scope(silent=True):
-        forward = _vouch(labelling, equation, forward_jaxpr, inputs, body.outputs)
-        residuals = forward.outputs[len(body.outputs) :]
-        backward = _vouch(labelling, equation, backward_jaxpr, [*residuals, *cotangents], by)
-    _pin_means(labelling, [body, forward, backward])
-    return outcome
+    return _label(labelling, equation, inputs, vjp_jaxprs, _passes)
 
 
 def _gates(rewriting: Rewriting) -> tuple[Array, ...]:

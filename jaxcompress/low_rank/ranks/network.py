@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -60,8 +59,7 @@ def spectra(
     leaves, _ = flatten_with_paths(variables)
     layouts = {path: graph.sites[path].described(form) for path, form in forms.items()}
     kernels = {path: leaves[path] for path in forms}
-    # By path: what comes out of a jitted function has its keys sorted.
-    matrices = jax.jit(lambda kernels: site_matrices(kernels, layouts))(kernels)
+    matrices = site_matrices(kernels, layouts)
     roots, output_roots = roots or {}, output_roots or {}
     arrays = {
         path: _weighted(matrices[path], roots.get(path), output_roots.get(path)) for path in forms
