@@ -46,7 +46,8 @@ def from_torch(module: Module, *, train: bool = False) -> tuple[Callable[..., An
             `training.replace_leaves(variables, state)`.
 
     Returns:
-        `(apply, variables)`, the variables alike for both modes; keywords are passed on.
+        `(apply, variables)`, the variables alike for both modes; keywords are passed on. All of
+        `params` counts as trainable, unless `torch_trainable(module)` is passed.
 
     Raises:
         ValueError: if a buffer holds integers that 32 bits cannot; when `apply` is called, if
@@ -79,7 +80,8 @@ def from_torch(module: Module, *, train: bool = False) -> tuple[Callable[..., An
         with running.computing(made, key):
             with running.named_errors(filled):
                 outputs = running.to_arrays(filled(*arguments, **named), running.unwrapped)
-            after = {name: buffer.jax() for name, buffer in held(filled)["buffers"].items()}
+            buffers = held(filled)["buffers"].items()
+            after = {name: running.unwrapped(buffer) for name, buffer in buffers}
         return outputs, {"buffers": after} if after else {}
 
     def apply(variables: PyTree, *inputs: PyTree, **keywords: Any) -> Any:
