@@ -58,8 +58,8 @@ def by_package(lines: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, int]
 
 def summary(report: Mapping[str, Json], files: int) -> dict[str, Json]:
     """Return the totals of a report, whole and by package, and its least covered files."""
-    found = {path: entry["summary"] for path, entry in sorted(report["files"].items())}
-    lines = {path: (s["num_statements"], s["covered_lines"]) for path, s in found.items()}
+    counts = {path: entry["summary"] for path, entry in sorted(report["files"].items())}
+    lines = {path: (s["num_statements"], s["covered_lines"]) for path, s in counts.items()}
     missing = sorted(lines, key=lambda path: lines[path][1] - lines[path][0])[:files]
     whole = {
         "lines": sum(count for count, _ in lines.values()),

@@ -47,8 +47,8 @@ def readme() -> str:
     for name, made in README.items():
         begin, end = f"<!-- {name}: python -m docs.generate -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
+        _, closing, after = rest.partition(end)
+        if not closing:
             raise ValueError(f"README.md must hold the {name} between {begin!r} and {end!r}")
         text = f"{before}{begin}\n{made()}\n{end}{after}"
     return text

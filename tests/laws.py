@@ -122,7 +122,7 @@ def differentiated(function: Callable[..., Any], share: Any = None) -> Callable[
     """
 
     def with_gradients(variables: Any, *inputs: Any) -> Any:
-        positions = [i for i, array in enumerate(inputs) if _has_gradient(array)]
+        positions = [i for i, a in enumerate(inputs) if jnp.issubdtype(a.dtype, jnp.inexact)]
 
         def loss(params: Any, floats: list[Any]) -> Any:
             arguments = list(inputs)
@@ -139,10 +139,6 @@ def differentiated(function: Callable[..., Any], share: Any = None) -> Callable[
         return output, state, gradient, others
 
     return with_gradients
-
-
-def _has_gradient(array: Any) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.inexact)
 
 
 def trained() -> list[str]:

@@ -118,10 +118,10 @@ def test_gates_inside_a_derivative_rule_refuse_to_be_differentiated_by(name: str
 def test_permuting_channels_permutes_their_gradients(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     expected = masked(name)(toy.variables, ones(graph), *toy.inputs)
-    for group, found in graph.groups.items():
-        if found.is_depth or group in toy.ungraded:  # layers come one after the other
+    for group, members in graph.groups.items():
+        if members.is_depth or group in toy.ungraded:  # layers come one after the other
             continue
-        order = np.random.default_rng(0).permutation(found.width)
+        order = np.random.default_rng(0).permutation(members.width)
         moved = masked(name)(permuted(toy.variables, graph, group, order), ones(graph), *toy.inputs)
         close(moved.output, expected.output, toy.tolerance)
         if toy.differentiable:

@@ -36,23 +36,13 @@ def _rows(rows: Sequence[Result]) -> list[list[str]]:
     ]
 
 
-def page() -> str:
-    """Return the page."""
-    result = load(FILE)
-    adapted = [row for row in result["rows"] if "error" not in row]
-    others = [row for row in result["rows"] if "error" in row]
-    back = [row for row in adapted if not row["refused"]]
-    versions = result["environment"]["versions"]
-    head = ["architecture", "parameters", "groups", "parameters that go", "CPU seconds to trace"]
-    head += ["outputs", "law", "runs in the module"]
-    errors = "\n".join(f"- `{row['name']}`: {row['error']}" for row in others)
-    return f"""# PyTorch modules
+INTRODUCTION = """# PyTorch modules
 
 With the extra `torch` installed, `module` a `torch.nn.Module`, `images` a batch and `batches`
 several, `[steps, batch, ...]`:
 
 ```python
-{EXAMPLE.rstrip()}
+{example}
 ```
 
 `smaller` is a copy of the module with smaller tensors, which PyTorch trains, saves and runs as
@@ -68,7 +58,22 @@ such parts hold may be left out of `keep`, for the rest goes back.
 What does not carry over: the backward of a `torch.autograd.Function` (JAX differentiates its
 forward), a batch whose size is symbolic, BatchNorm with `momentum=None` in training, running
 statistics of InstanceNorm, and operators that torchax has no lowering for, which are refused by
-name. After the first call PyTorch's spare device name is `jax`; nothing else of PyTorch changes.
+name. After the first call PyTorch's spare device name is `jax`; nothing else of PyTorch changes."""
+"""How a module is adapted, what goes back, and what does not carry over."""
+
+
+def page() -> str:
+    """Return the page."""
+    result = load(FILE)
+    adapted = [row for row in result["rows"] if "error" not in row]
+    others = [row for row in result["rows"] if "error" in row]
+    back = [row for row in adapted if not row["refused"]]
+    versions = result["environment"]["versions"]
+    head = ["architecture", "parameters", "groups", "parameters that go", "CPU seconds to trace"]
+    head += ["outputs", "law", "runs in the module"]
+    errors = "\n".join(f"- `{row['name']}`: {row['error']}" for row in others)
+    introduction = INTRODUCTION.format(example=EXAMPLE.rstrip())
+    return f"""{introduction}
 
 ## Public architectures
 

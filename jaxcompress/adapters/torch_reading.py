@@ -16,6 +16,7 @@ import numpy as np
 from jaxcompress.adapters.torch_sizes import fit_sizes, reads_groups_off_inputs, stored_sizes
 from jaxcompress.adapters.torch_tensors import Module, as_array, as_tensor, held
 from jaxcompress.annotations import Array, Function, PyTree
+from jaxcompress.arguments import real, require
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["to_torch", "torch_state"]
@@ -84,6 +85,7 @@ def to_torch(
         >>> to_torch(module, prune.function(apply), small, x)[0]
         Linear(in_features=3, out_features=4, bias=True)
     """
+    require(tolerance=real(tolerance, least=0))
     made = _smaller(module, variables)
     expected, _ = flatten_with_paths(function(variables, *inputs, **keywords))
     problems = []
