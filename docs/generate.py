@@ -10,7 +10,16 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.pages import headline, knowledge, pruning, ranks, recipes, slimnets, throughput
+from docs.pages import (
+    headline,
+    knowledge,
+    pruning,
+    ranks,
+    recipes,
+    slimnets,
+    throughput,
+    transformers,
+)
 
 __all__ = ["PAGES", "main", "outdated", "readme"]
 
@@ -22,6 +31,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "knowledge": knowledge.page,
     "slimnets": slimnets.page,
     "throughput": throughput.page,
+    "transformers": transformers.page,
 }
 BEGIN, END = "<!-- headline: python -m docs.generate -->", "<!-- end of headline -->"
 
