@@ -20,6 +20,7 @@ from docs.pages import (
     slimnets,
     tests,
     throughput,
+    transformers,
 )
 
 __all__ = ["PAGES", "main", "outdated", "readme"]
@@ -34,6 +35,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "throughput": throughput.page,
     "pytorch": pytorch.page,
     "tests": tests.page,
+    "transformers": transformers.page,
 }
 README: dict[str, Callable[[], str]] = {
     "headline": headline.table_of_figures,
