@@ -142,7 +142,6 @@ def main(config: Config) -> None:
     for name in config.names or NETWORKS:
         rows.append(row(name))
         print(rows[-1], flush=True)
-        jax.clear_caches()  # no program is needed again
     environment: Json = describe()
     for package in ("torch", "torchax", "transformers"):
         environment["versions"][package] = metadata.version(package)
