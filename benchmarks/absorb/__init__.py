@@ -9,9 +9,9 @@ BatchNorm's statistics anew; and both. All see the same images without augmentat
 
 CIFAR-10: 1,024 training images, 2,000 test images. They are not untouched: on the first 1,000 of
 them, for ResNet-20, the mean over all positions was compared with that of the interior before the
-former was chosen. EfficientNet-Lite0: of 500 ImageNet images, probably training images, 200 are used
-for statistics and scores, 300 are classified; its weights saw all of them. Rows that the output file
-holds already stay, whatever code made them.
+former was chosen. EfficientNet-Lite0: of 500 ImageNet images, probably training images, 200 are
+used for statistics and scores, 300 are classified; its weights saw all of them. Rows that the
+output file holds already stay, whatever code made them.
 """
 
 from __future__ import annotations
