@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,28 @@ METHODS = ("magnitude", "magnitude, global", "activations", "reconstruct", "reco
 
 
 @dataclass(frozen=True)
-class Config(front_doors.Config):
+class Config:
     """What is measured.
 
     Attributes:
+        data_dir: see `benchmarks.front_doors`.
         output: the rows.
+        network: see `benchmarks.front_doors`.
         sparsities: fractions of zeros.
         examples: training images that the covariances are of.
+        seed: of what is drawn.
+        test_images: how many are classified.
+        statistics_images: that BatchNorm is re-estimated on.
     """
 
+    data_dir: Path = front_doors.Config.data_dir
     output: Path = Path("benchmarks/results/calibrated_masks_resnet20.json")
+    network: str = "resnet20"
     sparsities: tuple[float, ...] = (0.5, 0.7, 0.8)
     examples: int = 1024
+    seed: int = 0
+    test_images: int = 2000
+    statistics_images: int = 4096
 
 
 def covariances(task: front_doors.Task, graph: jc.Graph, examples: int) -> dict[str, Any]:
@@ -63,6 +73,11 @@ def pruned(
 ) -> PyTree:
     """Return the variables with zeros."""
     variables = task.variables
+    if method == "reconstruct":
+        return jc.sparse.reconstruct(graph, variables, seen, sparsity, pattern=pattern)[1]
+    if method == "activations":
+        masks = jc.sparse.activation_masks(graph, variables, seen, sparsity, pattern=pattern)
+        return jc.sparse.masked(variables, masks)
     scope: Any = "global" if method.endswith("global") else "uniform"
     protect = [path for path in graph.sites if path not in seen]
     masks = jc.sparse.make_masks(
@@ -70,17 +85,22 @@ def pruned(
     )
     if method.startswith("reconstruct"):
         zeros = {path: 1 - float(mask.mean()) for path, mask in masks.items()}
-        shares: Any = zeros if method.endswith("global") else sparsity
-        return jc.sparse.reconstruct(graph, variables, seen, shares, pattern=pattern)[1]
-    if method == "activations":
-        masks = jc.sparse.activation_masks(graph, variables, seen, sparsity, pattern=pattern)
+        return jc.sparse.reconstruct(graph, variables, seen, zeros)[1]
     return jc.sparse.masked(variables, masks)
 
 
 def main(config: Config) -> None:
     """Measure every row."""
     prepare()
-    task = front_doors.Task(replace(config))
+    task = front_doors.Task(
+        front_doors.Config(
+            config.data_dir,
+            network=config.network,
+            seed=config.seed,
+            test_images=config.test_images,
+            statistics_images=config.statistics_images,
+        )
+    )
     image = jax.ShapeDtypeStruct(front_doors.SHAPE, jnp.float32)
     graph = jc.trace(task.apply, task.variables, image)
     watch = Stopwatch(time.process_time)

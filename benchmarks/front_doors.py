@@ -174,7 +174,7 @@ def main(config: Config) -> None:
         write(config, rows)
 
 
-def write(config: Config, rows: list[dict[str, Any]]) -> None:
+def write(config: Any, rows: list[dict[str, Any]]) -> None:
     """Write what was measured, and on what."""
     shown = {name: value for name, value in asdict(config).items() if not isinstance(value, Path)}
     write_json(config.output, {"config": shown, "environment": describe(), "rows": rows})

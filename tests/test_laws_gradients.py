@@ -16,6 +16,7 @@ from jaxcompress.prune import gated, ones
 from tests.laws import (
     TOYS,
     close,
+    difference,
     every_toy,
     graded,
     graph_of,
@@ -45,6 +46,7 @@ def test_gate_gradients_are_finite_differences(name: str) -> None:
         loss = jax.jit(lambda flat: scalar(function(variables, restore(flat), *inputs)))
         steps = 1e-5 * jnp.eye(flat.size)
         slopes = jax.vmap(lambda step: (loss(flat + step) - loss(flat - step)) / 2e-5)(steps)
+        assert np.abs(slopes).max() > 1e-3
         np.testing.assert_allclose(jax.grad(loss)(flat), slopes, rtol=1e-5, atol=1e-6)
 
 
@@ -78,6 +80,9 @@ def test_gates_of_each_example(name: str) -> None:
         close(np.asarray(output)[row], np.asarray(alone.output)[example], toy.tolerance)
         slopes = {group: np.asarray(gradient)[row] for group, gradient in gradients.items()}
         close(slopes, {group: alone.gates[group] for group in slopes}, toy.tolerance)
+    if rows:
+        assert any(np.asarray(gradient).any() for gradient in gradients.values())
+        assert difference(np.asarray(output)[:count], whole) > 0
 
 
 def test_gates_of_each_example_need_examples() -> None:
@@ -118,6 +123,8 @@ def test_gates_inside_a_derivative_rule_refuse_to_be_differentiated_by(name: str
 def test_permuting_channels_permutes_their_gradients(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     expected = masked(name)(toy.variables, ones(graph), *toy.inputs)
+    if graded(name) and toy.differentiable:
+        assert any(np.asarray(gradient).any() for gradient in expected.gates.values())
     for group, members in graph.groups.items():
         if members.is_depth or group in toy.ungraded:  # layers come one after the other
             continue

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import linen as nn
+from safetensors.numpy import load_file
 
-from benchmarks.absorb.efficientnet import EfficientNetLite0, torch_name
+from benchmarks.absorb.efficientnet import EfficientNetLite0, torch_name, torch_order
 from experiments.common import data
 from jaxcompress import models
 from jaxcompress.annotations import Array, Function, PyTree
-from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
-from jaxcompress.artifact.torch_weights import Rename
+from jaxcompress.artifact import akamaster_resnet_name
+from jaxcompress.artifact.torch_weights import Rename, from_torch
 
 __all__ = ["Images", "Task", "load_task"]
 
@@ -56,13 +57,14 @@ def load_task(
     weights = data_dir / "weights"
     if network == "efficientnet_lite0":
         split = _imagenet(data_dir / "imagenet_sample", seed)
-        module, file = EfficientNetLite0(), weights / "efficientnet_lite0_imagenet.safetensors"
-        parts = _loaded(module, file, torch_name, (1, 224, 224, 3))
+        stored = load_file(weights / "efficientnet_lite0_imagenet.safetensors")
+        tensors = {name: torch_order(name, tensor) for name, tensor in stored.items()}
+        parts = _loaded(EfficientNetLite0(), tensors, torch_name, (1, 224, 224, 3))
         return Task(*parts, *split, lambda images: (images.astype(np.float32) - 127) / 128, 50)
     dataset = data.load("cifar10", data_dir / "tensorflow_datasets")
     mean, std = data.IMAGENET
-    file = weights / f"{network}_cifar10.safetensors"
-    parts = _loaded(models.build(network), file, akamaster_resnet_name, (1, 32, 32, 3))
+    tensors = load_file(weights / f"{network}_cifar10.safetensors")
+    parts = _loaded(models.build(network), tensors, akamaster_resnet_name, (1, 32, 32, 3))
     train = np.random.default_rng(seed).permutation(len(dataset.train_labels))[:statistics_images]
     statistics = Images(dataset.train_images[train], dataset.train_labels[train])
     test = Images(dataset.test_images[:test_images], dataset.test_labels[:test_images])
@@ -70,10 +72,10 @@ def load_task(
 
 
 def _loaded(
-    module: nn.Module, file: Path, rename: Rename, shape: tuple[int, ...]
+    module: nn.Module, tensors: dict[str, np.ndarray], rename: Rename, shape: tuple[int, ...]
 ) -> tuple[Function, Function, Any]:
     like = jax.eval_shape(lambda key: models.initialize(module, key, shape), jax.random.key(0))
-    variables = load_torch_weights(file, like, rename)
+    variables = from_torch(tensors, like, rename)
     return models.evaluation_function(module), models.training_function(module), variables
 
 

@@ -70,7 +70,7 @@ def fold(apply: Function, variables: PyTree, *inputs: PyTree) -> Compression:
         >>> list(trace(folding.function(apply), folded, x).sites)
         ['a', 'b']
     """
-    derived = _found(apply, variables, inputs, {})
+    derived = _derived(apply, variables, inputs)
     if derived.refused:
         listed = "; ".join(f"{line}: {reason}" for line, reason in derived.refused.items())
         warnings.warn(
@@ -96,10 +96,8 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
     return _compression(spec, None)
 
 
-def _found(
-    apply: Function, variables: PyTree, inputs: Sequence[PyTree], keywords: Mapping[str, Array]
-) -> Derived:
-    program = read(apply, variables, tuple(inputs), dict(keywords))
+def _derived(apply: Function, variables: PyTree, inputs: tuple[PyTree, ...]) -> Derived:
+    program = read(apply, variables, inputs)
     trainable = default_trainable(variables)
     return find_derived(label_program(program, discover=False), trainable)
 

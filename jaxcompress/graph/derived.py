@@ -19,11 +19,10 @@ from jaxcompress.graph.interpret import Body, Node
 from jaxcompress.graph.labelling import Contraction
 from jaxcompress.graph.origins import Origin
 from jaxcompress.graph.program import LabelledProgram
+from jaxcompress.graph.rules.control import MAPS
 from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["Derived", "find_derived", "has_derived_kernel"]
-
-MAPS = ("shard_map", "xla_pmap")
 
 
 class Derived(NamedTuple):

@@ -63,12 +63,18 @@ def activation_masks(
 
 
 def _largest(
-    matrix: jax.Array, covariance: jax.Array, sparsity: float, pattern: NofM | None
+    matrices: jax.Array, covariances: jax.Array, sparsity: float, pattern: NofM | None
 ) -> tuple[jax.Array, jax.Array]:
-    scores = jnp.abs(matrix) * jnp.sqrt(jnp.diagonal(covariance))[:, None]
-    rows = matrix.shape[0]
+    rows = matrices.shape[1]
     size, kept = (rows, rounded(rows, sparsity)) if pattern is None else (pattern.m, pattern.n)
-    blocks = scores.reshape(-1, size, matrix.shape[1])
-    of_column = jax.vmap(lambda column: keep_largest(column, kept), in_axes=1, out_axes=1)
-    mask = jax.vmap(of_column)(blocks).reshape(matrix.shape)
-    return mask, jnp.where(mask, matrix, 0)
+    masks = _masks(matrices, covariances, kept, size)
+    return masks, jnp.where(masks, matrices, 0)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _masks(matrices: jax.Array, covariances: jax.Array, kept: int, size: int) -> jax.Array:
+    """Keep, of every `size` rows of each column, the `kept` of largest score."""
+    sizes = jnp.sqrt(jnp.diagonal(covariances, axis1=-2, axis2=-1))
+    columns = (jnp.abs(matrices) * sizes[..., None]).mT
+    chosen = jax.vmap(lambda scores: keep_largest(scores, kept))(columns.reshape(-1, size))
+    return chosen.reshape(columns.shape).mT

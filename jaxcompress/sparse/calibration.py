@@ -21,7 +21,7 @@ from jaxcompress.sparse.patterns import NofM
 __all__ = ["calibrated"]
 
 Choice = Callable[[jax.Array, jax.Array, float], tuple[jax.Array, jax.Array]]
-"""`(matrix [rows, columns], covariance [rows, rows], sparsity) -> (mask, matrix)`."""
+"""`(matrices [n, rows, columns], covariances [n, rows, rows], sparsity) -> (masks, matrices)`."""
 
 
 def calibrated(
@@ -40,7 +40,7 @@ def calibrated(
         covariances: `E[x x^T]` by path of the kernel, `[scanned..., groups, rows, rows]`.
         sparsity: fraction to remove, in [0, 1), of all kernels alike or by path.
         pattern: N of M along the rows; None for single weights.
-        choice: of one matrix.
+        choice: of the matrices of one kernel: those of the steps of a scan, of the groups.
 
     Returns:
         `(masks, variables)`: bool of each kernel's shape by path, and the variables with what
@@ -69,12 +69,14 @@ def calibrated(
     require_finite("covariances", dict(covariances), "look for NaN in the batches")
     masks, new = {}, dict(leaves)
     for path, site in sites.items():
-        mask, matrix = _each(choice, by_path[path])(
-            widened(matrices[path]), jnp.asarray(covariances[path], jnp.float32)
-        )
+        shape = matrices[path].shape
+        flat = widened(matrices[path]).reshape(-1, *shape[-2:])
+        squares = jnp.asarray(covariances[path], jnp.float32).reshape(-1, shape[-2], shape[-2])
+        mask, matrix = choice(flat, squares, by_path[path])
         leaf = jnp.asarray(leaves[path])
-        masks[path] = to_kernel(mask, site, jnp.zeros(leaf.shape, jnp.float32)) > 0
-        moved = to_kernel(matrix, site, leaf)
+        wide = jnp.zeros(leaf.shape, jnp.float32)
+        masks[path] = to_kernel(mask.reshape(shape), site, wide) > 0
+        moved = to_kernel(matrix.reshape(shape), site, leaf)
         new[path] = jnp.where(masks[path], moved, jnp.zeros((), leaf.dtype))
     return masks, jax.tree.unflatten(treedef, list(new.values()))
 
@@ -84,22 +86,6 @@ def described(graph: Graph, path: str) -> dict[str, Any]:
     return graph.sites[path].described(
         "channel" if "window" in graph.sites[path].layout else "dense"
     )
-
-
-def _each(
-    choice: Choice, sparsity: float
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """Apply a choice to every matrix of a site: of the steps of a scan, of the groups."""
-
-    def every(matrices: jax.Array, covariances: jax.Array) -> tuple[jax.Array, jax.Array]:
-        front = matrices.shape[:-2]
-        flat = matrices.reshape(-1, *matrices.shape[-2:])
-        squares = covariances.reshape(-1, *covariances.shape[-2:])
-        masks, new = jax.lax.map(lambda pair: choice(pair[0], pair[1], sparsity), (flat, squares))
-        shape = (*front, *matrices.shape[-2:])
-        return masks.reshape(shape).astype(matrices.dtype), new.reshape(shape)
-
-    return jax.jit(every)
 
 
 def _check(

@@ -73,20 +73,44 @@ def reconstruct(
 
 
 def _rebuilt(
-    matrix: jax.Array,
-    covariance: jax.Array,
+    matrices: jax.Array,
+    covariances: jax.Array,
     sparsity: float,
     pattern: NofM | None,
     ridge: float,
     block: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Sweep over the rows of one matrix, padded to whole blocks."""
-    rows, columns = matrix.shape
-    blocks = -(-rows // block)
-    padding = blocks * block - rows
-    upper = jnp.pad(_upper_root_of_inverse(covariance, ridge), ((0, padding), (0, padding)))
-    scale = jnp.pad(jnp.diagonal(upper)[:rows], (0, padding), constant_values=1.0)[:, None]
+    _, rows, columns = matrices.shape
     counts = jnp.asarray(_counts(rows, columns, block, sparsity))
+    return _sweeps(matrices, covariances, counts, ridge, pattern, block)
+
+
+@functools.partial(jax.jit, static_argnames=("pattern", "block"))
+def _sweeps(
+    matrices: jax.Array,
+    covariances: jax.Array,
+    counts: jax.Array,
+    ridge: float,
+    pattern: NofM | None,
+    block: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Sweep over the rows of each matrix, one matrix after the other."""
+
+    def sweep(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return _sweep(pair[0], _upper_root_of_inverse(pair[1], ridge), counts, pattern, block)
+
+    masks, rebuilt = jax.lax.map(sweep, (matrices, covariances))
+    return masks, rebuilt
+
+
+def _sweep(
+    matrix: jax.Array, root: jax.Array, counts: jax.Array, pattern: NofM | None, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """Sweep over the rows of one matrix, padded to whole blocks."""
+    rows = len(matrix)
+    padding = -rows % block
+    upper = jnp.pad(root, ((0, padding), (0, padding)))
+    scale = jnp.pad(jnp.diagonal(root), (0, padding), constant_values=1.0)[:, None]
 
     def decide(
         number: jax.Array, state: tuple[jax.Array, jax.Array]
@@ -106,8 +130,8 @@ def _rebuilt(
         return jax.lax.fori_loop(start, start + block, row, weights), mask
 
     padded = jnp.pad(matrix, ((0, padding), (0, 0)))
-    start = (padded, jnp.zeros(padded.shape, bool))
-    weights, mask = jax.lax.fori_loop(0, blocks, decide, start)
+    state = (padded, jnp.zeros(padded.shape, bool))
+    weights, mask = jax.lax.fori_loop(0, len(padded) // block, decide, state)
     return mask[:rows], jnp.where(mask, weights, 0)[:rows]
 
 

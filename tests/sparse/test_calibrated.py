@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 import jaxcompress as jc
-from jaxcompress.sparse import NofM, activation_masks, reconstruct
+from jaxcompress.sparse import NofM, activation_masks, reconstruct, reconstructing
 from tests.toys.record import initial, rows
 
 
@@ -126,6 +126,35 @@ def test_patterns_lie_along_the_inputs(case: Case, method: str) -> None:
         groups = kept.reshape(kept.shape[0], -1, 4, kept.shape[2])
         assert (groups.sum(2) == 2).all(), path
     jc.sparsify(case.variables, masks, pattern=pattern, graph=case.graph)
+
+
+def test_each_kernel_may_have_a_sparsity_of_its_own(case: Case) -> None:
+    shares = dict(zip(case.covariances, (0.25, 0.5, 0.75), strict=True))
+    masks, _ = reconstruct(case.graph, case.variables, case.covariances, shares)
+    others = activation_masks(case.graph, case.variables, case.covariances, shares)
+    for path, share in shares.items():
+        assert 1 - masks[path].mean() == pytest.approx(share, abs=0.01), path
+        assert 1 - others[path].mean() == pytest.approx(share, abs=0.01), path
+    del shares[path]
+    with pytest.raises(ValueError, match=rf"\['{path}'\] have none"):
+        reconstruct(case.graph, case.variables, case.covariances, shares)
+
+
+def test_another_sparsity_compiles_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = next(iter(case.covariances))
+    seen, traced = {path: case.covariances[path]}, []
+
+    def counted(matrix: Any, *rest: Any) -> Any:
+        traced.append(matrix.shape)
+        return sweep(matrix, *rest)
+
+    sweep = reconstructing._sweep
+    monkeypatch.setattr(reconstructing, "_sweep", counted)
+    kept = [
+        int(reconstruct(case.graph, case.variables, seen, sparsity, block=12)[0][path].sum())
+        for sparsity in (0.2, 0.4, 0.6)
+    ]
+    assert len(traced) == 1 and kept == sorted(kept, reverse=True) and len(set(kept)) == 3
 
 
 def test_half_precision_and_scans() -> None:
