@@ -138,9 +138,9 @@ def low_rank(task: Task) -> tuple[jc.Compression, PyTree]:
 
 def sparse(task: Task) -> tuple[jc.Compression, PyTree]:
     """Set weights to zero."""
-    batches, sparsity = task.batches(128, 128, 3), task.config.sparsity
-    compression = jc.recipes.sparse(task.apply, task.variables, batches, sparsity)
-    return compression, compression.variables(task.variables)
+    batches, sparsity = task.batches(1024, 128, 3), task.config.sparsity
+    result = jc.recipes.sparse(task.apply, task.variables, batches, sparsity)
+    return result.compression, result.variables
 
 
 ROWS: dict[str, Callable[[Task], tuple[jc.Compression, Any]]] = {

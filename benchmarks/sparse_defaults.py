@@ -31,6 +31,7 @@ from jaxcompress.files import write_json
 from jaxcompress.knowledge.losses import cross_entropy
 
 SCORES = {
+    "reconstruct": None,
     "magnitude": jc.sparse.magnitude,
     "gradient_times_weight": jc.sparse.gradient_times_weight,
     "random": jc.sparse.random,
@@ -87,10 +88,9 @@ def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Json]]:
     for sparsity, (name, score), scope in itertools.product(
         sparsities, SCORES.items(), get_args(jc.sparse.Scope)
     ):
-        compression = jc.recipes.sparse(
+        small = jc.recipes.sparse(
             apply, variables, batches, sparsity, loss=loss, score=score, scope=scope
-        )
-        small = compression.variables(variables)
+        ).variables
         renewed = training.reestimate(
             train_apply, small, jnp.asarray(stacked["image"]), key=keys[2]
         )

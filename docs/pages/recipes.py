@@ -78,9 +78,10 @@ re-estimated on {config["statistics_images"]:,} augmented training images, **no 
 
 {command("python -m benchmarks.front_doors --data-dir .")}
 
-`sparse` goes by the magnitude of weights over all kernels together, which is the best, or within a
-point of it, on the quickstart's network on digits: one-shot, BatchNorm re-estimated, a column for
-each sparsity, one figure for each seed. {source(SPARSE)}
+`sparse` takes how many weights each kernel keeps from magnitudes over all kernels together, and
+reconstructs: the first row, on the quickstart's network on digits, beside other scores and scopes.
+One-shot, BatchNorm re-estimated, a column for each sparsity, one figure for each seed.
+{source(SPARSE)}
 
 {_sparse(sparse["rows"])}
 

@@ -23,7 +23,7 @@ from jaxcompress.recipes.importances import (
 from jaxcompress.recipes.problem import Problem
 from jaxcompress.recipes.pruning import prune
 from jaxcompress.recipes.sites import LowRankSettings
-from jaxcompress.recipes.sparsity import sparse
+from jaxcompress.recipes.sparsity import Sparse, sparse
 from jaxcompress.recipes.teaching import Lesson, distill
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Meta",
     "Problem",
     "Random",
+    "Sparse",
     "Taylor",
     "distill",
     "inputs_of",

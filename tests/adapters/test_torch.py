@@ -184,7 +184,7 @@ def test_the_whole_flow(tmp_path: Path) -> None:
     np.testing.assert_allclose(new["buffers"]["norm.running_mean"], mean, rtol=1e-4)
     np.testing.assert_allclose(new["buffers"]["norm.running_var"], var, rtol=1e-4)
     sparse = jc.recipes.sparse(prune.function(net.apply), new, [net.inputs], 0.5)
-    both, zeroed = jc.chain(prune, sparse), sparse.variables(new)
+    both, zeroed = jc.chain(prune, sparse.compression), sparse.variables
     assert 0.3 < np.mean(np.asarray(zeroed["params"]["point.weight"]) == 0) < 0.7
     jc.save(tmp_path, both, zeroed)
     function, loaded = jc.load(tmp_path, net.apply)

@@ -26,19 +26,44 @@ def zeros(tree: PyTree) -> dict[str, int]:
 
 def test_kernels_lose_the_sparsity_and_nothing_else_changes(attention: networks.Case) -> None:
     case = attention
-    compression = recipes.sparse(case.apply, case.variables, iter(case.batches), 0.6)
-    small = compression.variables(case.variables)
+    result = recipes.sparse(case.apply, case.variables, iter(case.batches), 0.6)
+    small = result.compression.variables(case.variables)
     total = sum(leaf.size for leaf in case.variables.values())
     assert sum(zeros(small).values()) == round(0.6 * total)
-    assert compression.function(case.apply) is case.apply
+    assert result.compression.function(case.apply) is case.apply
     for name, leaf in small.items():
         np.testing.assert_array_equal(leaf, jnp.where(leaf != 0, case.variables[name], 0))
+        np.testing.assert_array_equal(leaf != 0, result.variables[name] != 0)
+
+
+def test_what_is_left_makes_up_for_what_is_gone(attention: networks.Case) -> None:
+    case, x = attention, attention.test["image"]
+    whole, errors = case.apply(case.variables, x), {}
+    for name, score in {"by data": None, "by weights": jc.sparse.magnitude}.items():
+        small = recipes.sparse(case.apply, case.variables, case.batches, 0.5, score=score).variables
+        errors[name] = float(jnp.square(case.apply(small, x) - whole).mean())
+    assert errors["by data"] < 0.7 * errors["by weights"]
+
+
+def test_what_cannot_be_looked_at_is_chosen_by_weights() -> None:
+    case = networks.perceptron()
+    table = jnp.array([[3.0, -1.0], [0.5, 2.0]])  # looked up and contracted: by `include` alone
+    variables = {**case.variables, "table": table}
+
+    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
+        seen = variables["table"][jnp.zeros(len(x), int)] @ variables["table"]
+        return case.apply(variables, x) + seen.sum()
+
+    given: dict[str, Any] = {"scope": "uniform", "include": ["table"]}
+    small = recipes.sparse(apply, variables, case.batches, 0.5, **given).variables
+    assert small["table"].tolist() == [[3.0, 0.0], [0.0, 2.0]]
+    assert not np.isin(np.asarray(small["b"])[small["b"] != 0], variables["b"]).all()
 
 
 def test_biases_stay_though_they_have_two_axes() -> None:
     case = networks.perceptron()
     variables = {**case.variables, "a_bias": jnp.full((1, 32), 1e-6)}
-    small = recipes.sparse(case.apply, variables, case.batches, 0.5).variables(variables)
+    small = recipes.sparse(case.apply, variables, case.batches, 0.5).variables
     assert zeros(small)["a_bias"] == 0 and zeros(small)["b_bias"] == zeros(variables)["b_bias"]
 
 
@@ -48,12 +73,10 @@ def test_magnitude_is_better_than_random_and_gradients_are_read(attention: netwo
     errors = {}
     for name in ("magnitude", "gradient_times_weight", "random"):
         score = getattr(jc.sparse, name)
-        compression = recipes.sparse(
+        small = recipes.sparse(
             case.apply, case.variables, case.batches, 0.5, loss=case.loss, score=score
-        )
-        errors[name] = float(
-            jnp.square(case.apply(compression.variables(case.variables), x) - whole).mean()
-        )
+        ).variables
+        errors[name] = float(jnp.square(case.apply(small, x) - whole).mean())
     assert errors["magnitude"] < errors["random"]
     assert errors["gradient_times_weight"] < errors["random"]
 
@@ -69,20 +92,12 @@ def test_the_gradient_is_the_mean_over_batches(attention: networks.Case) -> None
 def test_patterns_half_precision_and_a_graph_without_data() -> None:
     case = networks.perceptron(jnp.bfloat16)
     graph = jc.trace(case.apply, case.variables, case.batches[0]["image"][:1])
-    compression = recipes.sparse(
-        case.apply,
-        case.variables,
-        None,
-        0.5,
-        graph=graph,
-        scope="uniform",
-        pattern=jc.sparse.NofM(2, 4),
-    )
-    small = compression.variables(case.variables)
-    assert small["b"].dtype == jnp.bfloat16
-    assert (
-        np.count_nonzero(np.asarray(small["b"], np.float32).reshape(8, 4, 16), axis=1) <= 2
-    ).all()
+    given: dict[str, Any] = {"graph": graph, "scope": "uniform", "pattern": jc.sparse.NofM(2, 4)}
+    for batches in (None, case.batches):
+        small = recipes.sparse(case.apply, case.variables, batches, 0.5, **given).variables
+        fours = np.asarray(small["b"], np.float32).reshape(8, 4, 16)
+        assert small["b"].dtype == jnp.bfloat16
+        assert (np.count_nonzero(fours, axis=1) <= 2).all()
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
