@@ -1,0 +1,82 @@
+"""What `experiments.transformer` compresses, and its presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["PRESETS", "Config", "Learning", "Way"]
+
+Way = Literal["magnitude", "prune", "residual", "low_rank", "both", "sparse"]
+"""magnitude: heads and perceptrons by norms of kernels; prune: the same by learned gates; residual:
+the residual stream too; low_rank: kernels in two factors; both: half of the way by `prune`, the
+rest by `low_rank`; sparse: single weights, as many as the budget has left of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """How a network is trained.
+
+    Attributes:
+        steps: how many.
+        batch_size: sequences per step.
+        rate: highest learning rate of AdamW; it rises over a tenth of the steps, and falls to 0.
+    """
+
+    steps: int
+    batch_size: int
+    rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is compressed, and how.
+
+    Attributes:
+        task: a decoder trained here on Python's sources, or a published encoder of sentences.
+        ways: each makes a network of its own.
+        kind: of cost that the budget limits.
+        budgets: shares of it that may be left.
+        training: how the decoder is trained.
+        recovery: how a compressed network is taught.
+        length: tokens of a sequence.
+        looked_at: sequences that decisions are made from.
+        weights_dir: of the published encoder.
+        data_dir: of the STS benchmark.
+        workdir: where everything is written.
+        seed: of everything random.
+    """
+
+    task: Literal["language", "sentences"] = "language"
+    ways: tuple[Way, ...] = ("prune",)
+    kind: Literal["flops", "params"] = "params"
+    budgets: tuple[float, ...] = (0.7,)
+    training: Learning = Learning(steps=300, batch_size=32, rate=4e-3)
+    recovery: Learning = Learning(steps=100, batch_size=32, rate=2e-3)
+    length: int = 96
+    looked_at: int = 2048
+    weights_dir: Path = Path("weights")
+    data_dir: Path = Path("sts_benchmark")
+    workdir: Path = Path("runs/transformer")
+    seed: int = 0
+
+
+PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(
+    {
+        "language": ("a decoder trained here, at 70 % of its parameters", Config()),
+        "minilm": (
+            "MiniLM-L6 at half of its FLOPs, by every method",
+            Config(
+                task="sentences",
+                ways=("magnitude", "prune", "residual", "low_rank", "both"),
+                kind="flops",
+                budgets=(0.5,),
+                recovery=Learning(steps=2000, batch_size=64, rate=5e-4),
+                length=32,
+            ),
+        ),
+    }
+)

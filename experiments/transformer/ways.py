@@ -1,0 +1,156 @@
+"""The ways to meet a budget: each makes a compression and its variables, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxcompress as jc
+from experiments.transformer.sentences import pairs_apply
+from experiments.transformer.settings import Way
+from experiments.transformer.task import Task, inputs_of
+from jaxcompress import recipes
+from jaxcompress.annotations import Batch, PyTree
+
+__all__ = ["WAYS", "Made", "Problem", "looked_at"]
+
+SIZE = 64
+"""Sequences of a batch that is looked at."""
+
+
+class Problem(NamedTuple):
+    """What a way is given.
+
+    Attributes:
+        task: the network, and what it is for.
+        batches: sequences to look at.
+        kind: of cost.
+        share: of it that may be left.
+        key: of everything random.
+    """
+
+    task: Task
+    batches: list[Batch]
+    kind: str
+    share: float
+    key: jax.Array
+
+    @property
+    def budget(self) -> jc.Budget:
+        """The ceiling."""
+        return jc.Budget(**{self.kind: self.share})
+
+
+class Made(NamedTuple):
+    """A compressed network."""
+
+    compression: jc.Compression
+    variables: PyTree
+
+
+def looked_at(task: Task, count: int) -> list[Batch]:
+    """Return batches of the sequences that decisions are made from."""
+    count = min(count, len(task.sequences["tokens"])) // SIZE * SIZE
+    part = {name: array[:count] for name, array in task.sequences.items()}
+    return [{name: a[i : i + SIZE] for name, a in part.items()} for i in range(0, count, SIZE)]
+
+
+def _pruned(problem: Problem, **settings: Any) -> Made:
+    task = problem.task
+    compression = recipes.prune(
+        task.apply,
+        task.variables,
+        problem.batches,
+        problem.budget,
+        key=problem.key,
+        distance=task.distance,
+        inputs=inputs_of,
+        mask=task.mask,
+        **settings,
+    )
+    return Made(compression, compression.variables(task.variables))
+
+
+def magnitude(problem: Problem) -> Made:
+    """Remove the heads and hidden channels whose kernels are smallest."""
+    return _pruned(problem, importance=recipes.Magnitude())
+
+
+def prune(problem: Problem) -> Made:
+    """Remove the heads and hidden channels that learned gates miss least."""
+    return _pruned(problem)
+
+
+def residual(problem: Problem) -> Made:
+    """The same, and channels of the residual stream."""
+    task = problem.task
+    if task.labels is not None:
+        return _pruned(problem, groups="all")
+    # Embeddings are outputs, whose width stays; cosines of pairs leave it free.
+    pairs = [
+        {
+            "first": inputs_of(batch),
+            "second": {name: np.roll(array, 1, 0) for name, array in inputs_of(batch).items()},
+        }
+        for batch in problem.batches
+    ]
+    compression = recipes.prune(
+        pairs_apply(task.apply),
+        task.variables,
+        pairs,
+        problem.budget,
+        key=problem.key,
+        distance="values",
+        groups="all",
+    )
+    return Made(compression, compression.variables(task.variables))
+
+
+def low_rank(problem: Problem) -> Made:
+    """Replace kernels by two factors."""
+    task = problem.task
+    result = recipes.low_rank(
+        task.apply,
+        task.variables,
+        problem.batches,
+        problem.budget,
+        key=problem.key,
+        distance=task.distance,
+        inputs=inputs_of,
+        mask=task.mask,
+    )
+    return Made(result.compression, result.variables)
+
+
+def both(problem: Problem) -> Made:
+    """Go half of the way by removing, the other half by factors."""
+    half = problem.share**0.5
+    first = prune(problem._replace(share=half))
+    task = problem.task
+    narrow = task._replace(apply=first.compression.function(task.apply), variables=first.variables)
+    second = low_rank(problem._replace(task=narrow, share=problem.share / half))
+    return Made(jc.chain(first.compression, second.compression), second.variables)
+
+
+def sparse(problem: Problem) -> Made:
+    """Set single weights to zero: the share of the kernels that may be left."""
+    task = problem.task
+    sparsity = 1 - problem.share
+    result = recipes.sparse(task.apply, task.variables, problem.batches, sparsity, inputs=inputs_of)
+    return Made(result.compression, result.variables)
+
+
+WAYS: Mapping[Way, Callable[[Problem], Made]] = MappingProxyType(
+    {
+        "magnitude": magnitude,
+        "prune": prune,
+        "residual": residual,
+        "low_rank": low_rank,
+        "both": both,
+        "sparse": sparse,
+    }
+)
