@@ -5,7 +5,7 @@
 A decoder reads the sources of the standard library, one character a token, in pieces of whole
 lines; every eighth file is held out. Another of half its width is taught by labels alone, by the
 teacher in every step, and by stored answers, whole or the eight largest logits, with the defaults
-of `recipes.distill`. Seconds are of the CPU.
+of `recipes.distill`; once more by whole ones at temperature 1. Seconds are of the CPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from experiments.common.timing import Stopwatch
 from jaxcompress import models, parallel, recipes, training
 from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
 from jaxcompress.files import write_json
-from jaxcompress.knowledge import Source, fingerprint, next_tokens
+from jaxcompress.knowledge import Source, fingerprint, kd, next_tokens
 from jaxcompress.knowledge.store import Storage, Store, num_bytes, open_store, write
 from jaxcompress.recipes.distances import TEMPERATURE
 from jaxcompress.recipes.labelling import label_loss
@@ -38,7 +38,9 @@ from jaxcompress.recipes.labelling import label_loss
 __all__ = ["COMMAND", "Config", "main"]
 
 MASK = itemgetter("mask")
-ARMS = ("labels alone", "live teacher", "stored, whole", "stored, 8 largest")
+STORED = {"stored, whole": None, "stored, 8 largest": 8}
+COOL = "stored, whole, at temperature 1"
+ARMS = ("labels alone", "live teacher", *STORED, COOL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Config:
     length: int = 128
     examples: int = 4096
     held_out: int = 1024
-    teacher_steps: int = 500
-    student_steps: int = 400
+    teacher_steps: int = 360
+    student_steps: int = 300
     batch_size: int = 32
     rate: float = 3e-3
 
@@ -146,7 +148,7 @@ def stores(
     source = Source(data, len(data["mask"]), fingerprint(data), mask=MASK)
     answer = lambda tree, batch: {"logits": apply(tree, batch)}  # noqa: E731
     opened, costs = {}, {}
-    for arm, top_k in zip(ARMS[2:], (None, 8), strict=True):
+    for arm, top_k in STORED.items():
         path, watch = f"{folder}/{top_k}", Stopwatch(time.process_time)
         storage = Storage(top_k=top_k, temperature=TEMPERATURE if top_k else 1.0)
         options: dict[str, Any] = {"batch_size": 64, "mesh": parallel.mesh(jax.devices()[:1])}
@@ -160,6 +162,7 @@ def stores(
 def main(config: Config) -> None:
     """Train the teacher, store its answers, teach every student, and write what came of it."""
     prepare()
+    environment = describe()
     learned, held_out = texts(config.length)
     held_out = first(held_out, config.held_out)
     seen = first(learned, config.examples)
@@ -176,12 +179,12 @@ def main(config: Config) -> None:
         known, costs = stores(folder, apply, teacher, seen)
         for seed in config.seeds:
             for arm in ARMS:
-                answers = known.get(arm, (apply, teacher))
+                answers = known.get(arm.removesuffix(", at temperature 1"), (apply, teacher))
                 rows.append(taught(config, arm, (student, small), answers, (seen, held_out), seed))
                 print(rows[-1], flush=True)
     sizes = {"pieces": len(learned["mask"]), "filled": float(learned["mask"].mean())}
     about = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
-    report = {"environment": describe(), "config": about, "data": sizes, "stores": costs}
+    report = {"environment": environment, "config": about, "data": sizes, "stores": costs}
     write_json(config.output, {**report, "rows": rows})
 
 
@@ -198,8 +201,10 @@ def taught(
     watch = Stopwatch(time.process_time)
     loss, knowledge = label_lesson(apply), {}
     if arm != ARMS[0]:
-        function = student_function(apply)
-        lesson = recipes.distill(function, teacher, labels=labels, inputs=tokens_of, mask=MASK)
+        options: dict[str, Any] = {"labels": labels, "inputs": tokens_of, "mask": MASK}
+        if arm == COOL:
+            options["distance"] = partial(kd, temperature=1.0)
+        lesson = recipes.distill(student_function(apply), teacher, **options)
         loss, knowledge = lesson.training_loss, dict(lesson.knowledge)
     begin = models.initialize(module, key, first(seen, 1))
     given = {**seen, **knowledge}

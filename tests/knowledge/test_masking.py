@@ -79,7 +79,8 @@ def test_means_by_hand() -> None:
     mask = jnp.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]])
     assert masked_mean(values, mask).tolist() == [2, 0, 3]
     gradient = jax.grad(lambda x: masked_mean(x, mask).sum())(values)
-    np.testing.assert_allclose(gradient, [[0.5, 0.5, 0], [0, 0, 0], [1 / 3] * 3], rtol=1e-6)
+    desired = np.array([[0.5, 0.5, 0], [0, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
+    np.testing.assert_allclose(gradient, desired, rtol=1e-6)
     assert masked_mean(values.astype(jnp.bfloat16), mask).dtype == jnp.float32
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcompress.annotations import Batch
+from jaxcompress.annotations import Array, Batch
 from jaxcompress.knowledge import Source, fingerprint, pad_sequences
 
 VOCABULARY, WIDTH, LENGTH = 7, 3, 5
@@ -22,7 +22,10 @@ DIRTY = {**DATA, "tokens": np.where(DATA["mask"], DATA["tokens"], VOCABULARY - 1
 MASK = itemgetter("mask")
 EMBEDDING = RNG.integers(-3, 4, (VOCABULARY, WIDTH)).astype(np.float32)
 EMBEDDING[-1] = np.nan
-VARIABLES = {"embedding": EMBEDDING, "kernel": RNG.normal(size=(WIDTH, VOCABULARY)).round(2)}
+VARIABLES: dict[str, Array] = {
+    "embedding": EMBEDDING,
+    "kernel": RNG.normal(size=(WIDTH, VOCABULARY)).round(2),
+}
 
 
 def teacher(variables: Any, batch: Batch) -> dict[str, jax.Array]:

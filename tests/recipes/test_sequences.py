@@ -82,7 +82,8 @@ def expected() -> jax.Array:
             logits, answers = run(STUDENT, cut), run(TEACHER, cut)
             total += 0.4 * kd(logits, answers, 4.0).mean()
         if length > 1:
-            total += 0.6 * cross_entropy(logits[0, :-1], cut["tokens"][0, 1:]).mean()
+            following = jnp.asarray(cut["tokens"][0, 1:])
+            total += 0.6 * cross_entropy(logits[0, :-1], following).mean()
     return total / COUNT
 
 
@@ -126,7 +127,8 @@ def test_the_largest_logits_are_compared_by_kd_top_k(stores: Callable[..., Store
         "logits/indices": (COUNT, LENGTH, 2),
         "logits/rest": (COUNT, LENGTH),
     }
-    arguments = [jnp.asarray(known[f"logits/{part}"]) for part in ("values", "indices", "rest")]
+    values, indices, rest = (known[f"logits/{part}"] for part in ("values", "indices", "rest"))
+    arguments = jnp.asarray(values), jnp.asarray(indices), jnp.asarray(rest)
     of_each = kd_top_k(APPLY(STUDENT, DATA), *arguments, 4.0)
     value = lesson.loss(STUDENT, {**OTHER, **known})
     np.testing.assert_allclose(value, masked_mean(of_each, DATA["mask"]).mean(), rtol=1e-5)
@@ -190,7 +192,8 @@ def test_masked_moments_are_those_of_the_positions_that_are_there() -> None:
     graph = jc.trace(apply, kernel, (jnp.ones((2, 4, 3)), there))
     forms = {"a": "dense", "b": "dense"}
     moments = jc.low_rank.input_moments(graph, apply, kernel, [(x, there)], forms, itemgetter(1))
-    for name, rows in {"a": x[there], "b": x[there] @ np.ones((3, 2))}.items():
+    seen: dict[str, np.ndarray] = {"a": x[there], "b": x[there] @ np.ones((3, 2))}
+    for name, rows in seen.items():
         extended = np.pad(rows.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
         desired = extended.T @ extended / len(rows)
         np.testing.assert_allclose(moments[name][0], desired, rtol=1e-5)
