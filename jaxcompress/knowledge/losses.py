@@ -1,5 +1,8 @@
 """Losses over logits: pure functions of arrays, one value per example where examples are apart.
 
+The last axis is that of the classes; of logits `[batch, length, classes]` of sequences there is one
+value per position (but for `dist`), and `masked_mean` leaves out those that are padding.
+
 A logit of -inf excludes its class. A divergence runs over the classes that the teacher has, so that
 classes which both exclude add nothing; it is +inf where the student alone excludes one.
 """
@@ -8,10 +11,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxcompress.arguments import real, require
+from jaxcompress.knowledge.softened import check_temperature, divergence, log_mass, softened
 
 __all__ = ["cross_entropy", "dist", "dkd", "kd", "kd_top_k"]
 
@@ -63,32 +66,9 @@ def kd(
         >>> kd(logits, logits + 5, 4.0).tolist()
         [0.0]
     """
-    _check_temperature(temperature)
-    student = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
-    return temperature**2 * _divergence(teacher, student)
-
-
-def _divergence(teacher: jax.Array, student: jax.Array) -> jax.Array:
-    """``Σ p (log p - log q)`` of log-probabilities, over what the teacher gives any probability."""
-    has = jnp.exp(teacher) != 0  # NaN stays NaN
-    # Chosen before the arithmetic: the gradient of 0 * inf is NaN even where it is discarded.
-    teacher, student = jnp.where(has, teacher, 0.0), jnp.where(has, student, 0.0)
-    return jnp.sum(jnp.where(has, jnp.exp(teacher), 0.0) * (teacher - student), axis=-1)
-
-
-def _log_mass(logs: jax.Array) -> jax.Array:
-    """``logsumexp`` whose gradient is 0, not NaN, where everything is excluded."""
-    has = jnp.any(logs != -jnp.inf, axis=-1)
-    return jnp.where(has, jax.nn.logsumexp(jnp.where(has[..., None], logs, 0.0), axis=-1), -jnp.inf)
-
-
-def _check_temperature(temperature: float | jax.Array) -> None:
-    """Raise unless a temperature, or each of an array of them, is finite and above 0."""
-    bounds = [temperature]
-    if np.ndim(temperature) and not isinstance(temperature, jax.core.Tracer | list | tuple):
-        bounds = [np.min(temperature), np.max(temperature)]
-    require(temperature=real(bounds[0], above=0) or real(bounds[-1], above=0))
+    student = softened(student_logits, temperature)
+    teacher = softened(teacher_logits, temperature)
+    return temperature**2 * divergence(teacher, student)
 
 
 def kd_top_k(
@@ -128,15 +108,15 @@ def kd_top_k(
         >>> round(float(kd_top_k(logits, logits[:, :1], jnp.array([[0]]), rest, 1.0)[0]), 6)
         0.0
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     indices = indices.astype(jnp.int32)
     known = jnp.concatenate([values, rest[..., None]], axis=-1).astype(jnp.float32)
-    teacher = jax.nn.log_softmax(known / temperature)
-    logs = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
+    teacher = softened(known, temperature)
+    logs = softened(student_logits, temperature)
     others = jnp.put_along_axis(logs, indices, -jnp.inf, axis=-1, inplace=False)
-    mass = _log_mass(others)[..., None]
+    mass = log_mass(others)[..., None]
     student = jnp.concatenate([jnp.take_along_axis(logs, indices, axis=-1), mass], axis=-1)
-    return temperature**2 * _divergence(teacher, student)
+    return temperature**2 * divergence(teacher, student)
 
 
 def dkd(
@@ -178,14 +158,13 @@ def dkd(
         [0.0]
     """
     require(target_weight=real(target_weight, least=0), others_weight=real(others_weight, least=0))
-    _check_temperature(temperature)
-    student = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32) / temperature)
+    student = softened(student_logits, temperature)
+    teacher = softened(teacher_logits, temperature)
     is_target = jax.nn.one_hot(labels, student.shape[-1], dtype=bool)
     pair_s, others_s = _decouple(student, is_target)
     pair_t, others_t = _decouple(teacher, is_target)
-    tckd = _divergence(pair_t, pair_s)
-    nckd = _divergence(others_t, others_s)
+    tckd = divergence(pair_t, pair_s)
+    nckd = divergence(others_t, others_s)
     return temperature**2 * (target_weight * tckd + others_weight * nckd)
 
 
@@ -193,7 +172,7 @@ def _decouple(logs: jax.Array, is_target: jax.Array) -> tuple[jax.Array, jax.Arr
     """Split log-probabilities into (target, others) and the others among themselves."""
     target = jnp.sum(jnp.where(is_target, logs, 0.0), axis=-1)
     others = jnp.where(is_target, -jnp.inf, logs)
-    mass = _log_mass(others)
+    mass = log_mass(others)
     others = others - jnp.where(mass != -jnp.inf, mass, 0.0)[..., None]
     return jnp.stack([target, mass], axis=-1), others
 
@@ -233,9 +212,8 @@ def dist(
         0.0
     """
     require(inter_weight=real(inter_weight, least=0), intra_weight=real(intra_weight, least=0))
-    _check_temperature(temperature)
-    student = jax.nn.softmax(student_logits.astype(jnp.float32) / temperature)
-    teacher = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature)
+    student = jnp.exp(softened(student_logits, temperature))
+    teacher = jnp.exp(softened(teacher_logits, temperature))
     inter = jnp.mean(1 - _pearson(student, teacher, axis=-1))
     intra = jnp.mean(1 - _pearson(student, teacher, axis=0))
     return inter_weight * inter + intra_weight * intra

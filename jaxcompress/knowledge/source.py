@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxcompress.annotations import Batch, Json
+from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.knowledge.mixing import Mix, mixed_views, partners
+from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["Inputs", "Source", "draw"]
 
@@ -22,46 +24,67 @@ class Source:
     """The examples of a data set and which views of them there are.
 
     Attributes:
-        images: `images[examples]` gives `[batch, height, width, channels]` on the host for an
-            array of example numbers: a NumPy array, a memory map, or an object that reads files.
+        data: what the teacher is given, a pytree of arrays with one row per example, such as
+            images `[examples, height, width, channels]`, or the tokens and mask of
+            `pad_sequences`. `leaf[numbers]` gives `[batch, ...]` on the host: a NumPy array, a
+            memory map, or an object that reads files.
         examples: how many there are.
-        dataset: a string that tells the data apart, e.g. `fingerprint(images)`, or name and
+        dataset: a string that tells the data apart, e.g. `fingerprint(data)`, or name and
             version of a published data set in a fixed order.
-        key: of all views.
+        key: of all views; None where none are drawn.
         views: how many views of each example.
-        settings: what a view may change; None for the images as they are.
+        settings: what a view may change, of one array of images; None for the data as they are.
         mix: how views are mixed with other examples, or None.
+        mask: `mask(batch) -> [batch, length]`, nonzero where a position is no padding, for data
+            of sequences: a teacher's outputs `[batch, length, ...]` are taken to be zero at
+            padding, before they are stored. None stores every position.
 
     Raises:
-        ValueError: if there are no examples or views, or `settings` is None and that leaves all
-            views equal or unmixed as asked.
+        ValueError: if there are no examples or views, an array has fewer rows than there are
+            examples, `settings` is None and that leaves all views equal or unmixed as asked, or
+            views are to be drawn of something else than images, or without a key.
     """
 
-    images: Batch
+    data: PyTree
     examples: int
     dataset: str
-    key: jax.Array
+    key: jax.Array | None = None
     views: int = 1
     settings: Views | None = None
     mix: Mix | None = None
+    mask: Callable[[Any], Array] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a source of nothing, or of the same view again."""
         require(examples=integer(self.examples), views=integer(self.views))
         if self.settings is None and (self.views > 1 or self.mix is not None):
             raise ValueError(
-                f"without settings every view is the image itself, but views={self.views} and "
+                f"without settings every view is the example itself, but views={self.views} and "
                 f"mix={self.mix} are asked for; pass settings=Views(...)"
+            )
+        leaves, _ = flatten_with_paths(self.data)
+        shapes = {path: leaf.shape for path, leaf in leaves.items() if hasattr(leaf, "shape")}
+        short = {path: shape for path, shape in shapes.items() if shape[:1] < (self.examples,)}
+        if short or not leaves:
+            raise ValueError(
+                f"every array has a row for each of the {self.examples} examples, but these have "
+                f"the shapes {short or 'of no array'}; give arrays [examples, ...]"
+            )
+        if self.settings is not None and (list(leaves) != [""] or self.key is None):
+            raise ValueError(
+                "views are drawn of one array of images by a key, but the data hold "
+                f"{sorted(leaves)} and the key is {self.key}; pass both, or settings=None"
             )
 
     def describe(self) -> dict[str, Json]:
         """Say how views are drawn, for JSON."""
         return {
             "count": self.views,
-            "key": np.asarray(jax.random.key_data(self.key)).tolist(),
-            "generator": str(jax.random.key_impl(self.key)),
+            **_described(self.key),
             "settings": None if self.settings is None else dataclasses.asdict(self.settings),
             "mix": None if self.mix is None else dataclasses.asdict(self.mix),
+            # Only where there is one: stores without stay what they were.
+            **({} if self.mask is None else {"masked": True}),
         }
 
     def inputs(self, examples: Batch, indices: Any) -> Inputs:
@@ -71,8 +94,8 @@ class Source:
         others = None
         if self.mix is not None:
             chosen = _partners(self.key, examples, indices, mix=self.mix)
-            others = np.asarray(self.images[np.asarray(chosen)])
-        return Inputs(examples, indices, np.asarray(self.images[examples]), others)
+            others = _rows(self.data, np.asarray(chosen))
+        return Inputs(examples, indices, _rows(self.data, examples), others)
 
 
 class Inputs(NamedTuple):
@@ -81,21 +104,32 @@ class Inputs(NamedTuple):
     Attributes:
         examples: `int32[batch]`.
         indices: `int32[batch]`, which view of each.
-        images: of the examples.
+        data: of the examples.
         others: of their partners, or None without mixing.
     """
 
     examples: Batch
     indices: Any
-    images: Batch
+    data: PyTree
     others: Any
+
+
+def _described(key: jax.Array | None) -> dict[str, Json]:
+    if key is None:
+        return {"key": None, "generator": None}
+    numbers = np.asarray(jax.random.key_data(key)).tolist()
+    return {"key": numbers, "generator": str(jax.random.key_impl(key))}
+
+
+def _rows(data: PyTree, examples: np.ndarray) -> PyTree:
+    return jax.tree.map(lambda leaf: np.asarray(leaf[examples]), data)
 
 
 _partners = partial(jax.jit, static_argnames="mix")(partners)
 
 
-def draw(source: Source, inputs: Inputs, key: jax.Array) -> jax.Array:
-    """Draw the views; under jit pass `source.key` as `key`.
+def draw(source: Source, inputs: Inputs, key: jax.Array | None) -> PyTree:
+    """Draw the views, or return the data as they are; under jit pass `source.key` as `key`.
 
     Example:
         >>> images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
@@ -103,10 +137,10 @@ def draw(source: Source, inputs: Inputs, key: jax.Array) -> jax.Array:
         >>> draw(source, source.inputs([1], [0]), source.key).ravel().tolist()
         [4, 5, 6, 7]
     """
-    examples, indices, images, others = inputs
-    if source.settings is None:
-        return jax.numpy.asarray(images)
+    examples, indices, data, others = inputs
+    if source.settings is None or key is None:
+        return jax.tree.map(jax.numpy.asarray, data)
     if source.mix is None:
-        return views(key, examples, indices, images, settings=source.settings)
+        return views(key, examples, indices, data, settings=source.settings)
     settings, mix = source.settings, source.mix
-    return mixed_views(key, examples, indices, images, others, settings=settings, mix=mix).images
+    return mixed_views(key, examples, indices, data, others, settings=settings, mix=mix).images

@@ -25,7 +25,8 @@ from jaxcompress.graph.interpret import Node
 from jaxcompress.graph.matrices import site_matrices, to_kernel
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.covariance import covariances_of
-from jaxcompress.low_rank.statistics.site_inputs import extended_rows, over_uses
+from jaxcompress.low_rank.statistics.moments import per_row
+from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows, over_uses
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["compensate"]
@@ -43,6 +44,7 @@ def compensate(
     step: float = 0.5,
     ridge: float = 1e-3,
     centred: bool = False,
+    mask: There | None = None,
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """Return variables with the kernels M + step (M' - M), and E[y y^T] by path.
 
@@ -59,6 +61,7 @@ def compensate(
         step: 1 would be right for a site whose predecessors stay as they are.
         ridge: share of the mean variance by which M' is drawn to M.
         centred: see `input_covariances`.
+        mask: of padding; see `input_moments`.
 
     Raises:
         ValueError: if a site or form does not exist, or there is no batch.
@@ -77,7 +80,7 @@ def compensate(
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
     require_finite("changed", changed, "make them again of finite variables")
-    products = _products(graph, apply, variables, changed, batches, forms)
+    products = _products(graph, apply, variables, changed, batches, forms, mask)
     leaves, treedef = flatten_with_paths(variables)
     described = {path: graph.sites[path].described(form) for path, form in forms.items()}
     matrices = site_matrices({path: leaves[path] for path in forms}, described)
@@ -110,11 +113,12 @@ def _products(
     changed: Any,
     batches: Iterable[Batch],
     forms: Mapping[str, str],
+    mask: There | None,
 ) -> Products:
     """Return the means of (y, 1) (y, 1)^T and (y, 1) (x, 1)^T of each site."""
 
     def means(original: Any, other: PyTree, inputs: PyTree) -> dict[str, tuple[Any, Any]]:
-        x, y = (_rows(graph, apply, tree, inputs, forms) for tree in (original, other))
+        x, y = (_rows(graph, apply, tree, inputs, forms, mask) for tree in (original, other))
         return {
             path: (_mean(graph, path, y[path], y[path]), _mean(graph, path, y[path], x[path]))
             for path in forms
@@ -130,17 +134,24 @@ def _products(
     if total is None:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
     require_finite("input covariances", total, "look for NaN in the batches")
-    result: Products = jax.tree.map(lambda a: a / count, total)
+    result: Products = jax.tree.map(per_row, total)
     return result
 
 
 def _rows(
-    graph: Graph, apply: Function, variables: PyTree, inputs: PyTree, forms: Mapping[str, str]
+    graph: Graph,
+    apply: Function,
+    variables: PyTree,
+    inputs: PyTree,
+    forms: Mapping[str, str],
+    mask: There | None,
 ) -> dict[str, list[Any]]:
     rows: dict[str, list[Any]] = {path: [] for path in forms}
+    there = None if mask is None else mask(inputs)
 
     def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> None:
-        rows[path].append(extended_rows(graph, node, arrays, position, path, forms[path]))
+        seen = extended_rows(graph, node, arrays, position, path, forms[path], there)
+        rows[path].append(seen)
 
     observe(apply, variables, inputs, forms, look)
     return rows

@@ -10,9 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.knowledge import masked_mean, without_padding
 from jaxcompress.knowledge.losses import kd
+from jaxcompress.knowledge.masking import check_positions
 
-__all__ = ["TEMPERATURE", "Distance", "check_answers", "distance_of", "distance_loss", "squared"]
+__all__ = [
+    "TEMPERATURE",
+    "Compare",
+    "Distance",
+    "check_answers",
+    "distance_loss",
+    "distance_of",
+    "squared",
+]
 
 TEMPERATURE = 4.0
 """Of `kd`: a trained network answers little but the label to its training images, at 1. Gates
@@ -20,51 +30,92 @@ learned for ResNet-56 at 40 % of the FLOPs reach 84.8 % at 1 and 86.2 at 4."""
 
 Distance: TypeAlias = Literal["classes", "values"] | Callable[[PyTree, Batch], jax.Array]
 """classes: outputs are logits `[..., classes]`, compared by `kd` at temperature 4; values: any
-arrays, compared by their squared error; or `distance(outputs, answers) -> float[examples]`."""
+arrays, compared by their squared error; or `distance(outputs, answers) -> float[examples]`, with a
+mask of padding `float[examples, length]`."""
+
+Compare: TypeAlias = Callable[..., jax.Array]
+"""`compare(outputs, answers, mask=None) -> float[examples]`, or a mean of them."""
 
 
-def squared(outputs: PyTree, answers: Any) -> jax.Array:
+def squared(outputs: PyTree, answers: Any, mask: Array | None = None) -> jax.Array:
     """Return the mean squared error of each output array, added up, in float32.
+
+    With a mask, arrays of three axes or more count where it is nonzero, `float[examples]`.
 
     Example:
         >>> float(squared(jnp.ones((2, 3)), jnp.zeros((2, 3))))
         1.0
+        >>> squared(jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 3)), jnp.array([[1, 0]])).tolist()
+        [1.0]
     """
     pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(answers), strict=True)
     wide = [(output.astype(jnp.float32), answer.astype(jnp.float32)) for output, answer in pairs]
-    return sum((jnp.square(output - answer).mean() for output, answer in wide), jnp.zeros(()))
+    errors = [jnp.square(output - answer) for output, answer in wide]
+    if mask is None:
+        return sum((error.mean() for error in errors), jnp.zeros(()))
+    return sum((_by_example(error, mask) for error in errors), jnp.zeros(len(mask)))
 
 
-def distance_of(distance: Distance) -> Callable[[PyTree, Batch], jax.Array]:
-    """Return the function that a distance stands for.
+def _by_example(errors: jax.Array, mask: Array) -> jax.Array:
+    """Return the mean of each example, over the positions that are there where it has any."""
+    if errors.ndim < 3:
+        return errors.reshape(len(errors), -1).mean(-1)
+    return masked_mean(errors.reshape(*errors.shape[:2], -1).mean(-1), mask)
+
+
+def distance_of(distance: Distance) -> Compare:
+    """Return the function `(outputs, answers, mask=None)` that a distance stands for.
+
+    With a mask `[examples, length]` of padding, outputs and answers are zero where there is
+    padding before they are compared, and an example's distance is the mean over its positions.
 
     Raises:
         ValueError: if it is neither one of the names nor a function.
+
+    Example:
+        >>> logits, mask = jnp.array([[[1.0, 0.0], [jnp.nan, 0.0]]]), jnp.array([[1, 0]])
+        >>> distance_of("classes")(logits, logits, mask).tolist()
+        [0.0]
     """
-    if callable(distance):
-        return distance
-    named: dict[Any, Callable[[PyTree, Batch], jax.Array]] = {
-        "classes": partial(kd, temperature=TEMPERATURE),
-        "values": squared,
-    }
-    if distance not in named:
+    if distance == "values":
+        return _squared_inside
+    if not callable(distance) and distance != "classes":
         raise ValueError(
             "distance says how answers are compared: 'classes', 'values', or a function "
             f"(outputs, answers) -> float[examples], but is {distance!r}"
         )
-    return named[distance]
+    of_each = distance if callable(distance) else partial(kd, temperature=TEMPERATURE)
+
+    def compare(outputs: PyTree, answers: Batch, mask: Array | None = None) -> jax.Array:
+        if mask is None:
+            return of_each(outputs, answers)
+        return masked_mean(of_each(*without_padding((outputs, answers), mask)), mask)
+
+    return compare
+
+
+def _squared_inside(outputs: PyTree, answers: Batch, mask: Array | None = None) -> jax.Array:
+    if mask is not None:
+        outputs, answers = without_padding((outputs, answers), mask)
+    return squared(outputs, answers, mask)
 
 
 def check_answers(
-    apply: Callable[[PyTree, Batch], Array], variables: PyTree, inputs: PyTree, distance: Distance
+    apply: Callable[[PyTree, Batch], Array],
+    variables: PyTree,
+    inputs: PyTree,
+    distance: Distance,
+    mask: Array | None = None,
 ) -> None:
     """Raise unless the network's outputs are what the distance compares; nothing is computed.
 
     Raises:
-        ValueError: if the answers of "classes" are not one array of two classes or more.
+        ValueError: if the answers of "classes" are not one array of two classes or more, or have
+            no positions, or others than the mask.
     """
     distance_of(distance)
-    outputs = jax.tree.leaves(jax.eval_shape(apply, variables, inputs))
+    answers = jax.eval_shape(apply, variables, inputs)
+    outputs = jax.tree.leaves(answers)
     shapes = [leaf.shape for leaf in outputs]
     if distance == "classes" and (len(shapes) != 1 or len(shapes[0]) < 2 or shapes[0][-1] < 2):
         raise ValueError(
@@ -74,12 +125,16 @@ def check_answers(
     wrong = [str(leaf.dtype) for leaf in outputs if not jnp.issubdtype(leaf.dtype, jnp.inexact)]
     if wrong:
         raise ValueError(f"answers are compared as real numbers, but apply returns {wrong}")
+    if mask is not None:
+        check_positions(answers, mask)
 
 
 def distance_loss(
     function: Callable[[PyTree, Batch], Array], distance: Distance
 ) -> Callable[[PyTree, Batch], jax.Array]:
     """Make `loss(variables, {"inputs", "answers"})`, the mean distance from given answers.
+
+    A batch that holds a `mask` too is compared where that is nonzero.
 
     Args:
         function: `function(variables, inputs) -> outputs`.
@@ -93,6 +148,7 @@ def distance_loss(
     compare = distance_of(distance)
 
     def loss(variables: PyTree, batch: Batch) -> jax.Array:
-        return compare(function(variables, batch["inputs"]), batch["answers"]).mean()
+        outputs = function(variables, batch["inputs"])
+        return compare(outputs, batch["answers"], batch.get("mask")).mean()
 
     return loss

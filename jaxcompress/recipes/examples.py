@@ -16,13 +16,16 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["LIMIT", "Inputs", "draw", "gather", "inputs_of", "one_example", "opened"]
+__all__ = ["LIMIT", "Inputs", "Mask", "draw", "gather", "inputs_of", "one_example", "opened"]
 
 LIMIT = 16_384
 """How many examples are read at most: a little more than learned gates take in all."""
 
 Inputs: TypeAlias = Callable[[Any], Any]
 """`inputs(batch)`: what of a batch the network is given."""
+
+Mask: TypeAlias = Callable[[Any], Array]
+"""`mask(batch) -> [examples, length]`: nonzero where a position of a sequence is no padding."""
 
 
 def inputs_of(batch: Batch) -> PyTree:

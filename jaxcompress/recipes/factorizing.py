@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from jaxcompress.arguments import integer, require
 from jaxcompress.compression import Compression
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Budget, Graph, trace
+from jaxcompress.knowledge import without_padding
 from jaxcompress.low_rank import multiplied_out
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.ranks import Sites, default_forms, sites_of, uniform
@@ -23,6 +24,7 @@ from jaxcompress.recipes.distances import Distance, check_answers
 from jaxcompress.recipes.examples import (
     LIMIT,
     Inputs,
+    Mask,
     draw,
     gather,
     inputs_of,
@@ -59,6 +61,17 @@ class LowRank(NamedTuple):
     variables: PyTree
 
 
+class _Seen(NamedTuple):
+    """A batch as statistics see it: what the network is given, and where that is no padding."""
+
+    inputs: Any
+    mask: Array | None
+
+    @classmethod
+    def of(cls, batch: Batch, inputs: Inputs, mask: Mask | None) -> _Seen:
+        return cls(inputs(batch), None if mask is None else mask(batch))
+
+
 def low_rank(
     apply: Callable[[PyTree, Batch], Array],
     variables: PyTree,
@@ -74,6 +87,7 @@ def low_rank(
     compensate: int = 2,
     settings: LowRankSettings = LowRankSettings(),  # noqa: B008
     inputs: Inputs = inputs_of,
+    mask: Mask | None = None,
     graph: Graph | None = None,
 ) -> LowRank:
     """Replace kernels by two factors each until the network fits a budget; no labels.
@@ -107,6 +121,8 @@ def low_rank(
         compensate: sweeps; 0 for none.
         settings: how much is looked at.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
+        mask: `mask(batch) -> [examples, length]`, nonzero where a position of a sequence is no
+            padding: neither answers nor what dots are given there count. None counts all.
         graph: of the network, traced otherwise than on one example of `apply`.
 
     Returns:
@@ -114,7 +130,8 @@ def low_rank(
 
     Raises:
         ValueError: before statistics are taken, if the budget cannot be reached, a site or form
-            does not exist, or batches are empty or unlike.
+            does not exist, batches are empty or unlike, or the mask is of other positions than the
+            outputs.
         TypeError: if batches is one batch.
 
     Example:
@@ -136,26 +153,28 @@ def low_rank(
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
     forms = default_forms(graph) if forms is None else forms
     _check(graph, variables, budget, forms, ranks, multiple_of)
-    check_answers(apply, variables, inputs(first), distance)
+    check_answers(apply, variables, inputs(first), distance, _Seen.of(first, inputs, mask).mask)
     examples = gather(every, LIMIT)
     keys = jax.random.split(key, 3 + compensate)
 
-    def seen(key: jax.Array, count: int, size: int) -> list[Array]:
+    def seen(key: jax.Array, count: int, size: int) -> list[_Seen]:
         drawn = draw(examples, key, max(1, count // size), size)
         number = len(jax.tree.leaves(drawn)[0])
-        return [inputs(jax.tree.map(itemgetter(i), drawn)) for i in range(number)]
+        each = [jax.tree.map(itemgetter(i), drawn) for i in range(number)]
+        return [_Seen.of(batch, inputs, mask) for batch in each]
 
-    functions = apply, _counted(apply, distance)
+    there = None if mask is None else attrgetter("mask")
+    run = lambda tree, batch: apply(tree, batch.inputs)  # noqa: E731
     looked = seen(keys[0], settings.examples, settings.size)
-    centred = train_apply is not None
-    known = known_sites(graph, functions, variables, looked, forms, centred, settings, keys[1])
+    about = forms, train_apply is not None, settings, keys[1], there
+    known = known_sites(graph, (run, _counted(apply, distance)), variables, looked, *about)
     chosen = _ranks(known, variables, budget, ranks, multiple_of)
     compression, small = factorized(known, variables, chosen)
-    renewed = partial(_renewed, train_apply, looked, keys[2])
+    renewed = partial(_renewed, train_apply, [batch.inputs for batch in looked], keys[2])
     for sweep_key in keys[3:]:
         whole = renewed(multiplied_out(compression, small), lambda function: function)
         fitting = seen(sweep_key, settings.fitting, settings.fitting_size)
-        small = compensated(known, compression, apply, (variables, whole), small, fitting)
+        small = compensated(known, compression, run, (variables, whole), small, fitting, there)
     return LowRank(compression, renewed(small, compression.function))
 
 
@@ -191,10 +210,12 @@ def _check(
 
 
 def _counted(apply: Function, distance: Distance) -> Function:
-    """Return the outputs as one array in which errors count: logits centred."""
+    """Return the outputs as one array in which errors count: logits centred, none at padding."""
 
-    def outputs(variables: PyTree, inputs: PyTree) -> jax.Array:
-        leaves = jax.tree.leaves(apply(variables, inputs))
+    def outputs(variables: PyTree, seen: _Seen) -> jax.Array:
+        answers = apply(variables, seen.inputs)
+        there = seen.mask
+        leaves = jax.tree.leaves(answers if there is None else without_padding(answers, there))
         if distance == "classes":
             (logits,) = leaves
             return logits - logits.mean(-1, keepdims=True)

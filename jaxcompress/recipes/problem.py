@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.graph import Graph
 from jaxcompress.recipes.distances import Distance, distance_loss
+from jaxcompress.recipes.examples import Mask
 
 __all__ = ["Ask", "Problem", "ask_of"]
 
@@ -75,6 +76,7 @@ def ask_of(
     variables: PyTree,
     inputs: Callable[[Any], Any],
     distance: Distance,
+    mask: Mask | None = None,
 ) -> Ask:
     """Make the function that asks the whole network, and the loss that compares with its answers.
 
@@ -85,6 +87,7 @@ def ask_of(
         variables: of the whole network.
         inputs: what of a batch the network is given.
         distance: between outputs and answers.
+        mask: which positions of a batch are no padding; None where all count.
     """
     apply, train_apply = functions
     compared = apply if train_apply is None else _outputs(train_apply)
@@ -93,9 +96,11 @@ def ask_of(
     def ask(batches: Any) -> tuple[Loss, PyTree]:
         answer, number = jax.jit(apply), len(jax.tree.leaves(batches)[0])
         # Batch by batch: `inputs` knows nothing of the axis in front.
-        each = [inputs(jax.tree.map(itemgetter(i), batches)) for i in range(number)]
+        single = [jax.tree.map(itemgetter(i), batches) for i in range(number)]
+        each = [inputs(batch) for batch in single]
         answers = [answer(variables, batch_inputs) for batch_inputs in each]
-        return loss, {"inputs": _stacked(each), "answers": _stacked(answers)}
+        asked = {"inputs": _stacked(each), "answers": _stacked(answers)}
+        return loss, asked if mask is None else {**asked, "mask": _stacked(list(map(mask, single)))}
 
     return ask
 

@@ -22,6 +22,7 @@ from jaxcompress.recipes.distances import Distance, check_answers
 from jaxcompress.recipes.examples import (
     LIMIT,
     Inputs,
+    Mask,
     draw,
     gather,
     inputs_of,
@@ -53,6 +54,7 @@ def prune(
     max_share: float | Mapping[str, float] = 1.0,
     uniform: bool = False,
     inputs: Inputs = inputs_of,
+    mask: Mask | None = None,
     examples: int = LIMIT,
     graph: Graph | None = None,
 ) -> Compression:
@@ -94,6 +96,9 @@ def prune(
         max_share: the largest part, likewise.
         uniform: keep the same share of all groups; importance says which channels of each.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
+        mask: `mask(batch) -> [examples, length]`, nonzero where a position of a sequence is no
+            padding, e.g. `operator.itemgetter("mask")`: the distance leaves out the others. None
+            counts every position.
         examples: how many are read at most.
         graph: of the network, traced otherwise than on one example of `apply`.
 
@@ -103,7 +108,7 @@ def prune(
     Raises:
         ValueError: before anything is computed, if the budget cannot be reached, a group or
             pattern is unknown, batches are empty or unlike, the loss is no scalar, or the outputs
-            are not what the distance compares.
+            are not what the distance compares, or have other positions than the mask.
         TypeError: if batches is one batch, or the budget a bare number.
 
     Example:
@@ -145,8 +150,9 @@ def prune(
         check_scalar(loss, variables, first)
     ask = None
     if distance is not None:
-        check_answers(apply, variables, inputs(first), distance)
-        ask = ask_of((apply, train_apply), variables, inputs, distance)
+        there = None if mask is None else mask(first)
+        check_answers(apply, variables, inputs(first), distance, there)
+        ask = ask_of((apply, train_apply), variables, inputs, distance, mask)
     if callable(importance):
         drawn = partial(draw, gather(every, examples))
         scores = importance(Problem(graph, variables, chosen, drawn, loss, ask), budget, key)

@@ -17,6 +17,7 @@ from jaxcompress.arguments import integer, real, require
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Budget, Graph
 from jaxcompress.low_rank import ranks
+from jaxcompress.low_rank.statistics.site_inputs import There
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = [
@@ -100,6 +101,7 @@ def known_sites(
     centred: bool,
     settings: LowRankSettings,
     key: jax.Array,
+    mask: There | None = None,
 ) -> Known:
     """Look at what the sites are given, and at how far their errors move the outputs.
 
@@ -112,10 +114,11 @@ def known_sites(
         centred: subtract means.
         settings: how.
         key: of random signs.
+        mask: of one of `seen`; rows at padding do not count.
     """
     apply, outputs_of = functions
-    moments = low_rank.input_moments(graph, apply, variables, seen, forms)
-    patches = low_rank.input_moments(graph, apply, variables, seen, _full(forms))
+    moments = low_rank.input_moments(graph, apply, variables, seen, forms, mask)
+    patches = low_rank.input_moments(graph, apply, variables, seen, _full(forms), mask)
     covariances = low_rank.covariances_of(moments, centred)
     outputs = low_rank.output_covariances(graph, outputs_of, variables, seen, list(forms), key=key)
     roots = {path: low_rank.covariance_root(outputs[path], settings.ridge) for path in forms}
@@ -169,6 +172,7 @@ def compensated(
     whole: tuple[Any, Any],
     small: PyTree,
     seen: Sequence[Array],
+    mask: There | None = None,
 ) -> PyTree:
     """Return factors that make up for what the changed network before them has lost.
 
@@ -179,11 +183,12 @@ def compensated(
         whole: the original variables, and `small` multiplied out, BatchNorm re-estimated.
         small: the factors so far.
         seen: batches of inputs.
+        mask: of one of `seen`.
     """
     sites = compression.spec["sites"]
     full = _full({path: known.forms[path] for path in sites})
     targets, patches = low_rank.compensate(
-        known.graph, apply, *whole, seen, full, centred=known.centred
+        known.graph, apply, *whole, seen, full, centred=known.centred, mask=mask
     )
     refined = low_rank.refine(
         compression, targets, small, patches, known.outputs, rounds=known.rounds

@@ -11,10 +11,12 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, real, require
-from jaxcompress.knowledge import alternate_views, cross_entropy, crossed_targets, init_assistant
+from jaxcompress.knowledge import alternate_views, crossed_targets, init_assistant
 from jaxcompress.knowledge.store import LOGITS, Store
-from jaxcompress.recipes.distances import TEMPERATURE, Distance, distance_of
-from jaxcompress.recipes.examples import Inputs, inputs_of
+from jaxcompress.recipes.answers import Answers, check_store, compare_of, live, records_of, stored
+from jaxcompress.recipes.distances import TEMPERATURE, Compare, Distance
+from jaxcompress.recipes.examples import Inputs, Mask, inputs_of
+from jaxcompress.recipes.labelling import label_loss
 
 __all__ = ["Lesson", "Live", "distill"]
 
@@ -67,6 +69,7 @@ def distill(
     crossed: int | None = None,
     features: str | None = None,
     inputs: Inputs = inputs_of,
+    mask: Mask | None = None,
 ) -> Lesson:
     """Make the loss that asks a student for what its teacher says.
 
@@ -76,24 +79,36 @@ def distill(
     training shows these alone, or, with `crossed`, others too: an assistant answers for views that
     are not stored, and is taught on those that are (`knowledge.crossed_targets`).
 
+    Of sequences, outputs `[batch, length, classes]`, both terms are means over the positions that
+    `mask` says are there, then over the batch: what stands at padding changes neither the loss nor
+    a gradient. Stored answers may be the k largest logits, compared by `kd_top_k`.
+
     Args:
         train_apply: the student, `train_apply(variables, inputs, key) -> (outputs, new_state)`, in
             training mode; `lambda v, x, key: (apply(v, x), {})` for one without state. With
             `crossed`, its outputs are `(logits, features [batch, crossed])`.
-        teacher: `(apply, variables)` to ask in every step, or an opened store of logits.
-        labels: `labels(batch) -> int[batch]`, e.g. `operator.itemgetter("label")`.
+        teacher: `(apply, variables)` to ask in every step, or an opened store of logits, whole or
+            the k largest. These stand in the batch as `logits`, or as `logits/values`,
+            `logits/indices` and `logits/rest`, which a distance that is a function is given as one
+            dict `{"values", "indices", "rest"}`.
+        labels: `labels(batch) -> int[batch]`, e.g. `operator.itemgetter("label")`, or `int[batch,
+            length]`, e.g. of `knowledge.next_tokens`; positions of negative labels have none.
         weight: of the distance, in (0, 1]; 1 without labels.
         distance: "classes" for logits, "values" for all else, or a function.
         crossed: the width of the student's features; None without an assistant.
         features: the stored record `[..., width]` that the assistant reads beside logits, if any.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
+        mask: `mask(batch) -> [batch, length]`, nonzero where a position is no padding, e.g.
+            `operator.itemgetter("mask")`; None counts every position.
 
     Returns:
         The loss and what it needs.
 
     Raises:
-        ValueError: if the weight is out of range, the store holds no logits, or crossed views are
-            asked for where fewer than two are stored.
+        ValueError: if the weight is out of range, the store holds no logits, or the k largest at
+            another temperature than theirs are compared at, or crossed views are asked for where
+            fewer than two are stored, or of the k largest; when the loss runs, if a mask is of
+            other positions than the outputs.
         TypeError: if the teacher is neither.
 
     Example:
@@ -106,15 +121,16 @@ def distill(
         True
     """
     require(weight=real(weight, above=0, most=1), crossed=integer(crossed, least=0, optional=True))
-    _check(teacher, crossed, features)
+    _check(teacher, crossed, features, distance)
     teaching = _Teaching(
         train_apply,
-        _stored if isinstance(teacher, Store) else _live(Live(*teacher), inputs),
-        distance_of(distance),
+        stored(teacher) if isinstance(teacher, Store) else live(*teacher, inputs),
+        compare_of(distance, teacher),
         labels,
         1.0 if labels is None else weight,
         None if crossed is None else (features or ""),
         inputs,
+        (lambda batch: None) if mask is None else mask,
     )
 
     def loss(variables: PyTree, batch: Batch, key: jax.Array | None = None) -> jax.Array:
@@ -133,39 +149,42 @@ class _Teaching(NamedTuple):
     """What the loss is made of; `crossed` is None, or the record that an assistant reads, or ""."""
 
     train_apply: Function
-    answers: Callable[[Any], Any]
-    compare: Callable[[PyTree, Batch], jax.Array]
+    answers: Answers
+    compare: Compare
     labels: Callable[[Any], jax.Array] | None
     weight: float
     crossed: str | None
     inputs: Inputs
+    mask: Callable[[Any], Array | None]
 
 
 def _value(
     teaching: _Teaching, variables: PyTree, batch: Batch, key: Array
 ) -> tuple[jax.Array, PyTree]:
     """Return the loss and the new state."""
+    there = teaching.mask(batch)
     if teaching.crossed is None:
         outputs, state = teaching.train_apply(variables, teaching.inputs(batch), key)
         answers = jax.lax.stop_gradient(teaching.answers(batch))
-        value = teaching.weight * teaching.compare(outputs, answers).mean()
+        value = teaching.weight * teaching.compare(outputs, answers, there).mean()
     else:
         (outputs, made), new = teaching.train_apply(
             variables["student"], teaching.inputs(batch), key
         )
-        stored, state = batch[teaching.crossed] if teaching.crossed else None, {"student": new}
-        known = batch[LOGITS], made, stored, batch["view"]
+        read, state = batch[teaching.crossed] if teaching.crossed else None, {"student": new}
+        known = batch[LOGITS], made, read, batch["view"]
         targets = crossed_targets(variables["assistant"], *known, TEMPERATURE)
-        taught = teaching.weight * teaching.compare(outputs, targets.logits)
+        taught = teaching.weight * teaching.compare(outputs, targets.logits, there)
         value = (taught + targets.assistant).mean()
     if teaching.labels is not None:
-        value += (1 - teaching.weight) * cross_entropy(outputs, teaching.labels(batch)).mean()
+        labelled = label_loss(outputs, teaching.labels(batch), there)
+        value += (1 - teaching.weight) * labelled.mean()
     return value, state
 
 
-def _check(teacher: Teacher, crossed: int | None, features: str | None) -> None:
+def _check(teacher: Teacher, crossed: int | None, features: str | None, distance: Distance) -> None:
     if isinstance(teacher, Store):
-        _check_store(teacher, crossed, features)
+        check_store(teacher, crossed, features, distance)
     elif not (isinstance(teacher, tuple) and len(teacher) == 2):
         raise TypeError(
             "a teacher is (apply, variables), or a store by `knowledge.store.open_store`, but is "
@@ -175,39 +194,13 @@ def _check(teacher: Teacher, crossed: int | None, features: str | None) -> None:
         raise ValueError("crossed views hold one stored view back; store two or more views")
 
 
-def _check_store(store: Store, crossed: int | None, features: str | None) -> None:
-    wanted = [LOGITS, *([] if features is None else [features])]
-    if not set(wanted) <= set(store.arrays):
-        raise ValueError(
-            f"a student learns from the stored {wanted}, but this store holds "
-            f"{sorted(store.arrays)}; store them, and whole logits, not the k largest"
-        )
-    views = store.manifest.views["count"]
-    if crossed is not None and views < 2:
-        raise ValueError(
-            f"crossed views hold one stored view back, but {views} are stored; store two or more"
-        )
-
-
 def _knowledge(teacher: Teacher, features: str | None) -> dict[str, np.ndarray]:
     """Read what a lesson needs: without further views, of the first axis of examples alone."""
     if not isinstance(teacher, Store):
         return {}
-    arrays = teacher.load([LOGITS, *([] if features is None else [features])])
+    arrays = teacher.load([*records_of(teacher), *([] if features is None else [features])])
     has_views = teacher.manifest.views["count"] > 1
     return arrays if has_views else {name: array[:, 0] for name, array in arrays.items()}
-
-
-def _stored(batch: Batch) -> jax.Array:
-    """Return the stored answer to a batch, of the views that it shows."""
-    known: jax.Array = jnp.asarray(batch[LOGITS])
-    if "view" not in batch:
-        return known
-    return jax.vmap(lambda views, view: views[view])(known, batch["view"])
-
-
-def _live(teacher: Live, inputs: Inputs) -> Callable[[Any], Any]:
-    return lambda batch: teacher.apply(teacher.variables, inputs(batch))
 
 
 def _view_of(teacher: Teacher, crossed: int | None) -> Callable[[jax.Array, jax.Array], Any] | None:

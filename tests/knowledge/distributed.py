@@ -22,10 +22,10 @@ def draw(examples: Any, images: Any) -> jax.Array:
     """Draw one view of each."""
     # JAX must be told of the other processes before anything is computed, and the toy has a key.
     from jaxcompress.knowledge import views
-    from tests.knowledge.toy import SOURCE
+    from tests.knowledge.toy import KEY, SOURCE
 
     assert SOURCE.settings is not None
-    settings, key = SOURCE.settings, SOURCE.key
+    settings, key = SOURCE.settings, KEY
     return jax.jit(lambda i, x: views(key, i, 1, x, settings=settings))(examples, images)
 
 

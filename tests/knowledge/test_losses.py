@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.annotations import Array, Function
-from jaxcompress.knowledge import cross_entropy, dist, dkd, kd, kd_top_k
+from jaxcompress.knowledge import cross_entropy, dist, dkd, jensen_shannon, kd, kd_top_k
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(size=(2, 6, 5)) * 3
@@ -120,6 +120,7 @@ LOSSES: dict[str, Function] = {
     "dkd": lambda s, t, temperature: dkd(s, t, jnp.arange(6) % 5, temperature),
     "kd_top_k": kd_of_three,
     "dist": dist,
+    "jensen_shannon": jensen_shannon,
 }
 
 

@@ -46,7 +46,7 @@ def expected() -> dict[str, np.ndarray]:
     records = []
     for index in range(toy.VIEWS):
         drawn = views(
-            toy.SOURCE.key,
+            toy.KEY,
             np.arange(toy.EXAMPLES),
             index,
             toy.IMAGES,
@@ -142,10 +142,10 @@ def test_mixed_views_are_stored_under_their_example(tmp_path: Path) -> None:
     settings = source.settings or Views()
     write(tmp_path, toy.teacher, toy.VARIABLES, source, storage=toy.STORAGE, batch_size=8)
     examples = np.array([40, 3])
-    others = np.asarray(partners(source.key, examples, 1, mix=mix))
+    others = np.asarray(partners(toy.KEY, examples, 1, mix=mix))
     images, partner_images = toy.IMAGES[examples], toy.IMAGES[others]
     mixed = mixed_views(
-        source.key, examples, 1, images, partner_images, settings=settings, mix=mix
+        toy.KEY, examples, 1, images, partner_images, settings=settings, mix=mix
     ).images
     stored = open_store(tmp_path, source=source).read(examples, 1)["block/0"]
     np.testing.assert_array_equal(stored, mixed)

@@ -22,12 +22,13 @@ from jaxcompress.knowledge.store import Manifest, Storage, write
 EXAMPLES, VIEWS = 45, 2
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (EXAMPLES, 4, 4, 1), dtype=np.uint8)
+KEY = jax.random.key(7)
 VARIABLES = {"kernel": RNG.integers(-3, 4, (16, 6)).astype(np.float32)}
 SOURCE = Source(
     IMAGES,
     EXAMPLES,
     fingerprint(IMAGES),
-    jax.random.key(7),
+    KEY,
     views=VIEWS,
     settings=Views(pad=1, brightness=0.2),
 )

@@ -46,8 +46,8 @@ def gaps(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> dict[s
     values, indices = f"{LOGITS}/values", f"{LOGITS}/indices"
     again = {name: np.asarray(record).astype(np.float32) for name, record in new.items()}
     if indices in again:
-        same = np.asarray(old[indices])[:, :, None] == np.asarray(new[indices])[:, None, :]
-        matched = np.where(same, again[values][:, None, :], -np.inf).max(-1)
+        same = np.asarray(old[indices])[..., :, None] == np.asarray(new[indices])[..., None, :]
+        matched = np.where(same, again[values][..., None, :], -np.inf).max(-1)
         again[values] = np.where(same.any(-1), matched, again[values].min(-1, keepdims=True))
         del again[indices]
     return {name: _gap(old[name], again[name]) for name in again}

@@ -11,6 +11,7 @@ import jax
 
 from jaxcompress.annotations import Batch, Json, PyTree
 from jaxcompress.knowledge.fingerprints import fingerprint
+from jaxcompress.knowledge.masking import without_padding
 from jaxcompress.knowledge.source import Inputs, Source, draw
 from jaxcompress.knowledge.store.manifest import Manifest, Record
 from jaxcompress.knowledge.store.storage import Storage, encode
@@ -18,17 +19,22 @@ from jaxcompress.knowledge.store.storage import Storage, encode
 __all__ = ["Recorder", "Teacher", "num_bytes", "plan", "recorder"]
 
 Teacher: TypeAlias = Callable[[PyTree, Batch], Mapping[str, jax.Array]]
-"""`teacher(variables, images) -> {name: [batch, ...]}`, of images as the views are drawn."""
+"""`teacher(variables, inputs) -> {name: [batch, ...]}`, of images as the views are drawn, or of
+what else the source holds."""
 
-Recorder: TypeAlias = Callable[[Any, jax.Array, Inputs], dict[str, jax.Array]]
+Recorder: TypeAlias = Callable[[Any, jax.Array | None, Inputs], dict[str, jax.Array]]
 """`recorder(variables, key, inputs) -> {record name: [batch, ...]}`."""
 
 
 def recorder(teacher: Teacher, source: Source, storage: Storage) -> Recorder:
     """Make the function that draws views, runs the teacher and encodes its outputs."""
 
-    def record(variables: PyTree, key: jax.Array, inputs: Inputs) -> dict[str, jax.Array]:
-        return encode(teacher(variables, draw(source, inputs, key)), storage)
+    def record(variables: PyTree, key: jax.Array | None, inputs: Inputs) -> dict[str, jax.Array]:
+        drawn = draw(source, inputs, key)
+        outputs = dict(teacher(variables, drawn))
+        if source.mask is not None:
+            outputs = without_padding(outputs, source.mask(drawn))
+        return encode(outputs, storage)
 
     return record
 
@@ -52,7 +58,8 @@ def plan(
         about: further facts that readers must agree on, as JSON can hold.
 
     Raises:
-        ValueError: if an output has not one row per example.
+        ValueError: if an output has not one row per example, or other positions than the
+            source's mask.
 
     Example:
         >>> import numpy as np

@@ -25,7 +25,8 @@ class Storage:
     Attributes:
         dtype: of everything but class indices.
         top_k: keep this many of the output called `logits`, largest first, as `logits/values`,
-            `logits/indices` and `logits/rest` (see `losses.kd_top_k`); None for all.
+            `logits/indices` and `logits/rest` (see `losses.kd_top_k`), of each position of a
+            sequence; None for all.
         temperature: at which `rest` sums up the classes that are left out.
         block: examples per file: what is written, and lost by a kill, at once.
         chunk: examples that are read and decompressed together, a divisor of `block`.
@@ -94,11 +95,11 @@ def _top_k(
     k = storage.top_k
     assert k is not None
     logits = outputs.get(LOGITS)
-    if logits is None or logits.ndim != 2 or logits.shape[-1] <= k:
+    if logits is None or logits.ndim < 2 or logits.shape[-1] <= k:
         shapes = {name: x.shape for name, x in outputs.items()}
         raise ValueError(
-            f"top_k={k} leaves out some of an output `logits` [batch, classes], but the teacher's "
-            f"outputs are {shapes}; lower top_k or set it to None"
+            f"top_k={k} leaves out some of an output `logits` [batch, ..., classes], but the "
+            f"teacher's outputs are {shapes}; lower top_k or set it to None"
         )
     logits = logits.astype(jnp.float32)
     values, indices = jax.lax.top_k(logits, k)

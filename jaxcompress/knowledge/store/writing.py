@@ -73,9 +73,10 @@ def write(
 
     Args:
         folder: of the store; made where it does not exist. All processes see the same folder.
-        teacher: `teacher(variables, images) -> {name: [batch, ...]}`, any function; see
-            `intermediates` for one of a Linen module. `images` are the views as drawn, so it
-            normalises them itself. The output called `logits` may be stored in part.
+        teacher: `teacher(variables, inputs) -> {name: [batch, ...]}`, any function; see
+            `intermediates` for one of a Linen module. `inputs` are the views as drawn, so it
+            normalises them itself, or the source's data, such as tokens and their mask. The
+            output called `logits` may be stored in part.
         variables: of the teacher.
         source: the examples and their views.
         storage: how outputs are stored.

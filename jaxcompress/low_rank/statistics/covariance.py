@@ -23,7 +23,8 @@ from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.checks import check_sites
-from jaxcompress.low_rank.statistics.site_inputs import extended_rows, over_uses
+from jaxcompress.low_rank.statistics.moments import far_means, moved_back, per_row
+from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows, over_uses
 
 __all__ = [
     "covariance_root",
@@ -144,10 +145,21 @@ def input_moments(
     variables: PyTree,
     batches: Iterable[Batch],
     forms: Mapping[str, str],
+    mask: There | None = None,
 ) -> dict[str, np.ndarray]:
     """Return E[(x, 1) (x, 1)^T], `float64[scanned..., groups, rows + 1, rows + 1]`.
 
     What covariances, centred or not, are made of. The arguments are those of `input_roots`.
+
+    Args:
+        graph: see `input_roots`.
+        apply: see `input_roots`.
+        variables: see `input_roots`.
+        batches: see `input_roots`.
+        forms: see `input_roots`.
+        mask: `mask(inputs) -> [examples, length]` of a batch of sequences, nonzero where a
+            position is no padding: dots of `[examples, length, ...]`, or of that with both axes in
+            one, leave out the other rows. None takes all.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -160,7 +172,7 @@ def input_moments(
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
     means = jax.jit(
-        lambda tree, inputs, away: _batch_means(graph, apply, tree, inputs, forms, away)
+        lambda tree, inputs, away: _batch_means(graph, apply, tree, inputs, forms, away, mask)
     )
     away: dict[str, np.ndarray] = {}
     total: dict[str, np.ndarray] = {}
@@ -168,7 +180,7 @@ def input_moments(
     for inputs in batches:
         batch_moments = means(variables, inputs, away)
         if not count:
-            away = _far_means(batch_moments)
+            away = far_means({path: per_row(m) for path, m in batch_moments.items()})
             batch_moments = means(variables, inputs, away) if away else batch_moments
         for path, mean in batch_moments.items():
             total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
@@ -176,35 +188,8 @@ def input_moments(
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")
     require_finite("input covariances", total, "look for NaN in the batches")
-    moments = {path: sums / count for path, sums in total.items()}
-    return {path: _moved_back(moment, away.get(path)) for path, moment in moments.items()}
-
-
-def _far_means(moments: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Return the means that lie so far from 0 that float32 would lose the spread around them.
-
-    Sites without any are left out; `float32[groups, rows + 1]`, 0 where nothing is lost.
-    """
-    far = {}
-    for path, moment in moments.items():
-        whole = np.asarray(moment, np.float64)
-        mean, square = whole[..., -1], np.diagonal(whole, axis1=-2, axis2=-1)
-        spread = np.maximum(square - mean**2, 0)
-        distant = np.where(mean**2 > 1e3 * spread, mean, 0)
-        distant[..., -1] = 0
-        if distant.any():
-            # One for all steps of a scan: it need not be exact, only near.
-            far[path] = distant.reshape(-1, *distant.shape[-2:]).mean(0).astype(np.float32)
-    return far
-
-
-def _moved_back(moments: np.ndarray, away: np.ndarray | None) -> np.ndarray:
-    """Return E[(x, 1) (x, 1)^T] from that of (x - a, 1)."""
-    if away is None:
-        return moments
-    move = np.broadcast_to(np.eye(moments.shape[-1]), moments.shape).copy()
-    move[..., :, -1] += away
-    return move @ moments @ np.swapaxes(move, -1, -2)
+    moments = {path: per_row(sums) for path, sums in total.items()}
+    return {path: moved_back(moment, away.get(path)) for path, moment in moments.items()}
 
 
 def covariances_of(moments: Mapping[str, Array], centred: bool = False) -> dict[str, np.ndarray]:
@@ -233,13 +218,19 @@ def _batch_means(
     inputs: PyTree,
     forms: Mapping[str, str],
     away: Mapping[str, Array],
+    mask: There | None,
 ) -> dict[str, Array]:
-    """Return E[(x - a, 1) (x - a, 1)^T] of one batch; a is 0 where nothing is said of a site."""
+    """Return E[(x - a, 1) (x - a, 1)^T] of one batch; a is 0 where nothing is said of a site.
+
+    With a mask, the sum over the rows that count, divided by the number of all rows.
+    """
     products: dict[str, list[Any]] = {path: [] for path in forms}
+    there = None if mask is None else mask(inputs)
 
     def look(path: str, node: Node, arrays: Sequence[Array], position: int) -> None:
-        rows = extended_rows(graph, node, arrays, position, path, forms[path])
-        rows = rows - away[path] if path in away else rows
+        rows = extended_rows(graph, node, arrays, position, path, forms[path], there)
+        # Rows that do not count are zero, the 1 at their end too, and stay so.
+        rows = rows - away[path] * rows[..., -1:] if path in away else rows
         product = jnp.einsum("ngr,ngs->grs", rows, rows, precision="highest")
         products[path].append(product / len(rows))
 
