@@ -18,7 +18,7 @@ from experiments.common.table import table
 from experiments.transformer.language import language_task
 from experiments.transformer.learning import learn
 from experiments.transformer.sentences import sentence_task
-from experiments.transformer.settings import Config
+from experiments.transformer.settings import Config, Way
 from experiments.transformer.task import Task, inputs_of
 from experiments.transformer.ways import WAYS, Problem, looked_at
 from jaxcompress import artifact, knowledge, recipes
@@ -36,7 +36,7 @@ class Student(NamedTuple):
     """A compressed network, by the name of its stage and its artifact."""
 
     name: str
-    way: str
+    way: Way
     share: float
 
 

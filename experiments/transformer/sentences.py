@@ -19,12 +19,12 @@ from experiments.common.sentences import (
 from experiments.transformer.settings import Config
 from experiments.transformer.task import Task
 from jaxcompress import models
-from jaxcompress.annotations import Function
+from jaxcompress.annotations import Function, Json
 from jaxcompress.artifact import load_hugging_face
 
 __all__ = ["compare_embeddings", "pairs_apply", "sentence_task"]
 
-NETWORK = ("minilm_l6", {})
+NETWORK: tuple[str, dict[str, Json]] = ("minilm_l6", {})
 
 
 def sentence_task(config: Config) -> Task:

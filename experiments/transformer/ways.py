@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jaxcompress.annotations import Batch, PyTree
 
 __all__ = ["WAYS", "Made", "Problem", "looked_at"]
 
+MASK = itemgetter("mask")
 SIZE = 64
 """Sequences of a batch that is looked at."""
 
@@ -121,7 +123,7 @@ def low_rank(problem: Problem) -> Made:
         key=problem.key,
         distance=task.distance,
         inputs=inputs_of,
-        mask=task.mask,
+        mask=MASK,
     )
     return Made(result.compression, result.variables)
 
@@ -140,7 +142,9 @@ def sparse(problem: Problem) -> Made:
     """Set single weights to zero: the share of the kernels that may be left."""
     task = problem.task
     sparsity = 1 - problem.share
-    result = recipes.sparse(task.apply, task.variables, problem.batches, sparsity, inputs=inputs_of)
+    result = recipes.sparse(
+        task.apply, task.variables, problem.batches, sparsity, inputs=inputs_of, mask=MASK
+    )
     return Made(result.compression, result.variables)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -16,7 +16,17 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["LIMIT", "Inputs", "Mask", "draw", "gather", "inputs_of", "one_example", "opened"]
+__all__ = [
+    "LIMIT",
+    "Inputs",
+    "Mask",
+    "Seen",
+    "draw",
+    "gather",
+    "inputs_of",
+    "one_example",
+    "opened",
+]
 
 LIMIT = 16_384
 """How many examples are read at most: a little more than learned gates take in all."""
@@ -26,6 +36,18 @@ Inputs: TypeAlias = Callable[[Any], Any]
 
 Mask: TypeAlias = Callable[[Any], Array]
 """`mask(batch) -> [examples, length]`: nonzero where a position of a sequence is no padding."""
+
+
+class Seen(NamedTuple):
+    """A batch as statistics see it: what the network is given, and where that is no padding."""
+
+    inputs: Any
+    mask: Array | None
+
+    @classmethod
+    def of(cls, batch: Batch, inputs: Inputs, mask: Mask | None) -> Seen:
+        """Take both out of a batch."""
+        return cls(inputs(batch), None if mask is None else mask(batch))
 
 
 def inputs_of(batch: Batch) -> PyTree:

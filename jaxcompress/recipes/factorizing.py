@@ -25,6 +25,7 @@ from jaxcompress.recipes.examples import (
     LIMIT,
     Inputs,
     Mask,
+    Seen,
     draw,
     gather,
     inputs_of,
@@ -59,17 +60,6 @@ class LowRank(NamedTuple):
 
     compression: Compression
     variables: PyTree
-
-
-class _Seen(NamedTuple):
-    """A batch as statistics see it: what the network is given, and where that is no padding."""
-
-    inputs: Any
-    mask: Array | None
-
-    @classmethod
-    def of(cls, batch: Batch, inputs: Inputs, mask: Mask | None) -> _Seen:
-        return cls(inputs(batch), None if mask is None else mask(batch))
 
 
 def low_rank(
@@ -122,7 +112,8 @@ def low_rank(
         settings: how much is looked at.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
         mask: `mask(batch) -> [examples, length]`, nonzero where a position of a sequence is no
-            padding: neither answers nor what dots are given there count. None counts all.
+            padding: neither answers that have positions nor what dots are given there count. None
+            counts all.
         graph: of the network, traced otherwise than on one example of `apply`.
 
     Returns:
@@ -153,21 +144,25 @@ def low_rank(
     graph = trace(apply, variables, one_example(inputs(first))) if graph is None else graph
     forms = default_forms(graph) if forms is None else forms
     _check(graph, variables, budget, forms, ranks, multiple_of)
-    check_answers(apply, variables, inputs(first), distance, _Seen.of(first, inputs, mask).mask)
+    start = Seen.of(first, inputs, mask)
+    answers = jax.tree.leaves(jax.eval_shape(apply, variables, start.inputs))
+    has_positions = any(leaf.ndim >= 3 for leaf in answers)
+    check_answers(apply, variables, start.inputs, distance, start.mask if has_positions else None)
     examples = gather(every, LIMIT)
     keys = jax.random.split(key, 3 + compensate)
 
-    def seen(key: jax.Array, count: int, size: int) -> list[_Seen]:
+    def seen(key: jax.Array, count: int, size: int) -> list[Seen]:
         drawn = draw(examples, key, max(1, count // size), size)
         number = len(jax.tree.leaves(drawn)[0])
         each = [jax.tree.map(itemgetter(i), drawn) for i in range(number)]
-        return [_Seen.of(batch, inputs, mask) for batch in each]
+        return [Seen.of(batch, inputs, mask) for batch in each]
 
     there = None if mask is None else attrgetter("mask")
     run = lambda tree, batch: apply(tree, batch.inputs)  # noqa: E731
     looked = seen(keys[0], settings.examples, settings.size)
     about = forms, train_apply is not None, settings, keys[1], there
-    known = known_sites(graph, (run, _counted(apply, distance)), variables, looked, *about)
+    counted = _counted(apply, distance, has_positions)
+    known = known_sites(graph, (run, counted), variables, looked, *about)
     chosen = _ranks(known, variables, budget, ranks, multiple_of)
     compression, small = factorized(known, variables, chosen)
     renewed = partial(_renewed, train_apply, [batch.inputs for batch in looked], keys[2])
@@ -209,12 +204,12 @@ def _check(
         uniform(sites_of(graph, variables, forms, multiple_of=multiple_of), budget)
 
 
-def _counted(apply: Function, distance: Distance) -> Function:
+def _counted(apply: Function, distance: Distance, has_positions: bool) -> Function:
     """Return the outputs as one array in which errors count: logits centred, none at padding."""
 
-    def outputs(variables: PyTree, seen: _Seen) -> jax.Array:
+    def outputs(variables: PyTree, seen: Seen) -> jax.Array:
         answers = apply(variables, seen.inputs)
-        there = seen.mask
+        there = seen.mask if has_positions else None
         leaves = jax.tree.leaves(answers if there is None else without_padding(answers, there))
         if distance == "classes":
             (logits,) = leaves

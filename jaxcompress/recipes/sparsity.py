@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,15 @@ from jaxcompress.graph import Graph, default_trainable, trace
 from jaxcompress.low_rank.statistics import input_covariances
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.importance.checks import check_scalar
-from jaxcompress.recipes.examples import Inputs, gather, inputs_of, one_example, opened
+from jaxcompress.recipes.examples import (
+    Inputs,
+    Mask,
+    Seen,
+    gather,
+    inputs_of,
+    one_example,
+    opened,
+)
 from jaxcompress.sparse import Scope, Score, magnitude, make_masks, masked, reconstruct, sparsify
 from jaxcompress.sparse.patterns import Block, NofM, Pattern
 
@@ -56,6 +65,7 @@ def sparse(
     most: int = 64,
     examples: int = 1024,
     inputs: Inputs = inputs_of,
+    mask: Mask | None = None,
     graph: Graph | None = None,
     key: jax.Array | None = None,
 ) -> Sparse:
@@ -87,6 +97,8 @@ def sparse(
         most: batches that gradients are averaged over.
         examples: how many are looked at to reconstruct, which takes rows^2 numbers a kernel.
         inputs: what of a batch the network is given; its `image`, or the batch itself.
+        mask: `mask(batch) -> [examples, length]`, nonzero where a position of a sequence is no
+            padding: what dots are given elsewhere does not count. None counts all.
         graph: of the network.
         key: of random scores.
 
@@ -139,7 +151,7 @@ def sparse(
     if seen is None or graph is None:
         small = masked(variables, masks)
     else:
-        looked = [inputs(batch) for batch in _cut(seen)]
+        looked = [Seen.of(batch, inputs, mask) for batch in _cut(seen)]
         masks, small = _rebuilt(apply, variables, graph, masks, looked, pattern)
     return Sparse(sparsify(variables, masks, pattern=pattern, graph=graph), small)
 
@@ -149,14 +161,16 @@ def _rebuilt(
     variables: PyTree,
     graph: Graph,
     masks: Mapping[str, jax.Array],
-    looked: Sequence[PyTree],
+    looked: Sequence[Seen],
     pattern: Pattern | None,
 ) -> tuple[dict[str, jax.Array], PyTree]:
     """Choose the weights of each kernel anew, as many as its mask keeps, and move them."""
     forms = {path: form for path in masks if (form := _form(graph, path)) is not None}
     if not forms:
         return dict(masks), masked(variables, masks)
-    covariances = input_covariances(graph, apply, variables, looked, forms)
+    there = None if looked[0].mask is None else attrgetter("mask")
+    run = lambda tree, batch: apply(tree, batch.inputs)  # noqa: E731
+    covariances = input_covariances(graph, run, variables, looked, forms, mask=there)
     zeros = {path: 1 - float(np.mean(np.asarray(masks[path]), dtype=np.float64)) for path in forms}
     grouped = pattern if isinstance(pattern, NofM) else None
     chosen, moved = reconstruct(graph, variables, covariances, zeros, pattern=grouped)

@@ -22,6 +22,7 @@ from jaxcompress.knowledge import (
     masked_mean,
     next_tokens,
     pad_sequences,
+    without_padding,
 )
 from jaxcompress.knowledge.store import Storage, Store, open_store, write
 
@@ -182,6 +183,26 @@ def test_padding_changes_no_factor() -> None:
     jax.tree.map(np.testing.assert_array_equal, clean, dirty)
     leaves = [jax.tree.leaves(tree) for tree in (dirty, counted)]
     assert any(a.shape != b.shape or (a != b).any() for a, b in zip(*leaves, strict=True))
+
+
+def test_padding_changes_no_weight_that_is_left() -> None:
+    whole = lambda data, mask: recipes.sparse(APPLY, TEACHER, [data], 0.5, mask=mask).variables  # noqa: E731
+    clean, dirty, counted = whole(DATA, MASK), whole(OTHER, MASK), whole(OTHER, None)
+    jax.tree.map(np.testing.assert_array_equal, clean, dirty)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (dirty, counted)), strict=True))
+
+
+def test_answers_of_whole_sequences_leave_padding_out_of_factors() -> None:
+    def apply(variables: PyTree, batch: Batch) -> jax.Array:
+        return without_padding(APPLY(variables, batch), batch["mask"]).sum(1)
+
+    def factors(data: Batch) -> PyTree:
+        settings = recipes.LowRankSettings(examples=16, size=8)
+        options: dict[str, Any] = {"settings": settings, "compensate": 0, "key": KEY}
+        budget = jc.Budget(flops=0.8)
+        return recipes.low_rank(apply, TEACHER, [data], budget, mask=MASK, **options).variables
+
+    jax.tree.map(np.testing.assert_array_equal, factors(DATA), factors(OTHER))
 
 
 def test_masked_moments_are_those_of_the_positions_that_are_there() -> None:

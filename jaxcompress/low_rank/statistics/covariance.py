@@ -43,6 +43,7 @@ def input_roots(
     forms: Mapping[str, str],
     ridge: float = 1e-4,
     centred: bool = False,
+    mask: There | None = None,
 ) -> dict[str, np.ndarray]:
     """Return R with R R^T the covariance of each site's rows, `[scanned..., groups, rows, rows]`.
 
@@ -55,6 +56,7 @@ def input_roots(
         ridge: share of the mean square, centred or not, that is added to every variance, so that
             rows that never vary, or are fewer than the features, still have a root.
         centred: see `input_covariances`.
+        mask: see `input_moments`.
 
     Raises:
         ValueError: if a site or form does not exist, there is no batch, or a loop or branch that is
@@ -70,7 +72,7 @@ def input_roots(
         [[[2.12, 0.0], [0.0, 0.71]]]
     """
     require(ridge=real(ridge, least=0))
-    moments = input_moments(graph, apply, variables, batches, forms)
+    moments = input_moments(graph, apply, variables, batches, forms, mask)
     # Centring leaves rounding of the size of what it takes away: the ridge must be above that.
     whole, about_means = covariances_of(moments), covariances_of(moments, centred)
     return {path: covariance_root(c, ridge, whole[path]) for path, c in about_means.items()}
@@ -114,6 +116,7 @@ def input_covariances(
     batches: Iterable[Batch],
     forms: Mapping[str, str],
     centred: bool = False,
+    mask: There | None = None,
 ) -> dict[str, np.ndarray]:
     """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
 
@@ -127,6 +130,7 @@ def input_covariances(
         forms: see `input_roots`.
         centred: subtract E[x] E[x]^T: for networks whose every site feeds a BatchNorm that will be
             re-estimated; elsewhere the outputs' means would shift.
+        mask: see `input_moments`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -136,7 +140,7 @@ def input_covariances(
         >>> input_covariances(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
         [[[4.5, 0.0], [0.0, 0.5]]]
     """
-    return covariances_of(input_moments(graph, apply, variables, batches, forms), centred)
+    return covariances_of(input_moments(graph, apply, variables, batches, forms, mask), centred)
 
 
 def input_moments(
