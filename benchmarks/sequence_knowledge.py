@@ -23,7 +23,7 @@ import jax
 import numpy as np
 import optax
 
-from benchmarks.characters import VOCABULARY, first, texts
+from experiments.common.characters import VOCABULARY, first, texts
 from experiments.common.command import Command
 from experiments.common.environment import describe, prepare
 from experiments.common.timing import Stopwatch

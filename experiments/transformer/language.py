@@ -11,27 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.text import VOCABULARY, library_sources, windows
+from experiments.common.characters import VOCABULARY, first, texts
 from experiments.transformer.learning import learn
 from experiments.transformer.settings import Config
 from experiments.transformer.task import Task, inputs_of
 from jaxcompress import knowledge, models, training
-from jaxcompress.annotations import Batch, Function, Json, PyTree
+from jaxcompress.annotations import Batch, Function, PyTree
 
 __all__ = ["language_task"]
 
-NETWORK: tuple[str, dict[str, Json]] = (
-    "decoder",
-    {
-        "vocabulary": VOCABULARY,
-        "width": 96,
-        "depth": 4,
-        "heads": 4,
-        "kv_heads": 4,
-        "mlp_width": 256,
-        "tied": True,
-    },
-)
+NETWORK = models.Decoder(VOCABULARY, 96, 4, heads=4, kv_heads=4, mlp_width=256, tied=True)
 JUDGED = 512
 """Sequences of held-out files."""
 
@@ -45,27 +34,26 @@ def language_task(config: Config, run: Run) -> Task:
         config: of its training.
         run: does a stage once: `run(name, work, files) -> facts`.
     """
-    text = library_sources()
-    module = models.build(NETWORK[0], **NETWORK[1])
-    apply = models.evaluation_function(module)
-    sequences = _sequences(windows(text.train, config.length))
-    start = models.initialize(module, jax.random.key(config.seed), inputs_of(_first(sequences)))
+    apply = models.evaluation_function(NETWORK)
+    sequences, held_out = texts(config.length)
+    judged = first(held_out, JUDGED)
+    start = models.initialize(NETWORK, jax.random.key(config.seed), inputs_of(first(sequences, 1)))
     folder = config.workdir / "teacher"
 
     def work() -> dict[str, Any]:
         variables, loss = learn(_loss(apply), start, sequences, config.training, seed=config.seed)
         training.save_checkpoint(folder, variables, overwrite=True)
-        return {"train_bits": loss / math.log(2), "text": text.digest}
+        digest = knowledge.fingerprint(sequences["tokens"])
+        return {"train_bits": loss / math.log(2), "text": digest}
 
     run("teacher", work, ["teacher"])
     variables = training.restore_checkpoint(folder, start)
-    judged = _sequences(windows(text.test, config.length, JUDGED))
     count = config.recovery.steps * config.recovery.batch_size
     return Task(
-        NETWORK,
+        None,
         apply,
         variables,
-        {name: array[:: max(1, len(array) // count)] for name, array in sequences.items()},
+        first(sequences, count),
         distance="classes",
         lesson=lambda logits, known: knowledge.kd_top_k(logits, **known, temperature=1.0),
         top_k=8,
@@ -74,14 +62,6 @@ def language_task(config: Config, run: Run) -> Task:
         judge=lambda function, values: bits(function, values, judged),
         metric="bits per character",
     )
-
-
-def _sequences(tokens: np.ndarray) -> dict[str, np.ndarray]:
-    return {"tokens": tokens, "mask": np.ones(tokens.shape, bool)}
-
-
-def _first(sequences: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array[:1] for name, array in sequences.items()}
 
 
 def labels_of(batch: Batch) -> jax.Array:

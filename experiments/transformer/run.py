@@ -104,7 +104,8 @@ def compressed_and_taught(
 def compress(config: Config, task: Task, student: Student) -> dict[str, Json]:
     """Meet the budget, and save what is left."""
     key = jax.random.key(config.seed)
-    problem = Problem(task, looked_at(task, config.looked_at), config.kind, student.share, key)
+    batches = looked_at(task, config.looked_at)
+    problem = Problem(task, batches, config.kind, student.share, config.scoring, key)
     made = WAYS[student.way](problem)
     folder = config.workdir / student.name
     jc.save(folder, made.compression, made.variables, network=task.network)

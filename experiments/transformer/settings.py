@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["PRESETS", "Config", "Learning", "Way"]
+__all__ = ["PRESETS", "Config", "Learning", "Scoring", "Way"]
 
 Way = Literal["magnitude", "prune", "residual", "low_rank", "both", "sparse"]
 """magnitude: heads and perceptrons by norms of kernels; prune: the same by learned gates; residual:
@@ -32,6 +32,21 @@ class Learning:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scoring:
+    """How channels are scored where gates are learned; see `jaxcompress.recipes`.
+
+    Attributes:
+        rounds: random masks that Fisher information is taken at.
+        steps: of the gates.
+        examples: of each round and each step.
+    """
+
+    rounds: int
+    steps: int
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """What is compressed, and how.
 
@@ -40,6 +55,7 @@ class Config:
         ways: each makes a network of its own.
         kind: of cost that the budget limits.
         budgets: shares of it that may be left.
+        scoring: how channels are scored.
         training: how the decoder is trained.
         recovery: how a compressed network is taught.
         length: tokens of a sequence.
@@ -54,6 +70,7 @@ class Config:
     ways: tuple[Way, ...] = ("prune",)
     kind: Literal["flops", "params"] = "params"
     budgets: tuple[float, ...] = (0.7,)
+    scoring: Scoring = Scoring(rounds=8, steps=12, examples=16)
     training: Learning = Learning(steps=300, batch_size=32, rate=4e-3)
     recovery: Learning = Learning(steps=100, batch_size=32, rate=2e-3)
     length: int = 96
@@ -74,6 +91,7 @@ PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(
                 ways=("magnitude", "prune", "residual", "low_rank", "both"),
                 kind="flops",
                 budgets=(0.5,),
+                scoring=Scoring(rounds=16, steps=60, examples=64),
                 recovery=Learning(steps=2000, batch_size=64, rate=5e-4),
                 length=32,
             ),

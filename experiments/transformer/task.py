@@ -23,7 +23,7 @@ class Task(NamedTuple):
     """A network and what it is for.
 
     Attributes:
-        network: name and configuration, as an artifact holds them.
+        network: name and configuration, as an artifact holds them; None if it has no name.
         apply: `apply(variables, {"tokens", "mask"}) -> answers`.
         variables: of the whole network.
         sequences: to learn from, `tokens` and `mask` `[sequences, length]`.
@@ -36,7 +36,7 @@ class Task(NamedTuple):
         metric: what that is called.
     """
 
-    network: tuple[str, Mapping[str, Json]]
+    network: tuple[str, Mapping[str, Json]] | None
     apply: Function
     variables: PyTree
     sequences: Sequences

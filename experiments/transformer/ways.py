@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from types import MappingProxyType
@@ -12,7 +13,7 @@ import numpy as np
 
 import jaxcompress as jc
 from experiments.transformer.sentences import pairs_apply
-from experiments.transformer.settings import Way
+from experiments.transformer.settings import Scoring, Way
 from experiments.transformer.task import Task, inputs_of
 from jaxcompress import recipes
 from jaxcompress.annotations import Batch, PyTree
@@ -32,6 +33,7 @@ class Problem(NamedTuple):
         batches: sequences to look at.
         kind: of cost.
         share: of it that may be left.
+        scoring: how channels are scored.
         key: of everything random.
     """
 
@@ -39,6 +41,7 @@ class Problem(NamedTuple):
     batches: list[Batch]
     kind: str
     share: float
+    scoring: Scoring
     key: jax.Array
 
     @property
@@ -59,6 +62,11 @@ def looked_at(task: Task, count: int) -> list[Batch]:
     count = min(count, len(task.sequences["tokens"])) // SIZE * SIZE
     part = {name: array[:count] for name, array in task.sequences.items()}
     return [{name: a[i : i + SIZE] for name, a in part.items()} for i in range(0, count, SIZE)]
+
+
+def _gates(problem: Problem) -> recipes.Learned:
+    rounds, steps, examples = dataclasses.astuple(problem.scoring)
+    return recipes.Learned(recipes.Fisher(rounds, examples), steps, examples)
 
 
 def _pruned(problem: Problem, **settings: Any) -> Made:
@@ -84,14 +92,14 @@ def magnitude(problem: Problem) -> Made:
 
 def prune(problem: Problem) -> Made:
     """Remove the heads and hidden channels that learned gates miss least."""
-    return _pruned(problem)
+    return _pruned(problem, importance=_gates(problem))
 
 
 def residual(problem: Problem) -> Made:
     """The same, and channels of the residual stream."""
     task = problem.task
     if task.labels is not None:
-        return _pruned(problem, groups="all")
+        return _pruned(problem, importance=_gates(problem), groups="all")
     # Embeddings are outputs, whose width stays; cosines of pairs leave it free.
     pairs = [
         {
@@ -107,6 +115,7 @@ def residual(problem: Problem) -> Made:
         problem.budget,
         key=problem.key,
         distance="values",
+        importance=_gates(problem),
         groups="all",
     )
     return Made(compression, compression.variables(task.variables))
