@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxcompress import parallel
+from jaxcompress import models, parallel
 from jaxcompress.knowledge import Source, Views
-from jaxcompress.knowledge.store import Storage, open_store, plan, verify, write
+from jaxcompress.knowledge.store import Storage, intermediates, open_store, plan, verify, write
 from jaxcompress.knowledge.store.manifest import FORMAT
 from tests.knowledge import tokens, toy
 
@@ -76,6 +76,20 @@ def test_sources_without_a_mask_are_described_as_before(original: Path) -> None:
     described = json.loads((original / "manifest.json").read_text())
     assert FORMAT == described["format"] == 1
     assert described["views"].keys() == {"count", "key", "generator", "settings", "mix"}
+    manifest = plan(toy.teacher, toy.VARIABLES, toy.SOURCE, toy.STORAGE, toy.ABOUT)
+    assert manifest.identity == "2c0700c43973eec0ec7a709c5269d2a3abfac803e7f3f9bd0318511b24a3f16e"
+
+
+def test_hidden_states_of_a_decoder_are_outputs_like_any_other() -> None:
+    module = models.Decoder(tokens.VOCABULARY, 8, 1, 2, 1, 12)
+    variables = jax.eval_shape(lambda: models.initialize(module, jax.random.key(0), tokens.DATA))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
+    teacher = intermediates(module, ["layer0", "final_norm"], train=False)
+    records = plan(teacher, variables, tokens.source(), Storage(top_k=2)).records
+    shapes = {name: record.shape for name, record in records.items()}
+    assert shapes["layer0"] == shapes["final_norm"] == (tokens.LENGTH, 8)
+    assert shapes["logits/indices"] == (tokens.LENGTH, 2)
+    assert shapes["logits/rest"] == (tokens.LENGTH,)
 
 
 def test_wrong_sources_are_refused() -> None:
