@@ -44,8 +44,8 @@ def activation_norms(
     |x_ubpc|)^2), where x_u is what the contraction u over the group is given. So a residual width
     is scored by what normalisation hands to the kernels, a hidden width of a perceptron by what the
     nonlinearity does, and a head by its output: where a channel has several entries in one
-    position, |x| is their L2 norm. Sums and maxima over channels, those of normalisation, are no
-    contractions.
+    position, |x| is their L2 norm. Of a product of two activations (queries and keys) the left one
+    counts. Sums and maxima over channels, those of normalisation, are no contractions.
 
     Source: Muralidharan et al. 2024, "Compact Language Models via Pruning and Knowledge
     Distillation" (Minitron), section 2.2: the mean over positions, then the L2 norm over examples,
@@ -76,10 +76,10 @@ def activation_norms(
         >>> from jaxcompress.graph import trace
         >>> apply = lambda variables, x: jnp.abs(x @ variables["a"]) @ variables["b"]
         >>> variables = {"a": jnp.array([[3.0, 0.0], [0.0, 1.0]]), "b": jnp.ones((2, 5))}
-        >>> x = jnp.array([[1.0, 4.0], [1.0, 3.0]])
+        >>> x = jnp.array([[1.0, 7.0], [1.0, 1.0]])
         >>> graph = trace(apply, variables, x)
-        >>> activation_norms(graph, apply, variables, [x])["a[1]"].round(3).tolist()
-        [3.0, 3.536]
+        >>> activation_norms(graph, apply, variables, [x])["a[1]"].tolist()
+        [3.0, 5.0]
     """
     compiled = jit_of(_means, graph, apply, *([] if counted is None else [counted]))
     means = mean_over_examples(compiled, graph, variables, batches, "activation norms")
@@ -99,13 +99,15 @@ def _means(graph: Graph, apply: Function, *counted: Counted) -> Function:
     def means(variables: PyTree, inputs: PyTree) -> dict[str, jax.Array]:
         channels = channels_of(graph, apply, variables, inputs)
         weights = jnp.asarray(counted[0](inputs)) if counted else None
-        names, squares = list(graph.groups), {}
+        names = list(graph.groups)
+        squares: dict[str, jax.Array] = {}
 
         def look(node: Node, arrays: list[Array]) -> None:
             for given in _given(channels, node):
                 norms = mean_over_positions(_norms(arrays[given.operand], given), weights)
                 name = names[given.group]
-                squares[name] = squares.get(name, 0.0) + jnp.square(norms).mean(0)
+                mean = jnp.square(norms).mean(0)
+                squares[name] = squares[name] + mean if name in squares else mean
 
         def wanted(node: Node) -> bool:
             return any(True for _ in _given(channels, node))

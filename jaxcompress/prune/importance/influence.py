@@ -50,8 +50,8 @@ def block_influence(
         `{group: float[width]}` of numbers in [0, 2], comparable: the layers of a depth group, each
         its own; of a branch, every channel its influence, so that `select(..., min_width=0)`
         removes the least one first, the last one in part. `without_least` removes whole ones.
-        Where several such groups lie in a branch, each gets the same. Groups that are neither are
-        left out: `select` keeps them whole.
+        Of several such groups in a branch only the one that saves most FLOPs is scored (of
+        attention, the heads). Groups that are neither are left out: `select` keeps them whole.
 
     Raises:
         ValueError: if there is no batch, variables or influences are not finite (the groups are
@@ -64,12 +64,12 @@ def block_influence(
         ...     stream = x @ variables["in"]
         ...     stream = stream + jnp.abs(stream @ variables["up"]) @ variables["down"]
         ...     return stream @ variables["out"]
-        >>> variables = {"in": jnp.eye(2), "up": jnp.array([[1.0], [0.0]]), "out": jnp.ones((2, 1))}
-        >>> variables["down"] = jnp.array([[0.0, 1.0]])
+        >>> variables = {"in": jnp.eye(2), "up": jnp.diag(jnp.array([1.0, 0.0]))}
+        >>> variables |= {"down": jnp.eye(2)[::-1], "out": jnp.ones((2, 1))}
         >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
         >>> influence = block_influence(trace(apply, variables, x), apply, variables, [x])
-        >>> {name: score.round(4).tolist() for name, score in influence.items()}
-        {'up[1]': [0.1464]}
+        >>> {name: f"{score[0]:.3f}" for name, score in influence.items()}
+        {'up[1]': '0.146'}
     """
     compiled = jit_of(mean_turns, graph, apply, *([] if counted is None else [counted]))
     means = mean_over_examples(compiled, graph, variables, batches, "block influences")

@@ -63,6 +63,19 @@ class Channels:
                 return dimension
         return None
 
+    def ordered(self, array: Array, value: Value) -> jax.Array:
+        """Return an array with a stream as `[examples, positions..., channels]`.
+
+        Raises:
+            ValueError: if no dimension may hold channels.
+        """
+        stream, examples = self.stream(value), self.examples(value)
+        if stream is None:
+            raise ValueError("a stream runs along an axis of channels, but this array has none")
+        if examples is None:
+            return jnp.moveaxis(array, stream, -1)[None]
+        return jnp.moveaxis(array, (examples, stream), (0, -1))
+
     def along(self, axis: Axis) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the groups that lie on an axis, and the indices `[width, multiplicity]` of each."""
         if axis.labels is None:

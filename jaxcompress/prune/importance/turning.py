@@ -59,14 +59,24 @@ def mean_turns(graph: Graph, apply: Function, *counted: Counted) -> Function:
 
 
 def _ends(graph: Graph, channels: Channels) -> dict[int, list[Join]]:
-    """Return, by the identity of the addition, where branches end that may go as a whole."""
+    """Return, by the identity of the addition, where branches end that may go as a whole.
+
+    Of several groups without which a branch is gone, the one whose absence saves most stands for
+    it: without the heads of attention, nothing of queries and keys is left.
+    """
     names, may_go = list(graph.groups), set(graph.optional)
     ends: dict[int, list[Join]] = {}
     for join in joins(channels.labelled, channels.group):
-        groups = tuple(place for place in join.groups if names[place] in may_go)
+        groups = [place for place in join.groups if names[place] in may_go]
         if groups and channels.stream(join.node.outputs[0]) is not None:
-            ends.setdefault(id(join.node), []).append(join._replace(groups=groups))
+            most = min(groups, key=lambda place: _flops_without(graph, names[place]))
+            ends.setdefault(id(join.node), []).append(join._replace(groups=(most,)))
     return ends
+
+
+def _flops_without(graph: Graph, name: str) -> float:
+    widths = np.where(np.asarray(graph.cost.names) == name, 0, graph.cost.dense)
+    return float(graph.cost.flops(widths))
 
 
 @dataclass(frozen=True)
@@ -135,11 +145,5 @@ class _Look:
 
     def _turned(self, before: Array, after: Array, value: Value) -> jax.Array:
         """Return the mean influence over examples and positions."""
-        examples, stream = self.channels.examples(value), self.channels.stream(value)
-        rows = [jnp.moveaxis(array, stream, -1) for array in (before, after)]
-        if examples is None:
-            rows = [array[None] for array in rows]
-        else:
-            place = examples - (stream < examples)
-            rows = [jnp.moveaxis(array, place, 0) for array in rows]
+        rows = [self.channels.ordered(array, value) for array in (before, after)]
         return mean_over_positions(turns(*rows)[..., None], self.weights).mean()

@@ -12,7 +12,7 @@ import pytest
 import jaxcompress as jc
 from jaxcompress.models.stacking import stack_layers
 from jaxcompress.prune import importance
-from tests.prune.importance.transformers import ENCODER, INPUTS, NETWORKS, encoder
+from tests.prune.importance.transformers import ENCODER, INPUTS, NETWORKS, encoder, traced
 from tests.toys.record import draw
 
 TURNS = jnp.array([[[0.0, 1.0], [-1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
@@ -88,21 +88,25 @@ def test_a_chain_has_neither() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layers_and_branches_of_transformers_are_scored(name: str) -> None:
-    apply, variables, inputs = NETWORKS[name]()
-    graph = jc.trace(apply, variables, inputs)
+    apply, variables, inputs, graph = traced(name)
     scores = importance.block_influence(graph, apply, variables, [inputs])
     depth = [n for n, group in graph.groups.items() if group.is_depth]
     assert list(scores) == depth if "scanned" in name else len(scores) == 4
     for score in scores.values():
         assert (score > 1e-4).all() and (score < 2).all()
+
+
+def test_half_precision_turns_as_far() -> None:
+    apply, variables, inputs, graph = traced("GPT-2")
+    scores = importance.block_influence(graph, apply, variables, [inputs])
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
     for group, score in importance.block_influence(graph, apply, half, [inputs]).items():
+        assert score.dtype == np.float32
         np.testing.assert_allclose(score, scores[group], atol=0.05)
 
 
 def test_padding_is_left_out() -> None:
-    apply, variables, inputs = encoder()
-    graph = jc.trace(apply, variables, inputs)
+    apply, variables, inputs, graph = traced("encoder")
 
     def counted(inputs: Any) -> jax.Array:
         return inputs["mask"]
@@ -117,7 +121,7 @@ def test_padding_is_left_out() -> None:
 
 
 def test_a_scanned_layer_turns_its_carry_as_the_unrolled_one_does() -> None:
-    apply, variables, inputs = encoder()
+    _, variables, inputs, _ = traced("encoder")
     folded, _, _ = encoder(scan=True)
     stacked = stack_layers(variables)
     graph = jc.trace(folded, stacked, inputs)

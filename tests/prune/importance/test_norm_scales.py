@@ -12,7 +12,7 @@ import pytest
 import jaxcompress as jc
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import importance
-from tests.prune.importance.transformers import NETWORKS
+from tests.prune.importance.transformers import NETWORKS, traced
 from tests.toys.record import rows
 
 
@@ -55,8 +55,7 @@ def test_a_scale_that_a_variance_divides_first_is_one_and_the_variance_is_none()
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_residual_widths_of_transformers_have_scales_and_nothing_else(name: str) -> None:
-    apply, variables, inputs = NETWORKS[name]()
-    graph = jc.trace(apply, variables, inputs)
+    apply, variables, inputs, graph = traced(name)
     scores = importance.norm_scales(graph, variables)
     assert list(scores) == list(graph.streams)
     leaves, _ = flatten_with_paths(variables)

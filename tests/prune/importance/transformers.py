@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from flax import linen as nn
 
+import jaxcompress as jc
 from jaxcompress import models
 from jaxcompress.annotations import Function, PyTree
 from tests.toys.record import initial, rows
 
-__all__ = ["ENCODER", "INPUTS", "NETWORKS", "Network", "encoder"]
+__all__ = ["ENCODER", "INPUTS", "NETWORKS", "Network", "encoder", "traced"]
 
 Network: TypeAlias = tuple[Function, PyTree, PyTree]
 
@@ -60,3 +61,10 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "GPT-2, scanned": partial(_gpt2, True),
     "ViT": _vit,
 }
+
+
+@cache
+def traced(name: str) -> tuple[Function, PyTree, PyTree, jc.Graph]:
+    """Return a network and its graph."""
+    network = NETWORKS[name]()
+    return *network, jc.trace(*network)
