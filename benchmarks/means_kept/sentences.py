@@ -13,7 +13,16 @@ from scipy.stats import spearmanr
 
 from jaxcompress.annotations import Function, PyTree
 
-__all__ = ["Pairs", "batches", "correlation", "first", "read_pairs", "similarity"]
+__all__ = [
+    "Pairs",
+    "batches",
+    "correlation",
+    "embedding",
+    "first",
+    "padded",
+    "read_pairs",
+    "similarity",
+]
 
 
 class Pairs(NamedTuple):
@@ -43,24 +52,32 @@ def read_pairs(table: Path, tokenizer: Path, longest: int = 128) -> Pairs:
     return Pairs((first, second), np.array([float(row[4]) for row in rows]))
 
 
-def similarity(module: nn.Module) -> Function:
-    """Make `apply(variables, (first, second)) -> cosine [pairs]` of the means of all tokens."""
+def embedding(module: nn.Module) -> Function:
+    """Make `apply(variables, inputs) -> [sentences, width]`, the means of tokens at length 1."""
 
-    def embedding(variables: PyTree, inputs: PyTree) -> jax.Array:
+    def apply(variables: PyTree, inputs: PyTree) -> jax.Array:
         outputs: Any = module.apply(variables, inputs, train=False)
         features = outputs["tokens"]
         read = inputs["mask"][..., None].astype(features.dtype)
         mean = (features * read).sum(1) / read.sum(1)
         return mean / jnp.sqrt(jnp.square(mean).sum(-1, keepdims=True))
 
+    return apply
+
+
+def similarity(module: nn.Module) -> Function:
+    """Make `apply(variables, (first, second)) -> cosine [pairs]` of the embeddings."""
+    embed = embedding(module)
+
     def apply(variables: PyTree, pair: tuple[PyTree, PyTree]) -> jax.Array:
-        first, second = (embedding(variables, inputs) for inputs in pair)
+        first, second = (embed(variables, inputs) for inputs in pair)
         return (first * second).sum(-1)
 
     return apply
 
 
-def _padded(sentences: list[list[int]], length: int) -> dict[str, np.ndarray]:
+def padded(sentences: list[list[int]], length: int) -> dict[str, np.ndarray]:
+    """Return the `tokens` and `mask` of sentences, `[sentences, length]`."""
     padding = [length - len(tokens) for tokens in sentences]
     rows = [tokens + [0] * more for tokens, more in zip(sentences, padding, strict=True)]
     mask = [[1] * (length - more) + [0] * more for more in padding]
@@ -75,7 +92,7 @@ def batches(pairs: Pairs, size: int = 50) -> list[tuple[np.ndarray, tuple[PyTree
     made = []
     for places in parts:
         length = -(-int(lengths[places].max()) // 16) * 16
-        first, second = (_padded([side[i] for i in places], length) for side in pairs.sides)
+        first, second = (padded([side[i] for i in places], length) for side in pairs.sides)
         made.append((places, (first, second)))
     return made
 

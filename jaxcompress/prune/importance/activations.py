@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compiled import jit_of
+from jaxcompress.compression.checks import check_groups
 from jaxcompress.compression.observing import visit
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph
@@ -37,6 +38,7 @@ def activation_norms(
     batches: Iterable[Batch],
     *,
     counted: Counted | None = None,
+    groups: Collection[str] | None = None,
 ) -> Scores:
     """Score a channel by the size of its activation where it is contracted, without labels.
 
@@ -62,6 +64,7 @@ def activation_norms(
             each shape of them, and only the sums are kept.
         counted: `counted(inputs) -> [examples, positions]`, 0 for padding, which leaves positions
             out of the mean of every array that has these as its first two axes.
+        groups: which to score, default all; the contractions of others are not looked at.
 
     Returns:
         `{group: float[width]}`, raw norms: `select` divides them by the mean of each group.
@@ -69,8 +72,10 @@ def activation_norms(
         that `select` keeps them whole.
 
     Raises:
-        ValueError: if there is no batch, variables or activations are not finite (the groups are
-            named), nothing contracts a group, or a `while` loop or a branch holds a contraction.
+        ValueError: if a group is unknown, there is no batch, variables or activations are not
+            finite (all are named), nothing contracts a group, or a `while` loop or a branch holds
+            a contraction.
+        TypeError: if batches is a mapping: one batch.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -81,7 +86,9 @@ def activation_norms(
         >>> activation_norms(graph, apply, variables, [x])["a[1]"].tolist()
         [3.0, 5.0]
     """
-    compiled = jit_of(_means, graph, apply, *([] if counted is None else [counted]))
+    names = tuple(graph.groups if groups is None else groups)
+    check_groups(graph, dict.fromkeys(names), "activation_norms")
+    compiled = jit_of(_means, graph, apply, *([] if counted is None else [counted]), groups=names)
     means = mean_over_examples(compiled, graph, variables, batches, "activation norms")
     if not means:
         raise ValueError(
@@ -93,19 +100,18 @@ def activation_norms(
     return Scores(scores, "activation norms", "raw norm")
 
 
-def _means(graph: Graph, apply: Function, *counted: Counted) -> Function:
+def _means(graph: Graph, apply: Function, *counted: Counted, groups: tuple[str, ...]) -> Function:
     """Make the mean over one batch of the squares of each channel's norms, `{group: [width]}`."""
 
     def means(variables: PyTree, inputs: PyTree) -> dict[str, jax.Array]:
-        channels = channels_of(graph, apply, variables, inputs)
+        channels = channels_of(graph, apply, variables, inputs, groups)
         weights = jnp.asarray(counted[0](inputs)) if counted else None
-        names = list(graph.groups)
         squares: dict[str, jax.Array] = {}
 
         def look(node: Node, arrays: list[Array]) -> None:
             for given in _given(channels, node):
                 norms = mean_over_positions(_norms(arrays[given.operand], given), weights)
-                name = names[given.group]
+                name = groups[given.group]
                 mean = jnp.square(norms).mean(0)
                 squares[name] = squares[name] + mean if name in squares else mean
 
@@ -122,7 +128,7 @@ class Given(NamedTuple):
     """Where a contraction is given the channels of a group.
 
     Attributes:
-        group: its position in the graph.
+        group: its position among those that are looked at.
         operand: of the contraction.
         dimension: of the operand, that is summed over.
         indices: `int[width, multiplicity]` along it.

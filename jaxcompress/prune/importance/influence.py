@@ -56,6 +56,7 @@ def block_influence(
     Raises:
         ValueError: if there is no batch, variables or influences are not finite (the groups are
             named), or the graph has no layer or branch that may go.
+        TypeError: if batches is a mapping: one batch.
 
     Example:
         >>> import jax.numpy as jnp

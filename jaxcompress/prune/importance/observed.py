@@ -34,11 +34,13 @@ class Channels:
 
     Attributes:
         labelled: the reading.
-        group: `int[labels]`, the position of the label's group among the graph's, -1 for none.
+        names: of the groups that are looked at.
+        group: `int[labels]`, the position of the label's group among the names, -1 for none.
         channel: `int[labels]`, the channel of this group.
     """
 
     labelled: LabelledProgram
+    names: tuple[str, ...]
     group: np.ndarray
     channel: np.ndarray
 
@@ -87,7 +89,9 @@ class Channels:
             yield number, ordered.reshape(len(np.unique(channels[indices])), -1)
 
 
-def channels_of(graph: Graph, apply: Function, variables: PyTree, inputs: PyTree) -> Channels:
+def channels_of(
+    graph: Graph, apply: Function, variables: PyTree, inputs: PyTree, groups: tuple[str, ...]
+) -> Channels:
     """Read `apply(variables, inputs)`, a function of the variables of a graph, with its channels.
 
     Raises:
@@ -95,13 +99,12 @@ def channels_of(graph: Graph, apply: Function, variables: PyTree, inputs: PyTree
     """
     program = read(apply, variables, (inputs,))
     labelled = label_program(program, False, graph.batch_axis, carried_inputs(graph, program))
-    names = gate_names(graph, list(graph.groups))
-    known = gate_numbers(graph, list(graph.groups))
+    names, known = gate_names(graph, groups), gate_numbers(graph, groups)
     numbers = carry(labelled, known, lambda v: names[v - FIRST] if v >= FIRST else "no channel")
-    ends = np.cumsum([0, *(group.width for group in graph.groups.values())])
+    ends = np.cumsum([0, *(graph.groups[name].width for name in groups)])
     places = numbers - FIRST
     group = np.where(places >= 0, np.searchsorted(ends, places, side="right") - 1, -1)
-    return Channels(labelled, group, np.where(places >= 0, places - ends[group], -1))
+    return Channels(labelled, groups, group, np.where(places >= 0, places - ends[group], -1))
 
 
 def mean_over_positions(array: Array, counted: Array | None) -> jax.Array:
@@ -137,7 +140,10 @@ def mean_over_examples(
 
     Raises:
         ValueError: if there is no batch or no example, or a mean is not finite.
+        TypeError: if batches is a mapping.
     """
+    if isinstance(batches, Mapping):
+        raise TypeError("batches is an iterable of batches, but this is one mapping; pass [batch]")
     require_finite("variables", variables, "train or load them again")
     means: dict[str, Any] = {}
     total = 0

@@ -49,7 +49,7 @@ def mean_turns(graph: Graph, apply: Function, *counted: Counted) -> Function:
     """Make the influences in one batch, `{group: [layers] of a scan, [] of a branch}`."""
 
     def means(variables: PyTree, inputs: PyTree) -> dict[str, jax.Array]:
-        channels = channels_of(graph, apply, variables, inputs)
+        channels = channels_of(graph, apply, variables, inputs, tuple(graph.groups))
         weights = jnp.asarray(counted[0](inputs)) if counted else None
         look = _Look(graph, channels, weights, _ends(graph, channels))
         visit(channels.labelled, variables, inputs, look.wanted, look)
@@ -64,7 +64,7 @@ def _ends(graph: Graph, channels: Channels) -> dict[int, list[Join]]:
     Of several groups without which a branch is gone, the one whose absence saves most stands for
     it: without the heads of attention, nothing of queries and keys is left.
     """
-    names, may_go = list(graph.groups), set(graph.optional)
+    names, may_go = channels.names, set(graph.optional)
     ends: dict[int, list[Join]] = {}
     for join in joins(channels.labelled, channels.group):
         groups = [place for place in join.groups if names[place] in may_go]
@@ -106,12 +106,12 @@ class _Look:
 
     def _layers(self, node: Node) -> list[tuple[str, np.ndarray]]:
         """Return the depth groups of a scan, and the steps of each of their layers."""
-        names, groups = list(self.graph.groups), self.graph.groups
+        names, groups = self.channels.names, self.graph.groups
         along = [] if node.steps is None else self.channels.along(node.steps)
         return [(names[n], steps) for n, steps in along if groups[names[n]].is_depth]
 
     def _addition(self, joined: Sequence[Join], arrays: list[Array]) -> Sequence[Array]:
-        names, equation = list(self.graph.groups), joined[0].node.equation
+        names, equation = self.channels.names, joined[0].node.equation
         results = bind(equation, arrays)
         for join in joined:
             without = [jnp.zeros_like(a) if i == join.branch else a for i, a in enumerate(arrays)]

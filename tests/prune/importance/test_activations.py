@@ -129,6 +129,15 @@ def test_one_program_is_compiled_for_batches_of_a_shape() -> None:
     assert count == 1
 
 
+def test_single_groups_are_scored_alone() -> None:
+    whole = importance.activation_norms(GRAPH, tokens_network, VARIABLES, [X])
+    scores = importance.activation_norms(GRAPH, tokens_network, VARIABLES, [X], groups=["a[2]"])
+    assert list(scores) == ["a[2]"] and list(whole) == ["a[1]", "a[2]"]
+    np.testing.assert_array_equal(scores["a[2]"], whole["a[2]"])
+    with pytest.raises(ValueError, match=r"activation_norms names groups .* \['c'\] are none"):
+        importance.activation_norms(GRAPH, tokens_network, VARIABLES, [X], groups=["c"])
+
+
 def test_no_data_nan_and_networks_without_contractions_are_refused() -> None:
     with pytest.raises(ValueError, match="activation norms need data, but there is no batch"):
         importance.activation_norms(GRAPH, tokens_network, VARIABLES, [])

@@ -138,5 +138,7 @@ def test_no_data_and_nan_are_refused() -> None:
     graph = jc.trace(unrolled, UNROLLED, X)
     with pytest.raises(ValueError, match="block influences need data, but there is no batch"):
         importance.block_influence(graph, unrolled, UNROLLED, [])
+    with pytest.raises(TypeError, match="this is one mapping"):
+        importance.block_influence(graph, unrolled, UNROLLED, {"x": X})
     with pytest.raises(ValueError, match=r"number of block influences .*: up0\[1\], up1\[1\];"):
         importance.block_influence(graph, unrolled, UNROLLED, [X.at[0, 0].set(jnp.nan)])
