@@ -45,12 +45,19 @@ def widths(task: Task, scores: Mapping[str, Scores], config: Config) -> Iterator
             if name == "magnitude, norm_scales" and column != "all":
                 continue
             part = replace(score, arrays={group: score[group] for group in groups})
-            # Minitron keeps the same width in all layers; there is but one residual width.
-            both = name == "activation_norms" and column != "residual width"
-            for share, uniform in product(config.shares, (False, True) if both else (False,)):
-                keep = jc.select(task.graph, part, jc.Budget(flops=share), uniform=uniform)
-                about = {"column": column, "score": f"{name}, uniform" if uniform else name}
-                yield {**about, "share": share, **_judged(task, keep)}
+            forms = _forms(name, part) if column != "residual width" else {name: part}
+            for (form, scored), share in product(forms.items(), config.shares):
+                uniform = form.endswith("uniform")
+                keep = jc.select(task.graph, scored, jc.Budget(flops=share), uniform=uniform)
+                yield {"column": column, "score": form, "share": share, **_judged(task, keep)}
+
+
+def _forms(name: str, score: Scores) -> dict[str, Scores]:
+    """Compare groups of activations by their means, as they are, or not: the same share of each."""
+    if name != "activation_norms":
+        return {name: score}
+    bare = replace(score, unit="comparable")
+    return {name: score, f"{name}, as they are": bare, f"{name}, uniform": score}
 
 
 def depth(

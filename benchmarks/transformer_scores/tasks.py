@@ -126,5 +126,5 @@ def digits_task(config: Config) -> Task:
         logits = np.asarray(run(variables, gates, images))
         return float(np.mean(logits.argmax(-1) == dataset.test_labels))
 
-    about = ("ViT, digits", graph, apply, variables, examples, "classes")
-    return Task(*about, apply, [examples], None, judge)
+    name = "ViT, digits"
+    return Task(name, graph, apply, variables, examples, "classes", apply, [examples], None, judge)
