@@ -34,4 +34,4 @@ class Config:
     pairs: int = 750
     calibration: int = 256
     rounds: int = 16
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0,)
