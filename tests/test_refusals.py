@@ -37,6 +37,9 @@ SCORES = {
     "fisher": lambda variables: importance.fisher(
         GRAPH, loss, variables, X[None], key=jax.random.key(0)
     ),
+    "activation_norms": lambda variables: importance.activation_norms(GRAPH, apply, variables, [X]),
+    "block_influence": lambda variables: importance.block_influence(GRAPH, apply, variables, [X]),
+    "norm_scales": lambda variables: importance.norm_scales(GRAPH, variables),
 }
 
 

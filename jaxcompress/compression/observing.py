@@ -1,4 +1,7 @@
-"""Look at what the sites of a function are given, and change what they give, while it runs."""
+"""Look at what the sites of a function are given, and change what they give, while it runs.
+
+`visit` stops at any equations, `observe` at the convs and dots of some kernels.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,18 @@ import numpy as np
 from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Node, Rewriting
-from jaxcompress.graph.program import label_program, read
+from jaxcompress.graph.program import LabelledProgram, label_program, read
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["Look", "observe"]
+__all__ = ["Look", "Visit", "observe", "visit"]
 
 Look = Callable[[str, Node, Sequence[Any], int], Any]
 """`look(path, node, operands, position of the kernel) -> new output, or None to leave it`."""
+
+Visit = Callable[[Node, list[Any]], Sequence[Any] | None]
+"""`visit(node, operands) -> new results, or None to leave them`."""
 
 
 def observe(
@@ -54,17 +60,56 @@ def observe(
     """
     labelled = label_program(read(apply, variables, (inputs,)), discover=False)
 
-    def substitute(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array] | None:
-        if node.bodies:
-            return _enter(rewriting, node, arrays) if _holds(node, paths) else None
+    def look_at(node: Node, arrays: list[Array]) -> Sequence[Array] | None:
         path, position = _kernel(node, paths)
         changed = None if path is None else look(path, node, arrays, position)
         return None if changed is None else [changed]
 
+    def wanted(node: Node) -> bool:
+        return _kernel(node, paths)[0] is not None
+
+    return jax.tree.leaves(visit(labelled, variables, inputs, wanted, look_at))
+
+
+def visit(
+    labelled: LabelledProgram,
+    variables: PyTree,
+    inputs: PyTree,
+    wanted: Callable[[Node], bool],
+    look: Visit,
+) -> PyTree:
+    """Run a labelled function in the open, loops unrolled, and call `look` at some equations.
+
+    Args:
+        labelled: the reading of `(variables, inputs) -> outputs` with `discover=False`.
+        variables: its variables; may be traced.
+        inputs: its inputs; may be traced.
+        wanted: which equations to look at. One that holds a jaxpr is looked at as a whole.
+        look: called in the order of execution.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        ValueError: if a branch, a `while` loop or a reversed scan holds such an equation.
+
+    Example:
+        >>> labelled = label_program(read(lambda v, x: v * x + x, 2.0, (3.0,)), discover=False)
+        >>> def doubled(node, arrays):
+        ...     return [2 * arrays[0] * arrays[1]]
+        >>> float(visit(labelled, 2.0, 3.0, lambda n: n.equation.primitive.name == "mul", doubled))
+        15.0
+    """
+
+    def substitute(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array] | None:
+        if wanted(node):
+            return look(node, arrays)
+        return _enter(rewriting, node, arrays) if _holds(node, wanted) else None
+
     none = np.zeros(labelled.labelling.count, bool)
     rewriting = Rewriting(none, rule_of, substitute=substitute)
     leaves = [jnp.asarray(leaf) for leaf in flatten_with_paths(variables)[0].values()]
-    return jax.tree.leaves(run_rewritten(labelled, rewriting, leaves, (inputs,), {}))
+    return run_rewritten(labelled, rewriting, leaves, (inputs,), {})
 
 
 def _kernel(node: Node, paths: Container[str]) -> tuple[str | None, int]:
@@ -77,9 +122,9 @@ def _kernel(node: Node, paths: Container[str]) -> tuple[str | None, int]:
     return None, 0
 
 
-def _holds(node: Node, paths: Container[str]) -> bool:
+def _holds(node: Node, wanted: Callable[[Node], bool]) -> bool:
     nodes = [inner for body in node.bodies for inner in body.nodes]
-    return any(_kernel(inner, paths)[0] is not None or _holds(inner, paths) for inner in nodes)
+    return any(wanted(inner) or _holds(inner, wanted) for inner in nodes)
 
 
 def _enter(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array]:
@@ -90,7 +135,7 @@ def _enter(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Ar
     if name in ("while", "cond"):
         raise ValueError(
             f"a site is observed where it runs a known number of times, but a {name} holds one; "
-            "leave its sites out of `forms`"
+            "leave its sites, or groups, out"
         )
     return rewriting(node.bodies[0], arrays)
 
@@ -101,7 +146,7 @@ def _unrolled(rewriting: Rewriting, node: Node, arrays: list[Array]) -> list[Arr
     fixed, state = arrays[:constants], list(arrays[constants : constants + carry])
     steps = range(params["length"])
     if params["reverse"]:
-        raise ValueError("a reversed scan cannot be observed; leave its sites out")
+        raise ValueError("a reversed scan cannot be observed; leave its sites, or groups, out")
     stacked: list[list[Any]] = []
     for step in steps:
         slices = [array[step] for array in arrays[constants + carry :]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,11 +21,38 @@ from jaxcompress.graph.interpret import Body, Node, run
 from jaxcompress.graph.program import LabelledProgram
 from jaxcompress.graph.rules import rule_of
 
-__all__ = ["dispensable"]
+__all__ = ["Join", "dispensable", "joins"]
 
 # A set of groups as bits; None for what does not depend on the inputs.
 Needs = int | None
 EMPTY = np.zeros(0, int)
+ADDITIONS = ("add", "sub", "add_any")
+
+
+class Join(NamedTuple):
+    """An addition through which the network goes on without some groups.
+
+    Attributes:
+        node: the addition.
+        branch: which operand needs the groups; the other one does not.
+        groups: their positions.
+    """
+
+    node: Node
+    branch: int
+    groups: tuple[int, ...]
+
+
+def joins(labelled: LabelledProgram, group_of: np.ndarray) -> list[Join]:
+    """Return the additions, outside of loops, at which branches end that groups lie in.
+
+    Args:
+        labelled: the reading of the function.
+        group_of: as in `dispensable`.
+    """
+    walk = _Walk(group_of)
+    walk(labelled.body, _start(labelled))
+    return walk.joins
 
 
 def dispensable(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequence[int]) -> set[int]:
@@ -35,10 +63,8 @@ def dispensable(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequenc
         group_of: `int[labels]`, the position of each label's group, -1 for none.
         picked: positions of the outputs that count.
     """
-    body, leaves = labelled.body, len(labelled.program.leaves)
-    needs: list[Needs] = [None if i < leaves else 0 for i in range(len(body.inputs))]
     walk = _Walk(group_of)
-    outputs = walk(body, needs)
+    outputs = walk(labelled.body, _start(labelled))
     needed = [outputs[place] for place in picked]
     every = 0
     for one in [*needed, *walk.extremes]:
@@ -49,6 +75,11 @@ def dispensable(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequenc
     return {number for number in groups if not every >> number & 1}
 
 
+def _start(labelled: LabelledProgram) -> list[Needs]:
+    leaves = len(labelled.program.leaves)
+    return [None if i < leaves else 0 for i in range(len(labelled.body.inputs))]
+
+
 @dataclass(frozen=True)
 class _Walk:
     """Follows needs through a labelled jaxpr; local to one reading of it.
@@ -56,10 +87,12 @@ class _Walk:
     Attributes:
         group_of: `int[labels]`, the position of each label's group.
         extremes: groups of which a maximum is taken, as sets: there is none of no channels.
+        joins: the additions at which branches end.
     """
 
     group_of: np.ndarray
     extremes: list[int] = field(default_factory=list)
+    joins: list[Join] = field(default_factory=list)
 
     def __call__(self, body: Body, needs: Sequence[Needs]) -> list[Needs]:
         def step(index: int, _: object, values: list[Needs]) -> list[Needs]:
@@ -80,7 +113,16 @@ class _Walk:
         left = self._groups(node.outputs)
         pairs = zip(values, node.inputs, strict=True)
         needs = [v if v is None else v | (self._groups([value]) & ~left) for v, value in pairs]
+        if node.equation.primitive.name in ADDITIONS and None not in needs:
+            self._join(node, needs)
         return _common(needs)
+
+    def _join(self, node: Node, needs: Sequence[Needs]) -> None:
+        for branch in (0, 1):
+            ended = (needs[branch] or 0) & ~(needs[1 - branch] or 0)
+            places = tuple(i for i in range(ended.bit_length()) if ended >> i & 1)
+            if places:
+                self.joins.append(Join(node, branch, places))
 
     def _groups(self, values: Sequence[Value]) -> int:
         """Return the groups that some axis of the values is made of, as a set."""
@@ -114,8 +156,10 @@ class _Walk:
         slices: Sequence[Needs],
     ) -> list[Needs]:
         """Follow rounds of a body until its state needs the same as before."""
+        outside = len(self.joins)
         while True:
             results = self(body, [*constants, *state, *slices])
+            del self.joins[outside:]
             pairs = zip(state, results[: len(state)], strict=True)
             after = [_all_of(pair) for pair in pairs]
             if after == list(state):

@@ -36,6 +36,8 @@ class Graph:
         derived: the lines of code that contract a kernel computed from the variables alone, which
             is no site until `fold` stores it.
         streams: the groups along which two branches are added somewhere, in natural order.
+        scales: the leaves of one number per channel that what depends on the inputs is multiplied
+            by: those of normalisations, and of layers that scale what they give.
     """
 
     groups: Mapping[str, Group]
@@ -50,6 +52,7 @@ class Graph:
     streams: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
     means: str = "kept"
+    scales: tuple[str, ...] = ()
 
     @property
     def optional(self) -> list[str]:

@@ -25,6 +25,7 @@ from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
+from jaxcompress.graph.scales import scale_leaves
 from jaxcompress.graph.sites import Site, find_sites
 from jaxcompress.graph.symbolic import check_batch_axis, check_symbolic, of_one_example
 from jaxcompress.graph.trainable import Trainable, default_trainable
@@ -162,7 +163,7 @@ def _label(
 
 
 class _First(NamedTuple):
-    """What is of the first function alone: what it sums over, reads, costs, adds and derives."""
+    """What is of the first function alone: what it sums over, reads, costs, adds, scales by."""
 
     contractions: tuple[Contraction, ...]
     reductions: tuple[Reduction, ...]
@@ -171,6 +172,7 @@ class _First(NamedTuple):
     examples: int
     added: np.ndarray
     derived: tuple[str, ...]
+    scales: tuple[str, ...]
 
 
 def _first(labelled: LabelledProgram) -> _First:
@@ -182,7 +184,8 @@ def _first(labelled: LabelledProgram) -> _First:
     added = np.flatnonzero(added_labels(labelled))
     lines = [source_line(c.equation) for c in contractions if has_derived_kernel(c)]
     derived = tuple(dict.fromkeys(lines))
-    return _First(*sums, dict(labelling.uses), sites, examples, added, derived)
+    scales = scale_leaves(labelled)
+    return _First(*sums, dict(labelling.uses), sites, examples, added, derived, scales)
 
 
 def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
@@ -231,6 +234,7 @@ def _graph(
         carried,
         tuple(name for position, name in enumerate(groups) if position in joined),
         first.derived,
+        scales=first.scales,
     )
 
 
