@@ -45,9 +45,7 @@ def elementwise(record: Record, node: Node, states: Sequence[State]) -> State:
         return State(axes, number=operation(*numbers) if is_known and operation else None)
     places = [place for place, status in enumerate(axes) if status in TURNING]
     if name in PASSING:
-        if name != "neg":
-            return states[0]
-        return State(axes, _inexact(states[0]), states[0].scaled and states[0].scaled.times(-1.0))
+        return _negative(states[0], axes) if name == "neg" else states[0]
     if name in ADDITIONS:
         return _sum(record, node, states, axes, places)
     if name in ("mul", "div"):
@@ -83,6 +81,10 @@ def _inexact(state: State) -> Any:
     return None if state.multiple is None else state.multiple._replace(is_exact=False)
 
 
+def _negative(state: State, axes: tuple[Status, ...]) -> State:
+    return State(axes, _inexact(state), state.scaled and state.scaled.times(-1.0))
+
+
 def _refused(
     record: Record, node: Node, states: Sequence[State], axes: tuple[Status, ...], reason: str
 ) -> State:
@@ -107,9 +109,11 @@ def _sum(
     places: Sequence[int],
 ) -> State:
     left, right = states
-    for one, other in ((left, right), (right, left)):
-        if other.number == 0:
-            return one._replace(axes=axes)
+    if right.number == 0:
+        return left._replace(axes=axes)
+    if left.number == 0:
+        is_less = node.equation.primitive.name == "sub"
+        return _negative(right, axes) if is_less else right._replace(axes=axes)
     is_scaled = left.scaled is not None or right.scaled is not None
     if _alike(left, right, places) and not is_scaled:
         return State(axes)
@@ -192,7 +196,7 @@ def _selection(
     turned = [state for state in cases if state.turns]
     is_dropped = record.is_training and not which.turns
     rest = all(state.number == 0 for state in cases if not state.turns)
-    alike = all(state.axes == turned[0].axes for state in turned) if turned else False
+    alike = bool(turned) and all(_alike(state, turned[0], places) for state in turned)
     if not (rest and alike and (is_dropped or _is_same(which, places))):
         return _refused(record, node, states, axes, "single channels of it are selected")
     if turned[0].scaled is not None and len(turned) > 1:

@@ -151,7 +151,7 @@ class _Walk:
         slices: Sequence[State],
     ) -> list[State]:
         """Follow a body until its carry brings no news, then once for the record."""
-        carry = list(start)
+        carry = [self._settled(node, state) for state in start]
         probe = replace(self, record=Record(self.record.matrices, self.record.is_training))
         for _ in range(len(start) + 2):
             after = probe(body, [*fixed, *carry, *slices])[: len(carry)]
@@ -166,22 +166,27 @@ class _Walk:
 
     def _either(self, node: Node, states: Iterable[State]) -> State:
         """Return what is known of an array that is one or the other."""
-        every = list(states)
-        turned = [state for state in every if state.turns] or every
-        for state in turned:
-            self.record.fail(node, state.scaled, "it is handed on by a loop or branch")
-        axes = [
+        every = [self._settled(node, state) for state in states]
+        turned = [state for state in every if state.turns]
+        counted = [state for state in every if state.turns or state.number != 0] or every
+        axes = tuple(
             column[0] if len(set(column)) == 1 else Status.VARIES
-            for column in zip(*(state.axes for state in turned), strict=True)
-        ]
-        mixed = [state for state in every if not state.turns and state.number != 0]
-        is_unlike = any(tuple(axes) != state.axes and state.turns for state in turned)
-        if turned[0].turns and (mixed or is_unlike):
-            turning = [{p for p, s in enumerate(t.axes) if s in TURNING} for t in turned]
-            if mixed or any(places != turning[0] for places in turning):
-                self.record.refuse(node, "it is handed on here and something else there")
+            for column in zip(*(state.axes for state in counted), strict=True)
+        )
+        if turned and any(_turning(state.axes) != _turning(axes) for state in counted):
+            self.record.refuse(node, "channels of it are handed on here and something else there")
         numbers = {state.number for state in every}
-        return State(tuple(axes), number=numbers.pop() if len(numbers) == 1 else None)
+        return State(axes, number=numbers.pop() if len(numbers) == 1 else None)
+
+    def _settled(self, node: Node, state: State) -> State:
+        """Return what is handed on by a loop or branch: its scale has to be a matrix."""
+        self.record.fail(node, state.scaled, "it is handed on by a loop or branch")
+        scaled = (Status.TURNS if each is Status.SCALED else each for each in state.axes)
+        return State(tuple(scaled), number=state.number)
+
+
+def _turning(axes: Sequence[Status]) -> dict[int, Status]:
+    return {place: status for place, status in enumerate(axes) if status in TURNING}
 
 
 def _constant(array: Array) -> State:

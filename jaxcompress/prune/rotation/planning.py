@@ -117,11 +117,13 @@ def _fold(
     if shared:
         return path, f"something else reads {', '.join(sorted(shared))}"
     leaves = labelled.program.leaves
-    steps = leaves[path].shape[:-1]
+    stacked = leaves[path].shape[:-1]
     unlike = [
         kernel
         for kernel in scale.kernels
-        if len(axes.get(kernel, ())) != 1 or leaves[kernel].shape[: len(steps)] != steps
+        if len(axes.get(kernel, ())) != 1
+        or leaves[kernel].shape[: len(stacked)] != stacked
+        or _scans(labelled, kernel) < len(stacked)
     ]
     if unlike:
         return path, f"{', '.join(sorted(unlike))} cannot be scaled along one axis"
@@ -133,6 +135,13 @@ def _fold(
         listed = ", ".join(f"of {kernel}: {why}" for kernel, why in sorted(lost.items()))
         return path, f"no bias takes the shift {listed}"
     return Fold(path, shift, scale.scaled.weight, kernels, biases)
+
+
+def _scans(labelled: LabelledProgram, kernel: str) -> int:
+    """Return over how many axes of a kernel scans run before it is contracted."""
+    operands = [one for each in labelled.labelling.contractions for one in each.operands]
+    steps = next(one.steps for one in operands if one.leaf == kernel)
+    return sum(name == "slice" for name, _ in steps)
 
 
 def described(labelled: LabelledProgram, made: Plan) -> dict[str, Json]:

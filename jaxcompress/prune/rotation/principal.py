@@ -62,9 +62,11 @@ def stream_covariance(
 
 
 def _contracted(node: Node, operand: int, width: int) -> int:
-    (contracted, _) = node.equation.params["dimension_numbers"]
-    axes = [place for place in contracted[operand]]
-    return next(p for p in axes if node.inputs[operand].axes[p].size == width)
+    numbers = node.equation.params["dimension_numbers"]
+    if node.equation.primitive.name == "conv_general_dilated":
+        return int(numbers.lhs_spec[1])
+    axes = numbers[0][operand]
+    return next(place for place in axes if node.inputs[operand].axes[place].size == width)
 
 
 def _moment(rows: Array, counted: Array | None) -> Array:

@@ -46,17 +46,17 @@ def compression_of(spec: Mapping[str, Json], turn: Turn | None) -> Compression:
     def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)
         _check(leaves, before, "the variables to rotate", "pass original variables")
-        if not described:
-            return tree
-        if turn is None:
+        if any(isinstance(leaves[path], jax.ShapeDtypeStruct) for path in described):
+            made = {p: jax.ShapeDtypeStruct(after[p], leaves[p].dtype) for p in described}
+            return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
+        if turn is None and described:
             raise ValueError(
                 "a rotation made from its spec rewrites functions, but holds no rotation: that is "
                 f"in the variables of {spec['group']}, which were saved with it; make another by "
                 "rotate(graph, apply, variables, batches)"
             )
-        is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves.values())
-        made = jax.eval_shape(turn, leaves) if is_abstract else turn(leaves)
-        return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
+        turned = {} if turn is None else turn(leaves)
+        return jax.tree.unflatten(treedef, list({**leaves, **turned}.values()))
 
     def function(f: Function) -> Function:
         if not matrices and not spec["ones"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.interpret import Node
 from jaxcompress.graph.passing import sources
-from jaxcompress.prune.rotation.record import Action, Record
+from jaxcompress.prune.rotation.record import Action, Record, Scale
 from jaxcompress.prune.rotation.states import TURNING, State, Status
 
 __all__ = ["MOVES", "contraction", "moved", "summed"]
@@ -23,15 +23,15 @@ def moved(record: Record, node: Node, states: Sequence[State]) -> list[State]:
     name = node.equation.primitive.name
     arrays = states[: None if name in ("concatenate", "pad") else 1]
     results = [_moved(node, position, states) for position in range(len(node.outputs))]
-    lost = any(_is_lost(node, results, arrays, number) for number in range(len(arrays)))
+    lost = name == "concatenate" and any(state.scaled is not None for state in arrays)
+    lost |= any(_is_lost(node, results, arrays, number) for number in range(len(arrays)))
     if name == "pad":
         lost |= states[0].turns and states[1].number != 0
     if not lost and not _is_moved_along(node, states):
         return results
-    scaled = next((state.scaled for state in arrays if state.scaled is not None), None)
-    if scaled is not None:
-        record.fail(node, scaled, f"'{name}' takes its channels apart")
-    else:
+    for state in arrays:
+        record.fail(node, state.scaled, f"'{name}' takes its channels apart")
+    if all(state.scaled is None for state in arrays):
         record.refuse(node, f"'{name}' takes its channels apart")
     return results
 
@@ -107,22 +107,21 @@ def _is_moved_along(node: Node, states: Sequence[State]) -> bool:
 def summed(record: Record, node: Node, state: State) -> State:
     """Return the state of a sum: over channels that turn, products of two stay what they were."""
     axes = node.equation.params["axes"]
-    turning = [place for place in axes if state.axes[place] in TURNING]
+    statuses = [state.axes[place] for place in axes if state.axes[place] in TURNING]
     left = [status for place, status in enumerate(state.axes) if place not in axes]
-    scaled = state.scaled
-    if turning and scaled is not None:
-        record.fail(node, scaled, "its channels are summed up")
+    if statuses and state.scaled is not None:
+        record.fail(node, state.scaled, "its channels are summed up")
         return State(tuple(left))
-    if turning and state.only(Status.TURNS) and len(turning) == 1:
-        record.actions[id(node)] = Action("sum", 0, turning[0])
-    elif turning and any(status in TURNING for status in left):
-        record.refuse(node, "one axis of a product of two kernels is summed up")
+    is_rest = not any(status in TURNING for status in left)
+    if statuses == [Status.TURNS]:
+        record.actions[id(node)] = Action("sum", 0, state.axes.index(Status.TURNS))
+    elif statuses and not (is_rest and set(statuses) == {Status.SQUARE}):
+        record.refuse(node, "some axes of a product of channels are summed up")
     number = 1
     for place in axes:
         number *= node.inputs[0].axes[place].size
-    is_known = isinstance(number, int)
-    scaled = None if scaled is None else scaled.times(float(number) if is_known else None)
-    return State(tuple(left), None, scaled, None)
+    count = float(number) if isinstance(number, int) else None
+    return State(tuple(left), None, state.scaled and state.scaled.times(count))
 
 
 def contraction(record: Record, node: Node, states: Sequence[State]) -> State:
@@ -193,7 +192,7 @@ def _taken(record: Record, node: Node, state: State, kernel: str) -> None:
     if scaled.weight is None:
         record.fail(node, scaled, "its shift is added an unknown number of times")
         return
-    scale = record.scales[scaled.scale]
+    scale = record.scales.setdefault(scaled.scale, Scale(scaled))
     if scale.kernels and scale.scaled != scaled:
         record.fail(node, scaled, "it is shifted here and not there")
     scale.scaled = scaled
