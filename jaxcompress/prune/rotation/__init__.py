@@ -2,8 +2,8 @@
 
 `rotating` is the front door. `planning` finds out which leaves turn, by following the stream
 through the program (`following`, over `states`, `elementwise` and `structure`, into a `record`);
-`turning` turns variables, `rewriting` runs functions of them, `rotated` is the compression that both
-make, and `principal` finds the directions.
+`turning` turns variables, `rewriting` runs functions of them, `rotated` is the compression of both,
+and `principal` finds the directions.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def stream_covariance(
     mean, total = np.zeros((width, width)), 0.0
     for inputs in batches:
         counted = None if weights is None else weights(inputs)
-        moment, count = (np.asarray(one, np.float64) for one in compiled(variables, inputs, counted))
+        moment, count = (
+            np.asarray(one, np.float64) for one in compiled(variables, inputs, counted)
+        )
         total += float(count)
         mean += (moment - mean) * (float(count) / total if total else 1.0)
     if not total:

@@ -136,10 +136,8 @@ def rotate(
     covariance = stream_covariance(function, turned, every, made.readers, width, weights)
     directions, shares = principal_directions(covariance, made.has_ones)
     compression = _compression(spec, made, start @ directions)
-    after = trace(
-        function, turned, first, batch_axis=graph.batch_axis, means="all"
-    )
-    name = _renamed(after, made, group)
+    after = trace(function, turned, first, batch_axis=graph.batch_axis, means="all")
+    name = _renamed(after, made)
     scores = Scores({name: shares.astype(np.float32)}, "eigenvalues of the stream")
     return Rotated(compression, after, name, scores, made.matrices)
 
@@ -171,14 +169,16 @@ def _compression(spec: Json, made: Plan, rotation: np.ndarray) -> Compression:
     return compression_of(spec, jax.jit(turn))
 
 
-def _renamed(graph: Graph, made: Plan, group: str) -> str:
+def _renamed(graph: Graph, made: Plan) -> str:
     """Return the name of the group that the stream has in the graph of the rotated function."""
-    if group in graph.groups:
-        return group
-    names = [
+    places = {
+        (path, axis)
+        for path, axes in made.axes.items()
+        for axis in axes
+        if path not in made.matrices
+    }
+    return next(
         name
         for name, one in graph.groups.items()
-        for member in one.members
-        if member.path in made.axes and member.path not in made.matrices
-    ]
-    return names[0]
+        if places & {(member.path, member.axis) for member in one.members}
+    )

@@ -1,4 +1,4 @@
-"""What is known of an array while a stream is followed: what each of its axes does under a rotation.
+"""What is known of an array while a stream is followed: what each axis does under a rotation.
 
 An orthogonal Q turns the channels of a stream, x -> x Q. Of every array it is known, axis by axis,
 whether it turns too, or cannot be told from what it was.
