@@ -53,8 +53,8 @@ def test_the_turned_function_is_the_function(kind: str) -> None:
     assert (len(case.rotated.matrices), case.rotated.compression.spec["ones"]) == EVERY[kind]
     # Without matrices and means nothing is rewritten; turned variables are others.
     assert (case.function is case.apply) is (not matrices and not has_ones)
-    before, after = jax.tree.leaves(case.variables), jax.tree.leaves(case.small)
-    changed = [a.shape != b.shape or np.abs(a - b).max() > 1e-2 for a, b in zip(before, after)]
+    pairs = zip(jax.tree.leaves(case.variables), jax.tree.leaves(case.small), strict=True)
+    changed = [a.shape != b.shape or np.abs(a - b).max() > 1e-2 for a, b in pairs]
     assert sum(changed) > len(changed) / 2
     scores = np.asarray(case.rotated.scores[case.rotated.group])
     assert scores.sum() == pytest.approx(1, abs=1e-4)

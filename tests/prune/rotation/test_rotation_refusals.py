@@ -38,19 +38,12 @@ REFUSED = {
     "nonlinearity": (lambda v, x: jnp.tanh(x), "'tanh' acts on single channels"),
     "relu": (lambda v, x: jax.nn.relu(x), "custom_jvp_call' has rules|'max' acts on single"),
     "scaled, then a nonlinearity": (lambda v, x: jnp.sin(x * v["scale"]), "'sin' acts on single"),
-    "gate": (lambda v, x: x * (x * v["scale"]) * x, "contracted with what does not turn"),
+    "gate": (lambda v, x: x * (x * v["scale"]) * x, "multiplied or divided, each in its way"),
     "computed scale": (lambda v, x: x * (1 + v["scale"]), "contracted with what does not turn"),
     "constant table": (lambda v, x: x + TABLE, "what is no leaf is added to its channels"),
     "constant scale": (lambda v, x: x * TABLE, "multiplied or divided, each in its way"),
     "maximum": (lambda v, x: x / x.max(-1, keepdims=True), "'reduce_max' acts on its channels"),
     "softmax": (lambda v, x: jax.nn.softmax(x), "acts on its channels|acts on single channels"),
-    "order": (lambda v, x: x[:, ::-1], "'rev' takes its channels apart"),
-    "groups": (
-        lambda v, x: (
-            x.reshape(-1, 2, 2) / jnp.square(x.reshape(-1, 2, 2)).sum(-1)[..., None]
-        ).reshape(-1, 4),
-        "'reshape' takes its channels apart",
-    ),
 }
 
 
@@ -100,6 +93,9 @@ def test_channels_that_lie_apart_are_refused() -> None:
     graph = jc.trace(joined, variables, X)
     with pytest.raises(ValueError, match=r"all of it, once and in one order, but wide\[0\] are"):
         jc.rotate(graph, joined, variables, [X], group="in[1]")
+    turned = network(lambda v, x: x[:, ::-1])
+    with pytest.raises(ValueError, match=r"one order, but up\[0\] are"):
+        jc.rotate(jc.trace(turned, VARIABLES, X), turned, VARIABLES, [X])
 
 
 def test_data_is_there_and_finite() -> None:
