@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,15 +21,15 @@ from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
 from jaxcompress.compression.observing import observe
 from jaxcompress.files import write_json
+from jaxcompress.graph.interpret import Node
 from jaxcompress.knowledge.losses import cross_entropy
 
 __all__ = ["main"]
 
 
-def judged(apply: Function, variables: PyTree, batches: list[Batch]) -> dict[str, float]:
-    """Return the mean loss, and the share of labels that are told right."""
-    run = jax.jit(apply)
-    logits = jnp.concatenate([run(variables, inputs) for inputs, _ in batches])
+def judged(run: Function, batches: list[Batch]) -> dict[str, float]:
+    """Return the mean loss of `run(inputs)`, and the share of labels that are told right."""
+    logits = jnp.concatenate([run(inputs) for inputs, _ in batches])
     labels = jnp.concatenate([jnp.asarray(labels) for _, labels in batches])
     right = float((logits.argmax(-1) == labels).mean())
     return {"loss": float(cross_entropy(logits, labels).mean()), "accuracy": right}
@@ -42,7 +43,7 @@ def energy(graph: jc.Graph, task: Problem, group: str) -> np.ndarray:
     def squares(variables: PyTree, inputs: Array) -> Array:
         given: list[Array] = []
 
-        def look(path: str, node: object, operands: list[Array], position: int) -> None:
+        def look(path: str, node: Node, operands: Sequence[Array], position: int) -> None:
             rows = operands[1 - position]
             given.append(jnp.square(rows).reshape(-1, width).mean(0))
 
@@ -72,46 +73,51 @@ def scored(graph: jc.Graph, task: Problem, group: str, seed: int) -> Mapping[str
     return {**arrays, "energy": energy(graph, task, group)}
 
 
-def _cut(
-    graph: jc.Graph, group: str, scores: np.ndarray, task: Problem, share: float
-) -> dict[str, Json]:
-    """Keep the channels of the largest scores, and judge."""
-    count = round(share * len(scores))
-    keep = np.isin(np.arange(len(scores)), np.argsort(-scores, kind="stable")[:count])
-    prune = jc.shrink(graph, {group: keep})
-    flops = graph.cost.flops(graph.cost.widths({group: keep})) / graph.flops
-    small = prune.variables(task.variables)
-    about = {"share": share, "means": graph.means, "flops_left": float(flops)}
-    return about | judged(prune.function(task.apply), small, task.test)
+class Cuts:
+    """What is left of a network's stream, judged at masks: one program for all of them."""
+
+    def __init__(self, graph: jc.Graph, group: str, task: Problem) -> None:
+        self.graph, self.group, self.task = graph, group, task
+        self.run = jax.jit(jc.gated(graph, task.apply))
+
+    def __call__(self, scores: np.ndarray, share: float) -> dict[str, Json]:
+        """Keep the channels of the largest scores, and judge."""
+        count = round(share * len(scores))
+        keep = np.isin(np.arange(len(scores)), np.argsort(-scores, kind="stable")[:count])
+        gates = {self.group: jnp.asarray(keep, jnp.float32)}
+        cost = self.graph.cost
+        left = float(cost.flops(cost.widths({self.group: keep})))
+        run = lambda inputs: self.run(self.task.variables, gates, inputs)  # noqa: E731
+        about = {"share": share, "means": self.graph.means, "flops": left}
+        return about | judged(run, self.task.test)
 
 
 def rows_of(task: Problem, config: Config) -> Iterator[dict[str, Json]]:
     """Judge the whole network, the rotated one, and what each score leaves of both."""
-    yield {"score": "none", "share": 1.0, **judged(task.apply, task.variables, task.test)}
     inputs = task.calibration[0][0]
     graphs = [jc.trace(task.apply, task.variables, inputs, means=m) for m in ("kept", "all")]
     (group,) = graphs[0].streams
+    run = jax.jit(functools.partial(task.apply, task.variables))
+    yield {"score": "none", "share": 1.0, "flops": graphs[0].flops, **judged(run, task.test)}
     watch = Stopwatch(time.process_time)
     batches = [batch for batch, _ in task.calibration]
     rotated = jc.rotate(graphs[0], task.apply, task.variables, batches)
     seconds = round(watch.seconds, 1)
-    function, turned = (
-        rotated.compression.function(task.apply),
-        rotated.compression.variables(task.variables),
-    )
+    function = rotated.compression.function(task.apply)
+    turned = rotated.compression.variables(task.variables)
+    run = jax.jit(functools.partial(function, turned))
+    about = {"matrices": len(rotated.matrices), "cpu_seconds": seconds}
+    whole = {"share": 1.0, "flops": rotated.graph.flops, **about}
+    yield {"score": "rotation", **whole, **judged(run, task.test)}
     ready = task._replace(apply=function, variables=turned)
-    matrices = {"matrices": len(rotated.matrices), "cpu_seconds": seconds}
-    whole = {"flops_left": rotated.graph.flops / graphs[0].flops, **matrices}
-    yield {"score": "rotation", "share": 1.0, **whole, **judged(function, turned, task.test)}
-    shares = np.asarray(rotated.scores[rotated.group])
+    cuts = Cuts(rotated.graph, rotated.group, ready)
     for share in config.shares:
-        row = _cut(rotated.graph, rotated.group, shares, ready, share)
-        flops = row["flops_left"] * whole["flops_left"]
-        yield {"score": "rotation", **row, "flops_left": flops}
-    for name, scores in scored(graphs[0], task, group, config.seed).items():
-        for graph in graphs:
+        yield {"score": "rotation", **cuts(np.asarray(rotated.scores[rotated.group]), share)}
+    every = scored(graphs[0], task, group, config.seed)
+    for cuts in [Cuts(graph, group, task) for graph in graphs]:
+        for name, scores in every.items():
             for share in config.shares:
-                yield {"score": name, **_cut(graph, group, scores, task, share)}
+                yield {"score": name, **cuts(scores, share)}
 
 
 def main(config: Config) -> None:

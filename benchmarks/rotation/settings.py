@@ -24,7 +24,7 @@ class Config:
 
     output: Path = Path("benchmarks/results/rotation.json")
     shares: tuple[float, ...] = (0.9, 0.75, 0.5)
-    steps: int = 800
+    steps: int = 600
     epochs: int = 60
     calibration: int = 16
     seed: int = 0

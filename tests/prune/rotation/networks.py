@@ -61,8 +61,9 @@ def by_hand(variables: PyTree, x: Array) -> Array:
 def turned(kind: str, dtype: str | None = None) -> Turned:
     """Turn the stream of a network once."""
     inputs: Any = IMAGES if "vit" in kind else INPUTS
+    apply: Function = llama
     if kind == "llama":
-        apply, variables = llama, draw(3, LLAMA)
+        variables = draw(3, LLAMA)
     else:
         module = MODULES[kind].clone(dtype=dtype)
         start = functools.partial(models.initialize, module, jax.random.key(0), inputs)
