@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from jaxcompress.graph.interpret import Node
 from jaxcompress.graph.rules.elementwise import RULES
 from jaxcompress.prune.rotation.record import Action, Record, Scale
-from jaxcompress.prune.rotation.states import TURNING, Scaled, State, Status
+from jaxcompress.prune.rotation.states import TURNING, Multiple, Scaled, State, Status
 
 __all__ = ["elementwise", "is_elementwise"]
 
@@ -17,7 +16,7 @@ PASSING = """
 convert_element_type copy copy_p neg optimization_barrier pcast pvary real reduce_precision
 reshard sharding_constraint stop_gradient
 """.split()
-ARITHMETIC: dict[str, Callable[..., Any]] = {
+ARITHMETIC: dict[str, Callable[..., float | None]] = {
     "add": lambda one, other: one + other,
     "sub": lambda one, other: one - other,
     "mul": lambda one, other: one * other,
@@ -77,7 +76,7 @@ def _together(statuses: Sequence[Status]) -> Status:
     return Status.SAME
 
 
-def _inexact(state: State) -> Any:
+def _inexact(state: State) -> Multiple | None:
     return None if state.multiple is None else state.multiple._replace(is_exact=False)
 
 

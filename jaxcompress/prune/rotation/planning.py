@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Json
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
 
 
 def leaf_axes(graph: Graph, group: str) -> Axes:
-    """Return the axes of leaves along a group, which must be whole and in one order.
+    """Return the axes of leaves along a group, which must be whole, in one order, and floats.
 
     Raises:
         ValueError: naming those that are not.
@@ -69,12 +70,14 @@ def leaf_axes(graph: Graph, group: str) -> Axes:
             wrong.append(f"{path}[{axis}]")
         elif graph.leaves[path].shape[axis] != len(channels):
             wrong.append(f"{path}[{axis}]")
+        elif not jnp.issubdtype(graph.leaves[path].dtype, jnp.floating):
+            wrong.append(f"{path} ({graph.leaves[path].dtype})")
         axes[path] = (*axes.get(path, ()), axis)
     if wrong:
         raise ValueError(
             f"a rotation mixes all channels of a stream, so each leaf's axis along {group} must be "
-            f"all of it, once and in one order, but {', '.join(wrong)} are not; rotate another "
-            "group"
+            f"all of it, once and in one order, and hold floats, but {', '.join(wrong)} do not; "
+            "rotate another group"
         )
     return axes
 
@@ -103,6 +106,11 @@ def plan(graph: Graph, labelled: LabelledProgram, group: str) -> Plan:
         )
     whole = tuple(one for one in folds if isinstance(one, Fold))
     readers = sorted({*record.readers, *matrices, *(k for one in whole for k in one.kernels)})
+    if not readers:
+        raise ValueError(
+            f"directions are found in what kernels are given of a stream, but no leaf reads {group}"
+            "; fold kernels that are computed from leaves first"
+        )
     kinds = {action.kind for action in record.actions.values()}
     return Plan(axes, whole, matrices, tuple(readers), bool(kinds & {"sum", "add"}))
 

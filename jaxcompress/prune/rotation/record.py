@@ -29,8 +29,7 @@ class Action(NamedTuple):
     axis: int
 
 
-@dataclass
-class Scale:
+class Scale(NamedTuple):
     """What one leaf that scales channels is followed by.
 
     Attributes:
@@ -39,10 +38,10 @@ class Scale:
     """
 
     scaled: Scaled
-    kernels: set[str] = field(default_factory=set)
+    kernels: frozenset[str] = frozenset()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Record:
     """What was found out.
 

@@ -16,6 +16,7 @@ MOVES = """
 broadcast_in_dim concatenate dynamic_slice expand_dims gather pad reshape rev slice split squeeze
 transpose
 """.split()
+REARRANGING = "broadcast_in_dim expand_dims reshape slice squeeze transpose".split()
 
 
 def moved(record: Record, node: Node, states: Sequence[State]) -> list[State]:
@@ -46,30 +47,23 @@ def _moved(node: Node, position: int, states: Sequence[State]) -> State:
         ]
         statuses = {status for status, length in pairs if length > 1}
         is_joined = name in ("concatenate", "pad", "gather") and {n for _, n in pairs} != {size}
-        if size == 1 or (not statuses and not is_joined and name in ("broadcast_in_dim", *_ALIKE)):
+        if size == 1 or (not statuses and not is_joined and name in REARRANGING):
             axes.append(Status.SAME)
         elif len(statuses) == 1 and not is_joined:
             axes.append(statuses.pop())
         else:
             axes.append(Status.VARIES)
     first, numbers = states[0], {state.number for state in states}
-    scaled = first.scaled
-    if scaled is not None and name in ("pad", "concatenate"):
-        scaled = scaled.times(None)
-    alone = first._replace(axes=tuple(axes), scaled=scaled)
-    keeps = name in ("broadcast_in_dim", "concatenate", "pad", *_ALIKE) and len(numbers) == 1
-    return alone._replace(number=first.number if keeps else None)
-
-
-_ALIKE = ("expand_dims", "reshape", "slice", "squeeze", "transpose")
+    is_known = name in ("concatenate", "pad", *REARRANGING) and len(numbers) == 1
+    number = first.number if is_known else None
+    if name in ("concatenate", "pad"):
+        return State(tuple(axes), None, first.scaled and first.scaled.times(None), number)
+    return State(tuple(axes), first.multiple, first.scaled, number)
 
 
 def _is_lost(node: Node, results: Sequence[State], arrays: Sequence[State], number: int) -> bool:
     """Tell whether an axis that turns is not whole, once, in each result, or joined to another."""
-    state, name = arrays[number], node.equation.primitive.name
-    if name in ("concatenate", "pad") and any(other.turns for other in arrays) and not state.turns:
-        return state.number != 0 and name == "concatenate"
-    for dimension, status in enumerate(state.axes):
+    for dimension, status in enumerate(arrays[number].axes):
         if status not in TURNING:
             continue
         size = node.inputs[number].axes[dimension].size
@@ -144,10 +138,7 @@ def contraction(record: Record, node: Node, states: Sequence[State]) -> State:
         is_one = len(statuses) == 1 and (is_dot or statuses == {Status.TURNS})
         varies = Status.SAME if size == 1 else Status.VARIES
         result.append(statuses.pop() if is_one else varies)
-    return State(tuple(s if s not in (Status.SQUARE, Status.SCALED) else _T for s in result))
-
-
-_T = Status.TURNS
+    return State(tuple(Status.TURNS if status in TURNING else status for status in result))
 
 
 def _refuse(record: Record, node: Node, state: State, reason: str) -> None:
@@ -169,12 +160,12 @@ def _pair(
     if not any(status in TURNING for status in statuses):
         return
     path = None if kernel is None else node.inputs[kernel].leaf
-    if statuses == [_T, _T]:
+    if statuses == [Status.TURNS, Status.TURNS]:
         if path is not None:
             record.readers.add(path)
         return
     waiting = [state.scaled for state in states if state.scaled is not None]
-    if len(waiting) == 1 and path is not None and set(statuses) == {_T, Status.SCALED}:
+    if len(waiting) == 1 and path is not None and set(statuses) == {Status.TURNS, Status.SCALED}:
         assert kernel is not None
         if states[kernel].scaled is None and node.equation.primitive.name == "dot_general":
             _taken(record, node, states[1 - kernel], path)
@@ -192,11 +183,10 @@ def _taken(record: Record, node: Node, state: State, kernel: str) -> None:
     if scaled.weight is None:
         record.fail(node, scaled, "its shift is added an unknown number of times")
         return
-    scale = record.scales.setdefault(scaled.scale, Scale(scaled))
-    if scale.kernels and scale.scaled != scaled:
+    before = record.scales.get(scaled.scale, Scale(scaled))
+    if before.kernels and before.scaled != scaled:
         record.fail(node, scaled, "it is shifted here and not there")
-    scale.scaled = scaled
-    scale.kernels.add(kernel)
+    record.scales[scaled.scale] = Scale(scaled, before.kernels | {kernel})
 
 
 def _dot(node: Node) -> tuple[Sequence[Sequence[int]], list[set[int]]]:

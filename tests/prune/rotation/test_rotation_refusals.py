@@ -58,6 +58,15 @@ def test_what_a_rotation_does_not_pass_is_refused_with_its_line(name: str) -> No
     assert "test_rotation_refusals.py:" in str(refused.value) and group in str(refused.value)
 
 
+def test_a_stack_of_scales_is_none_of_them() -> None:
+    def stacked(v: PyTree, x: Array) -> Array:
+        return x * jnp.stack([v["out"][:, 0], v["scale"]])[0]
+
+    apply = network(stacked)
+    with pytest.raises(ValueError, match="multiplied or divided, each in its way"):
+        jc.rotate(jc.trace(apply, VARIABLES, X), apply, VARIABLES, [X])
+
+
 def test_a_leaf_that_is_added_or_scales_is_no_reason() -> None:
     """Scale and shift before a kernel with a bias go into it; a shift alone is turned."""
     for change in (
@@ -91,11 +100,26 @@ def test_channels_that_lie_apart_are_refused() -> None:
 
     variables = draw(1, {"in": (3, 4), "in2": (3, 4), "wide": (8, 2)})
     graph = jc.trace(joined, variables, X)
-    with pytest.raises(ValueError, match=r"all of it, once and in one order, but wide\[0\] are"):
+    with pytest.raises(ValueError, match=r"all of it, once and in one order.* but wide\[0\] do"):
         jc.rotate(graph, joined, variables, [X], group="in[1]")
     turned = network(lambda v, x: x[:, ::-1])
-    with pytest.raises(ValueError, match=r"one order, but up\[0\] are"):
+    with pytest.raises(ValueError, match=r"one order, .* but up\[0\] do"):
         jc.rotate(jc.trace(turned, VARIABLES, X), turned, VARIABLES, [X])
+    whole = {**VARIABLES, "up": jnp.ones((4, 6), jnp.int8)}
+    stored = network(lambda v, x: x)
+    with pytest.raises(ValueError, match=r"hold floats, but up \(int8\) do not"):
+        jc.rotate(jc.trace(stored, whole, X), stored, whole, [X])
+
+
+def test_a_stream_that_no_leaf_reads_has_no_directions() -> None:
+    def cosine(v: PyTree, x: Array) -> Array:
+        kernel = v["up"] / jnp.linalg.norm(v["up"], axis=0, keepdims=True)
+        return norm(x @ v["in"]) @ kernel
+
+    variables = {name: VARIABLES[name] for name in ("in", "up")}
+    graph = jc.trace(cosine, variables, X)
+    with pytest.raises(ValueError, match=r"no leaf reads in\[1\]; fold"):
+        jc.rotate(graph, cosine, variables, [X], group="in[1]")
 
 
 def test_data_is_there_and_finite() -> None:
