@@ -60,10 +60,10 @@ def test_what_a_rotation_does_not_pass_is_refused_with_its_line(name: str) -> No
 
 def test_a_stack_of_scales_is_none_of_them() -> None:
     def stacked(v: PyTree, x: Array) -> Array:
-        return x * jnp.stack([v["out"][:, 0], v["scale"]])[0]
+        return x * jnp.concatenate([v["out"][None, :, 0], v["scale"][None]])[0]
 
     apply = network(stacked)
-    with pytest.raises(ValueError, match="multiplied or divided, each in its way"):
+    with pytest.raises(ValueError, match="contracted with what does not turn"):
         jc.rotate(jc.trace(apply, VARIABLES, X), apply, VARIABLES, [X])
 
 
@@ -142,3 +142,32 @@ def test_a_function_that_uses_the_stream_otherwise_is_refused() -> None:
     other = rotated.compression.function(network(lambda v, x: jnp.tanh(x)))
     with pytest.raises(ValueError, match=r"does with .* what the rotated one did, but .*'tanh'"):
         other(rotated.compression.variables(VARIABLES), X)
+
+
+def convolved(groups: int) -> Any:
+    """Make a network that reads its stream by a convolution of 3 x 3."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def apply(v: PyTree, x: Array) -> Array:
+        stream = jnp.einsum("bhwc,cd->bhwd", x, v["in"])
+        read = jax.lax.conv_general_dilated(
+            norm(stream), v["window"], (1, 1), "SAME", None, None, numbers, groups
+        )
+        stream = stream + jnp.einsum("bhwc,cd->bhwd", jnp.tanh(read), v["down"])
+        return norm(stream).mean((1, 2)) @ v["out"]
+
+    return apply
+
+
+def test_convolutions_read_a_stream_unless_each_channel_alone() -> None:
+    images = rows(2, 5, 5, 3)
+    shapes = {"in": (3, 4), "window": (3, 3, 4, 4), "down": (4, 4), "out": (4, 2)}
+    whole, variables = convolved(1), draw(2, shapes)
+    rotated = jc.rotate(jc.trace(whole, variables, images), whole, variables, [images])
+    small = rotated.compression.variables(variables)
+    np.testing.assert_allclose(whole(small, images), whole(variables, images), atol=1e-5)
+    assert np.abs(small["window"] - variables["window"]).max() > 1e-2
+    depthwise, variables = convolved(4), draw(2, {**shapes, "window": (3, 3, 1, 4)})
+    graph = jc.trace(depthwise, variables, images)
+    with pytest.raises(ValueError, match="channels are no longer apart"):
+        jc.rotate(graph, depthwise, variables, [images], group=graph.streams[0])
