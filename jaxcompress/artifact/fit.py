@@ -31,7 +31,7 @@ def original_shapes(spec: Mapping[str, Json], shapes: Shapes) -> Shapes | None:
         >>> original_shapes(spec, {"a": (1, 3), "b": (2,)})
         {'a': (4, 3), 'b': (2,)}
     """
-    if spec["kind"] in ("shrink", "fold"):
+    if spec["kind"] in ("shrink", "fold", "rotate"):
         touched = {path: tuple(leaf["shape"]) for path, leaf in spec["leaves"].items()}
         return {**shapes, **touched}
     if spec["kind"] == "sparsify":

@@ -8,6 +8,7 @@ from jaxcompress.annotations import Json
 from jaxcompress.compression.folding import from_spec as fold_from_spec
 from jaxcompress.compression.record import Compression, chain
 from jaxcompress.low_rank.factorizing import from_spec as factorize_from_spec
+from jaxcompress.prune.rotation import from_spec as rotate_from_spec
 from jaxcompress.prune.shrinking import from_spec as shrink_from_spec
 from jaxcompress.sparse.sparsifying import from_spec as sparsify_from_spec
 
@@ -31,11 +32,13 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
         return shrink_from_spec(spec)
     if kind == "fold":
         return fold_from_spec(spec)
+    if kind == "rotate":
+        return rotate_from_spec(spec)
     if kind == "factorize":
         return factorize_from_spec(spec)
     if kind == "sparsify":
         return sparsify_from_spec(spec)
     raise ValueError(
-        "a spec is of kind 'chain', 'fold', 'shrink', 'factorize' or 'sparsify', but this is "
-        f"{kind!r}"
+        "a spec is of kind 'chain', 'fold', 'rotate', 'shrink', 'factorize' or 'sparsify', but "
+        f"this is {kind!r}"
     )

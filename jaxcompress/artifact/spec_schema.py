@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.artifact.fold_schema import fold_problems
+from jaxcompress.artifact.rotate_schema import rotate_problems, rotation_problem
 from jaxcompress.artifact.shape_schema import FREE_INDICES, is_shape
 from jaxcompress.low_rank.site_factors import FACTORS
 
@@ -55,6 +56,8 @@ def shapes_before(spec: Mapping[str, Json], shapes: Shapes, nonzero: Counts) -> 
         counts = counts if kind == "sparsify" else {}
         problems, shapes = check(named, shapes, counts)
         problems += _carried_problems(step.get("inputs", {}))
+        if kind == "rotate" and not problems:
+            problems += filter(None, [rotation_problem(step)])
         if step.get("means", "all") not in ("kept", "all"):
             problems.append("its means divide by neither 'kept' nor 'all'")
         if problems:
@@ -204,4 +207,10 @@ def _require(holds: bool, what: str) -> None:
         raise ValueError(what)
 
 
-_CHECKS = {"shrink": _shrink, "fold": fold_problems, "sparsify": _sparsify, "factorize": _factorize}
+_CHECKS = {
+    "shrink": _shrink,
+    "fold": fold_problems,
+    "rotate": rotate_problems,
+    "sparsify": _sparsify,
+    "factorize": _factorize,
+}

@@ -9,7 +9,8 @@
 they are `Scores`, which know what they are comparable by, and `per_group` and `per_cost` make them
 comparable in other ways than by default. `select` turns them into a keep on the host, `threshold`
 into gates inside jit. `gated` and `gate` try a removal without changing a shape,
-`shrink` carries it out; `absorb` first puts what goes on average into the biases behind it.
+`shrink` carries it out; `absorb` first puts what goes on average into the biases behind it, and
+`rotate` turns a residual stream so that its last channels carry least.
 `iterative` scores again as channels go, `local_search` compares
 candidates.
 """
@@ -39,6 +40,7 @@ from jaxcompress.prune.learned import (
     scale_by_shared_rms,
     straight_through,
 )
+from jaxcompress.prune.rotation import Rotated, rotate
 from jaxcompress.prune.scores import Scores
 from jaxcompress.prune.selecting import select, threshold
 from jaxcompress.prune.shrinking import shrink
@@ -50,6 +52,7 @@ __all__ = [
     "Learn",
     "LearnState",
     "Learned",
+    "Rotated",
     "Scores",
     "absorb",
     "candidate_losses",
@@ -69,6 +72,7 @@ __all__ = [
     "ones",
     "per_cost",
     "per_group",
+    "rotate",
     "scale_by_shared_rms",
     "select",
     "shrink",
