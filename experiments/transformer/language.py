@@ -20,7 +20,7 @@ from jaxcompress.annotations import Batch, Function, PyTree
 
 __all__ = ["language_task"]
 
-NETWORK = models.Decoder(VOCABULARY, 96, 4, heads=4, kv_heads=4, mlp_width=256, tied=True)
+NETWORK = models.Decoder(VOCABULARY, 64, 3, heads=2, kv_heads=2, mlp_width=192, tied=True)
 JUDGED = 512
 """Sequences of held-out files."""
 

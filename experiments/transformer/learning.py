@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ def learn(
     learning: Learning,
     seed: int,
     knowledge: Mapping[str, np.ndarray] | None = None,
+    wholes: Collection[str] = (),
     held: bool = False,
 ) -> tuple[PyTree, float]:
     """Return the variables after some steps, and the mean loss of the last tenth of them.
@@ -38,6 +39,7 @@ def learn(
         learning: for how long, and how.
         seed: of the order.
         knowledge: stored answers, one row per sequence, that join the batch.
+        wholes: names of what has no positions.
         held: whether weights that are zero stay so.
     """
     tx = _optimizer(learning)
@@ -51,9 +53,7 @@ def learn(
         task = bar.add_task("learning", total=learning.steps)
         while len(losses) < learning.steps:
             for chosen in epoch(sequences, learning.batch_size, random):
-                batch = rows(sequences, chosen)
-                length = batch["mask"].shape[1]
-                batch |= _answers(knowledge or {}, chosen, sequences, length)
+                batch = rows({**sequences, **(knowledge or {})}, chosen, wholes)
                 state, metrics = step(state, batch, jax.random.fold_in(key, len(losses)))
                 losses.append(metrics["loss"])
                 if len(losses) % 50 == 0:
@@ -77,21 +77,6 @@ def _hold(variables: PyTree) -> optax.GradientTransformation:
     """Change no kernel's weight that is zero."""
     masks = sparse.nonzero_masks(variables)
     return optax.stateless(lambda updates, _: sparse.masked(updates, masks))
-
-
-def _answers(
-    knowledge: Mapping[str, np.ndarray],
-    chosen: np.ndarray,
-    sequences: Mapping[str, np.ndarray],
-    length: int,
-) -> dict[str, np.ndarray]:
-    """Return what is stored of these sequences, cut to their length where it has positions."""
-    whole = sequences["mask"].shape[1]
-    picked = {name: array[chosen] for name, array in knowledge.items()}
-    return {
-        name: array[:, :length] if array.ndim > 2 and array.shape[1] == whole else array
-        for name, array in picked.items()
-    }
 
 
 def _check(losses: list[Any]) -> None:

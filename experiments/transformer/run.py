@@ -137,6 +137,7 @@ def teach(
         config.recovery,
         seed=config.seed,
         knowledge=lesson.knowledge,
+        wholes=() if task.mask else tuple(lesson.knowledge),
         held=held,
     )
     folder = config.workdir / f"{student.name}-taught"

@@ -10,10 +10,11 @@ from typing import Literal
 
 __all__ = ["PRESETS", "Config", "Learning", "Scoring", "Way"]
 
-Way = Literal["magnitude", "prune", "residual", "low_rank", "both", "sparse"]
-"""magnitude: heads and perceptrons by norms of kernels; prune: the same by learned gates; residual:
-the residual stream too; low_rank: kernels in two factors; both: half of the way by `prune`, the
-rest by `low_rank`; sparse: single weights, as many as the budget has left of them."""
+Way = Literal["whole", "magnitude", "prune", "residual", "low_rank", "both", "sparse"]
+"""whole: as it is, for what learning on is worth; magnitude: heads and perceptrons by norms of
+kernels; prune: the same by learned gates; residual: the residual stream too; low_rank: kernels in
+two factors; both: half of the way by `prune`, the rest by `low_rank`; sparse: single weights, as
+many as the budget has left of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +72,10 @@ class Config:
     kind: Literal["flops", "params"] = "params"
     budgets: tuple[float, ...] = (0.7,)
     scoring: Scoring = Scoring(rounds=8, steps=12, examples=16)
-    training: Learning = Learning(steps=300, batch_size=32, rate=4e-3)
-    recovery: Learning = Learning(steps=100, batch_size=32, rate=2e-3)
-    length: int = 96
-    looked_at: int = 2048
+    training: Learning = Learning(steps=400, batch_size=32, rate=5e-3)
+    recovery: Learning = Learning(steps=150, batch_size=32, rate=2e-3)
+    length: int = 64
+    looked_at: int = 1024
     weights_dir: Path = Path("weights")
     data_dir: Path = Path("sts_benchmark")
     workdir: Path = Path("runs/transformer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -54,8 +54,13 @@ def inputs_of(batch: Batch) -> dict[str, Any]:
     return {"tokens": batch["tokens"], "mask": batch["mask"]}
 
 
-def rows(sequences: Sequences, chosen: Any) -> dict[str, np.ndarray]:
-    """Return some sequences, cut behind the longest of them.
+def rows(sequences: Sequences, chosen: Any, wholes: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """Return what is known of some sequences, cut behind the longest of them.
+
+    Args:
+        sequences: arrays `[sequences, length, ...]`, `mask` among them.
+        chosen: their numbers.
+        wholes: names of those that have no positions, `[sequences, ...]`.
 
     Example:
         >>> mask = np.arange(32) < np.array([[3], [20]])
@@ -65,7 +70,7 @@ def rows(sequences: Sequences, chosen: Any) -> dict[str, np.ndarray]:
     picked = {name: array[chosen] for name, array in sequences.items()}
     longest = int(picked["mask"].sum(1).max())
     length = -(-longest // CHUNK) * CHUNK
-    return {name: array[:, :length] for name, array in picked.items()}
+    return {name: x if name in wholes else x[:, :length] for name, x in picked.items()}
 
 
 def epoch(sequences: Sequences, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:

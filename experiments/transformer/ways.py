@@ -59,9 +59,10 @@ class Made(NamedTuple):
 
 def looked_at(task: Task, count: int) -> list[Batch]:
     """Return batches of the sequences that decisions are made from."""
-    count = min(count, len(task.sequences["tokens"])) // SIZE * SIZE
-    part = {name: array[:count] for name, array in task.sequences.items()}
-    return [{name: a[i : i + SIZE] for name, a in part.items()} for i in range(0, count, SIZE)]
+    total = min(count, len(task.sequences["tokens"]))
+    size = min(SIZE, total)
+    parts = [slice(start, start + size) for start in range(0, total - size + 1, size)]
+    return [{name: array[part] for name, array in task.sequences.items()} for part in parts]
 
 
 def _gates(problem: Problem) -> recipes.Learned:
@@ -83,6 +84,11 @@ def _pruned(problem: Problem, **settings: Any) -> Made:
         **settings,
     )
     return Made(compression, compression.variables(task.variables))
+
+
+def whole(problem: Problem) -> Made:
+    """Leave the network as it is."""
+    return Made(jc.chain(), problem.task.variables)
 
 
 def magnitude(problem: Problem) -> Made:
@@ -159,6 +165,7 @@ def sparse(problem: Problem) -> Made:
 
 WAYS: Mapping[Way, Callable[[Problem], Made]] = MappingProxyType(
     {
+        "whole": whole,
         "magnitude": magnitude,
         "prune": prune,
         "residual": residual,
