@@ -102,8 +102,8 @@ def _rotation(name: str) -> str:
     difference = max(abs(turned["loss"] - whole["loss"]), 1e-7)
     return f"""{table(head, lines)}
 
-Whole: {whole["loss"]:.3f}, {percent(whole["accuracy"], 1)}; rotated and whole, the loss differs by at most
-{difference:.0e}; scales that became matrices: {turned["matrices"]}."""
+Whole: {whole["loss"]:.3f}, {percent(whole["accuracy"], 1)}; rotated and whole, the loss
+differs by at most {difference:.0e}; scales that became matrices: {turned["matrices"]}."""
 
 
 def _turned() -> str:
