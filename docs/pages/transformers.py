@@ -99,11 +99,34 @@ def _rotation(name: str) -> str:
 
     lines = [[text, *(cell(score, share) for share in shares)] for score, text in CUTS.items()]
     head = [f"{ROTATED[name]}: loss, accuracy", *(percent(share, 0) for share in shares)]
-    difference = abs(turned["loss"] - whole["loss"])
+    difference = max(abs(turned["loss"] - whole["loss"]), 1e-7)
     return f"""{table(head, lines)}
 
-Whole: {whole["loss"]:.3f}, {percent(whole["accuracy"], 1)}; rotated and whole, the loss differs by
-{difference:.0e}; scales that became matrices: {turned["matrices"]}."""
+Whole: {whole["loss"]:.3f}, {percent(whole["accuracy"], 1)}; rotated and whole, the loss
+differs by at most {difference:.0e}; scales that became matrices: {turned["matrices"]}."""
+
+
+def _turned() -> str:
+    return f"""## A stream turned before its width is cut
+
+`rotate` multiplies a residual stream by the eigenvectors of what its readers are given (SliceGPT,
+arXiv:2401.15024), which changes no output, and its scores are the eigenvalues. Below, streams lose
+channels by several scores, and nothing is trained afterwards; of streams that are not rotated the
+better of both meanings of a mean is shown, in each cell. Beside the rotated rows: what is left of
+the FLOPs, with the product by a matrix where a scale goes into no kernel.
+
+{_rotation("decoder")}
+
+{_rotation("gpt2")}
+
+{_rotation("vit")}
+
+Decoder and GPT-2 predict characters of Python's own library, in files that they were not trained
+on; the vision transformer reads digits. Scores are from training data. One seed.
+
+{source(ROTATION)}
+
+{command("python -m benchmarks.rotation")}"""
 
 
 def page() -> str:
@@ -144,24 +167,5 @@ the first {part["pairs"]} pairs of the development set; whole {part["spearman"]:
         )
     }
 
-## A stream turned before its width is cut
-
-`rotate` multiplies a residual stream by the eigenvectors of what its readers are given (SliceGPT,
-arXiv:2401.15024), which changes no output, and its scores are the eigenvalues. Below, streams lose
-channels by several scores, and nothing is trained afterwards; of streams that are not rotated the
-better of both meanings of a mean is shown, in each cell. Beside the rotated rows: what is left of
-the FLOPs, with the product by a matrix where a scale goes into no kernel.
-
-{_rotation("decoder")}
-
-{_rotation("gpt2")}
-
-{_rotation("vit")}
-
-Decoder and GPT-2 predict characters of Python's own library, in files that they were not trained
-on; the vision transformer reads digits. Scores are from training data. One seed.
-
-{source(ROTATION)}
-
-{command("python -m benchmarks.rotation")}
+{_turned()}
 """

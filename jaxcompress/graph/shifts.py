@@ -19,7 +19,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.graph.axes import Step
-from jaxcompress.graph.internals import is_literal, shape_of
+from jaxcompress.graph.internals import is_literal, scan_counts, shape_of
 from jaxcompress.graph.interpret import Body, Node, run
 from jaxcompress.graph.known import moved, moves
 from jaxcompress.graph.positions import constant_shape
@@ -47,6 +47,8 @@ class Shift(NamedTuple):
         equation: the contraction.
         position: of the kernel among its operands.
         steps: how the kernel is rearranged before.
+        scans: how many scans run over the first axes of kernel and leaf; the entries, and the
+            shape above, are those of one step.
     """
 
     leaf: str
@@ -55,6 +57,7 @@ class Shift(NamedTuple):
     equation: JaxprEqn
     position: int
     steps: tuple[Step, ...]
+    scans: int = 0
 
 
 class _Waiting(NamedTuple):
@@ -68,23 +71,25 @@ class _Waiting(NamedTuple):
 
 
 class _Trail(NamedTuple):
-    """What is known of an array: which leaf it is, moved how, and whose constants it may lack."""
+    """What is known of an array: which leaf, or step of it, moved how, and what it may lack."""
 
     leaf: str = ""
     moves: tuple[JaxprEqn, ...] = ()
     waiting: tuple[_Waiting, ...] = ()
+    scans: int = 0
 
 
 def find_shifts(
-    labelled: LabelledProgram, kernels: Collection[str]
+    labelled: LabelledProgram, kernels: Collection[str], in_scans: bool = False
 ) -> tuple[dict[str, Shift], dict[str, str]]:
     """Return by kernel the leaf that takes its constant; of the others, why there is none.
 
     Args:
         labelled: a function in evaluation mode.
         kernels: paths.
+        in_scans: whether to look at kernels in the steps of scans too.
     """
-    walk = _Walk(frozenset(kernels), labelled)
+    walk = _Walk(frozenset(kernels), labelled, in_scans)
     leaves = [_Trail(path) for path in labelled.program.leaves]
     inputs = [_Trail()] * (len(labelled.body.inputs) - len(leaves))
     walk.lose(walk(labelled.body, [*leaves, *inputs]), "its result is an output")
@@ -99,12 +104,14 @@ class _Walk:
     Attributes:
         kernels: to follow.
         labelled: the function.
+        in_scans: whether scans are entered.
         shifts: the shifts so far, by kernel.
         lost: the first reason why a kernel has none.
     """
 
     kernels: Collection[str]
     labelled: LabelledProgram
+    in_scans: bool = False
     shifts: dict[str, Shift] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
 
@@ -139,17 +146,33 @@ class _Walk:
         equation, name = node.equation, node.equation.primitive.name
         if node.bodies and name not in LOOPS and len(node.bodies[0].inputs) == len(trails):
             return self(node.bodies[0], trails)
+        if name == "scan" and self.in_scans:
+            return self._scanned(node, trails)
         position = self._kernel(node)
         if position is not None:
             return [self._start(node, position)]
         if name in ADDITIONS:
             return [self._added(equation, *trails)]
         if moves(equation):
-            leaf, before, waiting = trails[0]
+            leaf, before, waiting, scans = trails[0]
             further = tuple(w._replace(moves=(*w.moves, equation)) for w in waiting)
-            return [_Trail(leaf, (*before, equation), further)]
+            return [_Trail(leaf, (*before, equation), further, scans)]
         self.lose(trails, f"no leaf is added to its result before '{name}'")
         return [_Trail() for _ in equation.outvars]
+
+    def _scanned(self, node: Node, trails: Sequence[_Trail]) -> list[_Trail]:
+        """Look into one step of a scan, which hands no constant in or on."""
+        self.lose(trails, "a scan reads its result before a leaf is added to it")
+        constants, carry = scan_counts(node.equation)
+        fixed = [trail._replace(waiting=()) for trail in trails[:constants]]
+        rows = trails[constants + carry :]
+        slices = [
+            _Trail() if trail.moves or not trail.leaf else _Trail(trail.leaf, scans=trail.scans + 1)
+            for trail in rows
+        ]
+        handed_on = self(node.bodies[0], [*fixed, *[_Trail()] * carry, *slices])
+        self.lose(handed_on, "a scan hands its result on before a leaf is added to it")
+        return [_Trail() for _ in node.equation.outvars]
 
     def _kernel(self, node: Node) -> int | None:
         """Return which operand is a kernel to follow, if one is."""
@@ -195,14 +218,17 @@ class _Walk:
             self.lose([_Trail(waiting=(waiting,))], f"{leaf.leaf} is read elsewhere too")
             return False
         _, equation, position, steps, made = waiting
+        if [name for name, _ in steps].count("slice") != leaf.scans:
+            return False
+        shape = aval.shape[leaf.scans :]
         numbers = _numbers(constant_shape(equation, position))
         numbers = np.broadcast_to(numbers, shape_of(equation.outvars[0]))
-        places = moved(leaf.moves, _numbers(aval.shape))
-        entries = _matched(moved(made, numbers), places, aval.size)
+        places = moved(leaf.moves, _numbers(shape))
+        entries = _matched(moved(made, numbers), places, prod(shape))
         if entries is None:
             return False
-        entries = entries.reshape(aval.shape)
-        self.shifts[waiting.path] = Shift(leaf.leaf, sign, entries, equation, position, steps)
+        what = leaf.leaf, sign, entries.reshape(shape), equation, position, steps, leaf.scans
+        self.shifts[waiting.path] = Shift(*what)
         return True
 
 

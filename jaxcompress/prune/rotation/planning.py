@@ -138,7 +138,7 @@ def _fold(
     kernels = {kernel: axes[kernel][0] for kernel in sorted(scale.kernels)}
     if not shift:
         return Fold(path, "", 1.0, kernels, {})
-    biases, lost = find_shifts(labelled, scale.kernels)
+    biases, lost = find_shifts(labelled, scale.kernels, in_scans=True)
     if lost or scale.scaled.weight is None:
         listed = ", ".join(f"of {kernel}: {why}" for kernel, why in sorted(lost.items()))
         return path, f"no bias takes the shift {listed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -52,9 +53,8 @@ def _into_kernels(fold: Fold, wide: dict[str, jax.Array]) -> None:
     """Move a scale into kernels, and what they make of the shift into the biases behind them."""
     scale = wide[fold.scale]
     for path, shift in fold.biases.items():
-        made = _constant(wide[fold.shift], wide[path], fold.kernels[path], shift)
-        change = fold.weight * shift.sign * made.ravel()[shift.entries]
-        wide[shift.leaf] = wide[shift.leaf] + change
+        change = _change(wide[fold.shift], wide[path], fold.kernels[path], shift)
+        wide[shift.leaf] = wide[shift.leaf] + fold.weight * change
     for path, axis in fold.kernels.items():
         kernel = wide[path]
         places = (*range(scale.ndim - 1), axis)
@@ -65,7 +65,20 @@ def _into_kernels(fold: Fold, wide: dict[str, jax.Array]) -> None:
         wide[fold.shift] = jnp.zeros_like(wide[fold.shift])
 
 
-def _constant(constant: jax.Array, kernel: jax.Array, axis: int, shift: Shift) -> jax.Array:
+def _change(constant: jax.Array, kernel: jax.Array, axis: int, shift: Shift) -> jax.Array:
+    """Return what a leaf takes of what a kernel makes of a constant, of stacked kernels for each.
+
+    The first steps of a stacked kernel are its slices.
+    """
+    if shift.scans:
+        step = shift._replace(scans=shift.scans - 1, steps=shift.steps[1:])
+        rows = (0 if constant.ndim > 1 else None, 0)
+        each = functools.partial(_change, axis=axis - 1, shift=step)
+        return jax.vmap(each, in_axes=rows)(constant, kernel)
+    return shift.sign * _made(constant, kernel, axis, shift).ravel()[shift.entries]
+
+
+def _made(constant: jax.Array, kernel: jax.Array, axis: int, shift: Shift) -> jax.Array:
     """Return what a kernel makes of a constant, in the shape of the result, 1 where it repeats."""
     shape = [-1 if place == axis else 1 for place in range(kernel.ndim)]
     filled = rearranged(kernel * constant.reshape(shape), shift.steps)

@@ -27,6 +27,7 @@ EVERY = {
     "decoder_scanned": (0, False),
     "llama": (1, False),
     "gpt2": (1, True),
+    "gpt2_scanned": (1, True),
     "vit": (0, True),
     "encoder_scanned": (3, True),
 }
