@@ -183,7 +183,7 @@ def main(config: Config) -> None:
                 rows.append(taught(config, arm, (student, small), answers, (seen, held_out), seed))
                 print(rows[-1], flush=True)
     sizes = {"pieces": len(learned["mask"]), "filled": float(learned["mask"].mean())}
-    about = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
+    about = {k: v for k, v in dataclasses.asdict(config).items() if k != "output"}
     report = {"environment": environment, "config": about, "data": sizes, "stores": costs}
     write_json(config.output, {**report, "rows": rows})
 
