@@ -6,6 +6,7 @@ from collections import defaultdict
 from statistics import mean
 
 from docs.markdown import Result, command, load, percent, source, table
+from docs.pages import transformer_scores
 
 __all__ = ["page"]
 
@@ -168,4 +169,6 @@ the first {part["pairs"]} pairs of the development set; whole {part["spearman"]:
     }
 
 {_turned()}
+
+{transformer_scores.section()}
 """
