@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxcompress.graph.matrices import row_and_column_dimensions
 
-__all__ = ["Decomposition", "decompose", "split", "to_factors"]
+__all__ = ["Decomposition", "after", "decompose", "split", "to_factors"]
 
 Layout = Mapping[str, Any]
 
@@ -55,8 +55,23 @@ def decompose(
     if root is not None:
         left = jax.scipy.linalg.solve_triangular(root, left, lower=True, trans="T")
     if output_root is not None:
+        right = after(right, left)
         right = jax.scipy.linalg.solve_triangular(output_root, right.mT, lower=True, trans="T").mT
     return Decomposition(left, values, right)
+
+
+def after(array: jax.Array, earlier: jax.Array) -> jax.Array:
+    """Return an array unchanged, but not before another one is computed.
+
+    XLA's CPU backend runs independent LAPACK calls side by side. Each waits for threads of the pool
+    that the others hold, on few cores for ever: calls of one program must depend on each other.
+
+    Example:
+        >>> after(jnp.array([1.0, 2.0]), jnp.array([[-3.0]])).tolist()
+        [1.0, 2.0]
+    """
+    zero = jnp.minimum(jnp.abs(earlier.ravel()[0]), 0.0)  # which the compiler cannot know
+    return array + zero.astype(array.dtype)
 
 
 def split(parts: Decomposition, rank: int) -> tuple[jax.Array, jax.Array]:

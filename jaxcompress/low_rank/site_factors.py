@@ -20,7 +20,7 @@ from jaxcompress.compression.precision import like, widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph.matrices import site_matrices
 from jaxcompress.graph.rearrange import rearranged
-from jaxcompress.low_rank.factors import Decomposition, decompose, split, to_factors
+from jaxcompress.low_rank.factors import Decomposition, after, decompose, split, to_factors
 
 __all__ = ["FACTORS", "decompositions", "split_leaves", "to_halves", "to_leaves"]
 
@@ -60,9 +60,11 @@ def decompositions(
     for path, matrix in matrices.items():
         shapes[matrix.shape, matrix.dtype, path in roots, path in output_roots].append(path)
     result: dict[str, Decomposition] = {}
+    parts: list[Decomposition] = []
     for paths in shapes.values():
         known = matrices, roots, output_roots
-        parts = _decompose_alone(*([array[p] for p in paths if p in array] for array in known))
+        given = [[array[p] for p in paths if p in array] for array in known]
+        parts = _decompose_alone(*given, parts[-1].right if parts else None)
         result.update(zip(paths, parts, strict=True))
     return result
 
@@ -78,13 +80,17 @@ def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
 
 
 def _decompose_alone(
-    matrices: Sequence[Array], roots: Sequence[Array], output_roots: Sequence[Array]
+    matrices: Sequence[Array],
+    roots: Sequence[Array],
+    output_roots: Sequence[Array],
+    earlier: Array | None,
 ) -> list[Decomposition]:
-    """Run one batched SVD as a program of its own.
+    """Run one batched SVD as a program of its own; inside another, after what is `earlier`.
 
-    XLA's CPU backend runs independent SVDs of one program side by side, each waiting for threads
-    of the pool that the others hold; on few cores that can wait for ever.
+    See `after`: side by side, decompositions may wait for each other.
     """
+    if isinstance(earlier, jax.core.Tracer):
+        matrices = [after(matrices[0], earlier), *matrices[1:]]
     parts = _decompose_stacked(matrices, roots, output_roots)
     is_traced = any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(parts))
     return parts if is_traced else jax.block_until_ready(parts)
