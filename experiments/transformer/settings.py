@@ -10,9 +10,11 @@ from typing import Literal
 
 __all__ = ["PRESETS", "Config", "Learning", "Scoring", "Way"]
 
-Way = Literal["whole", "magnitude", "prune", "residual", "low_rank", "both", "sparse"]
+Way = Literal[
+    "whole", "magnitude", "activations", "prune", "residual", "low_rank", "both", "sparse"
+]
 """whole: as it is, for what learning on is worth; magnitude: heads and perceptrons by norms of
-kernels; prune: the same by learned gates; residual: the residual stream too; low_rank: kernels in
+kernels; activations: the same by what they give; prune: the same by learned gates; residual: the residual stream too; low_rank: kernels in
 two factors; both: half of the way by `prune`, the rest by `low_rank`; sparse: single weights, as
 many as the budget has left of them."""
 

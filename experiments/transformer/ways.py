@@ -101,6 +101,19 @@ def prune(problem: Problem) -> Made:
     return _pruned(problem, importance=_gates(problem))
 
 
+def activations(problem: Problem) -> Made:
+    """Remove the heads and hidden channels that are smallest on the sequences looked at."""
+    task = problem.task
+    batches = [inputs_of(batch) for batch in problem.batches]
+    one = {name: array[:1] for name, array in batches[0].items()}
+    graph = jc.trace(task.apply, task.variables, one)
+    scores = jc.importance.activation_norms(
+        graph, task.apply, task.variables, batches, counted=MASK
+    )
+    # Sizes of one network's activations compare across groups better than shares of their means.
+    return _pruned(problem, importance=dataclasses.replace(scores, unit="comparable"))
+
+
 def residual(problem: Problem) -> Made:
     """The same, and channels of the residual stream."""
     task = problem.task
@@ -168,6 +181,7 @@ WAYS: Mapping[Way, Callable[[Problem], Made]] = MappingProxyType(
         "whole": whole,
         "magnitude": magnitude,
         "prune": prune,
+        "activations": activations,
         "residual": residual,
         "low_rank": low_rank,
         "both": both,

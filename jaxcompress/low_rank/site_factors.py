@@ -62,9 +62,10 @@ def decompositions(
     result: dict[str, Decomposition] = {}
     parts: list[Decomposition] = []
     for paths in shapes.values():
-        known = matrices, roots, output_roots
-        given = [[array[p] for p in paths if p in array] for array in known]
-        parts = _decompose_alone(*given, parts[-1].right if parts else None)
+        alike, inputs, outputs = (
+            [array[p] for p in paths if p in array] for array in (matrices, roots, output_roots)
+        )
+        parts = _decompose_alone(alike, inputs, outputs, parts[-1].right if parts else None)
         result.update(zip(paths, parts, strict=True))
     return result
 
