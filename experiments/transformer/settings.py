@@ -91,11 +91,11 @@ PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(
             "MiniLM-L6 at half of its FLOPs, by every method",
             Config(
                 task="sentences",
-                ways=("magnitude", "prune", "residual", "low_rank", "both"),
+                ways=("magnitude", "activations", "low_rank", "both"),
                 kind="flops",
                 budgets=(0.5,),
                 scoring=Scoring(rounds=16, steps=60, examples=64),
-                recovery=Learning(steps=2000, batch_size=64, rate=5e-4),
+                recovery=Learning(steps=600, batch_size=32, rate=3e-4),
                 length=32,
             ),
         ),
