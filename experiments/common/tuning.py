@@ -17,7 +17,7 @@ from experiments.common.teaching import distillation, stored_logits
 from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.knowledge.drawing import Views
 
-__all__ = ["Tuner", "Tuning", "trained"]
+__all__ = ["Tuner", "Tuning", "trained", "training_run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,12 @@ class Tuner:
         )
 
 
-def trained(
+def trained(train_apply: Function, variables: PyTree, *arguments: Any, **keywords: Any) -> Any:
+    """Return the variables after `training_run`, which says what it takes."""
+    return training_run(train_apply, variables, *arguments, **keywords).state.variables
+
+
+def training_run(
     train_apply: Function,
     variables: PyTree,
     dataset: data.Dataset,
@@ -105,7 +110,7 @@ def trained(
     key: jax.Array,
     mesh: Mesh,
     logits: np.ndarray | None = None,
-) -> Any:
+) -> loop.Trained:
     """Train by cross-entropy and, where `tuning.distillation` is not 0, by stored `logits`.
 
     Args:
@@ -124,7 +129,7 @@ def trained(
         value = distillation(outputs, batch, tuning.distillation, tuning.temperature).mean()
         return value, (state, {"loss": value})
 
-    run = loop.train(
+    return loop.train(
         loss,
         _optimizer(tuning, len(dataset.train_labels)),
         variables,
@@ -136,7 +141,6 @@ def trained(
         views=views,
         extra=None if logits is None else {"logits": logits},
     )
-    return run.state.variables
 
 
 def _optimizer(tuning: Tuning, images: int) -> optax.GradientTransformation:

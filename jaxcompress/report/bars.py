@@ -11,7 +11,7 @@ from jaxcompress.report.html import Markup, element, join
 __all__ = ["Bar", "bars"]
 
 ROW, BAR = 30, 10
-LONGEST_CHUNK = 16
+LONGEST_CHUNK = 12
 """Bars of one picture; more are drawn beside each other, or below on a phone."""
 
 

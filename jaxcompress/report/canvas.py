@@ -12,7 +12,7 @@ __all__ = ["HEIGHT", "LETTER", "WIDTH", "Box", "frame", "picture", "space_for"]
 
 # A phone shows a picture of this width as large as it is: letters are never smaller than here.
 WIDTH, HEIGHT = 360, 250
-LETTER = 6.0
+LETTER = 6.6
 """About how wide a letter is."""
 
 

@@ -30,7 +30,7 @@ def changes(rows: Sequence[Mapping[str, Json]]) -> list[Markup]:
 
 
 def _groups(name: str, entries: Sequence[Json]) -> Markup:
-    caption = f"Channels per group of {name}: dark what is left, light what was there"
+    title = f"Channels per group of {name}"
     drawn = [
         Bar(short(e["name"]), e["after"], e["before"], f"{e['after']} of {e['before']}")
         for e in entries
@@ -39,8 +39,9 @@ def _groups(name: str, entries: Sequence[Json]) -> Markup:
         [Cell(e["name"]), Cell(e["before"], e["before"]), Cell(e["after"], e["after"])]
         for e in entries
     ]
-    data = table(f"Channels per group of {name}", ["group", "before", "after"], rows)
-    return figure(caption, bars(f"Channels per group of {name}", drawn), data)
+    data = table(title, ["group", "before", "after"], rows)
+    note = "dark is what is left, light what was there"
+    return figure(title, bars(title, drawn), data, note=note)
 
 
 def _sparsity(name: str, entries: Sequence[Json]) -> Markup:
@@ -59,13 +60,14 @@ def _sparsity(name: str, entries: Sequence[Json]) -> Markup:
         for e in entries
     ]
     data = table(title, ["leaf", "values", "not zero"], rows)
-    return figure(f"{title}: dark the share that is zero", bars(title, drawn), data)
+    return figure(title, bars(title, drawn), data, note="dark is the share that is zero")
 
 
 def _ranks(name: str, entries: Sequence[Json]) -> Markup:
-    caption = (
-        f"Singular values of each kernel of {name} that became two factors, by logarithms; the "
-        "line is the rank that was chosen, what is shaded is kept"
+    title = f"Singular values and ranks of {name}"
+    note = (
+        "of each kernel that became two factors, by logarithms, down to 1/10,000 of the largest; "
+        "the line is the rank that was chosen, what is shaded is kept"
     )
     pictures = [
         spectrum(short(e["site"]), e["spectrum"], e["rank"], e["full"])
@@ -76,8 +78,8 @@ def _ranks(name: str, entries: Sequence[Json]) -> Markup:
         [Cell(e["site"]), Cell(e["form"]), Cell(e["full"], e["full"]), Cell(e["rank"], e["rank"])]
         for e in entries
     ]
-    data = table(f"Ranks of {name}", ["site", "form", "full rank", "rank"], rows)
-    return figure(caption, pictures, data, small=True)
+    data = table(title, ["site", "form", "full rank", "rank"], rows)
+    return figure(title, pictures, data, note=note, small=True)
 
 
 def _frozen(name: str, entries: Sequence[Json]) -> Markup:
@@ -87,7 +89,7 @@ def _frozen(name: str, entries: Sequence[Json]) -> Markup:
             "li",
             element("strong", entry["reason"]),
             f" ({entry['source']})" if entry["source"] else None,
-            folded(f"{len(entry['axes'])} axes", element("p", ", ".join(entry["axes"]))),
+            folded(f"which: {len(entry['axes'])}", element("p", ", ".join(entry["axes"]))),
         )
         for entry in entries
     ]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from jaxcompress.annotations import Json
 from jaxcompress.report.figures import figure, legend
-from jaxcompress.report.formats import COSTS, MEASURES, Measure, shown
+from jaxcompress.report.formats import COSTS, MEASURES, Measure, plain, shown
 from jaxcompress.report.html import Markup, element
 from jaxcompress.report.pareto import dominators
-from jaxcompress.report.runs import Run, quality
+from jaxcompress.report.runs import Run, examples, quality
 from jaxcompress.report.scatter import Point, scatter
 from jaxcompress.report.tables import Cell, table
 
@@ -30,12 +30,14 @@ class _Kind(NamedTuple):
         quality: "accuracy" or "score".
         heading: what that is called.
         lower: whether lower is better.
+        count: of test examples, where it is told: others are not the same measurement.
     """
 
     task: str
     quality: str
     heading: str
     lower: bool
+    count: float | None
 
 
 def comparison(runs: Sequence[Run]) -> Markup | None:
@@ -45,7 +47,8 @@ def comparison(runs: Sequence[Run]) -> Markup | None:
     for kind in kinds:
         figures = [] if kind is None else list(_figures(runs, kind))
         if figures and kind is not None:
-            title = f"{kind.heading.capitalize()} on {kind.task}"
+            of = f"{plain(kind.count)} test examples of " if kind.count is not None else ""
+            title = f"{kind.heading.capitalize()} on {of}{kind.task}"
             parts += [element("h3", title)] if len(kinds) > 1 else []
             parts += [*_legend(runs, kind), element("div", figures, class_="pictures")]
     if not parts:
@@ -72,7 +75,8 @@ def _kind(run: Run, row: Mapping[str, Json]) -> _Kind | None:
     if name is None:
         return None
     heading = name if name == "accuracy" else row["metric"]
-    return _Kind(run.task, name, heading, name == "score" and bool(row.get("lower_is_better")))
+    is_lower = name == "score" and bool(row.get("lower_is_better"))
+    return _Kind(run.task, name, heading, is_lower, examples(row))
 
 
 def _points(runs: Sequence[Run], kind: _Kind, cost: str) -> list[Point]:

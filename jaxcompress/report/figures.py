@@ -11,19 +11,21 @@ __all__ = ["figure", "folded", "legend"]
 
 
 def figure(
-    caption: str,
+    name: str,
     pictures: Sequence[Markup],
     data: Markup,
     *,
+    note: str = "",
     small: bool = False,
     key: object = None,
 ) -> Markup:
     """Return a figure.
 
     Args:
-        caption: what it shows.
+        name: what it shows.
         pictures: one or several beside each other.
         data: the table of the same numbers.
+        note: how to read it.
         small: whether many pictures stand in a row.
         key: what tells colours apart, beside the pictures so that it covers nothing.
 
@@ -31,10 +33,10 @@ def figure(
         >>> figure("Widths", [], Markup("<table></table>")).startswith("<figure><figcaption>")
         True
     """
-    names = "pictures small" if small else "pictures"
-    drawn = element("div", pictures, class_=names) if len(pictures) > 1 else pictures
-    caption_line = element("figcaption", caption)
-    return element("figure", caption_line, key, drawn, folded(f"Numbers: {caption}", data))
+    sizes = "pictures small" if small else "pictures"
+    drawn = element("div", pictures, class_=sizes) if len(pictures) > 1 else pictures
+    caption = element("figcaption", name, f": {note}" if note else None)
+    return element("figure", caption, key, drawn, folded(f"Numbers: {name}", data))
 
 
 def folded(name: str, *content: object) -> Markup:

@@ -11,6 +11,8 @@ from jaxcompress.annotations import Json
 
 __all__ = ["COSTS", "MEASURES", "Measure", "change", "plain", "seconds", "short", "shown"]
 
+SPACE = "\N{NO-BREAK SPACE}"
+
 
 def plain(value: Json, digits: int = 4) -> str:
     """Return a number with few digits, and anything else as text.
@@ -34,9 +36,9 @@ def percent(value: float) -> str:
 
     Example:
         >>> percent(0.98888)
-        '98.89 %'
+        '98.89\\xa0%'
     """
-    return f"{100 * value:.2f} %"
+    return f"{100 * value:.2f}{SPACE}%"
 
 
 def prefixed(value: float, unit: str) -> str:
@@ -44,12 +46,12 @@ def prefixed(value: float, unit: str) -> str:
 
     Example:
         >>> prefixed(2513444.0, "FLOPs"), prefixed(534732, "B"), prefixed(12, "B")
-        ('2.513 MFLOPs', '534.7 kB', '12 B')
+        ('2.513\\xa0MFLOPs', '534.7\\xa0kB', '12\\xa0B')
     """
     for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if abs(value) >= 10**power:
-            return f"{value / 10**power:.4g} {prefix}{unit}"
-    return f"{value:.4g} {unit}"
+            return f"{value / 10**power:.4g}{SPACE}{prefix}{unit}"
+    return f"{value:.4g}{SPACE}{unit}"
 
 
 def seconds(value: float) -> str:
@@ -71,12 +73,12 @@ def change(value: float, original: float) -> str | None:
 
     Example:
         >>> change(50, 100), change(120, 100), change(100, 100)
-        ('50.0 % fewer', '20.0 % more', None)
+        ('50.0\\xa0% fewer', '20.0\\xa0% more', None)
     """
     if not original or math.isclose(value, original, rel_tol=5e-4):
         return None
     share = value / original - 1
-    return f"{abs(share):.1%} {'fewer' if share < 0 else 'more'}".replace("%", " %")
+    return f"{abs(share):.1%} {'fewer' if share < 0 else 'more'}".replace("%", f"{SPACE}%")
 
 
 def short(path: str) -> str:
@@ -140,6 +142,6 @@ def shown(name: str, value: Json) -> str:
 
     Example:
         >>> shown("accuracy", 0.5), shown("bytes", None)
-        ('50.00 %', '\\N{EN DASH}')
+        ('50.00\\xa0%', '–')
     """
     return "\N{EN DASH}" if value is None else MEASURES[name].text(value)

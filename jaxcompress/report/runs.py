@@ -60,6 +60,17 @@ def quality(row: Mapping[str, Json]) -> str | None:
     return next((name for name in ("accuracy", "score") if row.get(name) is not None), None)
 
 
+def examples(row: Mapping[str, Json]) -> float | None:
+    """Return how many test examples a row was judged by, where it tells.
+
+    Example:
+        >>> examples({"count": 360}), examples({})
+        (360, None)
+    """
+    count = row.get("count")
+    return count if isinstance(count, int | float) and not isinstance(count, bool) else None
+
+
 def runs_of(reports: Mapping[str, Json]) -> list[Run]:
     """Return runs by name.
 
@@ -70,14 +81,14 @@ def runs_of(reports: Mapping[str, Json]) -> list[Run]:
         >>> runs_of({"a": {}})
         Traceback (most recent call last):
             ...
-        ValueError: a page shows reports of the schema of jaxcompress.report.schema, but a: \
-experiment is missing, config is missing, environment is missing, rows is missing; write them anew
+        ValueError: a page shows reports that follow jaxcompress.report.schema, but a: experiment \
+is missing, config is missing, environment is missing, rows is missing; write them anew
     """
     wrong = {name: them for name, report in reports.items() if (them := problems(report))}
     if wrong or not reports:
         listed = "; ".join(f"{name}: {', '.join(them)}" for name, them in wrong.items())
         raise ValueError(
-            "a page shows reports of the schema of jaxcompress.report.schema, but "
+            "a page shows reports that follow jaxcompress.report.schema, but "
             f"{listed or 'there is none'}; write them anew"
         )
     return [Run(name, number, report) for number, (name, report) in enumerate(reports.items())]

@@ -51,41 +51,32 @@ class Scale(NamedTuple):
         return [number * step for number in range(first, last + 1)]
 
 
-def scale(
-    values: Iterable[float],
-    start: float,
-    end: float,
-    *,
-    zero: bool = False,
-    log: bool | None = None,
-) -> Scale:
+def scale(values: Iterable[float], start: float, end: float, *, log: bool | None = None) -> Scale:
     """Return an axis on which all values have room.
 
     Args:
         values: at least one.
         start: the place of the smallest.
         end: the place of the largest.
-        zero: whether 0 is on it.
         log: by logarithms; by default where positive values differ very much.
 
     Example:
-        >>> scale([1, 9], 0, 100, zero=True).ticks
-        [0.0, 2.0, 4.0, 6.0, 8.0]
+        >>> scale([1, 9], 0, 100).ticks
+        [2.0, 4.0, 6.0, 8.0]
         >>> scale([10, 1000], 0, 100).is_log
         True
     """
     known = [float(value) for value in values]
     low, high = min(known), max(known)
-    is_log = (low > 0 and high / low > WIDE and not zero) if log is None else log and low > 0
+    is_log = (low > 0 and high / low > WIDE) if log is None else log and low > 0
     if is_log:
         room = (high / low) ** 0.06 if high > low else 2.0
         return Scale(low / room, high * room, start, end, True)
-    low = min(low, 0.0) if zero else low
     room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-    return Scale(low if zero else low - room, high + room, start, end, False)
+    return Scale(low - room, high + room, start, end, False)
 
 
-def _round_step(least: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least as large."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+def _round_step(wanted: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, about as large."""
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted / 1.3)

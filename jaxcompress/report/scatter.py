@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxcompress.report.canvas import HEIGHT, WIDTH, Box, frame, picture, space_for
 from jaxcompress.report.formats import Measure, prefixed, shown
 from jaxcompress.report.html import Markup, element, join
-from jaxcompress.report.scales import Scale, scale
+from jaxcompress.report.scales import scale
 
 __all__ = ["STYLES", "Point", "mark", "scatter"]
 
 STYLES = 6
 """Shapes and colours of marks, then they repeat."""
 LONGEST_NAME = 26
+MOST_NAMED = 16
+"""With more points, only those on the front have names."""
 PLOT = Box(46, 26, WIDTH - 14, HEIGHT - 40)
 
 
@@ -54,18 +57,21 @@ def scatter(
     across = scale([point.cost for point in points], PLOT.left, PLOT.right)
     up = scale([factor * p.quality for p in points], PLOT.bottom, PLOT.top, log=False)
     places = [(across.place(p.cost), up.place(factor * p.quality)) for p in points]
+    front = sorted(
+        {place for p, place in zip(points, places, strict=True) if p.dominated_by is None}
+    )
     texts = (lambda value: prefixed(value, "").strip(), lambda value: f"{value:.6g}")
     return picture(
         label,
         frame(across, up, (cost.axis, heading), texts),
-        _front(points, across, up, factor),
+        _front(front),
         [
             mark(point.style, *place, point.dominated_by is not None, _words(point, cost, quality))
             for point, place in sorted(
                 zip(points, places, strict=True), key=lambda pair: pair[0].dominated_by is None
             )
         ],
-        _names(points, places),
+        _names(points, places, front),
     )
 
 
@@ -98,21 +104,31 @@ def _words(point: Point, cost: Measure, quality: str) -> str:
     return f"{name}: {shown(quality, point.quality)}, {cost.text(point.cost)}{dominated}"
 
 
-def _front(points: Sequence[Point], across: Scale, up: Scale, factor: float) -> Markup | None:
+def _front(front: Sequence[tuple[float, float]]) -> Markup | None:
     """Return the line of what can be had at each cost."""
-    front = sorted(
-        {(across.place(p.cost), up.place(factor * p.quality)) for p in points if not p.dominated_by}
-    )
     if len(front) < 2:
         return None
     steps = "".join(f"H{x:g}V{y:g}" for x, y in front[1:])
     return element("path", class_="front", d=f"M{front[0][0]:g} {front[0][1]:g}{steps}")
 
 
-def _names(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> Markup:
-    """Name the points of the front, then the others, where the name covers nothing."""
-    taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    order = sorted(range(len(points)), key=lambda i: points[i].dominated_by is not None)
+def _steps(front: Sequence[tuple[float, float]]) -> list[Box]:
+    """Return what the line covers."""
+    pairs = list(itertools.pairwise(front))
+    along = [Box(x, y - 1, next_x, y + 1) for (x, y), (next_x, _) in pairs]
+    return along + [Box(x - 1, min(y, z), x + 1, max(y, z)) for (_, y), (x, z) in pairs]
+
+
+def _names(
+    points: Sequence[Point],
+    places: Sequence[tuple[float, float]],
+    front: Sequence[tuple[float, float]],
+) -> Markup:
+    """Name the points of the front, and of few points the others, where a name covers nothing."""
+    taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in places] + _steps(front)
+    order = [i for i, point in enumerate(points) if point.dominated_by is None]
+    if len(points) <= MOST_NAMED:
+        order += [i for i in range(len(points)) if i not in order]
     words = []
     for i in order:
         name, (x, y) = points[i].name, places[i]

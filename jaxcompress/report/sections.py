@@ -137,5 +137,6 @@ def _text(value: Json) -> str:
 def _environment(report: Mapping[str, Json]) -> Markup:
     known = report["environment"]
     pairs = [("experiment", report["experiment"]), ("device", known["device"])]
-    pairs += [("commit", known["commit"])] if known["commit"] else []
-    return facts([*pairs, *((name, _text(text)) for name, text in known["versions"].items())])
+    pairs += [("commit", known["commit"][:12])] if known["commit"] else []
+    versions = [(name, _text(text)) for name, text in known["versions"].items() if text]
+    return facts([*pairs, *versions])

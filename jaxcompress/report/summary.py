@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from jaxcompress.annotations import Json
 from jaxcompress.report.comparison import on_a_front
+from jaxcompress.report.figures import folded
 from jaxcompress.report.formats import MEASURES, change, plain, shown
 from jaxcompress.report.html import Markup, element, join
-from jaxcompress.report.runs import Run, quality
+from jaxcompress.report.runs import Run, examples, quality
 from jaxcompress.report.tables import Cell, table
 
 __all__ = ["summary"]
 
-MOST_SENTENCES = 12
-"""Of a run; where it has more networks, those on a front of accuracy and cost are told."""
-SAID = ("num_params", "num_nonzero", "flops", "bytes", "latency_ms")
+MOST_SENTENCES = 6
+"""Of a run; of more networks, some on a front of accuracy and cost are told."""
+MOST_OPEN = 12
+"""Rows of a table that is shown at once: on a phone each is as high as a card."""
+SAID = ("num_params", "num_nonzero", "flops", "bytes")
 
 
 def summary(runs: Sequence[Run]) -> Markup:
@@ -38,12 +41,20 @@ def _sentences(run: Run) -> Markup:
     rows = run.rows
     if len(rows) > MOST_SENTENCES:
         front = on_a_front(run)
-        rows = [row for row in rows if row is run.original or row["name"] in front]
-        rows = rows[:MOST_SENTENCES]
+        best = [row for row in rows if row["name"] in front and row is not run.original]
+        first = [run.original] if run.original else []
+        rows = [*first, *_spread(best, MOST_SENTENCES - len(first))]
+    told = element("ul", [element("li", sentence(row, run.original)) for row in rows])
     left_out = len(run.rows) - len(rows)
     note = f"{left_out} further networks are in the table." if left_out else None
-    told = element("ul", [element("li", sentence(row, run.original)) for row in rows])
-    return join([told, element("p", note) if note else None])
+    return join([told, element("p", note, class_="note") if note else None])
+
+
+def _spread(rows: Sequence[Json], count: int) -> list[Json]:
+    """Return at most so many, evenly spread from the cheapest to the dearest."""
+    by_cost = sorted(rows, key=lambda row: row["flops"] or row["num_params"] or 0)
+    places = [round(n * (len(by_cost) - 1) / max(count - 1, 1)) for n in range(count)]
+    return [by_cost[place] for place in dict.fromkeys(places)] if by_cost else []
 
 
 def sentence(row: Mapping[str, Json], original: Mapping[str, Json] | None) -> Markup:
@@ -69,7 +80,7 @@ def _changes(row: Mapping[str, Json], original: Mapping[str, Json]) -> str:
         changes.pop("num_nonzero", None)
     said = [f"{text} {MEASURES[name].words}" for name, text in changes.items() if text]
     if said:
-        return f"{_listed(said)} than {original['name']}"
+        return _listed(said)
     return f"as large as {original['name']}" if known else ""
 
 
@@ -77,13 +88,16 @@ def _goodness(row: Mapping[str, Json], original: Mapping[str, Json] | None) -> s
     name = quality(row)
     if name is None:
         return ""
-    count = row.get("count")
-    number = f" of {plain(count)} test examples" if isinstance(count, int | float) else ""
+    count = examples(row)
+    number = "" if count is None else f" of {plain(count)} test examples"
+    if name == "score":
+        return f"{row['metric']} {shown(name, row[name])}"
     right = f"{shown(name, row[name])}{number} are right"
-    said = right if name == "accuracy" else f"{row['metric']} {shown(name, row[name])}"
-    if original is None or original.get(name) is None:
-        return said
-    return f"{said} ({original['name']}: {shown(name, original[name])})"
+    if original is None or original["accuracy"] is None or examples(original) != count:
+        return right
+    points = round(100 * (row["accuracy"] - original["accuracy"]), 2)
+    below = f"{abs(points):.2f} points {'below' if points < 0 else 'above'}"
+    return f"{right}, {below if points else 'as many as'} {original['name']}"
 
 
 def _kind(details: Mapping[str, Sequence[Json]]) -> str:
@@ -118,4 +132,5 @@ def _table(runs: Sequence[Run]) -> Markup:
         ]
         for run, row in rows
     ]
-    return table("All networks", headings, cells, sorts=True)
+    made = table("All networks", headings, cells, sorts=True)
+    return folded(f"Table of all {len(rows)} networks", made) if len(rows) > MOST_OPEN else made

@@ -39,37 +39,45 @@ def table(
 
     Example:
         >>> made = table("Sizes", ["name", "bytes"], [[Cell("a"), Cell("8 B", 8)]])
-        >>> '<td data-value="8">8 B</td>' in made
+        >>> '<td class="number" data-value="8">8 B</td>' in made
         True
     """
+    rows = list(rows)
     cards = len(headings) >= MANY_COLUMNS
     # A card is no table to a browser's style, which takes its roles away; they are said again.
     role = (lambda name: name) if cards else (lambda name: None)
-    head = [element("th", name, scope="col", role=role("columnheader")) for name in headings]
-    body = [element("tr", _cells(cells, headings, cards), role=role("row")) for cells in rows]
-    classes = " ".join(["cards"] * cards + ["sorts"] * sorts) or None
+    numbers = [any(row[n].value is not None for row in rows) for n in range(len(headings))]
+    classes = ["number" if is_number else None for is_number in numbers]
+    head = [
+        element("th", name, scope="col", role=role("columnheader"), class_=class_)
+        for name, class_ in zip(headings, classes, strict=True)
+    ]
+    columns = list(zip(headings, classes, strict=True))
+    body = [element("tr", _cells(cells, columns, cards), role=role("row")) for cells in rows]
+    names = " ".join(["cards"] * cards + ["sorts"] * sorts) or None
     return element(
         "table",
         element("caption", caption),
         element("thead", element("tr", head, role=role("row")), role=role("rowgroup")),
         element("tbody", body, role=role("rowgroup")),
-        class_=classes,
+        class_=names,
         role=role("table"),
     )
 
 
-def _cells(cells: Sequence[Cell], headings: Sequence[str], cards: bool) -> Markup:
+def _cells(cells: Sequence[Cell], columns: Sequence[tuple[str, str | None]], cards: bool) -> Markup:
     first, *rest = cells
     head = element("th", first.text, scope="row", role="rowheader" if cards else None)
     others = [
         element(
             "td",
             cell.text,
+            class_=class_,
             data_value=cell.value,
             data_label=heading if cards else None,
             role="cell" if cards else None,
         )
-        for cell, heading in zip(rest, headings[1:], strict=True)
+        for cell, (heading, class_) in zip(rest, columns[1:], strict=True)
     ]
     return join([head, *others])
 
