@@ -17,7 +17,7 @@ from experiments.common.teaching import distillation, stored_logits
 from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.knowledge.drawing import Views
 
-__all__ = ["Tuner", "Tuning", "trained", "training_run"]
+__all__ = ["Tuner", "Tuning", "trained"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,15 +92,10 @@ class Tuner:
             key=self.key,
             mesh=self.mesh,
             logits=self.logits if self.tuning.distillation else None,
-        )
+        ).state.variables
 
 
-def trained(train_apply: Function, variables: PyTree, *arguments: Any, **keywords: Any) -> Any:
-    """Return the variables after `training_run`, which says what it takes."""
-    return training_run(train_apply, variables, *arguments, **keywords).state.variables
-
-
-def training_run(
+def trained(
     train_apply: Function,
     variables: PyTree,
     dataset: data.Dataset,

@@ -16,7 +16,7 @@ from experiments.common.network import Network, untrained
 from experiments.common.table import table
 from experiments.common.teaching import stored_logits
 from experiments.common.timing import Stopwatch
-from experiments.common.tuning import Tuning, trained, training_run
+from experiments.common.tuning import Tuning, trained
 from experiments.quickstart.fresh import check_fresh_process
 from experiments.quickstart.settings import Config
 from jaxcompress import models, parallel, training
@@ -104,7 +104,7 @@ def trained_teacher(
     tuning = Tuning(
         config.teacher_epochs, rate=TEACHER_RATE, distillation=0.0, batch_size=config.batch_size
     )
-    variables = trained(
+    run = trained(
         network.train_apply,
         variables,
         dataset,
@@ -113,7 +113,7 @@ def trained_teacher(
         key=keys[1],
         mesh=mesh,
     )
-    return network._replace(variables=variables)
+    return network._replace(variables=run.state.variables)
 
 
 def choose(
@@ -168,7 +168,7 @@ def taught(
         temperature=config.temperature,
         batch_size=config.batch_size,
     )
-    run = training_run(
+    run = trained(
         network.train_apply,
         network.variables,
         dataset,

@@ -30,14 +30,14 @@ class _Kind(NamedTuple):
         quality: "accuracy" or "score".
         heading: what that is called.
         lower: whether lower is better.
-        count: of test examples, where it is told: others are not the same measurement.
+        examples: how many were tested, where it is told: of others it is no comparison.
     """
 
     task: str
     quality: str
     heading: str
     lower: bool
-    count: float | None
+    examples: float | None
 
 
 def comparison(runs: Sequence[Run]) -> Markup | None:
@@ -47,7 +47,7 @@ def comparison(runs: Sequence[Run]) -> Markup | None:
     for kind in kinds:
         figures = [] if kind is None else list(_figures(runs, kind))
         if figures and kind is not None:
-            of = f"{plain(kind.count)} test examples of " if kind.count is not None else ""
+            of = f"{plain(kind.examples)} test examples of " if kind.examples is not None else ""
             title = f"{kind.heading.capitalize()} on {of}{kind.task}"
             parts += [element("h3", title)] if len(kinds) > 1 else []
             parts += [*_legend(runs, kind), element("div", figures, class_="pictures")]
@@ -107,16 +107,19 @@ def _points(runs: Sequence[Run], kind: _Kind, cost: str) -> list[Point]:
 
 
 def _figures(runs: Sequence[Run], kind: _Kind) -> Iterator[Markup]:
-    sizes = _points(runs, kind, "num_params")
-    for cost in COSTS:
-        points = _points(runs, kind, cost)
+    by_cost = {cost: _points(runs, kind, cost) for cost in COSTS}
+    qualities = [point.quality for points in by_cost.values() for point in points]
+    sizes = by_cost["num_params"]
+    for cost, points in by_cost.items():
         # One budget says nothing, and values that are all not zero say the same twice.
         if len({point.cost for point in points}) < 2 or (cost == "num_nonzero" and points == sizes):
             continue
-        yield _figure(points, kind, MEASURES[cost])
+        yield _figure(points, kind, MEASURES[cost], qualities)
 
 
-def _figure(points: Sequence[Point], kind: _Kind, cost: Measure) -> Markup:
+def _figure(
+    points: Sequence[Point], kind: _Kind, cost: Measure, qualities: Sequence[float]
+) -> Markup:
     heading = "accuracy, %" if kind.quality == "accuracy" else kind.heading
     front = sum(point.dominated_by is None for point in points)
     name = f"{kind.heading.capitalize()} against {cost.words}"
@@ -133,7 +136,7 @@ def _figure(points: Sequence[Point], kind: _Kind, cost: Measure) -> Markup:
         ]
         for p in points
     ]
-    drawn = scatter(label, points, cost, kind.quality, heading)
+    drawn = scatter(label, points, cost, kind.quality, heading, qualities)
     return figure(name, [drawn], table(name, headings, rows, sorts=True))
 
 

@@ -103,7 +103,7 @@ def _groups(graph: Graph, specs: Sequence[Mapping[str, Json]]) -> list[Json]:
             for axis, indices in leaf["keep"].items():
                 if (path, int(axis)) in kept:
                     kept[path, int(axis)] = kept[path, int(axis)][indices]
-    widths = [
+    widths: list[Json] = [
         {"name": name, "before": group.width, "after": _width(group, kept)}
         for name, group in graph.groups.items()
     ]

@@ -44,11 +44,11 @@ class Scale(NamedTuple):
             most = last - first
             factors = (1, 2, 5) if most <= 2 else (1,)
             ticks = [f * 10.0**power for power in range(first, last + 1) for f in factors]
-            step = max(1, most // 5) if len(factors) == 1 else 1
-            return [tick for tick in ticks if self.low <= tick <= self.high][::step]
+            every = max(1, most // 5) if len(factors) == 1 else 1
+            return [tick for tick in ticks if self.low <= tick <= self.high][::every]
         step = _round_step((self.high - self.low) / 4)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [number * step for number in range(first, last + 1)]
+        lowest, highest = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [number * step for number in range(lowest, highest + 1)]
 
 
 def scale(values: Iterable[float], start: float, end: float, *, log: bool | None = None) -> Scale:

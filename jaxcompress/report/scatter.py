@@ -42,7 +42,12 @@ class Point(NamedTuple):
 
 
 def scatter(
-    label: str, points: Sequence[Point], cost: Measure, quality: str, heading: str
+    label: str,
+    points: Sequence[Point],
+    cost: Measure,
+    quality: str,
+    heading: str,
+    qualities: Sequence[float],
 ) -> Markup:
     """Return a picture of points.
 
@@ -52,10 +57,11 @@ def scatter(
         cost: what lies across.
         quality: "accuracy" or "score", which lies upwards.
         heading: the title of the upward axis.
+        qualities: of all pictures side by side, which share that axis.
     """
     factor = 100 if quality == "accuracy" else 1
     across = scale([point.cost for point in points], PLOT.left, PLOT.right)
-    up = scale([factor * p.quality for p in points], PLOT.bottom, PLOT.top, log=False)
+    up = scale([factor * value for value in qualities], PLOT.bottom, PLOT.top, log=False)
     places = [(across.place(p.cost), up.place(factor * p.quality)) for p in points]
     front = sorted(
         {place for p, place in zip(points, places, strict=True) if p.dominated_by is None}

@@ -16,6 +16,7 @@ for an accuracy, and `details` is an object of any of `DETAILS`, each an array o
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -141,7 +142,7 @@ def _details(details: Json) -> list[str]:
         return [f"an object is expected, not {type(details).__name__}"]
     wrong = [f"{name} is none of {', '.join(DETAILS)}" for name in details if name not in DETAILS]
     for name, kinds in DETAILS.items():
-        wrong += _each(name, details.get(name, []), lambda entry, k=kinds: _entry(entry, k))
+        wrong += _each(name, details.get(name, []), functools.partial(_entry, kinds=kinds))
     return wrong
 
 
