@@ -107,11 +107,17 @@ def _kind(details: Mapping[str, Sequence[Json]]) -> str:
         after, before = (sum(group[key] for group in groups) for key in ("after", "before"))
         said.append(f"{after:,} of {before:,} channels left")
     if ranks := details.get("ranks"):
-        said.append(f"{len(ranks)} kernels in two factors")
+        said.append(f"{_counted(len(ranks), 'kernel', 'kernels')} in two factors")
     if leaves := details.get("sparsity"):
         zeros = 1 - sum(x["nonzero"] for x in leaves) / (sum(x["size"] for x in leaves) or 1)
-        said.append(f"{zeros:.1%} zeros in {len(leaves)} leaves".replace("%", " %"))
+        said.append(
+            f"{zeros:.1%} zeros in {_counted(len(leaves), 'leaf', 'leaves')}".replace("%", " %")
+        )
     return f" ({', '.join(said)})" if said else ""
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -50,7 +50,9 @@ def test_the_summary_says_how_much_smaller_and_how_accurate() -> None:
     text = page(EVERYTHING).replace("\N{NO-BREAK SPACE}", " ")
     assert "<strong>dense</strong>, the original: 853,018 parameters, 251 MFLOPs" in text
     half = text.split("<strong>half</strong>")[1].split("</li>")[0]
-    assert half.startswith(" (75 of 80 channels left, 1 kernels in two factors, 79.9 % zeros")
+    assert half.startswith(
+        " (75 of 80 channels left, 1 kernel in two factors, 79.9 % zeros in 1 leaf)"
+    )
     assert "50.0 % fewer parameters, 50.0 % fewer FLOPs and 50.0 % fewer bytes on disk" in half
     assert "92.74 % of 1,000 test examples are right, 0.65 points below dense" in half
 
