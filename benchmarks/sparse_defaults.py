@@ -60,10 +60,8 @@ def teacher_of(dataset: data.Dataset, keys: jax.Array) -> tuple[Any, Any, Any]:
     start = models.initialize(module, keys[0], data.image_shape(dataset).shape)
     tuning = Tuning(20, rate=0.1, distillation=0.0, batch_size=128)
     views, mesh = data.DIGITS_VIEWS, parallel.mesh()
-    variables = trained(
-        network.train_apply, start, dataset, tuning, views=views, key=keys[1], mesh=mesh
-    )
-    return network.apply, network.train_apply, jax.device_get(variables)
+    run = trained(network.train_apply, start, dataset, tuning, views=views, key=keys[1], mesh=mesh)
+    return network.apply, network.train_apply, jax.device_get(run.state.variables)
 
 
 def rows_of(seed: int, sparsities: tuple[float, ...]) -> list[dict[str, Json]]:

@@ -30,7 +30,7 @@ for name in sys.argv[1:]:
     sys.modules[name] = None  # importing it fails as where it is not installed
 import jax, jax.numpy as jnp
 import jaxcompress as jc
-from jaxcompress.report import plot_compression
+from jaxcompress.report import details, page, plot_compression
 
 def apply(variables, x):
     return jax.nn.relu(x @ variables["a"]) @ variables["b"]
@@ -41,6 +41,12 @@ keep = jc.select(graph, jc.importance.magnitude(graph, variables), jc.Budget(flo
 small = jc.shrink(graph, keep)
 outputs = small.function(apply)(small.variables(variables), jnp.ones((1, 3)))
 assert outputs.shape == (1, 2) and float(jnp.abs(outputs).min()) > 0
+row = dict.fromkeys(("accuracy", "num_params", "num_nonzero", "flops", "bytes"))
+row |= {"name": "small", "latency_ms": None, "seconds": None}
+row["details"] = details(graph, small, variables)
+environment = {"device": "cpu", "versions": {}, "commit": None}
+report = {"experiment": "demo", "config": {}, "environment": environment, "rows": [row]}
+assert "a[1]" in page({"run": report})
 try:
     plot_compression(tempfile.mkdtemp() + "/picture.png", "halved", graph, keep, [])
 except ImportError as error:

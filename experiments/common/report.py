@@ -1,21 +1,14 @@
 """Reports: one JSON file per experiment, one row per network.
 
-`report.json` is an object of
-
-* `experiment`: string, the experiment's name;
-* `config`: object, every setting it ran with;
-* `environment`: object of `device` (string), `versions` (object, package to version) and `commit`
-  (string or null), see `experiments.common.environment.describe`;
-* `rows`: array of objects, each with the fields of `Row` and any further ones of the experiment.
-
-A field that was not measured is null; accuracies are fractions. `validate` checks all of this.
+What `report.json` holds is said by `jaxcompress.report.schema`; its `environment` is that of
+`experiments.common.environment.describe`, and rows have further fields of their experiment.
+`validate` checks all of this; `python -m jaxcompress.report WORKDIR...` shows it as a page.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -28,6 +21,7 @@ from experiments.common.environment import describe
 from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Function, Json
 from jaxcompress.files import write_json
+from jaxcompress.report.schema import FIELDS, problems
 
 __all__ = ["Row", "accuracy_line", "latency_ms", "plain", "validate", "write_report"]
 
@@ -92,20 +86,12 @@ class Row:
         return cls(**known, extra={k: x for k, x in value.items() if k not in FIELDS})
 
 
-FIELDS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "accuracy": (float, int),
-    "num_params": (int,),
-    "num_nonzero": (int,),
-    "flops": (float, int),
-    "bytes": (int,),
-    "latency_ms": (float, int),
-    "seconds": (float, int),
-}
-
-
 def write_report(
-    workdir: str | os.PathLike[str], experiment: str, config: Json, rows: Sequence[Row]
+    workdir: str | os.PathLike[str],
+    experiment: str,
+    config: Json,
+    rows: Sequence[Row],
+    stages: Sequence[Json] = (),
 ) -> Path:
     """Write `report.json` into the folder `workdir`, whole or not at all, and return its path.
 
@@ -114,6 +100,7 @@ def write_report(
         experiment: its name.
         config: a dataclass or dict of its settings; what JSON lacks (paths) is written as text.
         rows: one per network.
+        stages: of the experiment, each with its `name`, `seconds` and what else was counted.
 
     Raises:
         ValueError: if the report breaks the schema, see `validate`.
@@ -130,6 +117,7 @@ def write_report(
         "environment": describe(),
         "rows": [{name: plain(x) for name, x in row.to_json().items()} for row in rows],
     }
+    report |= {"stages": list(stages)} if stages else {}
     validate(report)
     path = Path(workdir) / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,46 +160,11 @@ def validate(report: Json) -> None:
         >>> validate({"experiment": "demo", "config": {}, "rows": []})
         Traceback (most recent call last):
             ...
-        ValueError: a report follows the schema of experiments.report, but: environment is missing
+        ValueError: a report follows jaxcompress.report.schema, but: environment is missing
     """
-    top = {"experiment": str, "config": dict, "environment": dict, "rows": list}
-    offences = _wrong_types(report, top)
-    if not offences:
-        environment = {"device": str, "versions": dict, "commit": (str, type(None))}
-        offences += [f"environment: {o}" for o in _wrong_types(report["environment"], environment)]
-        for index, row in enumerate(report["rows"]):
-            offences += [f"rows[{index}]: {offence}" for offence in _row_offences(row)]
-        names = [row.get("name") for row in report["rows"] if isinstance(row, dict)]
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        offences += [f"rows: two are named {name!r}" for name in repeated]
+    offences = problems(report)
     if offences:
-        raise ValueError(
-            "a report follows the schema of experiments.report, but: " + "; ".join(offences)
-        )
-
-
-def _wrong_types(value: Any, types: dict[str, Array]) -> list[str]:
-    if not isinstance(value, dict):
-        return [f"an object is expected, not {type(value).__name__}"]
-    missing = [f"{name} is missing" for name in types if name not in value]
-    return missing + [
-        f"{name} is {type(value[name]).__name__}"
-        for name, kind in types.items()
-        if name in value and not isinstance(value[name], kind)
-    ]
-
-
-def _row_offences(row: Json) -> list[str]:
-    optional = {name: (*kinds, type(None)) for name, kinds in FIELDS.items() if name != "name"}
-    offences = _wrong_types(row, {"name": str, **optional})
-    if offences:
-        return offences
-    numbers = {k: x for k, x in row.items() if isinstance(x, int | float)}
-    offences = [f"{k} is {x}; write null" for k, x in numbers.items() if not math.isfinite(x)]
-    offences += [f"{k} is negative" for k in FIELDS if k in numbers and numbers[k] < 0]
-    if (row["accuracy"] or 0) > 1:
-        offences.append(f"accuracy is {row['accuracy']}; write a fraction, not per cent")
-    return offences
+        raise ValueError("a report follows jaxcompress.report.schema, but: " + "; ".join(offences))
 
 
 def latency_ms(function: Function, *args: Any, repeats: int = 20) -> float:

@@ -92,7 +92,7 @@ class Tuner:
             key=self.key,
             mesh=self.mesh,
             logits=self.logits if self.tuning.distillation else None,
-        )
+        ).state.variables
 
 
 def trained(
@@ -105,7 +105,7 @@ def trained(
     key: jax.Array,
     mesh: Mesh,
     logits: np.ndarray | None = None,
-) -> Any:
+) -> loop.Trained:
     """Train by cross-entropy and, where `tuning.distillation` is not 0, by stored `logits`.
 
     Args:
@@ -124,7 +124,7 @@ def trained(
         value = distillation(outputs, batch, tuning.distillation, tuning.temperature).mean()
         return value, (state, {"loss": value})
 
-    run = loop.train(
+    return loop.train(
         loss,
         _optimizer(tuning, len(dataset.train_labels)),
         variables,
@@ -136,7 +136,6 @@ def trained(
         views=views,
         extra=None if logits is None else {"logits": logits},
     )
-    return run.state.variables
 
 
 def _optimizer(tuning: Tuning, images: int) -> optax.GradientTransformation:

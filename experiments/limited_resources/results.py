@@ -12,8 +12,8 @@ import jaxcompress as jc
 from experiments.common import report
 from experiments.common.table import table
 from experiments.limited_resources.settings import Config
-from jaxcompress.annotations import Array
-from jaxcompress.report import plot_compression
+from jaxcompress.annotations import Array, PyTree
+from jaxcompress.report import details, plot_compression, write_page
 
 __all__ = ["finish", "outputs_of"]
 
@@ -29,10 +29,11 @@ def finish(
     config: Config,
     graph: jc.Graph,
     keep: dict[str, np.ndarray],
+    variables: PyTree,
     rows: list[report.Row],
     by_stage: dict[str, dict[str, Array]],
 ) -> None:
-    """Print the tables; write the report and the picture."""
+    """Print the tables; write the report, the picture and the page."""
     table(rows)
     for row in rows:
         CONSOLE.print(
@@ -47,8 +48,15 @@ def finish(
     total = sum(facts["device_hours"] for facts in by_stage.values())
     CONSOLE.print(f"all stages: {total:.4f} device-hours")
     settings = {**dataclasses.asdict(config), "stages": by_stage}
-    path = report.write_report(outputs_of(config), "limited_resources", settings, rows)
+    told = details(graph, jc.shrink(graph, keep), variables)
+    rows = [*rows[:-1], dataclasses.replace(rows[-1], extra={**rows[-1].extra, "details": told})]
+    stages = [
+        {"name": name} | {key: facts[key] for key in ("seconds", "device_hours", "cpu_seconds")}
+        for name, facts in by_stage.items()
+    ]
+    path = report.write_report(outputs_of(config), "limited_resources", settings, rows, stages)
     picture = outputs_of(config) / "limited_resources.png"
     title = f"{config.network} at {config.flops:.0%} FLOPs, taught by {config.method}"
     plot_compression(picture, title, graph, keep, [row.to_json() for row in rows])
-    CONSOLE.print(f"report: {path}\npicture: {picture}")
+    page = write_page(path.with_name("report.html"), [path.parent])
+    CONSOLE.print(f"report: {path}\npicture: {picture}\npage: {page}")

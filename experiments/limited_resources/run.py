@@ -68,7 +68,7 @@ def run_all(config: Config, dataset: data.Dataset, stages: Stages) -> list[repor
     student = training.restore_checkpoint(config.workdir / name, small)
     measure = Measure(dataset, mesh, outputs_of(config) / "artifacts", network)
     rows = measure_all(config, measure, module, dense, small, student, by_stage)
-    finish(config, dense.graph, dense.keep, rows, by_stage)
+    finish(config, dense.graph, dense.keep, dense.variables, rows, by_stage)
     return rows
 
 

@@ -6,7 +6,7 @@ checks in a fresh process that the loaded student answers the same.
 
     python -m experiments.quickstart
 
-The last lines say where `report.json` and the picture are.
+The last lines say where `report.json`, the picture and the page are.
 """
 
 from __future__ import annotations

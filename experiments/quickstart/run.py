@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from jaxcompress import models, parallel, training
 from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.files import locked
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress.report import plot_compression
+from jaxcompress.report import curves, details, plot_compression, write_page
 
 __all__ = ["main"]
 
@@ -66,8 +67,10 @@ def run_all(config: Config) -> list[report.Row]:
     rows.append(measured(measure, "re-estimated", student, watch))
 
     say("4/5", "fine-tuning the student with the recorded logits")
-    student = taught(config, student, dataset, logits, keys[3], mesh)
-    rows.append(measured(measure, "student", student, watch, folder="student"))
+    student, history = taught(config, student, dataset, logits, keys[3], mesh)
+    row = measured(measure, "student", student, watch, folder="student")
+    told = details(graph, student.compression, teacher.variables) | {"curves": curves(history)}
+    rows.append(dataclasses.replace(row, extra={**row.extra, "details": told}))
 
     say("5/5", "loading the student in a fresh process")
     images = np.asarray(data.preprocess(dataset)(dataset.test_images[:64]))
@@ -101,7 +104,7 @@ def trained_teacher(
     tuning = Tuning(
         config.teacher_epochs, rate=TEACHER_RATE, distillation=0.0, batch_size=config.batch_size
     )
-    variables = trained(
+    run = trained(
         network.train_apply,
         variables,
         dataset,
@@ -110,7 +113,7 @@ def trained_teacher(
         key=keys[1],
         mesh=mesh,
     )
-    return network._replace(variables=variables)
+    return network._replace(variables=run.state.variables)
 
 
 def choose(
@@ -157,15 +160,15 @@ def taught(
     logits: np.ndarray,
     key: jax.Array,
     mesh: jax.sharding.Mesh,
-) -> Network:
-    """Train on with the teacher's logits, which are half of the loss."""
+) -> tuple[Network, list[dict[str, float]]]:
+    """Train on with the teacher's logits, which are half of the loss; return the history too."""
     tuning = Tuning(
         config.student_epochs,
         rate=STUDENT_RATE,
         temperature=config.temperature,
         batch_size=config.batch_size,
     )
-    variables = trained(
+    run = trained(
         network.train_apply,
         network.variables,
         dataset,
@@ -175,11 +178,11 @@ def taught(
         mesh=mesh,
         logits=logits,
     )
-    return network._replace(variables=variables)
+    return network._replace(variables=run.state.variables), run.history
 
 
 def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -> None:
-    """Print the table; write the report and the picture."""
+    """Print the table; write the report, the picture and the page."""
     table(rows)
     path = report.write_report(config.workdir, "quickstart", config, rows)
     picture = config.workdir / "quickstart.png"
@@ -187,4 +190,5 @@ def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -
     plot_compression(picture, "ResNet-20 on digits", graph, keep, dictionaries)
     ratio = (rows[-1].accuracy or 0) / (rows[0].accuracy or 1)
     CONSOLE.print(f"the student keeps {ratio:.1%} of the teacher's accuracy")
-    CONSOLE.print(f"report: {path}\npicture: {picture}")
+    page = write_page(config.workdir / "report.html", [config.workdir])
+    CONSOLE.print(f"report: {path}\npicture: {picture}\npage: {page}")

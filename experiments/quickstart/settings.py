@@ -13,7 +13,7 @@ class Config:
     """What the quickstart does.
 
     Attributes:
-        workdir: where the report, the picture and the artifacts go.
+        workdir: where the report, its page, the picture and the artifacts go.
         flops: largest fraction of the teacher's FLOPs that the student may use.
         teacher_epochs: passes over the 1,437 training images.
         student_epochs: passes while fine-tuning.

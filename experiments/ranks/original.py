@@ -43,7 +43,7 @@ def prepare(config: Config, key: jax.Array) -> tuple[Network, data.Dataset, View
 
 def _train(network: Network, dataset: data.Dataset, key: jax.Array, folder: Path) -> None:
     module = models.build(network.source[0], **network.source[1])
-    variables = trained(
+    run = trained(
         network.train_apply,
         models.initialize(module, key, data.image_shape(dataset).shape),
         dataset,
@@ -52,5 +52,5 @@ def _train(network: Network, dataset: data.Dataset, key: jax.Array, folder: Path
         key=key,
         mesh=parallel.mesh(),
     )
-    variables = jax.device_put(variables, jax.devices()[0])
+    variables = jax.device_put(run.state.variables, jax.devices()[0])
     jc.save(folder, jc.chain(), variables, network=network.source)

@@ -61,6 +61,7 @@ def language_task(config: Config, run: Run) -> Task:
         mask=itemgetter("mask"),
         judge=lambda function, values: bits(function, values, judged),
         metric="bits per character",
+        lower_is_better=True,
     )
 
 

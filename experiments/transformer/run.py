@@ -162,6 +162,7 @@ def row_of(
         extra={
             "score": task.judge(apply, variables),
             "metric": task.metric,
+            "lower_is_better": task.lower_is_better,
             "cpu_seconds": facts.get("cpu_seconds"),
         },
     )

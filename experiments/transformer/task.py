@@ -34,6 +34,7 @@ class Task(NamedTuple):
         mask: `mask(batch)`, of answers with positions; None for answers of whole sequences.
         judge: `judge(apply, variables) -> float`, on data that nothing is chosen by.
         metric: what that is called.
+        lower_is_better: of two scores.
     """
 
     network: tuple[str, Mapping[str, Json]] | None
@@ -47,6 +48,7 @@ class Task(NamedTuple):
     mask: Callable[[Batch], Any] | None
     judge: Callable[[Function, PyTree], float]
     metric: str
+    lower_is_better: bool
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:

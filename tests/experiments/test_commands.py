@@ -81,7 +81,7 @@ def test_every_experiment_and_benchmark_is_a_command() -> None:
         f"benchmarks.{folder.name}" for folder in (ROOT / "benchmarks").iterdir() if folder.is_dir()
     }
     wanted = {name for name in wanted if name.split(".")[1] not in folders}
-    assert len(wanted) == 10 and wanted <= COMMANDS.keys()
+    assert len(wanted) >= 10 and wanted <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -25,6 +25,7 @@ ROWS = [
     Row("teacher", accuracy=0.98, num_params=270_000, flops=5_000_000, seconds=12.5),
     Row("student", accuracy=ACCURACY, num_params=NUM_PARAMS, extra={"epochs": 10}),
 ]
+STAGES = [{"name": "teacher", "seconds": 12.5}]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Config:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = write_report(tmp_path_factory.mktemp("run") / "new", "demo", Config(), ROWS)
+    path = write_report(tmp_path_factory.mktemp("run") / "new", "demo", Config(), ROWS, STAGES)
     assert [file.name for file in path.parent.iterdir()] == ["report.json"]
     return json.loads(path.read_text())
 
@@ -43,6 +44,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_report_holds_everything(report: dict[str, Any]) -> None:
     validate(report)
     assert report["config"] == {"workdir": "runs", "seed": 0}
+    assert report["stages"] == STAGES
     assert report["environment"]["versions"]["jax"] == jax.__version__
     teacher, student = report["rows"]
     assert teacher["latency_ms"] is None and teacher["num_params"] == 270_000
@@ -59,6 +61,8 @@ def test_the_report_holds_everything(report: dict[str, Any]) -> None:
         (("rows", 0, "num_params"), -1, "num_params is negative"),
         (("environment", "device"), None, "device is NoneType"),
         (("rows",), {}, "rows is dict"),
+        (("stages", 0, "seconds"), None, r"stages\[0\]: seconds is NoneType"),
+        (("rows", 1, "details"), {"groups": [{}]}, r"rows\[1\]: details: .*name is missing"),
     ],
 )
 def test_offences_are_named(

@@ -86,6 +86,12 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path, monkeypatch: pytest.M
     stages = first["config"]["stages"]
     assert sorted(stages) == sorted(["teacher", "knowledge", "gates", "shrink", "fine-tune"])
     assert all(stage["device_hours"] > 0 and stage["cpu_seconds"] > 0 for stage in stages.values())
+    assert {stage["name"]: stage["seconds"] for stage in first["stages"]} == {
+        name: stage["seconds"] for name, stage in stages.items()
+    }
+    groups = first["rows"][2]["details"]["groups"]
+    assert sum(g["after"] for g in groups) < sum(g["before"] for g in groups)
+    assert (tmp_path / "crossed" / "report.html").exists()
     assert jc.load(tmp_path / "crossed" / "artifacts" / "student")[0] is not None
     run.main(config)
     again = json.loads((tmp_path / "crossed" / "report.json").read_text())

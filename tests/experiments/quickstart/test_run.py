@@ -36,6 +36,11 @@ def test_quickstart_leaves_report_picture_and_artifacts(
     assert student.flops and teacher.flops and student.bytes and teacher.bytes
     assert student.flops <= 0.5 * teacher.flops and student.bytes < teacher.bytes
     assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
+    told = written["rows"][-1]["details"]
+    assert sum(g["after"] for g in told["groups"]) < sum(g["before"] for g in told["groups"])
+    assert told["frozen"] and told["curves"][0]["epochs"] == [1]
+    shown = (tmp_path / "report.html").read_text()
+    assert all(group["name"] in shown for group in told["groups"])
     _, variables = jc.load(tmp_path / "student")
     assert set(variables) == {"params", "batch_stats"}
 
