@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 __all__ = ["Config"]
 
@@ -19,7 +20,7 @@ class Config:
         epochs: that the vision transformer is trained for.
         calibration: batches of 32 that scores are from.
         seed: of what is drawn.
-        networks: which of "decoder", "gpt2" and "vit".
+        networks: which of them.
     """
 
     output: Path = Path("benchmarks/results/rotation.json")
@@ -28,4 +29,4 @@ class Config:
     epochs: int = 60
     calibration: int = 16
     seed: int = 0
-    networks: tuple[str, ...] = ("decoder", "gpt2", "vit")
+    networks: tuple[Literal["decoder", "gpt2", "vit"], ...] = ("decoder", "gpt2", "vit")
