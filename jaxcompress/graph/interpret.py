@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.deferred import Deferred
+from jaxcompress.graph.divisions import Divided
 from jaxcompress.graph.gates import Gates
 from jaxcompress.graph.internals import bind, is_literal, source_line
 from jaxcompress.graph.labelling import Labelling
@@ -49,7 +50,7 @@ class Node(NamedTuple):
         outputs: its results.
         bodies: the jaxprs in it.
         steps: the axis along which it runs them, as in `Outcome`.
-        is_mean: whether it is a sum that the program divides by the number of summands.
+        divided: of a sum that the program divides by a number, what is known of that.
     """
 
     equation: JaxprEqn
@@ -57,7 +58,12 @@ class Node(NamedTuple):
     outputs: Sequence[Value]
     bodies: Sequence[Body] = ()
     steps: Axis | None = None
-    is_mean: bool = False
+    divided: Divided | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a sum that the program divides by the number of its summands."""
+        return self.divided is not None and self.divided.ddof is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +88,7 @@ class Rule(NamedTuple):
             contraction, `(dimension,)` for a reduction.
         neutral: `dtype -> value` that changes nothing in a reduction other than a sum (the least
             number in a maximum); it stands for entries whose gate is 0.
+        is_call: its jaxpr stands for the equations in it, so that what is divided may be so inside.
         permutes: the primitive may take part in an unfinished permutation (a split axis that is
             moved before it is merged again); for all others an axis that is split is used as it is.
     """
@@ -91,6 +98,7 @@ class Rule(NamedTuple):
     contracted: Callable[[JaxprEqn], Sequence[tuple[int, ...]]] | None = None
     neutral: Callable[[Any], Any] | None = None
     permutes: bool = False
+    is_call: bool = False
 
 
 def run(
@@ -176,15 +184,11 @@ class Rewriting:
         """Tell whether any axis of an equation, or of the jaxprs in it, lost an index."""
         if not self._changes:
             return False
-        values = (*node.inputs, *node.outputs)
+        held = [value for body in node.bodies for value in body.constants]
+        values = (*node.inputs, *node.outputs, *held)
         if any(self.kept(axis) is not None for value in values for axis in value.axes):
             return True
-        return any(self.shrinks(inner) for body in node.bodies for inner in body.nodes) or any(
-            self.kept(axis) is not None
-            for body in node.bodies
-            for value in body.constants
-            for axis in value.axes
-        )
+        return any(self.shrinks(inner) for body in node.bodies for inner in body.nodes)
 
     def gates(self, node: Node) -> bool:
         """Tell whether a gate acts on an equation, or on the jaxprs in it."""
