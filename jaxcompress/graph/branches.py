@@ -79,7 +79,7 @@ def dispensable(
         together = np.isin(group_of, rest[:count])
         return not _lost(labelled, np.where(together, 0, -1), picked) & 1
 
-    while not can_go(len(rest)):
+    while rest and not can_go(len(rest)):
         fits, fails = 0, len(rest)
         while fails - fits > 1:
             middle = (fits + fails) // 2

@@ -1,4 +1,4 @@
-"""What divides a sum: followed through changes of type and shape, square roots and calls."""
+"""What divides a sum: followed through types and shapes, square roots, calls and steps of scans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.annotations import Array
-from jaxcompress.graph.internals import is_literal
+from jaxcompress.graph.internals import is_literal, scan_counts
 from jaxcompress.graph.scalars import SAME, Scalar
 from jaxcompress.graph.symbolic import is_symbolic, quotient
 
@@ -56,7 +56,7 @@ class Scope:
 
     @cached_property
     def calls(self) -> dict[int, Scope]:
-        """The jaxprs that are merely called, by the position of the call."""
+        """The jaxprs that are merely called, perhaps for each step, by the position of the call."""
         return {
             index: Scope(node.bodies[0], self.rules, self, node)
             for index, node in enumerate(self.body.nodes)
@@ -144,7 +144,7 @@ def _uses(scope: Scope, variable: Any, power: _Power) -> Iterator[Divided]:
         else:
             yield from _use(scope, scope.body.nodes[index], variable, power)
     for place in scope.results(variable):
-        if scope.parent is None or scope.caller is None:
+        if scope.parent is None or scope.caller is None or _is_state(scope.caller, place, True):
             yield Divided(power.by)
         else:
             yield from _uses(scope.parent, scope.caller.equation.outvars[place], power)
@@ -152,11 +152,20 @@ def _uses(scope: Scope, variable: Any, power: _Power) -> Iterator[Divided]:
 
 def _inside(scope: Scope, index: int, variable: Any, power: _Power) -> Iterator[Divided]:
     """Follow a value into a call, to each operand that it is."""
-    inner = scope.calls[index]
+    inner, node = scope.calls[index], scope.body.nodes[index]
     names = inner.body.jaxpr.jaxpr.invars
-    for atom, name in zip(scope.body.nodes[index].equation.invars, names, strict=True):
+    for place, (atom, name) in enumerate(zip(node.equation.invars, names, strict=True)):
         if atom is variable:
-            yield from _uses(inner, name, power)
+            is_state = _is_state(node, place, False)
+            yield from [Divided(power.by)] if is_state else _uses(inner, name, power)
+
+
+def _is_state(node: Node, place: int, is_result: bool) -> bool:
+    """Tell whether an operand or a result is what the steps of a scan hand on."""
+    if node.equation.primitive.name != "scan":
+        return False
+    constants, carry = scan_counts(node.equation)
+    return 0 <= place - (0 if is_result else constants) < carry
 
 
 def _use(scope: Scope, node: Node, variable: Any, power: _Power) -> Iterator[Divided]:

@@ -1,8 +1,7 @@
 """The only equation loop, and running what was labelled on smaller arrays.
 
-`jaxcompress.graph.reading` labels a jaxpr: a tree of `Node`, one per equation and nested jaxpr.
-`Rewriting` walks the same tree with real arrays: an equation none of whose axes lost an index is
-bound unchanged, any other goes through its rule's `rebind`.
+`jaxcompress.graph.reading` labels a jaxpr: a tree of `Node`, one per equation. `Rewriting` walks it
+with real arrays: an equation without a lost index is bound unchanged, others by a rule's `rebind`.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class Rule(NamedTuple):
             contraction, `(dimension,)` for a reduction.
         neutral: `dtype -> value` that changes nothing in a reduction other than a sum (the least
             number in a maximum); it stands for entries whose gate is 0.
-        is_call: its jaxpr stands for the equations in it, so that what is divided may be so inside.
+        is_call: its jaxpr only takes operands and gives results, but for the state of a scan.
         permutes: the primitive may take part in an unfinished permutation (a split axis that is
             moved before it is merged again); for all others an axis that is split is used as it is.
     """
@@ -132,8 +131,7 @@ class Rewriting:
         gate: multiplies one operand of a contraction or reduction.
         substitute: asked first for every equation: `(rewriting, node, arrays) -> results`, or None
             where it has nothing to say.
-        means: what a mean over channels divides by: "kept", the number that is left, or "all", the
-            number that the program names.
+        means: what a mean over channels divides by, as in `trace`.
     """
 
     removed: np.ndarray
@@ -165,8 +163,7 @@ class Rewriting:
 
     def size(self, axis: Axis) -> int:
         """Return how many indices an axis retains."""
-        kept = self.kept(axis)
-        return axis.size if kept is None else len(kept)
+        return axis.size if (kept := self.kept(axis)) is None else len(kept)
 
     def sizes(self, value: Value) -> tuple[int, ...]:
         """Return the shape that an array has after removal."""
@@ -223,7 +220,7 @@ class Rewriting:
             return self._apply(body.nodes[index], values)
 
         pairs = zip(body.jaxpr.consts, body.constants, strict=True)
-        closed_over = [self.take(array, value) for array, value in pairs]
+        closed_over = [self.take(*pair) for pair in pairs]
         return run(body.jaxpr, closed_over, arrays, step, lambda atom: atom.val)
 
     def _apply(self, node: Node, arrays: list[Array]) -> Sequence[Array]:

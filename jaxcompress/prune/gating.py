@@ -186,8 +186,9 @@ def _multiplier(
 
 
 def _is_penalty(node: Node) -> bool:
-    """Whether a reduction gives one number that no example has a part in: a term of a loss."""
-    return len(node.inputs) == 1 and not node.outputs[0].axes
+    """Whether a reduction gives one number of the variables alone: a term of a loss."""
+    is_of_variables = all(value.origin is not None for value in node.inputs)
+    return len(node.inputs) == 1 and not node.outputs[0].axes and is_of_variables
 
 
 def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray | None:
