@@ -87,12 +87,14 @@ class _Power(NamedTuple):
         left: by what it must still be divided to be a mean.
         power: 1, or 1/2 after a square root.
         tolerance: of `left`, relative: the rounding of what divided it.
+        is_whole: whether nothing was added to it, which would be divided too.
     """
 
     count: Array
     left: Array
     power: float = 1.0
     tolerance: float = 1e-6
+    is_whole: bool = True
 
     @property
     def by(self) -> float:
@@ -114,7 +116,7 @@ class _Power(NamedTuple):
 
     def ddof(self, less: float) -> int | None:
         """Return the k of a division by `count - k` that is complete; None where it is not."""
-        if is_symbolic(self.left):
+        if is_symbolic(self.left) or not self.is_whole:
             return None
         if isclose(self.left, 1.0, rel_tol=self.tolerance):
             return 0
@@ -171,6 +173,8 @@ def _is_state(node: Node, place: int, is_result: bool) -> bool:
 def _use(scope: Scope, node: Node, variable: Any, power: _Power) -> Iterator[Divided]:
     name = node.equation.primitive.name
     after = power if name in PASSING else None
+    if name in ("add", "sub") and power.is_whole:
+        after = power._replace(is_whole=False)
     if name in ROOTS and not is_symbolic(power.count, power.left):
         after = power._replace(power=power.power * ROOTS[name])
     scalar, sign, exponent = _factor(node, variable)

@@ -79,7 +79,10 @@ def result(equation: JaxprEqn, needs: Sequence[Needs]) -> Needs:
 
 
 def _of_results_type(equation: JaxprEqn, needs: Sequence[Needs]) -> list[Needs]:
-    """Return the operands that are not conditions or indices; all, if there is no other."""
+    """Return the operands that are not conditions, indices or unused; all, if there is no other."""
+    if equation.primitive.name == "pad":
+        widened = any(max(config) > 0 for config in equation.params["padding_config"])
+        return list(needs[: 2 if widened else 1])
     kinds: list[Array] = [getattr(atom.aval, "dtype", None) for atom in equation.invars]
     kind: Array = getattr(equation.outvars[0].aval, "dtype", None)
     return [one for one, other in zip(needs, kinds, strict=True) if other == kind] or list(needs)
