@@ -85,8 +85,10 @@ def trace(
         means: what a mean over channels divides by once some are gone: "kept", the number that is
             left, which is what the same code computes at the smaller width, or "all", the number
             that the program names, as if they were zeros. Removing equals masking in both. A mean
-            is a sum that one jaxpr divides by the number of summands wherever it uses it; what
-            another jaxpr divides goes by the number that it names.
+            is a sum, or a dot of two computed arrays, that is divided by the number of summands, or
+            by `ddof` less, wherever it is used, also in another `jit` or behind a scan. What is
+            divided after an addition, or behind a branch, a `while` or a derivative rule, goes by
+            the number that the program names; `print(graph)` lists both.
         trainable: `trainable(path, leaf)`, which leaves count as parameters; Linen's `params` or,
             without such a collection, all inexact leaves by default.
 

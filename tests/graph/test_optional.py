@@ -111,7 +111,7 @@ def test_of_parallel_branches_the_widest_stays_and_selection_knows() -> None:
     assert depends(prune.function(apply), prune.variables(VARIABLES), (INPUTS,))
 
 
-def test_of_many_branches_as_few_as_needed_stay() -> None:
+def test_of_overlapping_branches_the_widest_of_each_stays() -> None:
     widths = (4, 7, 5, 7, 6)
     shapes = {
         f"{name}{i}": (3, n) if name == "up" else (n, 2)
