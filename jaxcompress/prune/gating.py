@@ -186,9 +186,12 @@ def _multiplier(
 
 
 def _is_penalty(node: Node) -> bool:
-    """Whether a reduction gives one number of the variables alone: a term of a loss."""
-    is_of_variables = all(value.origin is not None for value in node.inputs)
-    return len(node.inputs) == 1 and not node.outputs[0].axes and is_of_variables
+    """Whether a reduction gives one number of the variables alone: a term of a loss.
+
+    Or whether steps count in one: of those, no example has more than another.
+    """
+    is_uniform = node.inputs[0].origin is not None or node.equation.primitive.name == "scan"
+    return len(node.inputs) == 1 and not node.outputs[0].axes and is_uniform
 
 
 def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray | None:

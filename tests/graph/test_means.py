@@ -125,7 +125,17 @@ def test_what_is_left_is_what_the_code_computes_at_the_smaller_width(name: str) 
     close(small, expected, 1e-2 if name == "bfloat16" else 1e-5)
     assert 'what is left of them (means="kept"):\n  a[1]: ' in str(graph)
     assert "stays as it is" not in str(graph)
-    check_law(jc.trace(apply, VARIABLES, INPUTS, means="all"), apply, KEEP, "scan" in name)
+
+
+@pytest.mark.parametrize("name", ["haiku_layer_norm", "einsum"])
+def test_all_summands_divide_where_the_caller_says_so(name: str) -> None:
+    apply = network(NATIVE[name])
+    graph = jc.trace(apply, VARIABLES, INPUTS, means="all")
+    assert 'all of them, gone or not (means="all"):' in str(graph)
+    small = check_law(graph, apply, KEEP)
+    kept = {"a": VARIABLES["a"] * KEEP, "b": VARIABLES["b"]}
+    if name == "einsum":  # of what is zero, the square is zero too
+        close(small, apply(kept, INPUTS), 1e-5)
 
 
 def test_groups_of_group_norm_keep_their_size() -> None:
