@@ -15,6 +15,7 @@ from jax.extend.core import JaxprEqn
 
 if TYPE_CHECKING:
     from jaxcompress.graph.origins import Origin
+    from jaxcompress.graph.scalars import Scalar
 
 __all__ = [
     "Axis",
@@ -84,6 +85,7 @@ class Value:
             sizes) or ("slice", ()) for one step of a scan over its first axis.
         indices: the array itself, where it is one of integers that the program knows.
         origin: how the variables alone give it, where they do.
+        scalar: the number that all its entries are, where the program knows it.
     """
 
     axes: tuple[Axis, ...]
@@ -91,6 +93,7 @@ class Value:
     steps: tuple[Step, ...] = ()
     indices: np.ndarray | None = None
     origin: Origin | None = None
+    scalar: Scalar | None = None
 
     def rearranged(self, axes: tuple[Axis, ...], name: str, numbers: Sequence[int] = ()) -> Value:
         """Return the same leaf reference, rearranged by one more step."""

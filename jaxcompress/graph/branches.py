@@ -1,10 +1,11 @@
-"""Which groups may go as a whole: those of branches that the network goes on without.
+"""Which groups may go as a whole, all at once: those of branches that the network goes on without.
 
-Every array that depends on the inputs carries the groups without which it would not: where an axis
-of one group's channels ends, in a contraction or padded with others, the result needs this group;
-what is made of several arrays needs only what all of them need. So the width inside a residual
-branch, the channels inside squeeze-excite and the keys of attention may all go, the width of a
-chain may not: its output would be a constant.
+Every array carries the groups without which it would not depend on the inputs, and those without
+which it would be zero: where an axis of one group's channels ends, in a contraction or padded with
+others, nothing is left of the operand. A sum needs what all its operands need, a product what makes
+any of them zero. So the width inside a residual branch, the channels inside squeeze-excite (behind
+a sigmoid, which is not zero) and the keys of attention may go, the width of a chain may not: its
+output would be a constant. A parameter counts as not zero.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from jax.extend.core import Literal
 
 from jaxcompress.graph.axes import Value
 from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Body, Node, run
+from jaxcompress.graph.needs import Needs, constant, either, result
 from jaxcompress.graph.program import LabelledProgram
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.graph.scalars import Scalar, scalar_of
+from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = ["Join", "dispensable", "joins"]
 
-# A set of groups as bits; None for what does not depend on the inputs.
-Needs = int | None
 EMPTY = np.zeros(0, int)
 ADDITIONS = ("add", "sub", "add_any")
 
@@ -55,29 +58,50 @@ def joins(labelled: LabelledProgram, group_of: np.ndarray) -> list[Join]:
     return walk.joins
 
 
-def dispensable(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequence[int]) -> set[int]:
-    """Return the groups without which every picked output still depends on the inputs.
+def dispensable(
+    labelled: LabelledProgram, group_of: np.ndarray, picked: Sequence[int], widths: Sequence[int]
+) -> list[int]:
+    """Return groups without all of which every picked output still depends on the inputs.
+
+    Of groups that can go one at a time but not together, the widest stays, the last of equals.
 
     Args:
         labelled: the reading of the function.
         group_of: `int[labels]`, the position of each label's group, -1 for none.
         picked: positions of the outputs that count.
+        widths: of the groups.
     """
+    lost = _lost(labelled, group_of, picked)
+    alone = [number for number in range(len(widths)) if not lost >> number & 1]
+    rest = sorted(alone, key=lambda number: (widths[number], number))
+
+    def can_go(count: int) -> bool:
+        together = np.isin(group_of, rest[:count])
+        return not _lost(labelled, np.where(together, 0, -1), picked) & 1
+
+    while rest and not can_go(len(rest)):
+        fits, fails = 0, len(rest)
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            fits, fails = (middle, fails) if can_go(middle) else (fits, middle)
+        rest.pop(fails - 1)
+    return sorted(rest)
+
+
+def _lost(labelled: LabelledProgram, group_of: np.ndarray, picked: Sequence[int]) -> int:
+    """Return the groups without one of which some picked output is a constant, as a set."""
     walk = _Walk(group_of)
     outputs = walk(labelled.body, _start(labelled))
-    needed = [outputs[place] for place in picked]
-    every = 0
+    needed = [outputs[place].inputs for place in picked if outputs[place].depends]
+    every = 0 if needed else -1
     for one in [*needed, *walk.extremes]:
-        every |= one or 0
-    groups = {int(number) for number in np.unique(group_of[group_of >= 0])}
-    if all(one is None for one in needed):
-        return set()
-    return {number for number in groups if not every >> number & 1}
+        every |= one
+    return every
 
 
 def _start(labelled: LabelledProgram) -> list[Needs]:
     leaves = len(labelled.program.leaves)
-    return [None if i < leaves else 0 for i in range(len(labelled.body.inputs))]
+    return [constant(False) if i < leaves else Needs(0) for i in range(len(labelled.body.inputs))]
 
 
 @dataclass(frozen=True)
@@ -97,29 +121,27 @@ class _Walk:
     def __call__(self, body: Body, needs: Sequence[Needs]) -> list[Needs]:
         def step(index: int, _: object, values: list[Needs]) -> list[Needs]:
             node = body.nodes[index]
-            if all(value is None for value in values):
-                return [None] * len(node.outputs)
             if node.bodies:
                 return self._nested(node, values)
-            return [self._result(node, values)] * len(node.outputs)
+            return self._results(node, values)
 
-        closed_over: list[Needs] = [None] * len(body.constants)
-        return run(body.jaxpr, closed_over, needs, step, lambda atom: None)
+        closed_over = [_constant(value) for value in body.constants]
+        return run(body.jaxpr, closed_over, needs, step, _literal)
 
-    def _result(self, node: Node, values: Sequence[Needs]) -> Needs:
-        rule = rule_of(node.equation)
+    def _results(self, node: Node, values: Sequence[Needs]) -> list[Needs]:
+        rule, left = rule_of(node.equation), self._groups(node.outputs)
         if rule is not None and rule.neutral is not None:
-            self.extremes.append(self._groups(node.inputs) & ~self._groups(node.outputs))
-        left = self._groups(node.outputs)
+            self.extremes.append(self._groups(node.inputs) & ~left)
         pairs = zip(values, node.inputs, strict=True)
-        needs = [v if v is None else v | (self._groups([value]) & ~left) for v, value in pairs]
-        if node.equation.primitive.name in ADDITIONS and None not in needs:
+        needs = [one.without(self._groups([value]) & ~left) for one, value in pairs]
+        if node.equation.primitive.name in ADDITIONS and all(one.depends for one in needs):
             self._join(node, needs)
-        return _common(needs)
+        made = result(node.equation, needs)
+        return [made if value.scalar is None else _constant(value) for value in node.outputs]
 
     def _join(self, node: Node, needs: Sequence[Needs]) -> None:
         for branch in (0, 1):
-            ended = (needs[branch] or 0) & ~(needs[1 - branch] or 0)
+            ended = needs[branch].inputs & ~needs[1 - branch].inputs
             places = tuple(i for i in range(ended.bit_length()) if ended >> i & 1)
             if places:
                 self.joins.append(Join(node, branch, places))
@@ -139,13 +161,20 @@ class _Walk:
         if name == "scan":
             constants, carry = scan_counts(node.equation)
             state = values[constants : constants + carry]
-            return self._loop(body, values[:constants], state, values[constants + carry :])
+            results = self._loop(body, values[:constants], state, values[constants + carry :])
+            # Without any step, the state is what it was at first.
+            steps = 0 if node.steps is None else self._groups([Value((node.steps,))])
+            same = [
+                one if start.depends else one.without(steps)
+                for start, one in zip(state, results, strict=False)
+            ]
+            return [*same, *results[carry:]]
         if name == "while":
             first, second = params["cond_nconsts"], params["body_nconsts"]
             return self._loop(body, values[first : first + second], values[first + second :], ())
         if name == "cond":
             branches = [self(branch, values[1:]) for branch in node.bodies]
-            return [_all_of(each) for each in zip(*branches, strict=True)]
+            return [either(each) for each in zip(*branches, strict=True)]
         return self(body, values)
 
     def _loop(
@@ -161,25 +190,19 @@ class _Walk:
             results = self(body, [*constants, *state, *slices])
             del self.joins[outside:]
             pairs = zip(state, results[: len(state)], strict=True)
-            after = [_all_of(pair) for pair in pairs]
+            after = [either(pair) for pair in pairs]
             if after == list(state):
-                return results
+                return [*after, *results[len(state) :]]
             state = after
 
 
-def _common(values: Sequence[Needs]) -> Needs:
-    """Return what all need of those that depend on the inputs."""
-    needs: Needs = None
-    for value in values:
-        if value is not None:
-            needs = value if needs is None else needs & value
-    return needs
+def _literal(atom: Literal) -> Needs:
+    return constant(_is_zero(scalar_of(atom.val)))
 
 
-def _all_of(values: Sequence[Needs]) -> Needs:
-    """Return what one or the other needs."""
-    needs: Needs = None
-    for value in values:
-        if value is not None:
-            needs = value if needs is None else needs | value
-    return needs
+def _constant(value: Value) -> Needs:
+    return constant(_is_zero(value.scalar))
+
+
+def _is_zero(scalar: Scalar | None) -> bool:
+    return scalar is not None and not is_symbolic(scalar.number) and not scalar.number

@@ -48,8 +48,11 @@ class Term(NamedTuple):
 class Cost:
     """What a network costs, as a function of the widths of its groups.
 
-    FLOPs are multiply-accumulates x 2 of every conv and dot, per example; a loop's body counts as
-    often as it runs, a shared kernel once per use. Parameters and bytes count every leaf once.
+    FLOPs are multiply-accumulates x 2 of every conv and dot, per example; a shared kernel counts
+    once per use, the body of a scan, and of a `while` that counts to a known number, as often as it
+    runs. Any other `while` counts as one round, and a `cond` as all of its branches
+    (`Graph.estimates`). What is computed from variables and constants alone does not depend on the
+    batch and counts whole. Parameters and bytes count every leaf once.
 
     Attributes:
         names: the groups, in the order of all width vectors.

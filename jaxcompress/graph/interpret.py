@@ -1,8 +1,7 @@
 """The only equation loop, and running what was labelled on smaller arrays.
 
-`jaxcompress.graph.reading` labels a jaxpr: a tree of `Node`, one per equation and nested jaxpr.
-`Rewriting` walks the same tree with real arrays: an equation none of whose axes lost an index is
-bound unchanged, any other goes through its rule's `rebind`.
+`jaxcompress.graph.reading` labels a jaxpr: a tree of `Node`, one per equation. `Rewriting` walks it
+with real arrays: an equation without a lost index is bound unchanged, others by a rule's `rebind`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.deferred import Deferred
+from jaxcompress.graph.divisions import Divided
 from jaxcompress.graph.gates import Gates
 from jaxcompress.graph.internals import bind, is_literal, source_line
 from jaxcompress.graph.labelling import Labelling
@@ -49,7 +49,7 @@ class Node(NamedTuple):
         outputs: its results.
         bodies: the jaxprs in it.
         steps: the axis along which it runs them, as in `Outcome`.
-        is_mean: whether it is a sum that the program divides by the number of summands.
+        divided: of a sum that the program divides by a number, what is known of that.
     """
 
     equation: JaxprEqn
@@ -57,7 +57,12 @@ class Node(NamedTuple):
     outputs: Sequence[Value]
     bodies: Sequence[Body] = ()
     steps: Axis | None = None
-    is_mean: bool = False
+    divided: Divided | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a sum that the program divides by the number of its summands."""
+        return self.divided is not None and self.divided.ddof is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,7 @@ class Rule(NamedTuple):
             contraction, `(dimension,)` for a reduction.
         neutral: `dtype -> value` that changes nothing in a reduction other than a sum (the least
             number in a maximum); it stands for entries whose gate is 0.
+        is_call: its jaxpr only takes operands and gives results, but for the state of a scan.
         permutes: the primitive may take part in an unfinished permutation (a split axis that is
             moved before it is merged again); for all others an axis that is split is used as it is.
     """
@@ -91,6 +97,7 @@ class Rule(NamedTuple):
     contracted: Callable[[JaxprEqn], Sequence[tuple[int, ...]]] | None = None
     neutral: Callable[[Any], Any] | None = None
     permutes: bool = False
+    is_call: bool = False
 
 
 def run(
@@ -124,8 +131,7 @@ class Rewriting:
         gate: multiplies one operand of a contraction or reduction.
         substitute: asked first for every equation: `(rewriting, node, arrays) -> results`, or None
             where it has nothing to say.
-        means: what a mean over channels divides by: "kept", the number that is left, or "all", the
-            number that the program names.
+        means: what a mean over channels divides by, as in `trace`.
     """
 
     removed: np.ndarray
@@ -157,8 +163,7 @@ class Rewriting:
 
     def size(self, axis: Axis) -> int:
         """Return how many indices an axis retains."""
-        kept = self.kept(axis)
-        return axis.size if kept is None else len(kept)
+        return axis.size if (kept := self.kept(axis)) is None else len(kept)
 
     def sizes(self, value: Value) -> tuple[int, ...]:
         """Return the shape that an array has after removal."""
@@ -176,15 +181,11 @@ class Rewriting:
         """Tell whether any axis of an equation, or of the jaxprs in it, lost an index."""
         if not self._changes:
             return False
-        values = (*node.inputs, *node.outputs)
+        held = [value for body in node.bodies for value in body.constants]
+        values = (*node.inputs, *node.outputs, *held)
         if any(self.kept(axis) is not None for value in values for axis in value.axes):
             return True
-        return any(self.shrinks(inner) for body in node.bodies for inner in body.nodes) or any(
-            self.kept(axis) is not None
-            for body in node.bodies
-            for value in body.constants
-            for axis in value.axes
-        )
+        return any(self.shrinks(inner) for body in node.bodies for inner in body.nodes)
 
     def gates(self, node: Node) -> bool:
         """Tell whether a gate acts on an equation, or on the jaxprs in it."""
@@ -219,7 +220,7 @@ class Rewriting:
             return self._apply(body.nodes[index], values)
 
         pairs = zip(body.jaxpr.consts, body.constants, strict=True)
-        closed_over = [self.take(array, value) for array, value in pairs]
+        closed_over = [self.take(*pair) for pair in pairs]
         return run(body.jaxpr, closed_over, arrays, step, lambda atom: atom.val)
 
     def _apply(self, node: Node, arrays: list[Array]) -> Sequence[Array]:

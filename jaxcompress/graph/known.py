@@ -20,7 +20,7 @@ from jaxcompress.graph.axes import Value
 from jaxcompress.graph.internals import shape_of
 from jaxcompress.graph.symbolic import is_symbolic
 
-__all__ = ["moved", "moves", "with_known"]
+__all__ = ["ARITHMETIC", "moved", "moves", "with_known"]
 
 LARGEST = 1 << 16
 """Entries of the largest array worth knowing: more than any axis of channels has."""

@@ -1,141 +1,116 @@
-"""Which sums of a program are means: divided by exactly the number of their summands.
+"""Which sums of a program are means: divided by the number of their summands, or by k less.
 
 A mean over channels that lost some of them may divide by what is left, as the same code would at
-the smaller width, or by the number that the program names, as if the lost ones were zeros.
+the smaller width, or by the number that the program names, as if the lost ones were zeros. Sums are
+followed through changes of type and shape, square roots and calls, in and out.
 """
 
 from __future__ import annotations
 
-import operator
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from math import isclose, prod
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
 
-from jaxcompress.annotations import Array
-from jaxcompress.graph.internals import is_literal, shape_of
-from jaxcompress.graph.symbolic import is_long, is_symbolic, quotient
+from jaxcompress.annotations import Array, Function
+from jaxcompress.graph.axes import Axis, Value
+from jaxcompress.graph.divisions import Divided, Scope, divisions
+from jaxcompress.graph.symbolic import is_long
 
-__all__ = ["mean_equations"]
+if TYPE_CHECKING:
+    from jaxcompress.graph.interpret import Body, Node, Rule
 
-SAME = "convert_element_type copy pcast pvary reduce_precision reshard stop_gradient".split()
-PASSING = frozenset([*SAME, "broadcast_in_dim", "expand_dims", "reshape", "squeeze", "transpose"])
-
-ARITHMETIC: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "max": max,
-    "min": min,
-    **{name: lambda value: value for name in SAME},
-}
-
-Users = Mapping[Any, Sequence[JaxprEqn]]
-Known = Mapping[Any, Any]
+__all__ = ["over_kept", "summands", "summed_axes", "with_means"]
 
 
-def mean_equations(jaxpr: ClosedJaxpr) -> list[int]:
-    """Return the positions of the sums whose every use divides them by their number of summands.
+def over_kept(ddof: int, count: int, fraction: Array, largest: Function = max) -> Array:
+    """Return what turns a division by `count - ddof` into one by what is left less `ddof`.
 
-    The division, or multiplication by the inverse, may stand behind changes of type and shape, and
-    be made in several steps by scalars that the program knows.
+    `(count - ddof) / max(fraction x count - ddof, 1)`: where no more than `ddof` are left, the code
+    would divide by zero at the smaller width; here by one.
+
+    Args:
+        ddof: of the mean.
+        count: the number of summands.
+        fraction: the part of them that is left, not zero.
+        largest: `max` of whatever `fraction` is.
 
     Example:
-        >>> import jax, jax.numpy as jnp
-        >>> program = jax.make_jaxpr(lambda x: (x.sum(1) / 4, x.sum(0) / 4))(jnp.ones((3, 4)))
-        >>> [program.jaxpr.eqns[number].params["axes"] for number in mean_equations(program)]
-        [(1,)]
+        >>> over_kept(0, 8, 0.5), over_kept(1, 8, 0.5)
+        (2.0, 2.3333333333333335)
     """
-    equations = jaxpr.jaxpr.eqns
-    sums = [number for number, one in enumerate(equations) if one.primitive.name == "reduce_sum"]
-    if not sums:
+    return (count - ddof) / largest(count * fraction - ddof, 1) if ddof else 1 / fraction
+
+
+def summed_axes(node: Node) -> list[tuple[Axis, ...]]:
+    """Return along what a sum, or a dot, adds up: an axis of each operand; nothing of all else."""
+    name, params = node.equation.primitive.name, node.equation.params
+    if name == "reduce_sum":
+        return [(node.inputs[0].axes[dimension],) for dimension in params["axes"]]
+    if name != "dot_general":
         return []
-    users: dict[Any, list[JaxprEqn]] = defaultdict(list)
-    for equation in equations:
-        for atom in equation.invars:
-            if not is_literal(atom):
-                users[atom].append(equation)
-    known, ends = _scalars(jaxpr), {v for v in jaxpr.jaxpr.outvars if not is_literal(v)}
-    return [number for number in sums if _is_mean(equations[number], users, known, ends)]
+    left, right = node.inputs
+    pairs = zip(*params["dimension_numbers"][0], strict=True)
+    return [(left.axes[one], right.axes[other]) for one, other in pairs]
 
 
-def _scalars(jaxpr: ClosedJaxpr) -> dict[Any, Any]:
-    """Return the scalars of a program that depend on nothing, by variable."""
-    pairs = zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)
-    known: dict[Any, Any] = {one: float(value) for one, value in pairs if _is_scalar(value)}
-    for equation in jaxpr.jaxpr.eqns:
-        if equation.primitive.name == "dim_as_value":
-            known[equation.outvars[0]] = equation.params["dim"]
-        operation = ARITHMETIC.get(equation.primitive.name)
-        if operation is not None and not shape_of(equation.outvars[0]):
-            values = [_value(atom, known) for atom in equation.invars]
-            if is_symbolic(*values):
-                if equation.primitive.name in SAME:
-                    known[equation.outvars[0]] = values[0]
-            elif None not in values:
-                known[equation.outvars[0]] = float(operation(*values))
-    return known
+def summands(node: Node) -> Array:
+    """Return how many numbers a sum or dot adds up, which may be symbolic; of all else 1."""
+    return prod(axes[0].size for axes in summed_axes(node))
 
 
-def _is_scalar(value: Array) -> bool:
-    return isinstance(value, float | int | np.ndarray | np.generic) and (
-        np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
-    )
+def with_means(body: Body, rules: Callable[[JaxprEqn], Rule | None]) -> Body:
+    """Return a labelled jaxpr whose sums say what the program divides them by, if anything.
 
+    A sum is a mean where every use of it divides by the number of its summands, or by k less where
+    the program computes `number - k` or names the number less one. A dot of two computed arrays is
+    a sum of products; one with a kernel is no mean: what divides it scales the kernel.
 
-def _value(atom: Any, known: Known) -> Array:
-    if is_literal(atom):
-        return float(atom.val) if _is_scalar(atom.val) else None
-    return known.get(atom)
-
-
-def _is_mean(equation: JaxprEqn, users: Users, known: Known, ends: set[Array]) -> bool:
-    shape = shape_of(equation.invars[0])
-    count = prod(shape[dimension] for dimension in equation.params["axes"])
-    whole = count if is_symbolic(count) else float(count)
-    return is_long(count) and _divided(equation.outvars[0], whole, users, known, ends)
-
-
-def _divided(variable: Array, count: Array, users: Users, known: Known, ends: set[Array]) -> bool:
-    """Whether every use of a variable divides it by `count`."""
-    if variable in ends or not users.get(variable):
-        return False
-    return all(_divides(one, variable, count, users, known, ends) for one in users[variable])
-
-
-def _divides(
-    equation: JaxprEqn, variable: Array, count: Array, users: Users, known: Known, ends: set[Array]
-) -> bool:
-    left = count
-    if equation.primitive.name not in PASSING:
-        left = _multiplied(count, equation, variable, known)
-        if left is None:
-            return False
-        if not is_symbolic(left) and isclose(left, 1.0, rel_tol=1e-5):
-            return True
-    return _divided(equation.outvars[0], left, users, known, ends)
-
-
-def _multiplied(count: Array, equation: JaxprEqn, variable: Array, known: Known) -> Array:
-    """Return count x the scalar by which an equation multiplies a variable, None if there is none.
-
-    Counts, and what divides them, may be symbolic.
+    Args:
+        body: the jaxpr; what its loops, branches and derivative rules hold says so already.
+        rules: the rule of an equation.
     """
-    if equation.primitive.name not in ("mul", "div") or len(equation.invars) != 2:
+    return _marked(Scope(body, rules))
+
+
+def _marked(scope: Scope) -> Body:
+    nodes = []
+    for index, node in enumerate(scope.body.nodes):
+        if index in scope.calls:
+            node = node._replace(bodies=(_marked(scope.calls[index]),))
+        elif is_long(count := summands(node)) and _is_inexact(node):
+            node = node._replace(divided=_divided(scope, node, count))
+        nodes.append(node)
+    return replace(scope.body, nodes=nodes)
+
+
+def _is_inexact(node: Node) -> bool:
+    aval: Array = node.equation.outvars[0].aval
+    return jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def _divided(scope: Scope, node: Node, count: Array) -> Divided | None:
+    """Return what a sum is divided by; of uses that differ, one of them, and that it is no mean."""
+    uses = divisions(scope, node.equation.outvars[0], count)
+    kinds = {use.ddof for use in uses}
+    is_mean, is_scaled = len(kinds) == 1 and None not in kinds, _has_kernel(node)
+    if is_mean and not is_scaled:
+        return uses[0]
+    if is_scaled and not is_mean:
         return None
-    left, right = equation.invars
-    is_left = left is variable
-    other = right if is_left else left
-    if other is variable or (equation.primitive.name == "div" and not is_left):
-        return None
-    value = _value(other, known)
-    if value is None or value == 0:
-        return None
-    if is_symbolic(count, value):
-        return quotient(count, value) if equation.primitive.name == "div" else None
-    if not np.isfinite(value):
-        return None
-    return count * (value if equation.primitive.name == "mul" else 1 / value)
+    return next((use._replace(ddof=None) for use in uses if use.by > 1), None)
+
+
+def _has_kernel(node: Node) -> bool:
+    """Tell whether a dot multiplies by a kernel: what the variables alone give, not by itself."""
+    atoms = node.equation.invars
+    if len(atoms) == 1 or atoms[0] is atoms[1] or any(map(_is_constant, node.inputs)):
+        return False
+    return any(value.origin is not None for value in node.inputs)
+
+
+def _is_constant(value: Value) -> bool:
+    return value.origin is not None and not value.origin.leaves

@@ -17,8 +17,9 @@ from jaxcompress.graph.internals import is_key, located
 from jaxcompress.graph.interpret import Body, Node, Outcome, Rule, run
 from jaxcompress.graph.known import with_known
 from jaxcompress.graph.labelling import Kind, Labelling
-from jaxcompress.graph.means import mean_equations
+from jaxcompress.graph.means import with_means
 from jaxcompress.graph.origins import constant, with_origins
+from jaxcompress.graph.scalars import scalar_of, with_scalars
 
 __all__ = ["label", "unknown"]
 
@@ -35,14 +36,15 @@ def _constant(labelling: Labelling, aval: Array, value: Array) -> Value:
     if is_key(aval.dtype):
         return whole(aval.shape)
     labelled = labelling.fresh_value(aval.shape, Kind.CONSTANT)
-    labelled = replace(labelled, origin=constant(value))
+    labelled = replace(labelled, origin=constant(value), scalar=scalar_of(value))
     if not _is_exact(aval) or isinstance(value, jax.core.Tracer):
         return labelled
     return replace(labelled, indices=np.asarray(value))
 
 
 def _literal(atom: Any) -> Value:
-    known = replace(whole(atom.aval.shape), origin=constant(atom.val))
+    known = whole(atom.aval.shape)
+    known = replace(known, origin=constant(atom.val), scalar=scalar_of(atom.val))
     return replace(known, indices=np.asarray(atom.val)) if _is_exact(atom.aval) else known
 
 
@@ -66,6 +68,7 @@ def label(
                 labelling.use(values)
             outcome = (unknown if rule is None else rule.label)(labelling, equation, values)
         outcome = outcome._replace(outputs=with_known(equation, values, outcome.outputs))
+        outcome = outcome._replace(outputs=with_scalars(equation, values, outcome.outputs))
         outcome = outcome._replace(outputs=with_origins(equation, values, outcome))
         nodes.append(Node(equation, values, outcome.outputs, outcome.bodies, outcome.steps))
         if not outcome.bodies:
@@ -74,9 +77,10 @@ def label(
 
     closed_over = constants(labelling, jaxpr)
     outputs = run(jaxpr, closed_over, inputs, step, _literal)
-    for index in mean_equations(jaxpr):
-        nodes[index] = nodes[index]._replace(is_mean=True)
-    return Body(jaxpr, inputs, closed_over, nodes, outputs)
+    body, caller = Body(jaxpr, inputs, closed_over, nodes, outputs), labelling.caller
+    rule = None if caller is None else rules(caller)
+    # What is merely called is looked at together with its caller, which may divide its sums.
+    return body if rule is not None and rule.is_call else with_means(body, rules)
 
 
 def unknown(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:

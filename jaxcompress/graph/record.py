@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from jaxcompress.annotations import Array
 from jaxcompress.graph.carried import Carried
 from jaxcompress.graph.cost import Cost
+from jaxcompress.graph.divided import DividedSum, show_divided
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Group
+from jaxcompress.graph.rounds import show_estimates
 from jaxcompress.graph.show import show, show_derived, summary
 from jaxcompress.graph.sites import Site
 
@@ -38,6 +40,9 @@ class Graph:
         streams: the groups along which two branches are added somewhere, in natural order.
         scales: the leaves of one number per channel that what depends on the inputs is multiplied
             by: those of normalisations, and of layers that scale what they give.
+        divided: the sums over groups that are divided by a number, and which of them are means.
+        estimates: the lines of code whose FLOPs are not those of every run: a `while` that runs an
+            unknown number of rounds counts as one, a `cond` as all of its branches.
     """
 
     groups: Mapping[str, Group]
@@ -53,10 +58,16 @@ class Graph:
     derived: tuple[str, ...] = ()
     means: str = "kept"
     scales: tuple[str, ...] = ()
+    divided: tuple[DividedSum, ...] = ()
+    estimates: tuple[str, ...] = ()
 
     @property
     def optional(self) -> list[str]:
-        """The groups that may go as a whole: without them, the outputs still see the inputs."""
+        """The groups that may go as a whole, all of them: the outputs still depend on the inputs.
+
+        A product with what is gone is zero, and of branches one of which must stay, that of the
+        greatest width is not optional, the last of equal ones.
+        """
         return [n for n, least in zip(self.cost.names, self.cost.least, strict=True) if not least]
 
     @property
@@ -78,7 +89,8 @@ class Graph:
         table = show(
             self.groups, self.cost, len(self.sites), self.frozen, self.unread, self.carried
         )
-        return table + show_derived(self.derived)
+        more = show_derived(self.derived) + show_divided(self.divided, self.means)
+        return table + more + show_estimates(self.estimates)
 
     def __repr__(self) -> str:
         return f"<Graph: {summary(self.groups, self.cost, len(self.sites))}>"

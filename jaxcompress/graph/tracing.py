@@ -10,24 +10,20 @@ import numpy as np
 
 from jaxcompress.annotations import Function, PyTree
 from jaxcompress.arguments import integer, require
-from jaxcompress.graph.additions import added_labels
 from jaxcompress.graph.branches import dispensable
 from jaxcompress.graph.carried import find_carried
 from jaxcompress.graph.consumers import kernel_roles, summed_over, with_consumers
 from jaxcompress.graph.cost import Cost
-from jaxcompress.graph.counting import count_costs, count_examples
-from jaxcompress.graph.derived import has_derived_kernel
+from jaxcompress.graph.counting import count_costs
+from jaxcompress.graph.divided import divided_sums
+from jaxcompress.graph.first import FirstReading, first_reading
 from jaxcompress.graph.frozen import frozen_axes, pin_elsewhere, pin_inside_rules
 from jaxcompress.graph.groups import find_groups
-from jaxcompress.graph.internals import source_line
-from jaxcompress.graph.labelling import Contraction, Reduction
 from jaxcompress.graph.outputs import Pick, Picks, pick_outputs, settle_outputs
 from jaxcompress.graph.program import LabelledProgram, label_another, label_program, read
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.resolve import choose_factors, frozen_components
-from jaxcompress.graph.scales import scale_leaves
-from jaxcompress.graph.sites import Site, find_sites
-from jaxcompress.graph.symbolic import check_batch_axis, check_symbolic, of_one_example
+from jaxcompress.graph.symbolic import check_batch_axis, check_symbolic
 from jaxcompress.graph.trainable import Trainable, default_trainable
 from jaxcompress.graph.unread import read_leaves
 from jaxcompress.paths import flatten_with_paths
@@ -89,8 +85,10 @@ def trace(
         means: what a mean over channels divides by once some are gone: "kept", the number that is
             left, which is what the same code computes at the smaller width, or "all", the number
             that the program names, as if they were zeros. Removing equals masking in both. A mean
-            is a sum that one jaxpr divides by the number of summands wherever it uses it; what
-            another jaxpr divides goes by the number that it names.
+            is a sum, or a dot of two computed arrays, that is divided by the number of summands, or
+            by `ddof` less, wherever it is used, also in another `jit` or behind a scan. What is
+            divided after an addition, or behind a branch, a `while` or a derivative rule, goes by
+            the number that the program names; `print(graph)` lists both.
         trainable: `trainable(path, leaf)`, which leaves count as parameters; Linen's `params` or,
             without such a collection, all inexact leaves by default.
 
@@ -138,7 +136,7 @@ def trace(
     functions = (Also(apply, inputs, output, state), *others)
     readings = [_label(functions[0], variables, batch_axis)]
     labelled = readings[0][0]
-    first = _first(labelled)
+    first = first_reading(labelled)
     readings += [_label(other, variables, batch_axis, labelled) for other in others]
     choose_factors(labelled.labelling, prefer_last=split == "lanes")
     graph = _graph(readings, first, batch_axis, trainable or default_trainable(variables))
@@ -162,32 +160,6 @@ def _label(
     return labelled, picks
 
 
-class _First(NamedTuple):
-    """What is of the first function alone: what it sums over, reads, costs, adds, scales by."""
-
-    contractions: tuple[Contraction, ...]
-    reductions: tuple[Reduction, ...]
-    uses: dict[str, int]
-    sites: dict[str, Site]
-    examples: int
-    added: np.ndarray
-    derived: tuple[str, ...]
-    scales: tuple[str, ...]
-
-
-def _first(labelled: LabelledProgram) -> _First:
-    labelling = labelled.labelling
-    examples = count_examples(labelled)
-    contractions = of_one_example(labelling.contractions, labelled.program.inputs)
-    sites = find_sites(labelled, contractions, examples)
-    sums = contractions, tuple(labelling.reductions)
-    added = np.flatnonzero(added_labels(labelled))
-    lines = [source_line(c.equation) for c in contractions if has_derived_kernel(c)]
-    derived = tuple(dict.fromkeys(lines))
-    scales = scale_leaves(labelled)
-    return _First(*sums, dict(labelling.uses), sites, examples, added, derived, scales)
-
-
 def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
     other = Also(*entry)
     if not callable(other.function) or not isinstance(other.inputs, tuple):
@@ -201,7 +173,7 @@ def _also(number: int, entry: Also | tuple[Any, ...]) -> Also:
 
 def _graph(
     readings: Sequence[tuple[LabelledProgram, Picks]],
-    first: _First,
+    first: FirstReading,
     batch_axis: int | None,
     trainable: Trainable,
 ) -> Graph:
@@ -235,6 +207,8 @@ def _graph(
         tuple(name for position, name in enumerate(groups) if position in joined),
         first.derived,
         scales=first.scales,
+        divided=divided_sums(labelled.body, list(groups), places[0]),
+        estimates=first.estimates,
     )
 
 
@@ -243,7 +217,7 @@ def _with_least(cost: Cost, reading: tuple[LabelledProgram, Picks], group_of: np
     labelled, picks = reading
     paths, _ = flatten_with_paths(labelled.program.outputs)
     picked = [place for place, path in enumerate(paths) if path in picks.pinned]
-    can_go = sorted(dispensable(labelled, group_of, picked))
+    can_go = dispensable(labelled, group_of, picked, cost.dense.tolist())
     least = np.array(cost.least)
     least[can_go] = 0
     return dataclasses.replace(cost, least=least)

@@ -25,6 +25,7 @@ from jaxcompress.graph.gates import Gates
 from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.means import over_kept, summands
 from jaxcompress.graph.program import (
     example_labels,
     label_program,
@@ -168,16 +169,16 @@ def _multiplier(
         rows = None if place is None else examples[which][place]
         if rows is None and gates[0].ndim == 2 and _is_penalty(node):
             return arrays
-        array = arrays[which]
+        array, chosen = arrays[which], {}
         for dimensions in summed:
             labels = _labels(node, dimensions, which)
-            if labels is None or not slots[labels].any():
-                continue
-            flat, chosen = _flat(gates, slots[labels])
-            values = flat[..., chosen]
-            if by_kept and node.is_mean:
-                values = _averaging(values)
-            factor = _factor(node, node.inputs[which], dimensions[which], values, place, rows)
+            if labels is not None and slots[labels].any():
+                flat, places = _flat(gates, slots[labels])
+                chosen[dimensions[which]] = flat[..., places]
+        if by_kept and node.is_mean and chosen:
+            chosen = _averaging(node, chosen)
+        for dimension, values in chosen.items():
+            factor = _factor(node, node.inputs[which], dimension, values, place, rows)
             array = _gated(node, array, factor)
         return [array if i == which else other for i, other in enumerate(arrays)]
 
@@ -185,8 +186,12 @@ def _multiplier(
 
 
 def _is_penalty(node: Node) -> bool:
-    """Whether a reduction gives one number that no example has a part in: a term of a loss."""
-    return len(node.inputs) == 1 and not node.outputs[0].axes
+    """Whether a reduction gives one number of the variables alone: a term of a loss.
+
+    Or whether steps count in one: of those, no example has more than another.
+    """
+    is_uniform = node.inputs[0].origin is not None or node.equation.primitive.name == "scan"
+    return len(node.inputs) == 1 and not node.outputs[0].axes and is_uniform
 
 
 def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray | None:
@@ -199,10 +204,16 @@ def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray |
     return other.labels if axis.labels is None and axis.size == other.size else axis.labels
 
 
-def _averaging(values: Any) -> PyTree:
-    """Scale gates so that a sum divided by their number becomes one divided by their sum."""
-    total = values.sum(-1, keepdims=True)
-    return values * (values.shape[-1] / jnp.where(total == 0, 1, total))
+def _averaging(node: Node, gates: Mapping[int, Array]) -> dict[int, Array]:
+    """Scale the gates of a mean's axes, so that the program's division is by what they leave."""
+    fraction: Any = 1.0
+    for values in gates.values():
+        total, size = values.sum(-1, keepdims=True), values.shape[-1]
+        fraction = fraction * jnp.where(total == 0, size, total) / size
+    assert node.divided is not None and node.divided.ddof is not None
+    factor = over_kept(node.divided.ddof, summands(node), fraction, jnp.maximum)
+    first = next(iter(gates))
+    return {**gates, first: gates[first] * factor}
 
 
 def _gated(node: Node, array: Array, factor: Array) -> Array:

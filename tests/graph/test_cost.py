@@ -67,8 +67,21 @@ def counted(jaxpr: Any) -> float:
 @pytest.mark.parametrize("name", TOYS)
 def test_every_contraction_of_every_toy_costs_what_xla_counts(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
-    jaxpr = jax.make_jaxpr(toy.apply)(toy.variables, *toy.inputs).jaxpr
-    assert graph.flops * graph.cost.examples == pytest.approx(counted(jaxpr), rel=1e-6)
+    inputs = one_example(toy.inputs, graph.cost.examples)
+    jaxpr = jax.make_jaxpr(toy.apply)(toy.variables, *inputs).jaxpr
+    expected = pytest.approx(counted(jaxpr), rel=1e-6)
+    assert trace(toy.apply, toy.variables, *inputs).flops == expected
+    assert graph.flops == expected  # whatever the batch
+
+
+def one_example(inputs: Any, examples: int) -> Any:
+    """Return abstract inputs of a batch of one."""
+    return [
+        jax.ShapeDtypeStruct((1, *each.shape[1:]), each.dtype)
+        if each.ndim and len(each) == examples
+        else each
+        for each in map(jnp.asarray, inputs)
+    ]
 
 
 def random_windows() -> list[Window]:

@@ -21,7 +21,7 @@ STREAM = {"embed": (4, 12), "up": (12, 10), "up_bias": (10,), "down": (10, 12), 
 
 def _normalised(x: jax.Array, axes: Any = -1) -> jax.Array:
     centred = x - x.mean(axes, keepdims=True)
-    return centred * lax.rsqrt((centred * centred).mean(axes, keepdims=True) + 1e-6)
+    return centred * lax.rsqrt(jnp.var(x, axes, keepdims=True) + 1e-6)
 
 
 def _root_mean_square(x: jax.Array) -> jax.Array:

@@ -10,10 +10,11 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.annotations import Array
-from jaxcompress.graph.axes import Value
+from jaxcompress.graph.axes import Axis, Value
 from jaxcompress.graph.internals import closed, inner_jaxprs, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.rounds import rounds
 
 __all__ = ["CALL", "RULES", "is_plain_call", "tie_values"]
 
@@ -77,13 +78,15 @@ def tie_values(
 
 
 def while_loop(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:
-    """Label condition and body once and tie carries; the number of rounds is taken as one."""
+    """Label condition and body once and tie carries; rounds that are not known count as one."""
     params = equation.params
     first = params["cond_nconsts"]
     second = first + params["body_nconsts"]
     state = [Value(value.axes) for value in inputs[second:]]
     condition = labelling.enter(closed(params["cond_jaxpr"]), [*inputs[:first], *state])
-    body = labelling.enter(closed(params["body_jaxpr"]), [*inputs[first:second], *state])
+    count = rounds(equation, inputs)
+    with labelling.scope(None if count is None else Axis(count)):
+        body = labelling.enter(closed(params["body_jaxpr"]), [*inputs[first:second], *state])
     labelling.use(body.outputs)
     tie_values(labelling, equation, state, body.outputs)
     return Outcome(state, (condition, body))
@@ -122,11 +125,11 @@ def rebind_branch(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> 
     return lax.switch(arrays[0], functions, *arrays[1:])
 
 
-CALL = Rule(call, rebind_call, permutes=True)
+CALL = Rule(call, rebind_call, permutes=True, is_call=True)
 
 RULES = {
-    "checkpoint": Rule(checkpoint, rebind_checkpoint),
-    "remat2": Rule(checkpoint, rebind_checkpoint),
+    "checkpoint": Rule(checkpoint, rebind_checkpoint, is_call=True),
+    "remat2": Rule(checkpoint, rebind_checkpoint, is_call=True),
     "while": Rule(while_loop, rebind_while),
     "cond": Rule(branch, rebind_branch),
 }

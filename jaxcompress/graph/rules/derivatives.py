@@ -26,6 +26,7 @@ from jaxcompress.graph.derivative_rules import fill, inexact, is_inexact, jvp_ja
 from jaxcompress.graph.internals import closed, source_line
 from jaxcompress.graph.interpret import Body, Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.means import summed_axes
 
 __all__ = ["RULES"]
 
@@ -56,10 +57,9 @@ def _primal(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -
 def _pin_means(labelling: Labelling, bodies: Sequence[Body]) -> None:
     """Freeze what means divide by: the user's rule does not say whether that is what is left."""
     for node in [node for body in bodies for node in body.nodes]:
-        if node.is_mean:
-            for dimension in node.equation.params["axes"]:
-                reason = "a mean over it inside a custom derivative divides by its size"
-                labelling.pin(node.equation, node.inputs[0].axes[dimension], reason, hard=False)
+        for axis in [axis for axes in summed_axes(node) for axis in axes if node.is_mean]:
+            reason = "a mean over it inside a custom derivative divides by its size"
+            labelling.pin(node.equation, axis, reason, hard=False)
         _pin_means(labelling, node.bodies)
 
 

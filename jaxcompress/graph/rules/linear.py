@@ -14,6 +14,7 @@ from jaxcompress.graph.axes import Axis, Value, whole
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
 from jaxcompress.graph.labelling import Kind, Labelling
+from jaxcompress.graph.rules.averaging import rebind_sum
 from jaxcompress.graph.taps import tap_pairs
 
 __all__ = ["RULES", "passed_dimensions"]
@@ -193,7 +194,7 @@ def rebind_conv(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
 
 
 RULES = {
-    "dot_general": Rule(dot, contracted=dot_contracted),
+    "dot_general": Rule(dot, rebind_sum, dot_contracted),
     "ragged_dot_general": Rule(ragged_dot, contracted=ragged_contracted),
     "conv_general_dilated": Rule(conv, rebind_conv, conv_contracted),
 }

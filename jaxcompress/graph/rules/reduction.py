@@ -9,7 +9,6 @@ such reading: there the axis is pinned.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,9 +18,10 @@ from jax.typing import DTypeLike
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis, Value
-from jaxcompress.graph.internals import bind, shape_of
-from jaxcompress.graph.interpret import Node, Outcome, Rewriting, Rule
+from jaxcompress.graph.internals import shape_of
+from jaxcompress.graph.interpret import Outcome, Rule
 from jaxcompress.graph.labelling import Labelling
+from jaxcompress.graph.rules.averaging import rebind_sum
 
 __all__ = ["RULES"]
 
@@ -37,17 +37,6 @@ def reduce(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) ->
 def reduced(equation: JaxprEqn) -> list[tuple[int]]:
     """Return the dimensions that a reduction drops."""
     return [(dimension,) for dimension in equation.params["axes"]]
-
-
-def rebind_sum(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> list[Array]:
-    """Sum what is left; of a mean over what is left, so that the program's division is by that."""
-    (total,) = bind(node.equation, arrays)
-    summed = [node.inputs[0].axes[dimension] for (dimension,) in reduced(node.equation)]
-    axes = [axis for axis in summed if axis.labels is not None]
-    kept, size = prod(map(rewriting.size, axes)), prod(axis.size for axis in axes)
-    if rewriting.means != "kept" or not node.is_mean or kept in (0, size):
-        return [total]
-    return [total * jnp.asarray(size / kept, total.dtype)]
 
 
 def fold(labelling: Labelling, equation: JaxprEqn, inputs: Sequence[Value]) -> Outcome:

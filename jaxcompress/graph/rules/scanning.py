@@ -97,4 +97,4 @@ def _passed_on(gate: Array, before: Array, after: Array) -> Array:
     return (gate * after + (1 - gate) * before).astype(after.dtype)
 
 
-RULES = {"scan": Rule(scan, rebind_scan)}
+RULES = {"scan": Rule(scan, rebind_scan, is_call=True)}
