@@ -43,8 +43,8 @@ def save(
     before it; readers beside them get the old one or the new one. This process must be able to
     address all arrays. Weakly typed leaves become strong.
 
-    Variables with NaN or infinity are a legal artifact, and come back as they are unless an encoding
-    rounds them; a warning names their leaves, since every method refuses them.
+    Variables with NaN or infinity are a legal artifact and come back bit by bit; a warning names
+    their leaves, since every method refuses them. An encoding that rounds them refuses them too.
 
     Args:
         path: the folder, made if needed.
@@ -78,11 +78,11 @@ def save(
     original = original_shapes(spec, {p: leaf.shape for p, leaf in described.items()})
     check_result(from_spec(spec), described, original)
     check_zeros(spec, leaves)
-    _warn_of_non_finite(leaves)
     named = None if network is None else _network(*network, original)
     notes = plain(dict(metadata or {}), "metadata")
 
     tensors, described = encoded(host_arrays(leaves), described, encoding)
+    _warn_of_non_finite(leaves)
     is_nested = _is_nested(variables)
     empty = _empty_paths(variables) if is_nested else ()
 
