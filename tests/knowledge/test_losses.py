@@ -132,7 +132,7 @@ LOSSES: dict[str, Function] = {
     "dist": dist,
     "jensen_shannon": jensen_shannon,
 }
-# Losses of logits that the laws of `LOSSES` do not fit, and why: the least a test of their own says.
+# Losses of logits that the laws of `LOSSES` do not fit, and why.
 OTHERS = {
     "cross_entropy": "of labels, without a teacher or temperature",
     "reverse_kl": "infinite where the teacher excludes what the student has",
