@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxcompress import Budget, factorize, importance, select, shrink, sparse
-from jaxcompress.graph import flatten_with_paths
+from jaxcompress import Budget, factorize, importance, recipes, select, shrink, sparse
+from jaxcompress.graph import flatten_with_paths, natural_order
 from jaxcompress.low_rank import output_covariances
 from jaxcompress.prune.learned import learn, straight_through
 from tests.laws import close
-from tests.toys.order import BUDGET, Case, every_network, pair_of, reordered
+from tests.toys.order import BUDGET, Case, Pair, every_network, pair_of, reordered
 
 KEY = jax.random.key(0)
 
@@ -25,7 +26,8 @@ def test_groups_and_costs_have_no_names_in_them(name: str) -> None:
     pair = pair_of(name)
     groups = pair.groups()
     assert len(groups) == len(pair.old.graph.groups) > 3
-    assert list(groups.values()) != list(pair.old.graph.groups)
+    assert list(groups) != sorted(groups, key=natural_order)
+    assert list(groups.values()) == list(pair.old.graph.groups)
     assert pair.new.graph.flops == pair.old.graph.flops
     assert pair.translated(pair.new.graph.uses) == pair.old.graph.uses
 
@@ -48,6 +50,55 @@ def test_scores(name: str, method: str) -> None:
     expected = _scores_of(old, method)
     scores = {pair.groups()[group]: score for group, score in _scores_of(new, method).items()}
     close(scores, expected, 1e-4)
+
+
+def _by_group(pair: Pair, keeps: Mapping[str, Any]) -> dict[str, Any]:
+    return {pair.groups()[group]: np.asarray(value).tolist() for group, value in keeps.items()}
+
+
+DRAWN: dict[str, Callable[[Case], Mapping[str, Any]]] = {
+    "random": lambda case: importance.random(case.graph, KEY),
+    "masks": lambda case: importance.random_masks(case.graph, KEY),
+    "masks of some": lambda case: importance.random_masks(
+        case.graph, KEY, groups=list(reversed(case.graph.groups))
+    ),
+    "equal scores": lambda case: select(
+        case.graph,
+        {name: np.ones(group.width) for name, group in case.graph.groups.items()},
+        Budget(flops=0.5),
+    ),
+}
+
+
+@every_network
+@pytest.mark.parametrize("drawn", DRAWN)
+def test_what_is_drawn_or_equally_good(name: str, drawn: str) -> None:
+    old, new, _ = pair = pair_of(name)
+    expected = {group: np.asarray(value).tolist() for group, value in DRAWN[drawn](old).items()}
+    assert _by_group(pair, DRAWN[drawn](new)) == expected
+
+
+def test_channels_kept_by_a_fisher_score_at_random_masks() -> None:
+    old, new, _ = pair = pair_of("attention")
+
+    def kept(case: Case) -> Mapping[str, Any]:
+        batches = case.inputs[None].repeat(2, 0)
+        scores = importance.fisher(case.graph, case.loss, case.variables, batches, key=KEY)
+        return select(case.graph, scores, Budget(flops=0.6))
+
+    assert _by_group(pair, kept(new)) == {n: mask.tolist() for n, mask in kept(old).items()}
+
+
+def test_channels_kept_by_the_recipe() -> None:
+    old, new, _ = pair = pair_of("attention")
+
+    def pruned(case: Case) -> dict[str, Any]:
+        given = case.apply, case.variables, [case.inputs], Budget(flops=0.6)
+        importance = recipes.Learned(steps=1)
+        prune = recipes.prune(*given, key=KEY, importance=importance, distance="values")
+        return {path: leaf["keep"] for path, leaf in prune.spec["leaves"].items()}
+
+    assert pair.translated(pruned(new)) == pruned(old)
 
 
 def _random_scores(case: Case) -> dict[str, jax.Array]:
@@ -117,6 +168,38 @@ def test_learned_gates() -> None:
         state, _ = pair.update(pair.init(given), case.variables, case.inputs)
         learned.append(dict(sorted(pair.scores(state).items())))
     close(learned[1], learned[0], 1e-5)
+
+
+@pytest.mark.parametrize("scope", ["uniform", "global"])
+def test_random_masks_and_equal_weights(scope: Any) -> None:
+    old, new, _ = pair = pair_of("convolutions")
+
+    def masks(case: Case) -> dict[str, Any]:
+        equal = jax.tree.map(jnp.ones_like, case.variables)
+        given: dict[str, Any] = {"scope": scope, "graph": case.graph}
+        drawn = sparse.make_masks(case.variables, 0.6, score=sparse.random, key=KEY, **given)
+        of_equal = sparse.make_masks(equal, 0.6, **given)
+        both = {path: (drawn[path], of_equal[path]) for path in drawn}
+        return {path: [np.asarray(m).tolist() for m in pair] for path, pair in both.items()}
+
+    assert pair.translated(masks(new)) == masks(old)
+
+
+def test_masks_that_grow_again_at_random() -> None:
+    old, new, _ = pair = pair_of("convolutions")
+
+    def masks(case: Case) -> dict[str, Any]:
+        schedule = sparse.schedule.periodic(0.5, end=2, every=1)
+        tx = sparse.sparse_optimizer(
+            optax.sgd(0.1), schedule, regrow=sparse.set_regrow(0.5), key=KEY, graph=case.graph
+        )
+        state = tx.init(case.variables)
+        for _ in range(3):
+            gradients = jax.tree.map(jnp.ones_like, case.variables)
+            _, state = jax.jit(tx.update)(gradients, state, case.variables)
+        return {p: np.asarray(mask).tolist() for p, mask in sparse.masks_of(state).items()}
+
+    assert pair.translated(masks(new)) == masks(old)
 
 
 @pytest.mark.parametrize("scope", ["uniform", "global"])

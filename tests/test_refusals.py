@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcompress import Budget, factorize, select, threshold, trace
+from jaxcompress.annotations import Function
 from jaxcompress.low_rank import compensate
 from jaxcompress.low_rank.statistics import input_roots
 from jaxcompress.low_rank.statistics.covariance import covariance_root
@@ -31,30 +33,54 @@ def loss(variables: Any, x: jax.Array) -> jax.Array:
 
 
 GRAPH = trace(apply, VARIABLES, X)
-SCORES = {
-    "magnitude": lambda variables: importance.magnitude(GRAPH, variables),
-    "taylor": lambda variables: importance.taylor(GRAPH, loss, variables, X[None]),
-    "fisher": lambda variables: importance.fisher(
-        GRAPH, loss, variables, X[None], key=jax.random.key(0)
+
+
+def branched(variables: Any, x: jax.Array) -> jax.Array:
+    """Return what every score finds something in: a branch, a scale, a nonlinearity."""
+    return x + jnp.tanh(x @ variables["a"]) * variables["scale"] @ variables["c"]
+
+
+def branched_loss(variables: Any, x: jax.Array) -> jax.Array:
+    return jnp.square(branched(variables, x)).mean()
+
+
+BRANCHED = draw(0, {"a": (6, 5), "c": (5, 6)}) | {"scale": jnp.ones(5)}
+SCORED = trace(branched, BRANCHED, X)
+SCORES: dict[str, Function] = {
+    "magnitude": lambda v, x: importance.magnitude(SCORED, v),
+    "norm_scales": lambda v, x: importance.norm_scales(SCORED, v),
+    "taylor": lambda v, x: importance.taylor(SCORED, branched_loss, v, x[None]),
+    "fisher": lambda v, x: importance.fisher(
+        SCORED, branched_loss, v, x[None], key=jax.random.key(0)
     ),
-    "activation_norms": lambda variables: importance.activation_norms(GRAPH, apply, variables, [X]),
-    "block_influence": lambda variables: importance.block_influence(GRAPH, apply, variables, [X]),
-    "norm_scales": lambda variables: importance.norm_scales(GRAPH, variables),
+    "meta": lambda v, x: importance.meta(SCORED, branched_loss, v, x[None, None], x[None]),
+    "activation_norms": lambda v, x: importance.activation_norms(SCORED, branched, v, [x]),
+    "block_influence": lambda v, x: importance.block_influence(SCORED, branched, v, [x]),
+}
+ARGUMENTS = {
+    name: inspect.signature(getattr(importance, name)).parameters
+    for name in importance.__all__
+    if inspect.signature(getattr(importance, name)).return_annotation == "Scores"
 }
 
 
+def test_every_score_of_variables_is_tried_here() -> None:
+    assert {name for name, given in ARGUMENTS.items() if "variables" in given} == set(SCORES)
+
+
 @pytest.mark.parametrize("method", SCORES)
-def test_a_weight_that_is_nan_is_not_scored(method: str) -> None:
+def test_scores_are_finite_until_a_weight_is_nan(method: str) -> None:
+    assert all(np.isfinite(score).all() for score in SCORES[method](BRANCHED, X).values())
     with pytest.raises(ValueError, match="number of variables must be finite, but .*: a;"):
-        SCORES[method](BROKEN)
+        SCORES[method]({**BRANCHED, "a": BRANCHED["a"].at[0, 0].set(jnp.nan)}, X)
 
 
-@pytest.mark.parametrize("method", ["taylor", "fisher"])
+@pytest.mark.parametrize(
+    "method", [name for name in SCORES if {"batches", "query"} & set(ARGUMENTS[name])]
+)
 def test_a_batch_that_holds_nan_gives_no_scores(method: str) -> None:
-    score: Any = importance.taylor if method == "taylor" else importance.fisher
-    key: dict[str, Any] = {} if method == "taylor" else {"key": jax.random.key(0)}
-    with pytest.raises(FloatingPointError, match=r"these groups are not: \['a\[1\]'\]; .* batches"):
-        score(GRAPH, loss, VARIABLES, X[None].at[0, 0, 0].set(jnp.nan), **key)
+    with pytest.raises((ValueError, FloatingPointError), match=r"finite, but .* batch"):
+        SCORES[method](BRANCHED, X.at[0, 0].set(jnp.nan))
 
 
 def test_scores_that_have_no_order_are_refused_or_poison_their_gates() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jaxcompress.artifact.network import named_network
 from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.structure import DataFile, Structure, plain
 from jaxcompress.compression.record import Compression
+from jaxcompress.finite import non_finite
 from jaxcompress.paths import flatten_with_paths, path_string
 
 __all__ = ["save"]
@@ -40,6 +42,9 @@ def save(
     the new one. Of several savers of one folder, threads or processes, each waits for the one
     before it; readers beside them get the old one or the new one. This process must be able to
     address all arrays. Weakly typed leaves become strong.
+
+    Variables with NaN or infinity are a legal artifact and come back bit by bit; a warning names
+    their leaves, since every method refuses them. An encoding that rounds them refuses them too.
 
     Args:
         path: the folder, made if needed.
@@ -77,6 +82,7 @@ def save(
     notes = plain(dict(metadata or {}), "metadata")
 
     tensors, described = encoded(host_arrays(leaves), described, encoding)
+    _warn_of_non_finite(leaves)
     is_nested = _is_nested(variables)
     empty = _empty_paths(variables) if is_nested else ()
 
@@ -86,6 +92,15 @@ def save(
         )
 
     write_artifact(Path(path), tensors, structure_for)
+
+
+def _warn_of_non_finite(leaves: Mapping[str, Array]) -> None:
+    if paths := non_finite(leaves):
+        warnings.warn(
+            f"variables with NaN or infinity are saved, in {', '.join(paths)}; what is pruned, "
+            "factorized or taught needs finite ones",
+            stacklevel=3,
+        )
 
 
 def _network(name: str, config: Mapping[str, Json], original: Shapes | None) -> dict[str, Json]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxcompress.annotations import Array
 
-__all__ = ["like", "scaled", "widened"]
+__all__ = ["contained", "like", "scaled", "widened"]
 
 
 def widened(array: Array) -> jax.Array:
@@ -34,12 +34,26 @@ def like(array: jax.Array, leaf: Array) -> jax.Array:
     return array.astype(dtype) if jnp.issubdtype(dtype, jnp.inexact) else array
 
 
+def contained(array: jax.Array, factor: Array) -> jax.Array:
+    """Return array, with 0 for what is not finite where the factor is 0: 0 x inf would be NaN.
+
+    All that is finite stays as it is, gradients included.
+
+    Example:
+        >>> contained(jnp.array([jnp.inf, 3.0, jnp.inf]), jnp.array([0.0, 0.0, 0.5])).tolist()
+        [0.0, 3.0, inf]
+    """
+    return jnp.where((factor == 0) & ~jnp.isfinite(array), jnp.zeros_like(array), array)
+
+
 def scaled(array: jax.Array, factor: jax.Array) -> jax.Array:
     """Return array * factor in the array's dtype, whose gradient by the factor is a float32 sum.
 
+    What is not finite counts nothing where the factor is 0.
+
     Example:
-        >>> scaled(jnp.ones(2, jnp.bfloat16), jnp.array([0.0, 2.0])).tolist()
-        [0.0, 2.0]
+        >>> scaled(jnp.array([3.0, jnp.inf], jnp.bfloat16), jnp.array([2.0, 0.0])).tolist()
+        [6.0, 0.0]
     """
     wide = widened(array)
-    return (wide * factor.astype(wide.dtype)).astype(array.dtype)
+    return (contained(wide, factor) * factor.astype(wide.dtype)).astype(array.dtype)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
+import jax
+
 from jaxcompress.annotations import Array
-from jaxcompress.arguments import real
+from jaxcompress.arguments import integer, real
 from jaxcompress.graph.record import Graph
 
 __all__ = ["Budget", "Ceilings"]
@@ -25,8 +27,9 @@ class Ceilings(Protocol):
 class Budget:
     """A cost ceiling: a fraction in (0, 1] of the graph passed with it, or an absolute number.
 
-    Several ceilings hold together. `of` makes fractions absolute, so that one budget can be kept
-    through several compressions.
+    A number of 1 or less is a fraction, a larger one absolute: 1.0 is everything. The integer 1
+    reads as one FLOP as well as everything, and is refused. Several ceilings hold together. `of`
+    makes fractions absolute, so that one budget can be kept through several compressions.
 
     Attributes:
         flops: multiply-accumulates x 2 per example.
@@ -34,7 +37,8 @@ class Budget:
         bytes: bytes of all variables.
 
     Raises:
-        ValueError: if no ceiling is given, or one is not a positive finite number.
+        ValueError: if no ceiling is given, or one is not a positive finite number, or the integer
+            1.
 
     Example:
         >>> Budget(flops=0.5)
@@ -58,6 +62,13 @@ class Budget:
                 "a ceiling is a fraction in (0, 1] or a larger absolute number, but "
                 + ", ".join(wrong)
             )
+        unclear = [f"{kind}={value!r}" for kind, value in self.ceilings().items() if _is_one(value)]
+        if unclear:
+            raise ValueError(
+                "a ceiling of 1 is everything and an integer an absolute number, but "
+                + ", ".join(unclear)
+                + " is both; write 1.0 for everything, or a larger number"
+            )
 
     def ceilings(self) -> dict[str, float]:
         """Return the ceilings that are given, by kind."""
@@ -67,6 +78,9 @@ class Budget:
     def of(self, graph: Graph) -> Budget:
         """Return the same budget in absolute numbers of `graph`.
 
+        Raises:
+            ValueError: if one would be 1 or less, which reads as a fraction.
+
         Example:
             >>> import jax.numpy as jnp
             >>> from jaxcompress.graph import trace
@@ -74,9 +88,35 @@ class Budget:
             >>> Budget(flops=0.5).of(graph)
             Budget(flops=6.0, params=None, bytes=None)
         """
-        dense: dict[str, Array] = {kind: float(graph.cost.of(kind)) for kind in self.ceilings()}
-        absolute = {
-            kind: value * dense[kind] if value <= 1 else float(value)
+        dense = {kind: float(graph.cost.of(kind)) for kind in self.ceilings()}
+        absolute = self.absolute(dense)
+        small = [
+            f"{kind}={value!r} of {dense[kind]:g}"
             for kind, value in self.ceilings().items()
-        }
-        return replace(self, **absolute)
+            if value < 1 and absolute[kind] <= 1
+        ]
+        if small:
+            raise ValueError(
+                "an absolute ceiling is larger than 1, but there is no more left by "
+                + ", ".join(small)
+                + "; ask for a larger part"
+            )
+        replaced: dict[str, Array] = absolute
+        return replace(self, **replaced)
+
+    def absolute(self, whole: Mapping[str, float]) -> dict[str, float]:
+        """Return the ceilings in absolute numbers, by kind.
+
+        Args:
+            whole: what everything costs, by kind.
+
+        Example:
+            >>> Budget(flops=0.5, params=7).absolute({"flops": 12.0, "params": 10.0})
+            {'flops': 6.0, 'params': 7.0}
+        """
+        given = self.ceilings().items()
+        return {kind: value * whole[kind] if value <= 1 else float(value) for kind, value in given}
+
+
+def _is_one(value: Array) -> bool:
+    return integer(value) is None and not isinstance(value, jax.core.Tracer) and int(value) == 1

@@ -76,5 +76,5 @@ class Gates:
                 shape = [1] * len(value.axes)
                 shape[dimension] = axis.size
                 factor = every[self.slots[axis.labels]].reshape(shape)
-                array = (array * factor).astype(array.dtype)
+                array = jnp.where(factor == 0, 0, array * factor).astype(array.dtype)
         return array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,14 +102,15 @@ def find_groups(
         roles: "producer" or "consumer" of a leaf axis.
 
     Returns:
-        The groups by name, sorted; and for each component its group's position, or -1, and its
-        channel.
+        The groups by name, in the order in which the program first reads their leaves; and for each
+        component its group's position, or -1, and its channel.
     """
     places = _places(labelled.owners, components, offered)
     parts = _alike(places, counted, components, offered)
     made = [_make(labelled.owners, one, places, roles) for one in parts]
     named = _name(made)
-    order = sorted(named, key=natural_order)
+    read = {path: number for number, path in enumerate(labelled.labelling.uses)}
+    order = sorted(named, key=lambda name: _first_read(named[name][0], read))
     group_of = np.full(len(offered), -1)
     channel_of = np.zeros(len(offered), np.int64)
     for position, name in enumerate(order):
@@ -117,6 +118,18 @@ def find_groups(
         group_of[channels], channel_of[channels] = position, np.arange(len(channels))
     groups = {name: named[name][0]._replace(name=name) for name in order}
     return groups, group_of, channel_of
+
+
+def _first_read(group: Group, read: Mapping[str, int]) -> tuple[object, ...]:
+    """Order groups by where the program first reads a leaf of theirs, and where they lie on it.
+
+    Not by name: what is drawn at random, or equally good, must not depend on what leaves are
+    called.
+    """
+    return min(
+        (read.get(m.path, len(read)), natural_order(m.path), m.axis, int(m.indices.min()))
+        for m in group.members
+    )
 
 
 class _Places(NamedTuple):

@@ -23,12 +23,12 @@ class Graph:
     """What may be removed from a function, and what it costs.
 
     Attributes:
-        groups: the prunable groups by name, in natural order.
+        groups: the prunable groups by name, in the order in which the program first reads them.
         sites: the convs and dots with a leaf kernel, by path of the kernel.
         cost: FLOPs, parameters and bytes as functions of the groups' widths.
         frozen: what cannot be removed, and why.
         leaves: abstract value of every leaf of the variables, by path.
-        uses: how many equations read each leaf.
+        uses: how many equations read each leaf, in the order of the program.
         batch_axis: the axis of examples of the inputs, or None.
         unread: the leaves that no traced function reads. Nothing ties them to a group: they stay
             whole, and a function that reads them is refused unless it is traced as well (`also=`).
@@ -37,7 +37,7 @@ class Graph:
             "all", the number that the program names.
         derived: the lines of code that contract a kernel computed from the variables alone, which
             is no site until `fold` stores it.
-        streams: the groups along which two branches are added somewhere, in natural order.
+        streams: the groups along which two branches are added somewhere, in the same order.
         scales: the leaves of one number per channel that what depends on the inputs is multiplied
             by: those of normalisations, and of layers that scale what they give.
         divided: the sums over groups that are divided by a number, and which of them are means.

@@ -35,6 +35,7 @@ from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
+from jaxcompress.prune.overflow import bounded_exponentials
 
 __all__ = ["gated", "ones"]
 
@@ -59,6 +60,9 @@ def gated(graph: Graph, function: Function) -> Function:
     one shared kernel. A sum over a group is such a contraction, with ones: every normalisation sees
     the gates. Where the program divides the sum by the number of summands, it divides by the sum of
     the gates (`means` of `trace`). In a maximum, a channel of gate 0 is less than all others.
+    What overflows or is NaN where it is multiplied by a gate of 0, or in the exponential of a
+    removed channel, counts nothing; a channel that does so earlier changes no output, but 0 x inf
+    in a backward pass through it is NaN.
 
     Inside a function with a derivative rule of the user's, gates of 0 and 1 are exact, and gates
     have no gradient: that rule knows of none (`graph.graded` names the other groups). Between 0 and
@@ -104,7 +108,8 @@ def gated(graph: Graph, function: Function) -> Function:
         multiplier = functools.partial(_multiplier, by_kept=graph.means == "kept")
         arrays = tuple(_arrays(gates))
         gate = Gates(tuple(gates), arrays, slots, labelled.labelling, multiplier)
-        rewriting = Rewriting(np.zeros(len(slots), bool), rule_of, gate)
+        nothing = np.zeros(len(slots), bool)
+        rewriting = Rewriting(nothing, rule_of, gate, bounded_exponentials)
         leaves, _ = flatten_with_paths(variables)
         return run_rewritten(labelled, rewriting, leaves.values(), inputs, keywords)
 

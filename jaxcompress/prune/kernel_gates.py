@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.compression.checks import check_widths
+from jaxcompress.compression.precision import contained
 from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
 
@@ -47,7 +48,8 @@ def gate(graph: Graph, variables: PyTree, gates: Mapping[str, Array]) -> PyTree:
             factor = factor.at[indices].set(jnp.asarray(value, leaf.dtype)[:, None])
             shape = [1] * leaf.ndim
             shape[axis] = -1
-            leaves[path] = leaf * factor.reshape(shape)
+            factor = factor.reshape(shape)
+            leaves[path] = contained(leaf, factor) * factor
     return jax.tree.unflatten(treedef, list(leaves.values()))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, real, require
+from jaxcompress.finite import require_finite
 from jaxcompress.knowledge import alternate_views, crossed_targets, init_assistant
 from jaxcompress.knowledge.store import LOGITS, Store
 from jaxcompress.recipes.answers import Answers, check_store, compare_of, live, records_of, stored
@@ -107,10 +108,10 @@ def distill(
         The loss and what it needs.
 
     Raises:
-        ValueError: if the weight is out of range, the store holds no logits, or the k largest at
-            another temperature than theirs are compared at, or crossed views are asked for where
-            fewer than two are stored, or of the k largest; when the loss runs, if a mask is of
-            other positions than the outputs.
+        ValueError: if the weight is out of range, a live teacher's variables hold NaN or infinity,
+            the store holds no logits, or the k largest at another temperature than theirs are
+            compared at, or crossed views are asked for where fewer than two are stored, or of the k
+            largest; when the loss runs, if a mask is of other positions than the outputs.
         TypeError: if the teacher is neither.
 
     Example:
@@ -194,6 +195,8 @@ def _check(teacher: Teacher, crossed: int | None, features: str | None, distance
         )
     elif crossed is not None:
         raise ValueError("crossed views hold one stored view back; store two or more views")
+    else:
+        require_finite("the teacher's variables", teacher[1], "train or load them again")
 
 
 def _knowledge(teacher: Teacher, features: str | None) -> dict[str, np.ndarray]:

@@ -56,7 +56,8 @@ def make_masks(
         protect: shell-style patterns of leaf paths that are exempt, besides biases, scales and
             embeddings.
         gradients: a tree like the trainable leaves, for scores that need it.
-        key: for random scores; `jax.random.key(0)` by default.
+        key: for random scores; `jax.random.key(0)` by default. What is drawn for a leaf depends on
+            its place in the graph's program; without a graph, on that by name.
         graph: of a function of these variables.
         include: shell-style patterns of leaves to prune though they would be exempt.
 

@@ -8,7 +8,7 @@ like the variables, one of their trainable leaves, or a flat dict `{path: mask}`
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,27 @@ from jaxcompress.graph import Graph, default_trainable
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.oriented import sites_of
 
-__all__ = ["check_masks", "masked", "nonzero_masks", "prunable"]
+__all__ = ["check_masks", "in_program_order", "masked", "nonzero_masks", "prunable"]
 
 EXEMPT = ("bias", "scale", "embedding")
 """How the names of leaves end that are exempt, however many axes they have."""
+
+
+def in_program_order(paths: Iterable[str], graph: Graph | None) -> tuple[str, ...]:
+    """Order leaves as the graph's program first reads them; without a graph they stay as they are.
+
+    What is drawn at random, or equally good, is then the same whatever the leaves are called.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> variables = {"b": np.ones((3, 4)), "a": np.ones((4, 2))}
+        >>> graph = trace(lambda v, x: x @ v["b"] @ v["a"], variables, np.ones((1, 3)))
+        >>> in_program_order(["a", "b"], graph)
+        ('b', 'a')
+    """
+    read = [] if graph is None else list(graph.uses)
+    number = {path: place for place, path in enumerate(read)}
+    return tuple(sorted(paths, key=lambda path: number.get(path, len(read))))
 
 
 def prunable(
@@ -46,6 +63,9 @@ def prunable(
         include: shell-style patterns of leaves of two axes or more to prune though they would be
             exempt, e.g. `"*/embedding"`.
 
+    Returns:
+        Their paths, in the order of `in_program_order`.
+
     Raises:
         ValueError: if a pattern matches no leaf, a leaf is not the graph's, or nothing is left to
             prune.
@@ -67,7 +87,7 @@ def prunable(
     asked = [path for path in open_to if _matches(path, include)]
     _check_matched("include", include, open_to)
     kernels = set(asked) | set(_kernels(leaves, open_to, graph))
-    paths = tuple(path for path in open_to if path in kernels)
+    paths = in_program_order([path for path in open_to if path in kernels], graph)
     if not paths:
         raise ValueError(
             "pruning takes trainable kernels of two axes or more, but there is none that is not "

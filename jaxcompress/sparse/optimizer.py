@@ -20,7 +20,7 @@ from jaxcompress.graph import Graph
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.counts import Scope, pools
 from jaxcompress.sparse.making import choose
-from jaxcompress.sparse.masks import masked
+from jaxcompress.sparse.masks import in_program_order, masked
 from jaxcompress.sparse.oriented import oriented
 from jaxcompress.sparse.patterns import Block, Pattern
 from jaxcompress.sparse.plan import Plan, check_plan, tables, turned_of
@@ -76,7 +76,8 @@ def sparse_optimizer(
         regrow: lets removed weights come back; without it the removed ones only grow in number.
         protect: shell-style patterns of leaf paths that are exempt, besides biases, scales and
             embeddings.
-        key: for random scores and regrowth; `jax.random.key(0)` by default.
+        key: for random scores and regrowth; `jax.random.key(0)` by default. What is drawn for a
+            leaf depends on its place in the graph's program; without a graph, on that by name.
         graph: of a function of these parameters; says which leaves are kernels, see `make_masks`.
         include: shell-style patterns of leaves to prune though they would be exempt.
 
@@ -161,7 +162,8 @@ def _next_masks(
 ) -> PyTree:
     masks, treedef = flatten_with_paths(state.masks)
     weights, slopes, sums = (flatten_with_paths(tree)[0] for tree in (params, gradients, moved))
-    paths = tuple(path for path, mask in masks.items() if np.ndim(mask))
+    masked_paths = [path for path, mask in masks.items() if np.ndim(mask)]
+    paths = in_program_order(masked_paths, plan.graph)
     event = plan.schedule.event(state.step)
     key = jax.random.fold_in(plan.key, state.step)
     turned = oriented(weights, paths, plan.pattern, plan.graph)

@@ -102,3 +102,15 @@ def test_what_cannot_be_loaded_is_not_saved(tmp_path: Path, plain: Small) -> Non
         with pytest.raises((TypeError, ValueError), match=message):
             save(tmp_path / "refused", compression, variables, **keywords)
     assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_saved_as_it_is_with_a_warning(tmp_path: Path, broken: float) -> None:
+    variables = {"fine": jnp.ones(2), "wrong": jnp.array([1.0, broken]), "count": jnp.arange(2)}
+    with pytest.warns(UserWarning, match="NaN or infinity are saved, in wrong; ") as caught:
+        save(tmp_path / "artifact", chain(), variables)
+    assert caught[0].filename == __file__
+    loaded = load(tmp_path / "artifact", mlp)[1]
+    assert {p: np.asarray(x).tobytes() for p, x in loaded.items()} == {
+        p: np.asarray(x).tobytes() for p, x in variables.items()
+    }

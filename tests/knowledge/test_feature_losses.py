@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxcompress.annotations import Array
-from jaxcompress.knowledge import attention_transfer, fitnets, pkt, similarity
+from jaxcompress.knowledge import attention_transfer, feature_losses, fitnets, pkt, similarity
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(size=(2, 5, 3, 3, 4))
@@ -57,8 +57,22 @@ def test_pkt() -> None:
     np.testing.assert_allclose(pkt(STUDENT, WIDE), desired, rtol=1e-3)
 
 
-@pytest.mark.parametrize("loss", [fitnets, attention_transfer, similarity, pkt])
+# Losses of features, `(student, teacher) -> [batch]`.
+LOSSES: dict[str, Callable[..., jax.Array]] = {
+    "fitnets": fitnets,
+    "attention_transfer": attention_transfer,
+    "similarity": similarity,
+    "pkt": pkt,
+}
+
+
+def test_every_loss_of_features_is_tried() -> None:
+    assert set(feature_losses.__all__) == set(LOSSES)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("student", [TEACHER, np.zeros_like(TEACHER)], ids=["equal", "zero"])
-def test_gradients_are_finite(loss: Callable[..., jax.Array], student: np.ndarray) -> None:
-    gradient = jax.grad(lambda x: loss(x, jnp.float32(TEACHER)).sum())(jnp.float32(student))
+def test_gradients_are_finite(name: str, student: np.ndarray) -> None:
+    loss = lambda x: LOSSES[name](x, jnp.float32(TEACHER)).sum()  # noqa: E731
+    gradient = jax.grad(loss)(jnp.float32(student))
     assert np.isfinite(gradient).all()

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from jaxcompress.annotations import Array, Function
-from jaxcompress.knowledge import cross_entropy, dist, dkd, jensen_shannon, kd, kd_top_k
+from jaxcompress.knowledge import (
+    cross_entropy,
+    dist,
+    divergences,
+    dkd,
+    jensen_shannon,
+    kd,
+    kd_top_k,
+    losses,
+)
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = RNG.normal(size=(2, 6, 5)) * 3
@@ -115,6 +124,7 @@ def kd_of_three(student: Array, teacher: Array, temperature: float) -> Array:
     return kd_top_k(student, values, classes, rest, temperature)
 
 
+# Losses of logits, `(student, teacher, temperature) -> [batch]`.
 LOSSES: dict[str, Function] = {
     "kd": kd,
     "dkd": lambda s, t, temperature: dkd(s, t, jnp.arange(6) % 5, temperature),
@@ -122,6 +132,15 @@ LOSSES: dict[str, Function] = {
     "dist": dist,
     "jensen_shannon": jensen_shannon,
 }
+# Losses of logits that the laws of `LOSSES` do not fit, and why.
+OTHERS = {
+    "cross_entropy": "of labels, without a teacher or temperature",
+    "reverse_kl": "infinite where the teacher excludes what the student has",
+}
+
+
+def test_every_loss_of_logits_is_tried_or_says_why_not() -> None:
+    assert {*losses.__all__, *divergences.__all__} == {*LOSSES, *OTHERS}
 
 
 def excluded(which: str) -> tuple[np.ndarray, np.ndarray]:

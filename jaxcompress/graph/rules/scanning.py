@@ -94,7 +94,14 @@ def _passed_on(gate: Array, before: Array, after: Array) -> Array:
     if not jnp.issubdtype(after.dtype, jnp.inexact):
         return jnp.where(gate != 0, after, before)
     gate = gate.astype(jnp.promote_types(after.dtype, jnp.float32))
+    # A step that is left out may overflow; a running maximum starts at -inf.
+    after, before = _contained(after, gate == 0), _contained(before, gate == 1)
     return (gate * after + (1 - gate) * before).astype(after.dtype)
+
+
+def _contained(array: Array, is_out: Array) -> Array:
+    """Put 0 for what is not finite in an array that counts nothing: 0 x inf would be NaN."""
+    return jnp.where(is_out & ~jnp.isfinite(array), jnp.zeros_like(array), array)
 
 
 RULES = {"scan": Rule(scan, rebind_scan, is_call=True)}

@@ -126,7 +126,7 @@ class Sites:
                 f"{unknown}; add slope and dense of that kind or drop the ceiling"
             )
         total = self.total
-        return {k: v * total[k] if v <= 1 else float(v) for k, v in budget.ceilings().items()}
+        return budget.absolute(total)
 
     def fix(self, ranks: Mapping[str, int | None]) -> Sites:
         """Return the sites, some held at a given rank, as the paper holds the first convolution.

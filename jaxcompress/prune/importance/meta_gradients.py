@@ -20,6 +20,7 @@ from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
+from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph, Trainable
 from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
@@ -79,9 +80,9 @@ def meta(
         channel costs.
 
     Raises:
-        ValueError: if a batch is empty, a query batch has examples of one class only (by its
-            leaf `label`), the loss is no scalar, a group unknown, or numbers of episodes differ
-            or do not divide by `together`.
+        ValueError: if the variables hold NaN or infinity, a batch is empty, a query batch has
+            examples of one class only (by its leaf `label`), the loss is no scalar, a group
+            unknown, or numbers of episodes differ or do not divide by `together`.
         FloatingPointError: if a loss is not finite (which episode, which step) or a gradient.
 
     Example:
@@ -95,6 +96,7 @@ def meta(
         (4,)
     """
     require(order=integer(order, least=1, most=2), together=integer(together))
+    require_finite("variables", variables, "train or load them again")
     names = tuple(graph.graded) if groups is None else tuple(groups)
     check_groups(graph, dict.fromkeys([*names, *(gates or {})]), "meta")
     _check(loss, variables, support, query, together)
