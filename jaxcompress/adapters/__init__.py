@@ -2,7 +2,7 @@
 
 That pair is all that the library works on. The other way is one line each, in `nnx_models`,
 `equinox_models` and `to_torch`. Such a smaller model runs where its code reads widths off its
-arrays; where it wrote them down (head counts, declared features), use
+arrays; where it wrote them down (numbers of heads and of groups, declared shapes), use
 `compression.function(apply)`, which is always right.
 
 No framework is imported before a model of it is adapted.

@@ -1,6 +1,11 @@
 """Equinox models as `(apply, variables)`; the variables are the model with arrays alone.
 
 The other way: `eqx.combine(small_variables, model)`, where `model` is what the adapter was given.
+That holds for layers that read widths off their arrays: `Linear`, `Conv`, `BatchNorm`. Sizes that a
+module wrote down are static and stay as they are: `LayerNorm` and `RMSNorm` refuse inputs of
+another `shape`; a `GroupNorm` or `MultiheadAttention` that lost groups or heads silently divides
+what is left into as many as before. Use `compression.function(apply)` then, or build the module
+anew with the sizes that are left.
 """
 
 from __future__ import annotations

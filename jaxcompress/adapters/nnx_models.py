@@ -1,7 +1,10 @@
 """NNX modules as `(apply, variables)`; the variables are an `nnx.State`.
 
 The other way: `nnx.merge(nnx.graphdef(model), small_variables)`, arrays may have other shapes;
-`nnx.update(model, small_variables)` changes a model in place.
+`nnx.update(model, small_variables)` changes a model in place. That holds for layers that read
+widths off their arrays: `Linear`, `Conv`, `BatchNorm`, `LayerNorm`, `RMSNorm`. A number that a
+module wrote down stays as it is: a `GroupNorm` that lost groups fails by their old number. Use
+`compression.function(apply)` then, or build the module anew with the number that is left.
 """
 
 from __future__ import annotations
