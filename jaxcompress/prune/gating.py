@@ -26,11 +26,7 @@ from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.labelling import Labelling
 from jaxcompress.graph.means import over_kept, summands
-from jaxcompress.graph.program import (
-    example_labels,
-    label_program,
-    read,
-)
+from jaxcompress.graph.program import example_labels, label_program, read
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
@@ -200,10 +196,7 @@ def _is_penalty(node: Node) -> bool:
 
 
 def _labels(node: Node, dimensions: tuple[int, ...], which: int) -> np.ndarray | None:
-    """Return the labels of one operand's summed axis.
-
-    A fixed axis (an input) loses what the axis that it is summed with loses.
-    """
+    """Return the labels of one operand's summed axis; a fixed one loses what the other does."""
     axes = [node.inputs[i].axes[dimension] for i, dimension in enumerate(dimensions)]
     axis, other = axes[which], axes[len(axes) - 1 - which]
     return other.labels if axis.labels is None and axis.size == other.size else axis.labels
