@@ -1,0 +1,11 @@
+"""Programs that leave the building: StableHLO for JAX anywhere, ONNX and LiteRT for others.
+
+`export_stablehlo` writes the function alone; the variables stay arguments. `export_onnx` and
+`export_litert` write both into one file.
+"""
+
+from __future__ import annotations
+
+from jaxcompress.artifact.export.stablehlo import export_stablehlo, load_stablehlo
+
+__all__ = ["export_stablehlo", "load_stablehlo"]
