@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.export import symbolic_shape
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 
@@ -52,7 +51,7 @@ def abstract_inputs(inputs: PyTree, batch_axis: int | None) -> PyTree:
         ValueError: if `batch_axis` is no axis of any input.
 
     Example:
-        >>> abstract_inputs(np.ones((2, 3), np.float32), 0)
+        >>> abstract_inputs(jax.numpy.ones((2, 3)), 0)
         ShapeDtypeStruct(shape=(batch, 3), dtype=float32)
     """
     structs: PyTree = jax.eval_shape(lambda same: same, inputs)
@@ -77,7 +76,10 @@ def abstract_inputs(inputs: PyTree, batch_axis: int | None) -> PyTree:
 
 
 def traced(
-    function: Function, leaves: tuple[PyTree, ...], inputs: tuple[PyTree, ...], batch_axis: int | None
+    function: Function,
+    leaves: tuple[PyTree, ...],
+    inputs: tuple[PyTree, ...],
+    batch_axis: int | None,
 ) -> Traced:
     """Trace `function(*leaves, *inputs)` at a symbolic batch, refusing what cannot be exported.
 
@@ -124,9 +126,7 @@ def _read(function: Function, arguments: tuple[PyTree, ...]) -> Traced:
     return Traced(jaxpr, arguments, outputs, call)
 
 
-def equations(
-    jaxpr: ClosedJaxpr, caller: JaxprEqn | None = None
-) -> Iterator[tuple[JaxprEqn, str]]:
+def equations(jaxpr: ClosedJaxpr, caller: JaxprEqn | None = None) -> Iterator[tuple[JaxprEqn, str]]:
     """Yield every equation, those of inner jaxprs included, with its line of code.
 
     Example:
@@ -164,7 +164,7 @@ def _check_calls(jaxpr: ClosedJaxpr) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """Return ``file:line (function)`` where an error arose: the innermost frame of a user's code."""
+    """Return ``file:line (function)`` where an error arose, in a user's code if any."""
     frames = traceback.extract_tb(error.__traceback__)
     chosen = [frame for frame in frames if _is_users(frame.filename)] or list(frames)
     return f"{chosen[-1].filename}:{chosen[-1].lineno} ({chosen[-1].name})"

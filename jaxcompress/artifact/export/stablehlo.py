@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import export
 
 from jaxcompress.annotations import Array, Function, PyTree
@@ -21,7 +20,14 @@ from jaxcompress.artifact.leaves import structs
 from jaxcompress.graph.internals import without_source_lines
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["PLATFORMS", "check_leaves", "export_stablehlo", "load_stablehlo", "opened", "serialized"]
+__all__ = [
+    "PLATFORMS",
+    "check_leaves",
+    "export_stablehlo",
+    "load_stablehlo",
+    "opened",
+    "serialized",
+]
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -60,9 +66,9 @@ def export_stablehlo(
 
     Example:
         >>> apply = lambda variables, x: x @ variables["kernel"]
-        >>> variables = {"kernel": jnp.ones((3, 2))}
-        >>> program = export_stablehlo(apply, variables, jnp.ones((1, 3)))
-        >>> load_stablehlo(program)(variables, jnp.ones((5, 3))).shape
+        >>> variables = {"kernel": jax.numpy.ones((3, 2))}
+        >>> program = export_stablehlo(apply, variables, jax.numpy.ones((1, 3)))
+        >>> load_stablehlo(program)(variables, jax.numpy.ones((5, 3))).shape
         (5, 2)
     """
     require(batch_axis=integer(batch_axis, least=0, optional=True))
@@ -120,7 +126,7 @@ def load_stablehlo(program: bytes) -> Function:
 
     def function(variables: PyTree, *inputs: PyTree) -> PyTree:
         leaves, _ = flatten_with_paths(variables)
-        check_leaves(expected, flatten_with_paths(structs(variables))[0], "the program")
+        check_leaves(expected, structs(leaves))
         return exported.call(leaves, *inputs)
 
     return function
@@ -141,7 +147,7 @@ def opened(program: bytes) -> tuple[export.Exported, dict[str, Array]]:
         text = exported.mlir_module()
         (leaves, *_), keywords = jax.tree.unflatten(exported.in_tree, exported.in_avals)
         is_ours = isinstance(leaves, dict) and not keywords and exported.nr_devices == 1
-        expected = {path: (leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+        expected = {path: (leaf.shape, str(leaf.dtype)) for path, leaf in leaves.items()}
     except ImportError:
         raise
     except Exception as error:  # whatever the readers of JAX, flatbuffers and MLIR trip over
@@ -150,7 +156,9 @@ def opened(program: bytes) -> tuple[export.Exported, dict[str, Array]]:
             f"{type(error).__name__}: {first_line(error):.200}; {remedy}"
         ) from error
     calls = re.findall(r"custom_call\"?(?: @([\w.$]+)\()?", text)
-    unsafe = sorted({name or "in a form unknown" for name in calls if not SAFE_CALLS.fullmatch(name)})
+    unsafe = sorted(
+        {name or "in a form unknown" for name in calls if not SAFE_CALLS.fullmatch(name)}
+    )
     if unsafe or not is_ours or exported.disabled_safety_checks:
         raise ValueError(
             "a program must take variables by path and compute arrays on one device, but "
@@ -159,9 +167,9 @@ def opened(program: bytes) -> tuple[export.Exported, dict[str, Array]]:
     return exported, expected
 
 
-def check_leaves(expected: Mapping[str, Array], leaves: Mapping[str, Array], what: str) -> None:
+def check_leaves(expected: Mapping[str, Array], leaves: Mapping[str, Array]) -> None:
     """Raise unless leaves have the paths, shapes and dtypes that a program takes."""
-    actual = {path: (leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+    actual = {path: (leaf.shape, str(leaf.dtype)) for path, leaf in leaves.items()}
     wrong = [
         f"{path}: {_shown(actual.get(path))} instead of {_shown(expected.get(path))}"
         for path in {**expected, **actual}
@@ -169,8 +177,8 @@ def check_leaves(expected: Mapping[str, Array], leaves: Mapping[str, Array], wha
     ]
     if wrong:
         raise ValueError(
-            f"{what} takes the variables that it was exported with, but {'; '.join(wrong)}; export "
-            "the function again with these variables"
+            f"a program takes the variables that it was exported with, but {'; '.join(wrong)}; "
+            "export the function again with these variables"
         )
 
 
