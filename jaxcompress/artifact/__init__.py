@@ -8,7 +8,12 @@ that run elsewhere: an artifact may carry one, and then loads without the model'
 from __future__ import annotations
 
 from jaxcompress.artifact.encoding import Encoding
-from jaxcompress.artifact.export import export_stablehlo, load_stablehlo
+from jaxcompress.artifact.export import (
+    export_litert,
+    export_onnx,
+    export_stablehlo,
+    load_stablehlo,
+)
 from jaxcompress.artifact.hugging_face import load_hugging_face, to_hugging_face
 from jaxcompress.artifact.loading import load
 from jaxcompress.artifact.saving import save
@@ -25,6 +30,8 @@ __all__ = [
     "Encoding",
     "akamaster_resnet_name",
     "chengyangfu_vgg_name",
+    "export_litert",
+    "export_onnx",
     "export_stablehlo",
     "from_spec",
     "from_torch",
