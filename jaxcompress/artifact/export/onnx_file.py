@@ -6,6 +6,7 @@ jax2onnx 0.17 converts pads of known sizes only, so those of a symbolic batch be
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Sequence
 
 import jax
@@ -84,7 +85,7 @@ def _refusal(program: Traced, error: Exception) -> str:
     lines = [
         f"{equation.primitive.name} at {line}"
         for equation, line in equations(program.jaxpr)
-        if f"'{equation.primitive.name}'" in str(error)
+        if re.search(rf"(^|['\"`]){equation.primitive.name}\b", str(error))
     ]
     return (
         f"ONNX models hold what jax2onnx {importlib.metadata.version('jax2onnx')} can convert, but "
