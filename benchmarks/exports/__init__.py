@@ -6,7 +6,7 @@ ResNet-20 with public weights, pruned, factorized and made sparse by simple scor
 vision transformer with drawn weights, on CIFAR-10's test images. Each is exported as StableHLO,
 ONNX and LiteRT; runtimes that are not installed (CONTRIBUTING.md says how) are left out. Errors are
 the largest difference of a logit from the jitted function's, over the largest logit. Latencies are
-medians, of JAX's own convolutions too, which are not those of `backend.fast_convolutions`.
+the shortest of many calls, from NumPy to NumPy, all runtimes in turns.
 """
 
 from __future__ import annotations

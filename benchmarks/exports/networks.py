@@ -9,10 +9,10 @@ import jax
 import jaxcompress as jc
 from benchmarks.exports.settings import Config
 from jaxcompress import models
-from jaxcompress.annotations import Array, Function, PyTree
+from jaxcompress.annotations import Function, PyTree
 from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
 from jaxcompress.low_rank.ranks import sites_of, uniform
-from jaxcompress.sparse import magnitude, make_masks
+from jaxcompress.sparse import make_masks
 
 __all__ = ["Small", "compressed"]
 
@@ -40,8 +40,7 @@ def _compression(row: str, config: Config, graph: jc.Graph, variables: PyTree) -
     if row == "factorized":
         return jc.factorize(graph, uniform(sites_of(graph, variables), budget))
     if row == "sparse":
-        masks: Array = make_masks(variables, magnitude(variables), config.sparsity)
-        return jc.sparsify(variables, masks)
+        return jc.sparsify(variables, make_masks(variables, config.sparsity))
     scores = jc.importance.magnitude(graph, variables)
     return jc.shrink(graph, jc.select(graph, scores, budget))
 
