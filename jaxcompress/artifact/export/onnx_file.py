@@ -101,7 +101,8 @@ def _without_pads(jaxpr: ClosedJaxpr) -> Function:
         if equation.primitive.name == "jit":
             return list(_without_pads(equation.params["jaxpr"])(*values))
         if equation.primitive.name == "pad" and is_symbolic(*values[0].shape):
-            return [_padded(*values, equation.params["padding_config"])]
+            array, value = values
+            return [_padded(array, value, equation.params["padding_config"])]
         return bind(equation, values)
 
     def function(*values: Array) -> Array:

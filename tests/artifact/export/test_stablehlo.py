@@ -58,8 +58,8 @@ def test_a_factorized_function_of_dicts_and_lists_of_inputs(plain: Small) -> Non
     small, function = ranks.variables(plain.variables), ranks.function(apply)
     loaded = load_stablehlo(export_stablehlo(function, small, inputs, scales))
     actual, expected = loaded(small, inputs, scales), function(small, inputs, scales)
+    # Trees of other containers cannot be mapped together.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), actual, expected)
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
 
 
 def test_variables_in_other_containers_are_taken_by_path() -> None:
