@@ -14,7 +14,6 @@ import jax
 from jax.export import symbolic_shape
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 
-import jaxcompress
 from jaxcompress.annotations import Function, PyTree
 from jaxcompress.graph.internals import inner_jaxprs, is_key, located, source_line
 from jaxcompress.graph.symbolic import is_symbolic
@@ -22,7 +21,7 @@ from jaxcompress.graph.symbolic import is_symbolic
 __all__ = ["Traced", "abstract_inputs", "equations", "first_line", "traced"]
 
 HOST = ("pure_callback", "io_callback", "debug_callback", "debug_print")
-PACKAGE = str(Path(jaxcompress.__file__).parent)
+PACKAGE = str(Path(__file__).parents[2])
 BATCH = "batch"
 
 
