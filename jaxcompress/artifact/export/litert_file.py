@@ -37,6 +37,7 @@ def export_litert(function: Function, variables: PyTree, *inputs: PyTree) -> byt
     Source: https://github.com/google-ai-edge/LiteRT, the package litert-converter.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> apply = lambda variables, x: x @ variables["kernel"]
         >>> variables, x = {"kernel": jnp.ones((3, 2))}, jnp.ones((1, 3))
         >>> model = export_litert(apply, variables, x)  # doctest: +SKIP
