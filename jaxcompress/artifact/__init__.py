@@ -1,12 +1,19 @@
 """In and out: compressed networks as folders of safetensors and JSON, weights from elsewhere.
 
 `save` writes a compression and its variables, atomically; `load` gives the function and the
-variables back in a fresh process; `inspect` tells what a folder holds.
+variables back in a fresh process; `inspect` tells what a folder holds. `export` writes programs
+that run elsewhere: an artifact may carry one, and then loads without the model's code.
 """
 
 from __future__ import annotations
 
 from jaxcompress.artifact.encoding import Encoding
+from jaxcompress.artifact.export import (
+    export_litert,
+    export_onnx,
+    export_stablehlo,
+    load_stablehlo,
+)
 from jaxcompress.artifact.hugging_face import load_hugging_face, to_hugging_face
 from jaxcompress.artifact.loading import load
 from jaxcompress.artifact.saving import save
@@ -23,11 +30,15 @@ __all__ = [
     "Encoding",
     "akamaster_resnet_name",
     "chengyangfu_vgg_name",
+    "export_litert",
+    "export_onnx",
+    "export_stablehlo",
     "from_spec",
     "from_torch",
     "inspect",
     "load",
     "load_hugging_face",
+    "load_stablehlo",
     "load_torch_weights",
     "num_bytes",
     "save",

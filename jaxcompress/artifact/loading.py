@@ -14,6 +14,8 @@ from jaxcompress.artifact.fit import fitted
 from jaxcompress.artifact.folder import open_artifact
 from jaxcompress.artifact.leaves import read_leaves
 from jaxcompress.artifact.network import named_network
+from jaxcompress.artifact.program import program_function, stored_leaves
+from jaxcompress.artifact.schema import PROGRAM_NAME
 from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.structure import Structure
 from jaxcompress.models import evaluation_function
@@ -32,8 +34,9 @@ def load(
 
     Args:
         path: the folder.
-        apply: the original function of (variables, *inputs), evaluation, training or loss; the
-            evaluation function of the network named in the artifact by default.
+        apply: the original function of (variables, *inputs), evaluation, training or loss. By
+            default the program in the artifact, if any, which is code: take it only from whom you
+            trust; or else the evaluation function of the network that the artifact names.
         like: variables of the original network (its structure and shapes, arrays or
             `jax.ShapeDtypeStruct`), needed where they are not nested dicts: NNX, Equinox, lists.
 
@@ -61,14 +64,21 @@ def load(
     folder = Path(path)
     with open_artifact(folder) as (structure, data, _):
         compression = from_spec(structure.spec)
-        function = compression.function(_shipped(structure, folder) if apply is None else apply)
-        place = folder / structure.file.name
+        if apply is None and structure.program is None:
+            apply = _shipped(structure, folder)
         if like is None:
             _require_nested(structure, folder)
-            leaves = read_leaves(data, place, structure.file, structure.leaves)
+        else:
+            paths, treedef = fitted(structure, compression, like)
+        place = folder / structure.file.name
+        stored = read_leaves(data, place, structure.file, stored_leaves(structure))
+        leaves = {leaf_path: stored[leaf_path] for leaf_path in structure.leaves}
+        if apply is None:
+            function = program_function(stored[PROGRAM_NAME], structure, folder)
+        else:
+            function = compression.function(apply)
+        if like is None:
             return function, _nested(leaves, structure.empty)
-        paths, treedef = fitted(structure, compression, like)
-        leaves = read_leaves(data, place, structure.file, structure.leaves)
         return function, jax.tree.unflatten(treedef, [leaves[leaf_path] for leaf_path in paths])
 
 
@@ -76,7 +86,8 @@ def _shipped(structure: Structure, folder: Path) -> Function:
     if structure.network is None:
         raise ValueError(
             f"loading needs the function that was compressed, but {folder} names no shipped "
-            "network; pass `apply`, or save with network=(name, config)"
+            "network and holds no program; pass `apply`, or save with network=(name, config) or "
+            "program="
         )
     name, config = structure.network["name"], structure.network["config"]
     try:

@@ -18,6 +18,7 @@ from jaxcompress.artifact.fit import Shapes, check_result, check_zeros, original
 from jaxcompress.artifact.folder import write_artifact
 from jaxcompress.artifact.leaves import describe, encoded, host_arrays
 from jaxcompress.artifact.network import named_network
+from jaxcompress.artifact.program import program_entry, program_tensor
 from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.structure import DataFile, Structure, plain
 from jaxcompress.compression.record import Compression
@@ -35,6 +36,7 @@ def save(
     network: tuple[str, Mapping[str, Any]] | None = None,
     metadata: Mapping[str, Array] | None = None,
     encoding: Encoding | None = None,
+    program: bytes | None = None,
 ) -> None:
     """Write a compressed network into the folder `path`: safetensors and JSON, no pickle.
 
@@ -55,11 +57,14 @@ def save(
         metadata: notes of your own, plain JSON; `inspect` returns them.
         encoding: how leaves become bytes, e.g. `Encoding("int8")`: sparse, rounded, compressed; as
             they are by default. What is loaded is the same within the encoding's stated error.
+        program: `export_stablehlo(function, variables, ...)` of the compressed function; `load`
+            then needs neither a function nor its code.
 
     Raises:
         TypeError: if a leaf is no array or of a dtype that safetensors lacks.
-        ValueError: if the variables are not the compression's result, the network is unknown, or
-            something does not survive JSON. Nothing has been written then.
+        ValueError: if the variables are not the compression's result, the network is unknown,
+            the program takes other variables, or something does not survive JSON. Nothing has
+            been written then.
 
     Example:
         >>> import tempfile
@@ -81,14 +86,16 @@ def save(
     named = None if network is None else _network(*network, original)
     notes = plain(dict(metadata or {}), "metadata")
 
+    carried = None if program is None else program_entry(program, described)
     tensors, described = encoded(host_arrays(leaves), described, encoding)
     _warn_of_non_finite(leaves)
+    tensors |= program_tensor(program)
     is_nested = _is_nested(variables)
     empty = _empty_paths(variables) if is_nested else ()
 
     def structure_for(file: DataFile) -> Structure:
         return Structure(
-            spec, described, original, is_nested, file, named, notes, _library(), empty
+            spec, described, original, is_nested, file, named, notes, _library(), empty, carried
         )
 
     write_artifact(Path(path), tensors, structure_for)

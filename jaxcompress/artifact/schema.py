@@ -18,7 +18,10 @@ from jaxcompress.artifact.encoding import problem as stored_problem
 from jaxcompress.artifact.shape_schema import is_shape
 from jaxcompress.artifact.spec_schema import shapes_before
 
-__all__ = ["DATA_NAME", "DTYPES", "problems"]
+__all__ = ["DATA_NAME", "DTYPES", "PROGRAM_NAME", "problems"]
+
+PROGRAM_NAME = ":program"
+"""The tensor that holds the program, if any; paths of leaves and of their parts are others."""
 
 DATA_NAME = r"variables-[0-9a-f]{16}\.safetensors"
 """What data files are called, as a regular expression."""
@@ -53,6 +56,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "metadata": (dict,),
     "library": (str,),
     "empty": (list,),
+    "program": (dict, type(None)),
 }
 
 
@@ -66,7 +70,7 @@ def problems(content: Mapping[str, Json]) -> list[str]:
         >>> problems({"spec": []})[:2]
         ['spec: a list', 'leaves: missing']
     """
-    content = {"empty": [], **content}
+    content = {"empty": [], "program": None, **content}
     offences = [
         f"{key}: {'a ' + type(content[key]).__name__ if key in content else 'missing'}"
         for key, kinds in KINDS.items()
@@ -76,6 +80,7 @@ def problems(content: Mapping[str, Json]) -> list[str]:
     if offences:
         return offences
     offences = [*_file(content["file"]), *_network(content["network"])]
+    offences += _program(content["program"])
     offences += [p for path, leaf in content["leaves"].items() for p in _leaf(path, leaf)]
     return offences or [*_names(content), *_empty(content), *_shapes(content)]
 
@@ -98,6 +103,19 @@ def _network(network: Mapping[str, Array] | None) -> Iterator[str]:
     }
     if network is not None:
         yield from _broken("network", network, rules)
+
+
+def _program(program: Mapping[str, Array] | None) -> Iterator[str]:
+    rules: Mapping[str, Callable[[Any], bool]] = {
+        "size": lambda size: type(size) is int and 0 < size < 2**31,
+        "platforms": lambda names: (
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+        ),
+    }
+    if program is not None:
+        yield from _broken("program", program, rules)
+        if set(program) - set(rules):
+            yield f"program: unknown {sorted(set(program) - set(rules))}"
 
 
 def _leaf(path: str, leaf: Array) -> Iterator[str]:
@@ -136,7 +154,7 @@ def _broken(
 def _names(content: Mapping[str, Json]) -> Iterator[str]:
     """Say which leaves would take the place of each other, in the tree or in the data file."""
     leaves: Mapping[str, Array] = content["leaves"]
-    tensors: set[str] = set()
+    tensors = set() if content["program"] is None else {PROGRAM_NAME}
     for path, leaf in leaves.items():
         stored = leaf.get("stored")
         names = {path} if stored is None else {f"{path}:{part}" for part in part_names(stored)}

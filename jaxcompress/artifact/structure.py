@@ -26,8 +26,11 @@ __all__ = [
     "text_of",
 ]
 
-FORMAT = 2
-"""The newest format version that this library reads; it writes 2 where a tree has empty dicts."""
+FORMAT = 3
+"""The newest format version that this library reads; it writes the oldest that holds the content.
+
+2 has empty dicts, 3 a program.
+"""
 
 NAME = "structure.json"
 
@@ -80,6 +83,8 @@ class Structure:
         metadata: the user's own notes.
         library: version of jaxcompress that wrote the artifact.
         empty: paths of the empty dicts in nested dicts.
+        program: `{"size": bytes, "platforms": [...]}` of a program that computes the network, or
+            None.
     """
 
     spec: Mapping[str, Json]
@@ -91,6 +96,7 @@ class Structure:
     metadata: Mapping[str, Array] = field(default_factory=dict)
     library: str = "unknown"
     empty: tuple[str, ...] = ()
+    program: Mapping[str, Array] | None = None
 
 
 def plain(value: Any, what: str) -> Json:
@@ -126,10 +132,10 @@ def text_of(structure: Structure) -> str:
     content = asdict(structure)
     content["leaves"] = {path: leaf._asdict() for path, leaf in structure.leaves.items()}
     content["file"] = structure.file._asdict()
-    content = {"format": 2 if structure.empty else 1, **content}
-    if not structure.empty:
-        # Earlier versions read what holds nothing new.
-        del content["empty"]
+    # Earlier versions read what holds nothing new.
+    new = {name: content.pop(name) for name in ("empty", "program") if not content[name]}
+    version = 3 if "program" not in new else 2 if "empty" not in new else 1
+    content = {"format": version, **content}
     # One entry per line: indented lists of kept indices would take thousands.
     entries = {**content, "sha256": _digest(content)}.items()
     return "{\n" + ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in entries) + "\n}\n"

@@ -28,7 +28,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Json]:
         disk; `dense_bytes`: 4 per value of all original leaves, what they take as float32, and
         `ratio`: `dense_bytes / bytes`, both None where `original_params` is; `leaves`: how many;
         `spec` of the compression, for `jaxcompress.from_spec`; `network`, `metadata` and
-        the `library` version, as saved.
+        the `library` version, as saved; `program`: size in bytes and platforms, or None.
 
     Raises:
         FileNotFoundError: if there is no artifact.
@@ -62,6 +62,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Json]:
         "network": structure.network,
         "metadata": structure.metadata,
         "library": structure.library,
+        "program": structure.program,
     }
 
 

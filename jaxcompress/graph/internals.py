@@ -1,4 +1,4 @@
-"""The one place that touches what JAX does not export: binding an equation, and its source line.
+"""The one place that touches what JAX does not export: binding an equation, and source lines.
 
 Everything else in the library uses public JAX. `tests/graph/test_internals.py` holds this module
 to each supported JAX version.
@@ -6,11 +6,12 @@ to each supported JAX version.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
-from jax._src import source_info_util
+from jax._src import config, source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jax.typing import DTypeLike
 
@@ -27,6 +28,7 @@ __all__ = [
     "scan_counts",
     "shape_of",
     "source_line",
+    "without_source_lines",
 ]
 
 
@@ -60,6 +62,11 @@ def source_line(equation: JaxprEqn) -> str:
     if not chosen:
         return "unknown source"
     return f"{chosen[0].file_name}:{chosen[0].start_line} ({chosen[0].function_name})"
+
+
+def without_source_lines() -> contextlib.AbstractContextManager[None]:
+    """Lower programs without the files and lines that their operations came from."""
+    return cast(contextlib.AbstractContextManager[None], config.traceback_in_locations_limit(0))
 
 
 def located(equation: JaxprEqn, caller: JaxprEqn | None) -> JaxprEqn:

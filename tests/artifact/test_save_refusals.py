@@ -56,7 +56,7 @@ def replace_text(old: str, new: str) -> Callable[[Path], object]:
         (False, lambda file: file.write_bytes(b"\xff\x00"), ValueError, "truncated or something"),
         (False, lambda file: file.write_text("[]"), ValueError, "truncated or something"),
         (False, replace_text(r'"keep": \{"1": \[0', '"keep": {"1": [4'), ValueError, "changed"),
-        (False, replace_text('"format": 1', '"format": 3'), ValueError, "update jaxcompress"),
+        (False, replace_text('"format": 1', '"format": 4'), ValueError, "update jaxcompress"),
     ],
 )
 def test_damage_is_one_clear_error(
@@ -72,7 +72,9 @@ def test_damage_is_one_clear_error(
 
 
 def test_missing_functions_and_folders_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="names no shipped network; pass `apply`"):
+    with pytest.raises(
+        ValueError, match="names no shipped network and holds no program; pass `apply`"
+    ):
         load(folder)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load(tmp_path / "nowhere", mlp)

@@ -20,6 +20,7 @@ from jaxcompress.graph.internals import (
     located,
     scan_counts,
     source_line,
+    without_source_lines,
 )
 
 ROWS = jnp.arange(6.0).reshape(2, 3)
@@ -109,3 +110,14 @@ def test_the_operands_of_a_scan_are_counted() -> None:
 
 def test_keys_are_told_apart() -> None:
     assert is_key(jax.random.key(0).dtype) and not is_key(jnp.uint32)
+
+
+def test_programs_are_lowered_without_source_lines() -> None:
+    def named(rows: jax.Array) -> jax.Array:
+        return jnp.sin(rows)
+
+    text = jax.jit(named).lower(ROWS).as_text(debug_info=True)
+    with without_source_lines():
+        without = jax.jit(lambda rows: named(rows)).lower(ROWS).as_text(debug_info=True)
+    assert "test_internals.py" in text and "test_internals.py" not in without
+    assert "stablehlo.sine" in without
