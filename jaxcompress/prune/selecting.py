@@ -51,7 +51,7 @@ def threshold(
         budget: absolute (see `Budget.of`); its ceilings may be traced.
         multiple_of: widths are multiples of this many channels, or full; `{group: channels}` where
             groups differ, such as `channel_steps(graph, 8)`, which `select` takes.
-        min_width: fewest channels of a group; with 0, those in `graph.optional` may all go as a whole.
+        min_width: fewest channels of a group; with 0, all those in `graph.optional` may go wholly.
         protected: groups that stay whole.
         min_share: see `select`.
         max_share: see `select`.
@@ -141,7 +141,7 @@ def select(
         budget: ceilings that all hold.
         multiple_of: axes of kernels are multiples of this, or full; 8 or 128 suit hardware lanes.
             Where a channel is a head of 16 lanes, any number of heads is; see `channel_steps`.
-        min_width: fewest channels of a group; with 0, those in `graph.optional` may all go as a whole.
+        min_width: fewest channels of a group; with 0, all those in `graph.optional` may go wholly.
         protect: patterns (`*`, `?`) of leaf paths; groups that touch one stay whole.
         min_share: the least part of a group's channels that is kept: a number for all scored
             groups, or `{group: share}`, also by patterns of names, of which all that fit hold.

@@ -90,7 +90,7 @@ def prune(
             measured from them; a network with nothing else offers all), "all", or names. Both
             words leave out groups whose gates have no gradient, see `graph.graded`.
         multiple_of: axes of kernels are multiples of this, or full; see `prune.channel_steps`.
-        min_width: fewest channels of a group; with 0, those in `graph.optional` may all go as a whole.
+        min_width: fewest channels of a group; with 0, all those in `graph.optional` may go wholly.
         protect: patterns of leaf paths whose groups stay whole.
         min_share: the least part of a group that is kept, a number or `{pattern: share}` of names.
         max_share: the largest part, likewise.
