@@ -144,7 +144,7 @@ def _flat(arrays: Sequence[Array], slots: np.ndarray) -> tuple[Any, np.ndarray]:
 
 
 def _multiplier(
-    labelling: Labelling, slots: np.ndarray, gates: Sequence[Array], by_kept: bool
+    labelling: Labelling, slots: np.ndarray, gates: Sequence[Array], is_linear: bool, by_kept: bool
 ) -> Function:
     components = labelling.components()
     example = np.full(components.max(initial=-1) + 1, -1)
@@ -183,7 +183,7 @@ def _multiplier(
             if by_kept and node.is_mean:
                 values = _averaging(values)
             factor = _factor(node, node.inputs[which], dimensions[which], values, place, rows)
-            array = _gated(node, array, factor)
+            array = _gated(node, array, factor, is_linear)
         return [array if i == which else other for i, other in enumerate(arrays)]
 
     return multiply
@@ -210,12 +210,12 @@ def _averaging(values: Any) -> PyTree:
     return values * (values.shape[-1] / jnp.where(total == 0, 1, total))
 
 
-def _gated(node: Node, array: Array, factor: Array) -> Array:
+def _gated(node: Node, array: Array, factor: Array, is_linear: bool) -> Array:
     """Multiply an operand; where that would not leave an entry out, put what changes nothing."""
     rule = rule_of(node.equation)
     is_number = jnp.issubdtype(array.dtype, jnp.inexact)
     if is_number and (rule is None or rule.neutral is None):
-        return scaled(array, factor)
+        return scaled(array, factor, is_linear)
     neutral = 0 if rule is None or rule.neutral is None else rule.neutral(array.dtype)
     return jnp.where(factor == 0, jnp.asarray(neutral, array.dtype), array)
 
