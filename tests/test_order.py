@@ -60,7 +60,7 @@ DRAWN: dict[str, Callable[[Case], Mapping[str, Any]]] = {
     "random": lambda case: importance.random(case.graph, KEY),
     "masks": lambda case: importance.random_masks(case.graph, KEY),
     "masks of some": lambda case: importance.random_masks(
-        case.graph, KEY, groups=list(reversed(case.graph.groups))
+        case.graph, KEY, groups=list(case.graph.groups)[::-1]
     ),
     "equal scores": lambda case: select(
         case.graph,

@@ -113,7 +113,7 @@ def test_half_precision(batch: Batch) -> None:
 @pytest.mark.parametrize("broken", [jnp.nan, jnp.inf])
 def test_a_live_teacher_that_is_not_finite_is_refused(broken: float) -> None:
     teacher = (lambda variables, x: x @ variables["a"]), {"a": jnp.eye(3).at[0, 1].set(broken)}
-    student = lambda variables, x, key: (x @ variables, {})  # noqa: E731
+    student: Any = lambda variables, x, key: (x @ variables, {})  # noqa: E731
     with pytest.raises(ValueError, match="teacher's variables must be finite, .* infinity: a; tra"):
         recipes.distill(student, teacher)
 
