@@ -46,14 +46,16 @@ def contained(array: jax.Array, factor: Array) -> jax.Array:
     return jnp.where((factor == 0) & ~jnp.isfinite(array), jnp.zeros_like(array), array)
 
 
-def scaled(array: jax.Array, factor: jax.Array) -> jax.Array:
+def scaled(array: jax.Array, factor: jax.Array, is_linear: bool = False) -> jax.Array:
     """Return array * factor in the array's dtype, whose gradient by the factor is a float32 sum.
 
-    What is not finite counts nothing where the factor is 0.
+    What is not finite counts nothing where the factor is 0. Of a tangent (`is_linear`) nothing does
+    there, since whether it is finite is no linear function of it; factors have no gradient then.
 
     Example:
         >>> scaled(jnp.array([3.0, jnp.inf], jnp.bfloat16), jnp.array([2.0, 0.0])).tolist()
         [6.0, 0.0]
     """
     wide = widened(array)
-    return (contained(wide, factor) * factor.astype(wide.dtype)).astype(array.dtype)
+    left = jnp.where(factor == 0, 0, wide) if is_linear else contained(wide, factor)
+    return (left * factor.astype(wide.dtype)).astype(array.dtype)

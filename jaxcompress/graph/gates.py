@@ -26,18 +26,22 @@ class Gates:
         arrays: their gates, all `[width]` or all `[examples, width]`.
         slots: `int[labels]`, 1 + the place of each label's gate among all gates; 0 without one.
         labelling: what the labels are of.
-        multiplier: `(labelling, slots, arrays) -> function`, makes what multiplies.
+        multiplier: `(labelling, slots, arrays, is_linear) -> function`, makes what multiplies.
+        is_linear: whether it multiplies tangents, of which nothing may be asked, and gates have no
+            gradient: inside a derivative rule of the user's.
     """
 
     names: tuple[str, ...]
     arrays: tuple[Array, ...]
     slots: np.ndarray
     labelling: Labelling
-    multiplier: Callable[[Labelling, np.ndarray, Sequence[Array]], Function]
+    multiplier: Callable[..., Function]
+    is_linear: bool = False
 
     @cached_property
     def _multiply(self) -> Function:
-        return self.multiplier(self.labelling, self.slots, self.arrays)
+        given = self.labelling, self.slots, self.arrays
+        return self.multiplier(*given, self.is_linear)
 
     def __call__(
         self, node: Any, dimensions: Sequence[tuple[int, ...]], arrays: Sequence[Any]
@@ -50,8 +54,8 @@ class Gates:
         return replace(self, arrays=tuple(arrays))
 
     def on(self, labelling: Labelling, slots: np.ndarray) -> Gates:
-        """Return the same gates on another labelled program."""
-        return replace(self, labelling=labelling, slots=slots)
+        """Return the same gates on another labelled program, a derivative rule of the user's."""
+        return replace(self, labelling=labelling, slots=slots, is_linear=True)
 
     def owners(self, slots: np.ndarray) -> set[int]:
         """Return the positions, among `names`, of the groups that slots are of."""

@@ -141,7 +141,7 @@ def _flat(arrays: Sequence[Array], slots: np.ndarray) -> tuple[Any, np.ndarray]:
 
 
 def _multiplier(
-    labelling: Labelling, slots: np.ndarray, gates: Sequence[Array], by_kept: bool
+    labelling: Labelling, slots: np.ndarray, gates: Sequence[Array], is_linear: bool, by_kept: bool
 ) -> Function:
     components = labelling.components()
     example = np.full(components.max(initial=-1) + 1, -1)
@@ -180,7 +180,7 @@ def _multiplier(
             chosen = _averaging(node, chosen)
         for dimension, values in chosen.items():
             factor = _factor(node, node.inputs[which], dimension, values, place, rows)
-            array = _gated(node, array, factor)
+            array = _gated(node, array, factor, is_linear)
         return [array if i == which else other for i, other in enumerate(arrays)]
 
     return multiply
@@ -214,12 +214,12 @@ def _averaging(node: Node, gates: Mapping[int, Array]) -> dict[int, Array]:
     return {**gates, first: gates[first] * factor}
 
 
-def _gated(node: Node, array: Array, factor: Array) -> Array:
+def _gated(node: Node, array: Array, factor: Array, is_linear: bool) -> Array:
     """Multiply an operand; where that would not leave an entry out, put what changes nothing."""
     rule = rule_of(node.equation)
     is_number = jnp.issubdtype(array.dtype, jnp.inexact)
     if is_number and (rule is None or rule.neutral is None):
-        return scaled(array, factor)
+        return scaled(array, factor, is_linear)
     neutral = 0 if rule is None or rule.neutral is None else rule.neutral(array.dtype)
     return jnp.where(factor == 0, jnp.asarray(neutral, array.dtype), array)
 

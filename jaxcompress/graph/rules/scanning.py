@@ -52,6 +52,7 @@ def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
     params = node.equation.params
     constants, carry = scan_counts(node.equation)
     fixed, start = arrays[:constants], arrays[constants : constants + carry]
+    is_linear = rewriting.gate is not None and rewriting.gate.is_linear
     scanned = list(arrays[constants + carry :])
 
     def step(
@@ -61,7 +62,8 @@ def rebind_scan(rewriting: Rewriting, node: Node, arrays: Sequence[Array]) -> li
         outputs = rewriting(node.bodies[0], [*fixed, *state, *slices])
         after, stacked = outputs[:carry], outputs[carry:]
         if gates:
-            after = [_passed_on(*each) for each in zip(gates, state, after, strict=True)]
+            pairs = zip(gates, state, after, strict=True)
+            after = [_passed_on(*each, is_linear) for each in pairs]
         return after, stacked
 
     leaves = jax.tree.leaves(scanned)  # a factorized kernel is a pair of arrays
@@ -90,18 +92,23 @@ def _step_gates(rewriting: Rewriting, node: Node, carry: int) -> list[Array]:
     return gates
 
 
-def _passed_on(gate: Array, before: Array, after: Array) -> Array:
+def _passed_on(gate: Array, before: Array, after: Array, is_linear: bool) -> Array:
     if not jnp.issubdtype(after.dtype, jnp.inexact):
         return jnp.where(gate != 0, after, before)
     gate = gate.astype(jnp.promote_types(after.dtype, jnp.float32))
     # A step that is left out may overflow; a running maximum starts at -inf.
-    after, before = _contained(after, gate == 0), _contained(before, gate == 1)
+    after = _contained(after, gate == 0, is_linear)
+    before = _contained(before, gate == 1, is_linear)
     return (gate * after + (1 - gate) * before).astype(after.dtype)
 
 
-def _contained(array: Array, is_out: Array) -> Array:
-    """Put 0 for what is not finite in an array that counts nothing: 0 x inf would be NaN."""
-    return jnp.where(is_out & ~jnp.isfinite(array), jnp.zeros_like(array), array)
+def _contained(array: Array, is_out: Array, is_linear: bool) -> Array:
+    """Put 0 for what is not finite in an array that counts nothing: 0 x inf would be NaN.
+
+    Of a tangent, for all of it.
+    """
+    is_gone = is_out if is_linear else is_out & ~jnp.isfinite(array)
+    return jnp.where(is_gone, jnp.zeros_like(array), array)
 
 
 RULES = {"scan": Rule(scan, rebind_scan, is_call=True)}
