@@ -46,6 +46,7 @@ def sentence_task(config: Config) -> Task:
         mask=None,
         judge=lambda function, values: correlation(similarity(function), values, dev),
         metric="Spearman's correlation",
+        weights_dir=config.weights_dir,
         lower_is_better=False,
     )
 

@@ -11,12 +11,21 @@ from typing import Literal
 __all__ = ["PRESETS", "Config", "Learning", "Scoring", "Way"]
 
 Way = Literal[
-    "whole", "magnitude", "activations", "prune", "residual", "low_rank", "both", "sparse"
+    "whole",
+    "magnitude",
+    "activations",
+    "prune",
+    "residual",
+    "low_rank",
+    "both",
+    "sparse",
+    "torch_pruning",
 ]
 """whole: as it is, for what learning on is worth; magnitude: heads and perceptrons by norms of
 kernels; activations: the same by what they give; prune: the same by learned gates; residual: the
 residual stream too; low_rank: kernels in two factors; both: half of the way by `prune`, the rest by
-`low_rank`; sparse: single weights, as many as the budget has left of them."""
+`low_rank`; sparse: single weights, as many as the budget has left of them; torch_pruning: heads and
+perceptrons of MiniLM, by Torch-Pruning's norms."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ class Task(NamedTuple):
         judge: `judge(apply, variables) -> float`, on data that nothing is chosen by.
         metric: what that is called.
         lower_is_better: of two scores.
+        weights_dir: of published weights; None where it was trained here.
     """
 
     network: tuple[str, Mapping[str, Json]] | None
@@ -49,6 +51,7 @@ class Task(NamedTuple):
     judge: Callable[[Function, PyTree], float]
     metric: str
     lower_is_better: bool
+    weights_dir: Path | None = None
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:

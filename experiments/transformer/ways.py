@@ -15,6 +15,7 @@ import jaxcompress as jc
 from experiments.transformer.sentences import pairs_apply
 from experiments.transformer.settings import Scoring, Way
 from experiments.transformer.task import Task, inputs_of
+from experiments.transformer.torch_pruning import torch_pruned
 from jaxcompress import recipes
 from jaxcompress.annotations import Batch, PyTree
 
@@ -176,6 +177,18 @@ def sparse(problem: Problem) -> Made:
     return Made(result.compression, result.variables)
 
 
+def torch_pruning(problem: Problem) -> Made:
+    """Remove the heads and hidden channels that Torch-Pruning would, of a published encoder."""
+    task = problem.task
+    if task.weights_dir is None:
+        raise ValueError("torch_pruning reads published weights; take the preset minilm")
+    one = {name: array[:1] for name, array in inputs_of(problem.batches[0]).items()}
+    graph = jc.trace(task.apply, task.variables, one)
+    keep = torch_pruned(task.weights_dir, graph, problem.share)
+    compression = jc.shrink(graph, keep)
+    return Made(compression, compression.variables(task.variables))
+
+
 WAYS: Mapping[Way, Callable[[Problem], Made]] = MappingProxyType(
     {
         "whole": whole,
@@ -186,5 +199,6 @@ WAYS: Mapping[Way, Callable[[Problem], Made]] = MappingProxyType(
         "low_rank": low_rank,
         "both": both,
         "sparse": sparse,
+        "torch_pruning": torch_pruning,
     }
 )

@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "empty": ({"batches": [jnp.ones((0, 12))]}, ValueError, "at least one"),
     "unlike": ({"batches": [jnp.ones((2, 12)), jnp.ones((2, 11))]}, ValueError, "batch 1"),
     "bare budget": ({"budget": 0.5}, TypeError, "Budget"),
-    "unreachable": ({"budget": jc.Budget(flops=1e-4)}, ValueError, "smallest reachable"),
+    "unreachable": ({"budget": jc.Budget(flops=1e-3)}, ValueError, "smallest reachable"),
     "group": ({"groups": ["nope"]}, ValueError, "nope"),
     "distance": ({"distance": "logits"}, ValueError, "'classes', 'values'"),
     "no question": ({"distance": None}, ValueError, "loss= or a distance="),
