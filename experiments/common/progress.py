@@ -37,9 +37,12 @@ def steps(items: Iterable[Item], total: int, text: str, console: Console) -> Ite
         return
     watch, shown = Stopwatch(), EVERY
     for number, item in enumerate(items):
-        if watch.seconds > shown:
+        if number == 1:  # the first one compiles: it says nothing of the others' pace
+            watch, shown = Stopwatch(), 0.0
+        if number > 1 and watch.seconds > shown:
             shown = watch.seconds + EVERY
-            console.print(f"    {text}: {number} of {total}, {left(watch.seconds, number, total)}")
+            pace = left(watch.seconds, number - 1, total - 1)
+            console.print(f"    {text}: {number} of {total}, {pace}")
         yield item
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
+from experiments.compress.compiling import compiled
 from experiments.compress.data import batches_of
 from experiments.compress.fitting import Task
 from experiments.compress.model import Model
 from jaxcompress.annotations import Array, Json
-from jaxcompress.backend import fast_convolutions
 from jaxcompress.recipes.distances import distance_of
 
 __all__ = ["answers_of", "distance_between", "judged"]
@@ -26,9 +25,9 @@ def answers_of(task: Task, model: Model, arrays: dict[str, np.ndarray]) -> np.nd
     def run(variables: Any, batch: dict[str, Array]) -> Array:
         return model.apply(variables, inputs(batch))
 
-    compiled = jax.jit(fast_convolutions(run))
+    run_compiled = compiled(run)
     given = {"image": arrays["image"]}
-    parts = [np.asarray(compiled(model.variables, part)) for part in batches_of(given, SIZE)]
+    parts = [np.asarray(run_compiled(model.variables, part)) for part in batches_of(given, SIZE)]
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -12,10 +12,10 @@ import optax
 from rich.console import Console
 
 from experiments.common.progress import steps
+from experiments.compress.compiling import compiled
 from experiments.compress.settings import Config
 from jaxcompress import sparse
 from jaxcompress.annotations import Json, PyTree
-from jaxcompress.backend import fast_convolutions
 from jaxcompress.training import Loss, init_state, train_step
 
 __all__ = ["learn"]
@@ -54,7 +54,7 @@ def learn(
         masks = sparse.nonzero_masks(variables)
         tx = optax.chain(tx, optax.stateless(lambda updates, _: sparse.masked(updates, masks)))
     state = init_state(jax.tree.map(jnp.asarray, variables), tx)
-    step = jax.jit(fast_convolutions(train_step(loss, tx)))
+    step = compiled(train_step(loss, tx))
     key = jax.random.key(config.seed)
     losses: list[Any] = []
     for rows in steps(_rows(count, size, epochs, config.seed), total, "learning", console):

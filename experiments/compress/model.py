@@ -145,7 +145,13 @@ def _equinox(module: Any, *rest: Any) -> Model:
     whole = (module, rest[0]) if has_state else module
     (example,) = rest[has_state:] or (None,)
     apply, variables = adapters.from_equinox(whole)
-    train_apply, _ = adapters.from_equinox(whole, train=True)
+    in_training, _ = adapters.from_equinox(whole, train=True)
+    parameters = inspect.signature(module.__call__).parameters.values()
+    takes_key = any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+    def train_apply(variables: PyTree, inputs: Batch, key: jax.Array) -> Any:
+        return in_training(variables, inputs, key if takes_key else None)
+
     statistics = adapters.equinox_statistics(whole) if has_state else []
     return Model("Equinox", apply, train_apply, variables, example, statistics)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -27,7 +28,8 @@ from jaxcompress.annotations import Json
 
 __all__ = ["main"]
 
-CONSOLE = Console()
+# Where the output goes to a file, a terminal's default width would cut the table.
+CONSOLE = Console(width=None if sys.stdout.isatty() else 110)
 
 
 def main(config: Config) -> list[report.Row]:

@@ -34,7 +34,14 @@ def shipped_model(name: str, classes: int, inputs: PyTree, weights: Path | None)
     module = models.build(name, **config)
     functions = models.evaluation_function(module), models.training_function(module)
     key = jax.random.key(0)
-    like = jax.eval_shape(lambda key: models.initialize(module, key, inputs), key)
+    try:
+        like = jax.eval_shape(lambda key: models.initialize(module, key, inputs), key)
+    except Exception as error:  # Flax and JAX raise what they please
+        raise ValueError(
+            f"model: {name} takes examples like the data's, but not of shape "
+            f"{list(inputs.shape[1:])} ({type(error).__name__}: {error}); take another network, such "
+            "as resnet8, or larger images"
+        ) from error
     model = Model("shipped", *functions, like, network=(name, config))
     if weights is None:
         return model
