@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,8 @@ from jaxcompress.knowledge import fingerprint
 __all__ = ["Data", "Pixels", "batches_of", "first_rows", "load"]
 
 
-class Pixels(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Pixels:
     """How what is stored becomes what the network is given.
 
     Attributes:
@@ -36,7 +38,7 @@ class Pixels(NamedTuple):
     std: tuple[float, ...] = (1.0,)
     is_first: bool = False
 
-    def __call__(self, batch: Mapping[str, Array]) -> Batch:
+    def __call__(self, batch: Batch) -> Array:
         """Return a batch's inputs: pixels, `uint8`, scaled, other numbers as they are."""
         inputs = jnp.asarray(batch["image"])
         if inputs.dtype == jnp.uint8:

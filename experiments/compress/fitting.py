@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -97,7 +98,7 @@ def _ordered(config: Config, model: Model, data: Data) -> tuple[Data, PyTree]:
         orders = [True, False]
     failures = []
     for is_first in orders:
-        pixels = data.inputs._replace(is_first=is_first)
+        pixels = dataclasses.replace(data.inputs, is_first=is_first)
         one = data.one(pixels)
         two = jax.ShapeDtypeStruct((2, *one.shape[1:]), one.dtype)
         if (wanted := _wanted(model)) is not None and wanted != one.shape[1:]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from experiments.compress.splits import Splits
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 __all__ = ["folder_of_images"]
 
+TRANSPARENT = ("RGBA", "LA", "PA")
 ENDINGS = (".png", ".jpg", ".jpeg")
 LEAST = 4
 SHOWN = 3
@@ -131,12 +135,12 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[tuple[int, Path]]
 
 def _commonest(files: Sequence[tuple[int, Path]]) -> int:
     """Return the shorter side that most images have."""
-    from PIL import Image
+    from PIL import Image as images
 
     sides: Counter[int] = Counter()
     for _, file in files:
         try:
-            with Image.open(file) as image:
+            with images.open(file) as image:
                 sides[min(image.size)] += 1
         except (OSError, SyntaxError, ValueError):
             continue
@@ -145,30 +149,38 @@ def _commonest(files: Sequence[tuple[int, Path]]) -> int:
 
 def _picture(file: Path, label: int, size: int) -> Picture | str:
     """Return an image, or why it is none."""
-    from PIL import Image
+    from PIL import Image as images
 
     try:
-        with Image.open(file) as image:
+        with images.open(file) as image:
             image.load()
             if min(image.size) < LEAST:
                 return f"{file.name}: {image.size[0]} x {image.size[1]} pixels"
             change = None
             if image.mode not in ("RGB", "L"):
                 change = f"of mode {image.mode} became RGB"
-            if image.mode in ("RGBA", "LA", "PA"):
+            if image.mode in TRANSPARENT:
                 change = "lost their transparency, on white"
-                over = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-            return Picture(_fitted(image.convert("RGB"), size), label, change)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return Picture(_fitted(_opaque(image), size), label, change)
+    except (OSError, SyntaxError, ValueError, images.DecompressionBombError) as error:
         return f"{file.name}: {error}"
 
 
-def _fitted(image: object, size: int) -> np.ndarray:
+def _opaque(image: Image) -> Image:
+    """Return an image in red, green and blue, what is transparent on white."""
+    from PIL import Image as images
+
+    if image.mode not in TRANSPARENT:
+        return image.convert("RGB")
+    over = image.convert("RGBA")
+    return images.alpha_composite(images.new("RGBA", over.size, "white"), over).convert("RGB")
+
+
+def _fitted(image: Image, size: int) -> np.ndarray:
     """Bring the shorter side to a size and cut the middle out."""
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.fit(image, (size, size)), np.uint8)  # type: ignore[arg-type]
+    return np.asarray(ImageOps.fit(image, (size, size)), np.uint8)
 
 
 def _check(

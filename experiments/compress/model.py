@@ -117,8 +117,8 @@ def adapted(given: Any, reference: str) -> Model:
 
 def _linen(module: nn.Module, variables: PyTree, example: PyTree = None) -> Model:
     modes = [name for name in inspect.signature(module.__call__).parameters if name in MODES]  # type: ignore[operator]
-    evaluating = {name: not MODES[name] for name in modes}
-    training = {name: MODES[name] for name in modes}
+    evaluating: dict[str, Any] = {name: not MODES[name] for name in modes}
+    training: dict[str, Any] = {name: MODES[name] for name in modes}
 
     def apply(variables: PyTree, inputs: Batch) -> Any:
         return module.apply(variables, inputs, **evaluating)

@@ -63,8 +63,8 @@ def failure(error: BaseException, rule: str) -> ValueError:
     """
     frames = traceback.extract_tb(error.__traceback__)
     outside = [frame for frame in frames if "site-packages" not in frame.filename]
-    last = (outside or frames or [None])[-1]
-    place = "" if last is None else f" at {last.filename}:{last.lineno}, `{last.line}`"
+    last = (outside or list(frames))[-1:]
+    place = "".join(f" at {frame.filename}:{frame.lineno}, `{frame.line}`" for frame in last)
     what = traceback.format_exception_only(error)[-1].strip()
     return ValueError(f"{rule}, but fails with {what}{place}")
 

@@ -82,9 +82,9 @@ def final_artifact(
         The network as it was saved, the encoding's name, and the bytes of each that was tried.
     """
     model, whole, folder = made.model, making.task.model, making.config.workdir / "artifact"
-    mean, std, is_first = making.task.data.inputs
-    metadata = {"model": making.config.model, "channels_first": is_first}
-    metadata |= {"mean": list(mean), "std": list(std)}
+    pixels = making.task.data.inputs
+    metadata = {"model": making.config.model, "channels_first": pixels.is_first}
+    metadata |= {"mean": list(pixels.mean), "std": list(pixels.std)}
     sizes: dict[str, int] = {}
     for encoding in ENCODINGS:
         name = "as it is" if encoding is None else encoding.values

@@ -46,7 +46,7 @@ def run_all(making: Making) -> list[report.Row]:
     config, shares = making.config, parsed(making.config.budget)
     making, whole = whole_network(making)
     asked = structural(shares, "sparse" in config.stages)
-    ways, found = split_of(making, asked, whole.key)
+    ways, tried = split_of(making, asked, whole.key)
     made, networks, seconds = whole, [(whole, whole.facts["seconds"])], 0.0
     for stage in config.stages:
         if stage in STRUCTURAL and stage not in ways:
@@ -63,7 +63,7 @@ def run_all(making: Making) -> list[report.Row]:
     size = last.facts["bytes"]
     met = {kind: fulfilled(kind, share, rows[0], rows[-1], size) for kind, share in shares.items()}
     notes = {
-        "split": found,
+        "split": tried,
         "encoding": encoding,
         "encodings": sizes,
         "notes": making.task.data.notes,
@@ -107,11 +107,11 @@ def split_of(
         return {}, []
     if len(order) == 1:
         return {order[0]: 1.0}, []
-    found = candidates(making, (order[0], order[1]), asked, key)
-    part = least(found)
+    tried = candidates(making, (order[0], order[1]), asked, key)
+    part = least(tried)
     ways = {order[0]: part, order[1]: 1.0}
     left_out = {0.0: order[0], 1.0: order[1]}.get(part)
-    return {stage: way for stage, way in ways.items() if stage != left_out}, found
+    return {stage: way for stage, way in ways.items() if stage != left_out}, tried
 
 
 def done(making: Making, stage: str, made: Made, whole: Made, way: float | None) -> Made:

@@ -39,8 +39,8 @@ def shipped_model(name: str, classes: int, inputs: PyTree, weights: Path | None)
     except Exception as error:  # Flax and JAX raise what they please
         raise ValueError(
             f"model: {name} takes examples like the data's, but not of shape "
-            f"{list(inputs.shape[1:])} ({type(error).__name__}: {error}); take another network, such "
-            "as resnet8, or larger images"
+            f"{list(inputs.shape[1:])} ({type(error).__name__}: {error}); take another network, "
+            "such as resnet8, or larger images"
         ) from error
     model = Model("shipped", *functions, like, network=(name, config))
     if weights is None:

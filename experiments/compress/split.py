@@ -42,7 +42,7 @@ def candidates(
         For each part its `part`, and `distance`, `flops` and `params`, or, as `refused`, why the
         budget is out of reach that way.
     """
-    scoring, found = making.config.scoring, []
+    scoring, tried = making.config.scoring, []
     remembered = _remembered(recipes.Fisher(min(ROUNDS, scoring.rounds)))
     watch = Stopwatch()
     for number, part in enumerate(PARTS):
@@ -59,11 +59,11 @@ def candidates(
         )
         facts = making.stages.run(f"split-{name}", work)
         kept = ("part", "distance", "flops", "params", "refused", "seconds")
-        found.append({name: facts[name] for name in kept if name in facts})
-    return found
+        tried.append({name: facts[name] for name in kept if name in facts})
+    return tried
 
 
-def least(found: list[dict[str, Any]]) -> float:
+def least(tried: list[dict[str, Any]]) -> float:
     """Return the part of least distance.
 
     Raises:
@@ -73,9 +73,9 @@ def least(found: list[dict[str, Any]]) -> float:
         >>> least([{"part": 0.0, "refused": "too small"}, {"part": 1.0, "distance": 2.0}])
         1.0
     """
-    reached = [facts for facts in found if "distance" in facts]
+    reached = [facts for facts in tried if "distance" in facts]
     if not reached:
-        reasons = "; ".join(f"{facts['part']:.0%}: {facts['refused']}" for facts in found)
+        reasons = "; ".join(f"{facts['part']:.0%}: {facts['refused']}" for facts in tried)
         raise ValueError(f"budget: no split between the stages reaches it: {reasons}")
     best = min(reached, key=lambda facts: facts["distance"])
     return float(best["part"])

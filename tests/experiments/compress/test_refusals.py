@@ -28,7 +28,7 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stages": ("distil",)}, ["prune or low_rank has to meet flops=0.5"]),
     ({"stages": ("prune", "sparse")}, ["--sparsity 0.5"]),
     ({"sparsity": 1.0}, ["sparsity is a share in [0, 1)"]),
-    ({"model": "resnet21"}, ["did you mean 'resnet20'?"]),
+    ({"model": "resnet-20"}, ["did you mean 'resnet20'?"]),
     ({"weights": Path("nothing.safetensors")}, ["there is nothing at nothing.safetensors"]),
     ({"std": (0.0,), "scoring": Scoring(rounds=0)}, ["a deviation is above 0", "scoring.rounds"]),
     ({"data": "digit"}, ["'digit' is neither", "did you mean 'digits'?"]),
