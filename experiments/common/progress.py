@@ -38,7 +38,7 @@ def steps(items: Iterable[Item], total: int, text: str, console: Console) -> Ite
     watch, shown = Stopwatch(), EVERY
     for number, item in enumerate(items):
         if number == 1:  # the first one compiles: it says nothing of the others' pace
-            watch, shown = Stopwatch(), 0.0
+            watch, shown = Stopwatch(), EVERY
         if number > 1 and watch.seconds > shown:
             shown = watch.seconds + EVERY
             pace = left(watch.seconds, number - 1, total - 1)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+from rich.console import Console
+
 import jaxcompress as jc
+from experiments.common.progress import steps
+from experiments.compress.compiling import compiled
 from experiments.compress.making import Made, Making
 from experiments.compress.methods import factorized, pruned, sparsified, traced
 from experiments.compress.model import Model
 from experiments.compress.settings import Scoring
 from jaxcompress import recipes
+from jaxcompress.annotations import Function, PyTree
 
 __all__ = ["removed", "zeroed", "zeros_for_bytes"]
 
@@ -28,19 +34,31 @@ def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[
     """
     task, scoring, looked = making.task, making.config.scoring, making.looked
     if stage == "prune":
-        importance = importance_of(scoring)
+        importance = importance_of(scoring, making.console)
         model = pruned(task, made.model, budget, looked, importance, making.key(1))
     else:
         model = factorized(task, made.model, budget, looked, scoring, SWEEPS, making.key(2))
     return model, {"ceilings": budget.ceilings()}
 
 
-def importance_of(scoring: Scoring) -> recipes.Importance:
+def importance_of(scoring: Scoring, console: Console) -> recipes.Importance:
     """Return how channels are scored: learned gates, or masked Fisher alone."""
     fisher = recipes.Fisher(scoring.rounds)
     if not scoring.steps:
         return fisher
-    return recipes.Learned(fisher, scoring.steps, scoring.examples)
+
+    def shown(step: Function) -> Function:
+        run = compiled(step)
+        ticks = steps(range(scoring.steps), scoring.steps, "learning gates", console)
+
+        def counted(*arguments: PyTree) -> Any:
+            next(ticks)
+            return jax.block_until_ready(run(*arguments))
+
+        return counted
+
+    console.print(f"    scoring channels at {scoring.rounds} random masks")
+    return recipes.Learned(fisher, scoring.steps, scoring.examples, shown)
 
 
 def zeroed(making: Making, made: Made, sparsity: float) -> tuple[Model, Any]:

@@ -105,12 +105,15 @@ def test_bytes_are_met_by_zeros_and_rounding_without_labels(tmp_path: Path) -> N
 def test_a_shipped_network_is_trained_first_and_loaded_by_name(
     tmp_path: Path, digits: Path
 ) -> None:
-    config = quick(tmp_path, model="resnet8", data=str(digits), teacher_epochs=1)
-    rows = run.main(config)
+    arrays = np.load(digits)
+    large = np.pad(arrays["images"], ((0, 0), (4, 4), (4, 4), (0, 0)))
+    data = tmp_path / "large.npz"
+    np.savez(data, images=large, labels=arrays["labels"])
+    rows = run.main(quick(tmp_path, model="cnn_1k", data=str(data), teacher_epochs=1))
     function, variables = jc.load(tmp_path / "artifact")
-    assert function(variables, np.ones((2, 8, 8, 1), np.float32)).shape == (2, 10)
+    assert function(variables, np.ones((2, 16, 16, 1), np.float32)).shape == (2, 10)
     changes = {"stages": ("prune",), "weights": tmp_path / "artifact"}
-    again = run.main(quick(tmp_path / "again", model="resnet8", data=str(digits), **changes))
+    again = run.main(quick(tmp_path / "again", model="cnn_1k", data=str(data), **changes))
     assert again[0].num_params == rows[-1].num_params and again[0].accuracy == rows[-1].accuracy
     assert (again[1].flops or 0) <= 0.25 * (rows[0].flops or 0)
     jc.load(tmp_path / "again" / "artifact")
