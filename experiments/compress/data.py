@@ -96,11 +96,8 @@ def load(config: Config, size: int | None) -> Data:
         ValueError: if there is nothing of that name, or what there is cannot be meant.
     """
     splits = checked(_splits(config, size), config.data, config.seed)
-    train, test = splits.train, splits.test
-    if config.train_images:
-        train = first_rows(train, config.train_images)
-    if config.test_images:
-        test = first_rows(test, config.test_images)
+    train = _some(splits.train, config.train_images, config.seed)
+    test = _some(splits.test, config.test_images, config.seed)
     return Data(config.data, train, test, Pixels(), splits.notes)
 
 
@@ -130,6 +127,15 @@ def _splits(config: Config, size: int | None) -> Splits:
         )
     ]
     return Splits(parts[0], parts[1], ())
+
+
+def _some(arrays: dict[str, np.ndarray], count: int, seed: int) -> dict[str, np.ndarray]:
+    """Return as many examples, at random: those of a folder lie class by class. 0 for all."""
+    total = len(arrays["image"])
+    if not count or count >= total:
+        return arrays
+    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
+    return {name: array[chosen] for name, array in arrays.items()}
 
 
 def first_rows(arrays: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:

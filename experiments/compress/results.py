@@ -29,6 +29,15 @@ ENCODINGS = (
     artifact.Encoding("int8"),
 )
 
+ORIGINS = {
+    "NNX": "apply, variables = jaxcompress.adapters.from_nnx(make())",
+    "Equinox": "apply, variables = jaxcompress.adapters.from_equinox(make())",
+    "PyTorch": "apply, variables = jaxcompress.adapters.from_torch(make())",
+    "Linen": "apply(variables, inputs) is the module in evaluation mode, variables the whole ones",
+    "function": "apply and variables are what the model's function returns",
+}
+"""What is loaded with, by the kind of model."""
+
 
 def row_of(making: Making, made: Made, seconds: float) -> report.Row:
     """Judge, count and time one network, where that is not done.
@@ -139,6 +148,7 @@ def finish(
     """Print the table and what of the budget is met; write the report; say how to load."""
     console, config = making.console, making.config
     table(rows, console)
+    _warn_of_chance(making, rows[0])
     for row in rows[1:]:
         agreement = row.extra.get("agreement")
         agreed = "" if agreement is None else f", of {agreement:.1%} they agree"
@@ -155,4 +165,17 @@ def finish(
     path = report.write_report(config.workdir, "compress", settings, rows)
     console.print(f"report: {path}\nartifact: {config.workdir / 'artifact'}")
     given = "" if making.task.model.network else ", apply, like=variables"
-    console.print(f"load it: jc.load({str(config.workdir / 'artifact')!r}{given})", soft_wrap=True)
+    line = f"jc.load({str(config.workdir / 'artifact')!r}{given})"
+    origin = ORIGINS.get(making.task.model.kind)
+    console.print(f"load it: {line}{'' if origin is None else f', where {origin}'}", soft_wrap=True)
+
+
+def _warn_of_chance(making: Making, row: report.Row) -> None:
+    """Say so where labels seem to be numbered otherwise than outputs."""
+    data = making.task.data
+    if row.accuracy is not None and row.accuracy < 2 / data.num_classes:
+        making.console.print(
+            f"the whole network is right about {row.accuracy:.1%}, like chance among "
+            f"{data.num_classes} classes: are its outputs numbered as the labels are, and its "
+            "inputs scaled as in its training (--mean, --std)?"
+        )

@@ -60,7 +60,14 @@ def candidates(
         facts = making.stages.run(f"split-{name}", work)
         kept = ("part", "distance", "flops", "params", "refused", "seconds")
         tried.append({name: facts[name] for name in kept if name in facts})
+        making.console.print(f"    {_told(facts)}", markup=False)
     return tried
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    if "refused" in facts:
+        return f"out of reach: {facts['refused']}"
+    return f"distance {facts['distance']:.4g} from the whole network's answers"
 
 
 def least(tried: list[dict[str, Any]]) -> float:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.compress.data import load
 from experiments.compress.images import folder_of_images
+from experiments.compress.settings import Config
 
 
 def write(file: Path, mode: str = "RGB", size: tuple[int, int] = (12, 10)) -> None:
@@ -48,6 +50,15 @@ def test_splits_lie_apart_and_grey_ones_have_one_channel(tmp_path: Path) -> None
     train, test, _ = folder_of_images(tmp_path, 8)
     assert test is not None
     assert train["image"].shape == (6, 8, 8, 1) and test["image"].shape == (4, 8, 8, 1)
+
+
+def test_a_few_images_are_of_all_classes(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for number in range(40):
+            write(tmp_path / split / ("cat" if number < 20 else "dog") / f"{number}.png", "L")
+    few = load(Config(data=str(tmp_path), train_images=12, test_images=12), None)
+    for part in (few.train, few.test):
+        assert len(part["image"]) == 12 and set(part["label"].tolist()) == {0, 1}
 
 
 def test_classes_go_by_their_list(tmp_path: Path) -> None:
