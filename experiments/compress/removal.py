@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import jax
@@ -10,17 +11,20 @@ from rich.console import Console
 import jaxcompress as jc
 from experiments.common.progress import steps
 from experiments.compress.compiling import compiled
+from experiments.compress.fitting import Task
 from experiments.compress.making import Made, Making
 from experiments.compress.methods import factorized, pruned, sparsified, traced
 from experiments.compress.model import Model
 from experiments.compress.settings import Scoring
-from jaxcompress import recipes
+from jaxcompress import artifact, recipes, sparse
 from jaxcompress.annotations import Function, PyTree
 
-__all__ = ["removed", "zeroed", "zeros_for_bytes"]
+__all__ = ["removed", "zeroed"]
 
 SWEEPS = 2
-MOST_ZEROS = 0.99
+HALVINGS = 7
+MARGIN = 0.97
+"""Weights that have learned on compress a little less."""
 
 
 def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[Model, Any]:
@@ -61,20 +65,48 @@ def importance_of(scoring: Scoring, console: Console) -> recipes.Importance:
     return recipes.Learned(fisher, scoring.steps, scoring.examples, shown)
 
 
-def zeroed(making: Making, made: Made, sparsity: float) -> tuple[Model, Any]:
-    """Set a share of the kernels' weights to zero."""
-    model = sparsified(making.task, made.model, sparsity, making.looked, making.config.scoring)
+def zeroed(making: Making, made: Made, most: float | None) -> tuple[Model, Any]:
+    """Set weights of kernels to zero: the share that is asked, or as many as a size needs.
+
+    Args:
+        making: what stages share.
+        made: what the stage before has left.
+        most: bytes that the artifact may take; None where the share is asked.
+    """
+    task, config = making.task, making.config
+    sparsity = config.sparsity if most is None else zeros_for_bytes(task, made.model, most)
+    model = sparsified(task, made.model, sparsity, making.looked, config.scoring)
     return model, {"sparsity": sparsity}
 
 
-def zeros_for_bytes(making: Making, made: Made, whole: Made) -> float:
-    """Return the share of zeros with which int8 and one bit per weight fit the budget of bytes.
+def zeros_for_bytes(task: Task, model: Model, most: float) -> float:
+    """Return the least share of zeros with which an artifact in int8 fits, by saving some.
 
-    Of n weights and a bytes beside them, s = 1 - (most - a - n / 8) / n.
+    Where none fits, as many as there can be.
+
+    Args:
+        task: what the network is for.
+        model: the network.
+        most: bytes.
     """
-    share = dict(word.split("=") for word in making.config.budget)["bytes"]
-    most = float(share) * whole.facts["bytes"]
-    weights = float(traced(making.task, made.model).params)
-    beside = max(0.0, made.facts["bytes"] - 4 * weights)
-    kept = (most - beside - weights / 8) / weights
-    return round(min(max(0.0, 1 - kept), MOST_ZEROS), 4)
+    graph, few, many = traced(task, model), 0.0, 1.0
+    enough: float | None = None
+
+    def size(sparsity: float) -> int | None:
+        try:
+            masks = sparse.make_masks(model.variables, sparsity, graph=graph)
+        except ValueError:  # every output keeps a weight
+            return None
+        zeroed = sparse.masked(model.variables, masks)
+        with tempfile.TemporaryDirectory() as folder:
+            jc.save(folder, model.compression, zeroed, encoding=artifact.Encoding("int8"))
+            return artifact.num_bytes(folder)
+
+    for _ in range(HALVINGS):
+        middle = (few + many) / 2
+        bytes_left = size(middle)
+        if bytes_left is not None and bytes_left > MARGIN * most:
+            few = middle
+            continue
+        many, enough = middle, enough if bytes_left is None else middle
+    return few if enough is None else enough

@@ -18,7 +18,7 @@ from experiments.compress.budget import parsed, part_of_the_way, structural
 from experiments.compress.checks import STRUCTURAL, check
 from experiments.compress.making import Made, Making, digest, identity_of
 from experiments.compress.opening import opened
-from experiments.compress.removal import removed, zeroed, zeros_for_bytes
+from experiments.compress.removal import removed, zeroed
 from experiments.compress.results import final_artifact, finish, fulfilled, row_of
 from experiments.compress.settings import Config
 from experiments.compress.split import candidates, least
@@ -133,9 +133,11 @@ def done(making: Making, stage: str, made: Made, whole: Made, way: float | None)
         work = partial(removed, making, stage, made, budget)
         return making.run(f"after {stage}", stage, key, work)
     if stage == "sparse":
-        sparsity = config.sparsity or zeros_for_bytes(making, made, whole)
-        key = digest(made.key, stage, sparsity, scoring.looked_at)
-        work = partial(zeroed, making, made, sparsity)
+        most = None
+        if not config.sparsity:
+            most = parsed(config.budget)["bytes"] * whole.facts["bytes"]
+        key = digest(made.key, stage, config.sparsity, most, scoring.looked_at)
+        work = partial(zeroed, making, made, most)
         return making.run("after sparse", stage, key, work)
     answers = store_answers(making, whole.key)
     is_sparse = "sparse" in config.stages[: config.stages.index("distil")]

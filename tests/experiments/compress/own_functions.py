@@ -16,7 +16,7 @@ def apply(variables: Any, x: jax.Array) -> jax.Array:
 
 def make() -> Any:
     first, second = jax.random.split(jax.random.key(0))
-    variables = {"a": jax.random.normal(first, (6, 16)), "b": jax.random.normal(second, (16, 3))}
+    variables = {"a": jax.random.normal(first, (6, 256)), "b": jax.random.normal(second, (256, 3))}
     return apply, variables, jnp.zeros((1, 6))
 
 
