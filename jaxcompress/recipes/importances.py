@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from jaxcompress.annotations import Function
 from jaxcompress.arguments import integer, require
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import Budget, streams
@@ -145,6 +146,10 @@ class Fisher:
         )
 
 
+def _fast(step: Function) -> Function:
+    return jax.jit(fast_convolutions(step))
+
+
 @dataclass(frozen=True)
 class Learned:
     """Gates learned by steps at hard masks from the network's own answers: the default. 89.2 %.
@@ -153,11 +158,14 @@ class Learned:
         start: raw scores to start from.
         steps: of the learning.
         examples: of each. 64 cost 0.8 points, 192 gain nothing.
+        compiled: makes the program of one step, which is called `steps` times: whoever wraps it
+            sees how far the learning is.
     """
 
     start: Importance = Fisher()
     steps: int = 120
     examples: int = 128
+    compiled: Callable[[Function], Function] = _fast
 
     def __post_init__(self) -> None:
         """Refuse what is no number."""
@@ -169,9 +177,8 @@ class Learned:
         raw = self.start(problem, budget, scores)
         start = {name: jnp.asarray(value) for name, value in raw.items()}
         loss, drawn = problem.by_answers(problem.batches(query, self.steps, self.examples))
-        compiled = lambda step: jax.jit(fast_convolutions(step))  # noqa: E731
         graph, variables = problem.graph, problem.variables
-        return learn_gates(graph, loss, variables, start, budget, drawn, compiled=compiled)
+        return learn_gates(graph, loss, variables, start, budget, drawn, compiled=self.compiled)
 
 
 def _of_groups(scores: Scores, problem: Problem) -> Scores:

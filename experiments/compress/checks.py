@@ -1,0 +1,121 @@
+"""Settings that are refused before anything is read or computed, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from experiments.compress.budget import budget_problems, parsed, structural
+from experiments.compress.nearest import nearest
+from experiments.compress.settings import Config, Stage
+from jaxcompress.arguments import integer, real
+from jaxcompress.models import NETWORKS
+
+__all__ = ["check"]
+
+STRUCTURAL = ("prune", "low_rank")
+
+
+def check(config: Config) -> None:
+    """Raise if a setting cannot be meant, whatever the model and the data are.
+
+    Raises:
+        ValueError: naming every such setting.
+
+    Example:
+        >>> check(Config(batch_size=0, budget=("flops=1.5",)))
+        Traceback (most recent call last):
+            ...
+        ValueError: these settings cannot be meant:
+        - batch_size must be a whole number of at least 1, but is 0
+        - budget: a share is a number in (0, 1], but 'flops=1.5'; say for example flops=0.5
+    """
+    problems = [*_numbers(config), *budget_problems(config.budget), *_stages(config)]
+    problems += [] if problems else _together(config)
+    problems += [*_model(config), *_pixels(config)]
+    if problems:
+        raise ValueError("these settings cannot be meant:\n- " + "\n- ".join(problems))
+
+
+def _numbers(config: Config) -> list[str]:
+    scoring = config.scoring
+    said = {
+        "batch_size": integer(config.batch_size),
+        "epochs": integer(config.epochs),
+        "teacher_epochs": integer(config.teacher_epochs),
+        "rate": real(config.rate, above=0),
+        "scoring.rounds": integer(scoring.rounds),
+        "scoring.steps": integer(scoring.steps, least=0),
+        "scoring.examples": integer(scoring.examples, least=2),
+        "scoring.looked_at": integer(scoring.looked_at, least=2),
+        "num_classes": integer(config.num_classes, least=0),
+        "image_size": integer(config.image_size, least=0),
+        "train_images": integer(config.train_images, least=0),
+        "test_images": integer(config.test_images, least=0),
+        "seed": integer(config.seed, least=0),
+    }
+    problems = [f"{name} must be {problem}" for name, problem in said.items() if problem]
+    if real(config.sparsity, least=0) or config.sparsity >= 1:
+        problems.append(f"sparsity is a share in [0, 1), but is {config.sparsity}")
+    return problems
+
+
+def _stages(config: Config) -> list[str]:
+    known = get_args(Stage)
+    problems = [
+        f"stages: there is no {stage!r}; {nearest(stage, known)}"
+        for stage in config.stages
+        if stage not in known
+    ]
+    twice = sorted({s for s in config.stages if config.stages.count(s) > 1})
+    problems += [f"stages: {stage} is done once, but is named twice" for stage in twice]
+    return problems if config.stages else ["stages: none is named; say for example prune distil"]
+
+
+def _together(config: Config) -> list[str]:
+    """Say which parts of the budget no stage is there for, and which stages have none."""
+    shares, is_sparse = parsed(config.budget), "sparse" in config.stages
+    asked = {kind for kind, share in structural(shares, is_sparse).items() if share < 1}
+    removing = [stage for stage in config.stages if stage in STRUCTURAL]
+    problems = []
+    if asked and not removing:
+        kinds = ", ".join(f"{kind}={shares.get(kind, shares.get('bytes'))}" for kind in asked)
+        problems.append(
+            f"stages: prune or low_rank has to meet {kinds}, but the stages are "
+            f"{' '.join(config.stages)}; add one of them"
+        )
+    if is_sparse and not config.sparsity and "bytes" not in shares:
+        problems.append(
+            "sparsity: the stage sparse has no share of zeros, but no budget of bytes to find it "
+            "by either; say for example --sparsity 0.5, or add bytes=0.1 to the budget"
+        )
+    return problems
+
+
+def _model(config: Config) -> list[str]:
+    problems = []
+    is_reference = ":" in config.model
+    if not is_reference and config.model not in NETWORKS:
+        problems.append(
+            f"model: {config.model!r} is neither module:function nor a shipped network; "
+            + nearest(config.model, NETWORKS)
+        )
+    if is_reference and config.weights is not None:
+        problems.append(
+            "weights: a function of one's own returns its variables, but --weights is given; "
+            "leave it out"
+        )
+    if config.weights is not None and not Path(config.weights).exists():
+        problems.append(
+            f"weights: there is nothing at {config.weights}; pass a file or an artifact"
+        )
+    return problems
+
+
+def _pixels(config: Config) -> list[str]:
+    problems = [f"std: a deviation is above 0, but is {s}" for s in config.std if real(s, above=0)]
+    if config.mean and config.std and len(config.mean) != len(config.std):
+        problems.append(
+            f"mean and std have one number per channel, but are {config.mean} and {config.std}"
+        )
+    return problems

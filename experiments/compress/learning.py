@@ -1,0 +1,93 @@
+"""Gradient steps over examples in memory: of a new network, or of one that is taught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+
+from experiments.common.progress import steps
+from experiments.compress.compiling import compiled
+from experiments.compress.settings import Config
+from jaxcompress import sparse
+from jaxcompress.annotations import Json, PyTree
+from jaxcompress.training import Loss, init_state, train_step
+
+__all__ = ["learn"]
+
+CHECKED = 20
+
+
+def learn(
+    loss: Loss,
+    variables: PyTree,
+    arrays: Mapping[str, np.ndarray],
+    epochs: int,
+    config: Config,
+    console: Console,
+    are_zeros_held: bool = False,
+) -> tuple[PyTree, dict[str, Json]]:
+    """Return the variables after some passes over the examples, and what it took.
+
+    Args:
+        loss: `loss(variables, batch, key) -> (scalar, (new_state, metrics))`.
+        variables: where to start.
+        arrays: `[examples, ...]`, of which a batch has rows.
+        epochs: passes.
+        config: the optimizer, its rate, the size of batches, the seed.
+        console: for the progress.
+        are_zeros_held: whether kernels' weights that are zero stay so.
+
+    Raises:
+        FloatingPointError: if the loss is NaN or infinite.
+    """
+    count = len(arrays["image"])
+    size = min(config.batch_size, count)
+    total = epochs * (count // size)
+    tx = _optimizer(config, total)
+    if are_zeros_held:
+        masks = sparse.nonzero_masks(variables)
+        tx = optax.chain(tx, optax.stateless(lambda updates, _: sparse.masked(updates, masks)))
+    state = init_state(jax.tree.map(jnp.asarray, variables), tx)
+    step = compiled(train_step(loss, tx))
+    key = jax.random.key(config.seed)
+    losses: list[Any] = []
+    for rows in steps(_rows(count, size, epochs, config.seed), total, "learning", console):
+        batch = {name: array[rows] for name, array in arrays.items()}
+        state, metrics = step(state, batch, jax.random.fold_in(key, len(losses)))
+        losses.append(metrics["loss"])
+        if len(losses) % CHECKED == 0 or len(losses) == total:
+            _check(losses)
+    last = [float(value) for value in losses[-max(1, total // 10) :]]
+    return jax.device_get(state.variables), {"steps": total, "loss": float(np.mean(last))}
+
+
+def _rows(count: int, size: int, epochs: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the examples of each batch: all once an epoch, the remainder left out."""
+    random = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = random.permutation(count)
+        for start in range(0, count - size + 1, size):
+            yield order[start : start + size]
+
+
+def _optimizer(config: Config, total: int) -> optax.GradientTransformation:
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.rate, max(1, total // 10), total + 1)
+    if config.optimizer == "adamw":
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-4))
+    momentum = optax.sgd(rate, momentum=0.9, nesterov=True)
+    return optax.chain(optax.clip_by_global_norm(5.0), optax.add_decayed_weights(1e-4), momentum)
+
+
+def _check(losses: list[Any]) -> None:
+    value = float(losses[-1])
+    if not np.isfinite(value):
+        raise FloatingPointError(
+            f"training goes on while its loss is finite, but after step {len(losses)} it is "
+            f"{value}; lower --rate, or look for large values in the inputs"
+        )

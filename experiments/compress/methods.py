@@ -1,0 +1,166 @@
+"""What the stages do to a network: channels go, kernels become factors, weights become zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcompress as jc
+from experiments.compress.data import batches_of, first_rows
+from experiments.compress.fitting import Task
+from experiments.compress.model import Model
+from experiments.compress.settings import Scoring
+from jaxcompress import recipes, training
+from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.knowledge import cross_entropy
+from jaxcompress.paths import flatten_with_paths
+
+__all__ = ["factorized", "pruned", "sparsified", "traced"]
+
+SIZE = 128
+STATISTICS = 2048
+"""Examples that BatchNorm is re-estimated on, at most."""
+
+
+def traced(task: Task, model: Model) -> jc.Graph:
+    """Return the graph of a network of a task."""
+    return jc.trace(model.apply, model.variables, task.one())
+
+
+def pruned(
+    task: Task,
+    model: Model,
+    budget: jc.Budget,
+    looked: dict[str, np.ndarray],
+    importance: Any,
+    key: jax.Array,
+) -> Model:
+    """Remove channels until the budget is met.
+
+    Args:
+        task: what the network is for.
+        model: the network, as it is by now.
+        budget: in numbers.
+        looked: examples that channels are scored on.
+        importance: how.
+        key: of all that is random.
+    """
+    has_norms = _has_statistics(task, model)
+    compression = recipes.prune(
+        model.apply,
+        model.variables,
+        batches_of(looked, SIZE),
+        budget,
+        key=key,
+        loss=_label_loss(task, model) if task.is_judged_by_labels else None,
+        train_apply=model.train_apply if has_norms else None,
+        distance=task.outputs,
+        importance=importance,
+        inputs=task.data.inputs,
+        graph=traced(task, model),
+    )
+    small = model.after(compression, compression.variables(model.variables))
+    return _renewed(task, small, looked, has_norms)
+
+
+def factorized(
+    task: Task,
+    model: Model,
+    budget: jc.Budget,
+    looked: dict[str, np.ndarray],
+    scoring: Scoring,
+    sweeps: int,
+    key: jax.Array,
+) -> Model:
+    """Put two factors in the place of kernels until the budget is met.
+
+    Args:
+        task: what the network is for.
+        model: the network, as it is by now.
+        budget: in numbers.
+        looked: examples that ranks are chosen on.
+        scoring: how many of them.
+        sweeps: in which factors make up for the network before them.
+        key: of all that is random.
+    """
+    # Where statistics are named otherwise than mean and var, they are renewed at the end alone.
+    has_norms = _has_statistics(task, model)
+    examples = min(scoring.looked_at, len(looked["image"]))
+    settings = recipes.LowRankSettings(
+        examples=examples, size=min(SIZE, examples), fitting=min(256, examples)
+    )
+    result = recipes.low_rank(
+        model.apply,
+        model.variables,
+        batches_of(looked, SIZE),
+        budget,
+        key=key,
+        train_apply=model.train_apply if has_norms and model.statistics is None else None,
+        distance=task.outputs,
+        compensate=sweeps,
+        settings=settings,
+        inputs=task.data.inputs,
+        graph=traced(task, model),
+    )
+    return _renewed(task, model.after(result.compression, result.variables), looked, has_norms)
+
+
+def sparsified(
+    task: Task, model: Model, sparsity: float, looked: dict[str, np.ndarray], scoring: Scoring
+) -> Model:
+    """Set a share of the kernels' weights to zero, and move the others to make up for them."""
+    result = recipes.sparse(
+        model.apply,
+        model.variables,
+        batches_of(looked, SIZE),
+        sparsity,
+        examples=scoring.looked_at,
+        inputs=task.data.inputs,
+        graph=traced(task, model),
+    )
+    small = model.after(result.compression, result.variables)
+    return _renewed(task, small, looked, _has_statistics(task, model))
+
+
+def _label_loss(task: Task, model: Model) -> Any:
+    """Return the cross-entropy, in training mode where there is one."""
+
+    def loss(variables: PyTree, batch: Batch) -> jax.Array:
+        inputs = task.data.inputs(batch)
+        if model.train_apply is None:
+            logits = model.apply(variables, inputs)
+        else:
+            logits, _ = model.train_apply(variables, inputs, jax.random.key(0))
+        return cross_entropy(logits, batch["label"]).mean()
+
+    return loss
+
+
+def _has_statistics(task: Task, model: Model) -> bool:
+    """Whether there are BatchNorms, whose statistics the training mode returns."""
+    if model.train_apply is None or model.statistics is not None:
+        return bool(model.statistics)
+    arguments = model.variables, task.one(), jax.random.key(0)
+    state = flatten_with_paths(jax.eval_shape(model.train_apply, *arguments)[1])[0]
+    return any(path.split("/")[-1] == "mean" for path in state)
+
+
+def _renewed(task: Task, model: Model, looked: dict[str, Array], has_norms: bool) -> Model:
+    """Re-estimate the statistics of BatchNorms, where there are any."""
+    if not has_norms or model.train_apply is None:
+        return model
+    size = min(SIZE, len(looked["image"]))
+    some = first_rows(looked, STATISTICS)
+    whole = [batch for batch in batches_of(some, size) if len(batch["image"]) == size]
+    inputs = jnp.stack([task.data.inputs(batch) for batch in whole])
+    variables = training.reestimate(
+        model.train_apply,
+        model.variables,
+        inputs,
+        key=jax.random.key(0),
+        statistics=model.statistics,
+    )
+    return model._replace(variables=variables)

@@ -1,0 +1,112 @@
+"""The stages that take something away, at full care, and what they are to reach."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import jax
+from rich.console import Console
+
+import jaxcompress as jc
+from experiments.common.progress import steps
+from experiments.compress.compiling import compiled
+from experiments.compress.fitting import Task
+from experiments.compress.making import Made, Making
+from experiments.compress.methods import factorized, pruned, sparsified, traced
+from experiments.compress.model import Model
+from experiments.compress.settings import Scoring
+from jaxcompress import artifact, recipes, sparse
+from jaxcompress.annotations import Function, PyTree
+
+__all__ = ["removed", "zeroed"]
+
+SWEEPS = 2
+HALVINGS = 7
+MARGIN = 0.97
+"""Weights that have learned on compress a little less."""
+
+
+def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[Model, Any]:
+    """Remove channels or ranks until the budget is met.
+
+    Args:
+        making: what stages share.
+        stage: `prune` or `low_rank`.
+        made: what the stage before has left.
+        budget: in numbers.
+    """
+    task, scoring, looked = making.task, making.config.scoring, making.looked
+    if stage == "prune":
+        importance = importance_of(scoring, making.console)
+        model = pruned(task, made.model, budget, looked, importance, making.key(1))
+    else:
+        model = factorized(task, made.model, budget, looked, scoring, SWEEPS, making.key(2))
+    return model, {"ceilings": budget.ceilings()}
+
+
+def importance_of(scoring: Scoring, console: Console) -> recipes.Importance:
+    """Return how channels are scored: learned gates, or masked Fisher alone."""
+    fisher = recipes.Fisher(scoring.rounds)
+    if not scoring.steps:
+        return fisher
+
+    def shown(step: Function) -> Function:
+        run = compiled(step)
+        ticks = steps(range(scoring.steps), scoring.steps, "learning gates", console)
+
+        def counted(*arguments: PyTree) -> Any:
+            next(ticks)
+            return jax.block_until_ready(run(*arguments))
+
+        return counted
+
+    console.print(f"    scoring channels at {scoring.rounds} random masks")
+    return recipes.Learned(fisher, scoring.steps, scoring.examples, shown)
+
+
+def zeroed(making: Making, made: Made, most: float | None) -> tuple[Model, Any]:
+    """Set weights of kernels to zero: the share that is asked, or as many as a size needs.
+
+    Args:
+        making: what stages share.
+        made: what the stage before has left.
+        most: bytes that the artifact may take; None where the share is asked.
+    """
+    task, config = making.task, making.config
+    sparsity = config.sparsity if most is None else zeros_for_bytes(task, made.model, most)
+    model = sparsified(task, made.model, sparsity, making.looked, config.scoring)
+    return model, {"sparsity": sparsity}
+
+
+def zeros_for_bytes(task: Task, model: Model, most: float) -> float:
+    """Return the least share of zeros with which an artifact in int8 fits, by saving some.
+
+    Where none fits, as many as there can be.
+
+    Args:
+        task: what the network is for.
+        model: the network.
+        most: bytes.
+    """
+    graph, few, many = traced(task, model), 0.0, 1.0
+    enough: float | None = None
+
+    def size(sparsity: float) -> int | None:
+        try:
+            masks = sparse.make_masks(model.variables, sparsity, graph=graph)
+        except ValueError:  # every output keeps a weight
+            return None
+        zeroed = sparse.masked(model.variables, masks)
+        with tempfile.TemporaryDirectory() as folder:
+            jc.save(folder, model.compression, zeroed, encoding=artifact.Encoding("int8"))
+            return artifact.num_bytes(folder)
+
+    for _ in range(HALVINGS):
+        middle = (few + many) / 2
+        bytes_left = size(middle)
+        if bytes_left is not None and bytes_left > MARGIN * most:
+            few = middle
+            continue
+        many, enough = middle, enough if bytes_left is None else middle
+    return few if enough is None else enough

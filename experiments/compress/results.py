@@ -1,0 +1,181 @@
+"""What a run leaves: a row for each network, the artifact within its bytes, table and report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+import jaxcompress as jc
+from experiments.common import report
+from experiments.common.measure import count_nonzero
+from experiments.common.table import table
+from experiments.compress.data import first_rows
+from experiments.compress.judging import judged
+from experiments.compress.making import Made, Making, digest
+from experiments.compress.methods import traced
+from jaxcompress import artifact
+from jaxcompress.annotations import Json
+
+__all__ = ["final_artifact", "finish", "fulfilled", "row_of"]
+
+LATENCY_BATCH = 64
+ENCODINGS = (
+    None,
+    artifact.Encoding("exact"),
+    artifact.Encoding("bfloat16"),
+    artifact.Encoding("int8"),
+)
+
+ORIGINS = {
+    "NNX": "apply, variables = jaxcompress.adapters.from_nnx(make())",
+    "Equinox": "apply, variables = jaxcompress.adapters.from_equinox(make())",
+    "PyTorch": "apply, variables = jaxcompress.adapters.from_torch(make())",
+    "Linen": "apply(variables, inputs) is the module in evaluation mode, variables the whole ones",
+    "function": "apply and variables are what the model's function returns",
+}
+"""What is loaded with, by the kind of model."""
+
+
+def row_of(making: Making, made: Made, seconds: float) -> report.Row:
+    """Judge, count and time one network, where that is not done.
+
+    Args:
+        making: what stages share.
+        made: the network.
+        seconds: it took to make.
+    """
+    task, model = making.task, made.model
+
+    def work() -> dict[str, Json]:
+        graph = traced(task, model)
+        batch = task.data.inputs(first_rows(task.data.test, LATENCY_BATCH))
+        facts = judged(task, model, making.test_answers)
+        return {
+            **facts,
+            "num_params": int(graph.params),
+            "num_nonzero": count_nonzero(model.variables),
+            "flops": float(graph.flops),
+            "latency_ms": report.latency_ms(
+                jax.jit(model.apply), model.variables, batch, repeats=5
+            ),
+            "latency_batch": len(batch),
+            "count": len(task.data.test["image"]),
+        }
+
+    known = making.stages.run(f"measure-{digest(made.key, made.name)}", work)
+    names = ("accuracy", "num_params", "num_nonzero", "flops", "latency_ms")
+    others = ("distance", "agreement", "latency_batch", "count")
+    return report.Row(
+        name=made.name,
+        bytes=made.facts["bytes"],
+        seconds=seconds,
+        **{name: known[name] for name in names},
+        extra={name: known[name] for name in others if name in known},
+    )
+
+
+def final_artifact(
+    making: Making, made: Made, most: float | None
+) -> tuple[Made, str, dict[str, int]]:
+    """Save the last network by the mildest encoding within its bytes, and read it again.
+
+    Args:
+        making: what stages share.
+        made: the network.
+        most: bytes it may take; None for as many as it does, as it is.
+
+    Returns:
+        The network as it was saved, the encoding's name, and the bytes of each that was tried.
+    """
+    model, whole, folder = made.model, making.task.model, making.config.workdir / "artifact"
+    pixels = making.task.data.inputs
+    metadata = {"model": making.config.model, "channels_first": pixels.is_first}
+    metadata |= {"mean": list(pixels.mean), "std": list(pixels.std)}
+    sizes: dict[str, int] = {}
+    for encoding in ENCODINGS:
+        name = "as it is" if encoding is None else encoding.values
+        jc.save(
+            folder,
+            jc.chain(whole.compression, model.compression),
+            model.variables,
+            network=model.network,
+            metadata=metadata,
+            encoding=encoding,
+        )
+        sizes[name] = artifact.num_bytes(folder)
+        is_enough = sizes[name] <= most if most is not None else encoding is None
+        if is_enough:
+            break
+    function, like = whole.origin or (whole.apply, whole.variables)
+    _, variables = jc.load(folder, function, like=like)
+    key = digest(made.key, "artifact", name)
+    facts = {**made.facts, "bytes": sizes[name]}
+    saved = Made(f"artifact, {name}", model._replace(variables=variables), key, facts, "artifact")
+    return saved, name, sizes
+
+
+def fulfilled(
+    kind: str, asked: float, whole: report.Row, last: report.Row, size: int
+) -> dict[str, Json]:
+    """Say what of the budget is met.
+
+    Args:
+        kind: of cost.
+        asked: the share of the whole network that may be left.
+        whole: the whole network's row.
+        last: that of what is left.
+        size: bytes of its artifact.
+    """
+    values = {
+        "flops": ((last.flops or 0), (whole.flops or 1)),
+        "params": ((last.num_params or 0), (whole.num_params or 1)),
+        "bytes": (size, (whole.bytes or 1)),
+    }
+    left, all_of_it = values[kind]
+    remedies = {"bytes": "add the stage sparse, or lower flops or params"}
+    remedy = remedies.get(kind, "add the stage prune or low_rank")
+    # Budgets in numbers are shares times floats: the last bit does not count.
+    is_met = left <= asked * all_of_it * (1 + 1e-9)
+    return {"asked": asked, "is": left / all_of_it, "met": is_met, "remedy": remedy}
+
+
+def finish(
+    making: Making, rows: Sequence[report.Row], met: Mapping[str, Any], notes: Mapping[str, Any]
+) -> None:
+    """Print the table and what of the budget is met; write the report; say how to load."""
+    console, config = making.console, making.config
+    table(rows, console)
+    _warn_of_chance(making, rows[0])
+    for row in rows[1:]:
+        agreement = row.extra.get("agreement")
+        agreed = "" if agreement is None else f", of {agreement:.1%} they agree"
+        console.print(
+            f"{row.name}: distance {row.extra['distance']:.4g} from the whole network's answers to "
+            f"{row.extra['count']} test examples{agreed}"
+        )
+    for kind, facts in met.items():
+        verdict = "met" if facts["met"] else f"NOT met: {facts['remedy']}"
+        console.print(
+            f"{kind}: {facts['is']:.3f} of the whole, {facts['asked']:g} asked: {verdict}"
+        )
+    settings = {**dataclasses.asdict(config), "met": dict(met), **notes}
+    path = report.write_report(config.workdir, "compress", settings, rows)
+    console.print(f"report: {path}\nartifact: {config.workdir / 'artifact'}")
+    given = "" if making.task.model.network else ", apply, like=variables"
+    line = f"jc.load({str(config.workdir / 'artifact')!r}{given})"
+    origin = ORIGINS.get(making.task.model.kind)
+    console.print(f"load it: {line}{'' if origin is None else f', where {origin}'}", soft_wrap=True)
+
+
+def _warn_of_chance(making: Making, row: report.Row) -> None:
+    """Say so where labels seem to be numbered otherwise than outputs."""
+    data = making.task.data
+    if row.accuracy is not None and row.accuracy < 2 / data.num_classes:
+        making.console.print(
+            f"the whole network is right about {row.accuracy:.1%}, like chance among "
+            f"{data.num_classes} classes: are its outputs numbered as the labels are, and its "
+            "inputs scaled as in its training (--mean, --std)?"
+        )

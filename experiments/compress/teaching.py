@@ -1,0 +1,90 @@
+"""The whole network's answers, stored once, and what a smaller network learns from them."""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.compress.fitting import Task
+from experiments.compress.learning import learn
+from experiments.compress.making import Making, digest
+from experiments.compress.model import Model
+from jaxcompress import knowledge, parallel, recipes
+from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
+from jaxcompress.knowledge import cross_entropy, store
+
+__all__ = ["store_answers", "taught", "trained"]
+
+
+def store_answers(making: Making, key: str) -> Path:
+    """Ask the whole network once about all training examples, and return where that is stored."""
+    name = f"answers-{digest(key, 'answers')}"
+    folder = making.stages.workdir / name
+    making.stages.run(name, partial(_stored, making.task, folder), [name])
+    return folder
+
+
+def _stored(task: Task, folder: Path) -> dict[str, Json]:
+    def teacher(variables: PyTree, batch: Batch) -> dict[str, Array]:
+        return {store.LOGITS: task.model.apply(variables, task.data.inputs(batch))}
+
+    images = {"image": task.data.train["image"]}
+    source = knowledge.Source(images, len(images["image"]), knowledge.fingerprint(images))
+    mesh = parallel.mesh(jax.devices()[:1])
+    manifest = store.write(folder, teacher, task.model.variables, source, mesh=mesh)
+    return {"examples": source.examples, "size": store.num_bytes(manifest)}
+
+
+def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tuple[Model, Any]:
+    """Let a network learn from stored answers, and from labels where there are any.
+
+    Args:
+        making: what stages share.
+        model: the network.
+        answers: where they are stored.
+        is_sparse: whether weights that are zero stay so.
+    """
+    task, config = making.task, making.config
+    lesson = recipes.distill(
+        _training(model),
+        store.open_store(answers),
+        labels=itemgetter("label") if task.is_judged_by_labels else None,
+        distance=task.outputs,
+        inputs=task.data.inputs,
+    )
+    arrays = {**task.data.train, **lesson.knowledge}
+    learned, facts = learn(
+        lesson.training_loss,
+        model.variables,
+        arrays,
+        config.epochs,
+        config,
+        making.console,
+        is_sparse,
+    )
+    return model._replace(variables=learned), facts
+
+
+def trained(making: Making, model: Model) -> tuple[Model, Any]:
+    """Train a new network by its labels."""
+    task, config = making.task, making.config
+    train = _training(model)
+
+    def loss(variables: PyTree, batch: Batch, key: jax.Array) -> Any:
+        logits, state = train(variables, task.data.inputs(batch), key)
+        return cross_entropy(logits, batch["label"]).mean(), (state, {})
+
+    epochs, console = config.teacher_epochs, making.console
+    learned, facts = learn(loss, model.variables, task.data.train, epochs, config, console)
+    return model._replace(variables=learned), facts
+
+
+def _training(model: Model) -> Function:
+    """Return the training mode, or evaluation as such where there is none."""
+    if model.train_apply is not None:
+        return model.train_apply
+    return lambda variables, inputs, key: (model.apply(variables, inputs), {})

@@ -1,0 +1,118 @@
+"""One's own models, of every framework, are compressed, saved, reported, and not made twice."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcompress as jc
+from experiments.common import report
+from experiments.compress import run
+from experiments.compress.model import given_model
+from experiments.compress.settings import Config
+from tests.experiments.compress.conftest import HERE, quick
+
+needs_torch = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("torch", "torchax"))), reason="needs the extra `torch`"
+)
+
+
+def reference(file: str, function: str = "make") -> str:
+    return f"{HERE / file}:{function}"
+
+
+def written(config: Config) -> Any:
+    content = json.loads((config.workdir / "report.json").read_text())
+    report.validate(content)
+    return content
+
+
+def stages_of(config: Config) -> dict[str, bytes]:
+    return {file.stem: file.read_bytes() for file in config.workdir.glob("stage-*.json")}
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["own_nnx.py", "own_equinox.py", pytest.param("own_torch.py", marks=needs_torch)],
+)
+def test_models_of_every_framework_are_compressed(file: str, digits: Path, tmp_path: Path) -> None:
+    config = quick(tmp_path, model=reference(file), data=str(digits))
+    rows = run.main(config)
+    assert [row.name for row in rows] == ["whole", "after prune", "taught"]
+    assert (rows[2].flops or 0) <= 0.5 * (rows[0].flops or 0)
+    assert rows[2].accuracy is not None and written(config)["config"]["met"]["flops"]["met"]
+    distances = [row.extra["distance"] for row in rows]
+    assert distances[0] == 0 < distances[1] != distances[2]
+    whole = given_model(config.model)
+    function, variables = jc.load(tmp_path / "artifact", whole.apply, like=whole.variables)
+    shape = (3, 8, 8, 1) if file == "own_nnx.py" else (3, 1, 8, 8)
+    assert np.isfinite(function(variables, np.ones(shape, np.float32))).all()
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) < sum(
+        leaf.size for leaf in jax.tree.leaves(whole.variables)
+    )
+
+
+def test_a_split_is_searched_and_a_changed_budget_reruns_what_depends_on_it(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.compress.split.PARTS", (0.5, 1.0))
+    config = quick(
+        tmp_path,
+        model=reference("own_linen.py"),
+        data=str(digits),
+        stages=("prune", "low_rank", "distil"),
+        budget=("flops=0.6",),
+    )
+    rows = run.main(config)
+    assert (rows[-1].flops or 0) <= 0.6 * (rows[0].flops or 0)
+    tried = written(config)["config"]["split"]
+    assert [candidate["part"] for candidate in tried] == [0.5, 1.0]
+    assert all("distance" in candidate or "refused" in candidate for candidate in tried)
+    first = stages_of(config)
+    again = run.main(config)
+    assert stages_of(config) == first
+    assert [row.to_json() for row in again] == [row.to_json() for row in rows]
+    other = quick(tmp_path, model=config.model, data=config.data, budget=("flops=0.5",))
+    run.main(other)
+    new = {name.split("-")[1] for name in stages_of(other).keys() - first.keys()}
+    assert new == {"prune", "distil", "measure"}
+    assert {name: stages_of(other)[name] for name in first} == first
+
+
+def test_bytes_are_met_by_zeros_and_rounding_without_labels(tmp_path: Path) -> None:
+    config = quick(
+        tmp_path,
+        model=reference("own_functions.py"),
+        data=reference("own_functions.py", "batches"),
+        stages=("sparse", "distil"),
+        budget=("bytes=0.28",),
+        outputs="values",
+    )
+    rows = run.main(config)
+    assert rows[0].accuracy is None and rows[-1].num_nonzero is not None
+    met = written(config)["config"]["met"]["bytes"]
+    assert met["met"] and met["is"] <= 0.28 and rows[-1].bytes
+    assert rows[-1].num_nonzero < (rows[0].num_nonzero or 0)
+
+
+def test_a_shipped_network_is_trained_first_and_loaded_by_name(
+    tmp_path: Path, digits: Path
+) -> None:
+    arrays = np.load(digits)
+    large = np.pad(arrays["images"], ((0, 0), (4, 4), (4, 4), (0, 0)))
+    data = tmp_path / "large.npz"
+    np.savez(data, images=large, labels=arrays["labels"])
+    rows = run.main(quick(tmp_path, model="cnn_1k", data=str(data), teacher_epochs=1))
+    function, variables = jc.load(tmp_path / "artifact")
+    assert function(variables, np.ones((2, 16, 16, 1), np.float32)).shape == (2, 10)
+    changes = {"stages": ("prune",), "weights": tmp_path / "artifact"}
+    again = run.main(quick(tmp_path / "again", model="cnn_1k", data=str(data), **changes))
+    assert again[0].num_params == rows[-1].num_params and again[0].accuracy == rows[-1].accuracy
+    assert (again[1].flops or 0) <= 0.25 * (rows[0].flops or 0)
+    jc.load(tmp_path / "again" / "artifact")
