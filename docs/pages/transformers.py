@@ -6,7 +6,7 @@ from collections import defaultdict
 from statistics import mean
 
 from docs.markdown import Result, command, load, percent, source, table
-from docs.pages import transformer_scores
+from docs.pages import transformer_experiment, transformer_scores
 
 __all__ = ["page"]
 
@@ -181,4 +181,6 @@ the last channel of a group. {source(REACH)}
 {_turned()}
 
 {transformer_scores.section()}
+
+{transformer_experiment.section()}
 """

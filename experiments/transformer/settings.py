@@ -79,7 +79,7 @@ class Config:
     """
 
     task: Literal["language", "sentences"] = "language"
-    ways: tuple[Way, ...] = ("prune",)
+    ways: tuple[Way, ...] = ("prune", "whole")
     kind: Literal["flops", "params"] = "params"
     budgets: tuple[float, ...] = (0.7,)
     scoring: Scoring = Scoring(rounds=8, steps=12, examples=16)
