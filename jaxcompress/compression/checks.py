@@ -1,8 +1,8 @@
-"""Checks of what callers say about groups, all offenders named at once."""
+"""Checks of what callers say about groups and leaves, all offenders named at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from jaxcompress.annotations import Array, Json
 from jaxcompress.graph import Graph
 
-__all__ = ["check_groups", "check_keep", "check_widths"]
+__all__ = ["check_groups", "check_keep", "check_shapes", "check_widths"]
 
 
 def check_groups(graph: Graph, named: Mapping[str, Json], what: str) -> None:
@@ -75,3 +75,34 @@ def check_keep(graph: Graph, keep: Mapping[str, Array]) -> dict[str, np.ndarray]
             "graph.optional may go as a whole"
         )
     return arrays
+
+
+def check_shapes(
+    leaves: Mapping[str, Array],
+    expected: Mapping[str, Sequence[int]],
+    what: str,
+    change: str,
+    remedy: str,
+) -> None:
+    """Raise unless the leaves of `expected` are there, of these shapes.
+
+    Args:
+        leaves: by path.
+        expected: shapes by path.
+        what: what the leaves are, for the message.
+        change: what they were made for.
+        remedy: what to pass.
+
+    Raises:
+        ValueError: naming every leaf that is missing or of another shape.
+    """
+    wrong = [
+        f"{path}: {'missing' if path not in leaves else np.shape(leaves[path])}, expected {shape}"
+        for path, shape in expected.items()
+        if path not in leaves or tuple(np.shape(leaves[path])) != tuple(shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{what} must have the leaves and shapes that {change} was made for, but "
+            f"{'; '.join(wrong)}; {remedy}"
+        )

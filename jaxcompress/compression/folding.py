@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxcompress.annotations import Array, Function, Json, PyTree
+from jaxcompress.compression.checks import check_shapes
 from jaxcompress.compression.folded import FoldedKernel, SpareLeaf, run_folded
-from jaxcompress.compression.optimizer_state import map_optimizer_state
+from jaxcompress.compression.optimizer_state import map_optimizer_state, restarted
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph import default_trainable
 from jaxcompress.graph.derived import Derived, find_derived
@@ -29,6 +29,8 @@ from jaxcompress.graph.program import label_program, read
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["fold", "from_spec"]
+
+CHANGE = "the folding"
 
 
 def fold(apply: Function, variables: PyTree, *inputs: PyTree) -> Compression:
@@ -116,12 +118,14 @@ def _compression(spec: Mapping[str, Json], derived: Derived | None) -> Compressi
     kernels = {path: leaf for path, leaf in described.items() if "kernel" in leaf}
     spare = {path: leaf for path, leaf in described.items() if path not in kernels}
     before = {path: tuple(leaf["shape"]) for path, leaf in described.items()}
+    after = {path: tuple(leaf["kernel"]["shape"]) for path, leaf in kernels.items()}
+    after |= dict.fromkeys(spare, (0,))
     empty = {path: jnp.zeros(0, leaf["dtype"]) for path, leaf in spare.items()}
 
     def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)
         made: dict[str, Array]
-        _check(leaves, before, "the variables to fold", "pass original variables")
+        check_shapes(leaves, before, "the variables to fold", CHANGE, "pass original variables")
         is_abstract = any(isinstance(leaves[path], jax.ShapeDtypeStruct) for path in before)
         if is_abstract:
             made = {p: _struct(leaf["kernel"]) for p, leaf in kernels.items()}
@@ -133,13 +137,12 @@ def _compression(spec: Mapping[str, Json], derived: Derived | None) -> Compressi
     def function(f: Function) -> Function:
         if not kernels:
             return f
-        after = {path: tuple(leaf["kernel"]["shape"]) for path, leaf in kernels.items()}
-        after |= dict.fromkeys(spare, (0,))
 
         @functools.wraps(f)
         def folded(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
             leaves, treedef = flatten_with_paths(tree)
-            _check(leaves, after, "the folded function's variables", "pass folded variables")
+            what = "the folded function's variables"
+            check_shapes(leaves, after, what, CHANGE, "pass folded variables")
             original = [
                 _struct(described[path]) if path in described else abstract(leaf)
                 for path, leaf in leaves.items()
@@ -153,7 +156,7 @@ def _compression(spec: Mapping[str, Json], derived: Derived | None) -> Compressi
         return folded
 
     def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
-        return map_optimizer_state(tx, opt_state, before, lambda flat: _restarted(flat, kernels))
+        return map_optimizer_state(tx, opt_state, before, lambda flat: restarted(flat, after))
 
     return Compression(dict(spec), variables, function, optimizer_state)
 
@@ -179,29 +182,3 @@ def _marked(
 
 def _struct(described: Mapping[str, Json]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(described["shape"]), jnp.dtype(described["dtype"]))
-
-
-def _restarted(flat: Mapping[str, Array], kernels: Mapping[str, Json]) -> dict[str, Array]:
-    """Return zeros for what belongs to a leaf that changed."""
-    made: dict[str, Array] = {}
-    for path, leaf in flat.items():
-        shape = tuple(kernels[path]["kernel"]["shape"]) if path in kernels else (0,)
-        is_abstract = isinstance(leaf, jax.ShapeDtypeStruct)
-        zeros = jax.ShapeDtypeStruct if is_abstract else jnp.zeros
-        made[path] = zeros(shape, leaf.dtype)
-    return made
-
-
-def _check(
-    leaves: Mapping[str, Array], expected: Mapping[str, Sequence[int]], what: str, remedy: str
-) -> None:
-    wrong = [
-        f"{path}: {'missing' if path not in leaves else np.shape(leaves[path])}, expected {shape}"
-        for path, shape in expected.items()
-        if path not in leaves or tuple(np.shape(leaves[path])) != tuple(shape)
-    ]
-    if wrong:
-        raise ValueError(
-            f"{what} must have the leaves and shapes that the folding was made for, but "
-            f"{'; '.join(wrong)}; {remedy}"
-        )

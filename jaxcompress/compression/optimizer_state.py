@@ -20,7 +20,14 @@ from jaxcompress.annotations import Array, PyTree
 from jaxcompress.compression.factored_state import along, follow_factored, is_factored
 from jaxcompress.paths import flatten_with_paths, match_paths, path_string
 
-__all__ = ["Owned", "RestartedState", "map_optimizer_state", "restart_nodes", "state_owners"]
+__all__ = [
+    "Owned",
+    "RestartedState",
+    "map_optimizer_state",
+    "restart_nodes",
+    "restarted",
+    "state_owners",
+]
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -180,3 +187,13 @@ def restart_nodes(leaves: dict[str, Array], copies: Collection[str]) -> None:
             RestartedState,
             stacklevel=4,
         )
+
+
+def restarted(flat: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Return zeros, of the shapes that they have now, for what belongs to leaves that changed."""
+    made: dict[str, Array] = {}
+    for path, leaf in flat.items():
+        is_abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+        zeros = jax.ShapeDtypeStruct if is_abstract else jnp.zeros
+        made[path] = zeros(shapes[path], leaf.dtype)
+    return made

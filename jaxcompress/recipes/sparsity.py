@@ -76,8 +76,8 @@ def sparse(
     with x what it is given. A `score` decides alone instead: w <- w where s(w) is among the
     (1 - sparsity) n largest of the n weights that compete, else 0. Kernels are what the graph sees
     contracted and nothing else: no biases, scales, statistics or embeddings. ResNet-20 on CIFAR-10
-    at 80 % zeros, BatchNorm re-estimated: 84.6 %, by |w| alone 79.2 (`benchmarks.calibrated_masks`;
-    ResNet-20 on digits: `benchmarks.sparse_defaults`). Re-estimate BatchNorm afterwards.
+    at 80 % zeros, BatchNorm re-estimated: 84.6 %, by |w| alone 79.2
+    (`benchmarks.calibrated_masks`). Re-estimate BatchNorm afterwards.
 
     Args:
         apply: `apply(variables, inputs) -> outputs`, in evaluation mode.

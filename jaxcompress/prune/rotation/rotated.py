@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxcompress.annotations import Array, Function, Json, PyTree
-from jaxcompress.compression.optimizer_state import map_optimizer_state
+from jaxcompress.compression.checks import check_shapes
+from jaxcompress.compression.optimizer_state import map_optimizer_state, restarted
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph.internals import abstract
 from jaxcompress.graph.program import label_program, read
@@ -21,6 +21,8 @@ from jaxcompress.prune.rotation.following import follow
 from jaxcompress.prune.rotation.rewriting import ScaleMatrix, run_turned
 
 __all__ = ["compression_of", "from_spec"]
+
+CHANGE = "the rotation"
 
 Turn = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -45,7 +47,7 @@ def compression_of(spec: Mapping[str, Json], turn: Turn | None) -> Compression:
 
     def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)
-        _check(leaves, before, "the variables to rotate", "pass original variables")
+        check_shapes(leaves, before, "the variables to rotate", CHANGE, "pass original variables")
         if any(isinstance(leaves[path], jax.ShapeDtypeStruct) for path in described):
             made = {p: jax.ShapeDtypeStruct(after[p], leaves[p].dtype) for p in described}
             return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
@@ -65,7 +67,8 @@ def compression_of(spec: Mapping[str, Json], turn: Turn | None) -> Compression:
         @functools.wraps(f)
         def rotated(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
             leaves, treedef = flatten_with_paths(tree)
-            _check(leaves, after, "the rotated function's variables", "pass rotated variables")
+            what = "the rotated function's variables"
+            check_shapes(leaves, after, what, CHANGE, "pass rotated variables")
             original = [abstract(leaf, before.get(path)) for path, leaf in leaves.items()]
             program = read(f, jax.tree.unflatten(treedef, original), inputs, keywords)
             labelled = label_program(program, discover=False)
@@ -80,7 +83,7 @@ def compression_of(spec: Mapping[str, Json], turn: Turn | None) -> Compression:
         return rotated
 
     def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
-        return map_optimizer_state(tx, opt_state, before, lambda flat: _restarted(flat, after))
+        return map_optimizer_state(tx, opt_state, before, lambda flat: restarted(flat, after))
 
     return Compression(dict(spec), variables, function, optimizer_state)
 
@@ -97,37 +100,10 @@ def _marked(leaf: Array, is_matrix: bool) -> Array:
     return ScaleMatrix(jnp.ones(matrix.shape[:-1], matrix.dtype), matrix)
 
 
-def _restarted(
-    flat: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Array]:
-    """Return zeros for what belongs to a leaf that was turned."""
-    made: dict[str, Array] = {}
-    for path, leaf in flat.items():
-        is_abstract = isinstance(leaf, jax.ShapeDtypeStruct)
-        zeros = jax.ShapeDtypeStruct if is_abstract else jnp.zeros
-        made[path] = zeros(shapes[path], leaf.dtype)
-    return made
-
-
 def _refuse(problems: Mapping[str, str], group: str) -> None:
     if problems:
         listed = "; ".join(f"{line}: {reason}" for line, reason in problems.items())
         raise ValueError(
             f"a function of rotated variables does with {group} what the rotated one did, but this "
             f"one does not: {listed}; leave that out, or compute it before the rotation"
-        )
-
-
-def _check(
-    leaves: Mapping[str, Array], expected: Mapping[str, Sequence[int]], what: str, remedy: str
-) -> None:
-    wrong = [
-        f"{path}: {'missing' if path not in leaves else np.shape(leaves[path])}, expected {shape}"
-        for path, shape in expected.items()
-        if path not in leaves or tuple(np.shape(leaves[path])) != tuple(shape)
-    ]
-    if wrong:
-        raise ValueError(
-            f"{what} must have the leaves and shapes that the rotation was made for, but "
-            f"{'; '.join(wrong)}; {remedy}"
         )
