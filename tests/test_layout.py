@@ -19,6 +19,7 @@ PARTS = (
     "compiled",
     "parallel",
     "graph",
+    "latency",
     "backend",
     "compression",
     "prune",

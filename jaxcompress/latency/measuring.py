@@ -1,0 +1,142 @@
+"""Making tables: each conv and dot alone, at a grid of widths, on a device or by a compiler."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcompress.arguments import integer, require
+from jaxcompress.graph import Graph, Operation
+from jaxcompress.graph.symbolic import is_symbolic
+from jaxcompress.latency.grids import width_grid
+from jaxcompress.latency.table import Grid, LatencyTable
+
+__all__ = ["latency_table", "measured_latency"]
+
+Seconds = Callable[[Operation, tuple[jax.ShapeDtypeStruct, ...]], float]
+
+
+def latency_table(
+    graph: Graph,
+    seconds: Seconds,
+    *,
+    device: str,
+    how: str,
+    points: int = 8,
+    multiple_of: int = 8,
+) -> LatencyTable:
+    """Ask for the time of every operation at a grid of widths; those of the same shape once.
+
+    Args:
+        graph: traced at the batch and the types that are meant; `jax.ShapeDtypeStruct` will do.
+        seconds: `seconds(operation, inputs) -> float`: what `operation.run(*inputs)` takes at
+            abstract operands; for example what a compiler estimates for a device that is not there.
+        device: what it is the time of.
+        how: how it is known.
+        points: widths of an axis, see `width_grid`.
+        multiple_of: see `width_grid`.
+
+    Raises:
+        ValueError: if an operation has sizes that are no numbers, or takes a time that depends on
+            values (`ragged_dot`); all are named.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((3, 16)), "b": jnp.ones((16, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((1, 3)))
+        >>> size = lambda operation, inputs: float(inputs[1].size)
+        >>> table = latency_table(graph, size, device="toy", how="by hand")
+        >>> {name: grid.seconds.tolist() for name, grid in table.sites.items()}
+        {'a': [24.0, 48.0], 'b': [16.0, 32.0]}
+    """
+    require(points=integer(points), multiple_of=integer(multiple_of))
+    _check(graph)
+    known: dict[str, Grid] = {}
+    sites = {}
+    for operation in graph.operations:
+        if operation.same_as not in known:
+            known[operation.same_as] = _grid(operation, seconds, points, multiple_of)
+        sites[operation.name] = known[operation.same_as]
+    dtypes = {str(x.dtype) for one in graph.operations for x in one.inputs(one.widths)}
+    return LatencyTable(device, how, ", ".join(sorted(dtypes)), graph.examples, sites)
+
+
+def measured_latency(
+    graph: Graph, *, repeats: int = 10, points: int = 8, multiple_of: int = 8
+) -> LatencyTable:
+    """Measure every operation of a graph on the first device here, each compiled alone.
+
+    Of each width the median of `repeats` calls counts, on normal numbers, after one that is not
+    counted. A call is timed until its result is there, so that what starting a program takes counts
+    once an operation: for times far below it, measure larger batches.
+
+    Args:
+        graph: see `latency_table`.
+        repeats: calls of each operation at each widths.
+        points: see `latency_table`.
+        multiple_of: see `latency_table`.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
+        >>> variables = {"a": jnp.ones((3, 16)), "b": jnp.ones((16, 2))}
+        >>> graph = trace(apply, variables, jnp.ones((4, 3)))
+        >>> table = measured_latency(graph, repeats=1, points=1)
+        >>> table.batch, table.sites["a"].widths, table.seconds > 0
+        (4, ((16,),), True)
+    """
+    require(repeats=integer(repeats))
+
+    def seconds(operation: Operation, inputs: tuple[jax.ShapeDtypeStruct, ...]) -> float:
+        operands = [_drawn(number, one) for number, one in enumerate(inputs)]
+        run = jax.jit(operation.run).lower(*operands).compile()
+        jax.block_until_ready(run(*operands))
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(run(*operands))
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    device = jax.devices()[0].device_kind
+    return latency_table(
+        graph, seconds, device=device, how="measured", points=points, multiple_of=multiple_of
+    )
+
+
+def _grid(operation: Operation, seconds: Seconds, points: int, multiple_of: int) -> Grid:
+    widths = tuple(
+        width_grid(width, points, math.lcm(multiple_of, grain))
+        for width, grain in zip(operation.widths, operation.grains, strict=True)
+    )
+    times = [seconds(operation, operation.inputs(at)) for at in itertools.product(*widths)]
+    return Grid(widths, np.reshape(times, [len(knots) for knots in widths]))
+
+
+def _drawn(number: int, like: jax.ShapeDtypeStruct) -> jax.Array:
+    if not jnp.issubdtype(like.dtype, jnp.floating):
+        return jnp.ones(like.shape, like.dtype)
+    return jax.random.normal(jax.random.key(number), like.shape, like.dtype)
+
+
+def _check(graph: Graph) -> None:
+    wrong = [one.name for one in graph.operations if _is_unknown(one.operands)]
+    ragged = [one.name for one in graph.operations if len(one.equation.invars) != 2]
+    if wrong or ragged:
+        raise ValueError(
+            "an operation is timed alone, at sizes that are numbers and at any values, but "
+            f"{wrong + ragged} are not; trace at numbers, without ragged dots"
+        )
+
+
+def _is_unknown(operands: Sequence[Sequence[Any]]) -> bool:
+    return any(is_symbolic(side.size) for sides in operands for side in sides)
