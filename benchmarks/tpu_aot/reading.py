@@ -40,8 +40,12 @@ class Reading(NamedTuple):
     counts: dict[str, int]
 
 
-def read_text(text: str) -> Reading:
+def read_text(text: str, without: str = "") -> Reading:
     """Read the text of a compiled program.
+
+    Args:
+        text: of the program.
+        without: operations whose names hold this word take no cycles, where it is given.
 
     Example:
         >>> lines = [
@@ -59,6 +63,11 @@ def read_text(text: str) -> Reading:
     """
     computations, entry = _computations(text)
     counts = {name: len(pattern.findall(text)) for name, pattern in COUNTED.items()}
+    if without:
+        computations = {
+            name: [line for line in lines if without not in line]
+            for name, lines in computations.items()
+        }
     return Reading(_cycles(computations, entry, {}), counts)
 
 

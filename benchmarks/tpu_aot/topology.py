@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
 
-__all__ = ["CLOCKS", "cycles_to_seconds", "described_devices", "set_environment"]
+__all__ = ["CLOCKS", "cycles_to_seconds", "described_devices", "described_mesh", "set_environment"]
 
 # Cycles per second: the published peak of bfloat16 over what the matrix units do in a cycle.
 CLOCKS = {"v4": 1.05e9, "v5e": 1.5e9, "v5p": 1.75e9, "v6e": 1.75e9}
@@ -33,6 +36,11 @@ def described_devices(name: str) -> list[Any]:
     single = {"chips_per_host_bounds": (1, 1, 1)} if shape == "1x1" else {}
     described = topologies.get_topology_desc(platform="tpu", topology_name=name, **single)
     return list(described.devices)
+
+
+def described_mesh(devices: Sequence[Any]) -> Mesh:
+    """Arrange described devices along the axis that batches are split over."""
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def cycles_to_seconds(cycles: float, name: str) -> float:

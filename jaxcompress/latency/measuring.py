@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -30,8 +29,7 @@ def latency_table(
     *,
     device: str,
     how: str,
-    points: int = 8,
-    multiple_of: int = 8,
+    grid: Callable[[int], Sequence[int]] = width_grid,
 ) -> LatencyTable:
     """Ask for the time of every operation at a grid of widths; those of the same shape once.
 
@@ -41,8 +39,8 @@ def latency_table(
             abstract operands; for example what a compiler estimates for a device that is not there.
         device: what it is the time of.
         how: how it is known.
-        points: widths of an axis, see `width_grid`.
-        multiple_of: see `width_grid`.
+        grid: `grid(width) -> widths` of an axis, rising to the whole; others than the default by
+            `functools.partial(width_grid, points=4)`.
 
     Raises:
         ValueError: if an operation has sizes that are no numbers, or takes a time that depends on
@@ -58,20 +56,19 @@ def latency_table(
         >>> {name: grid.seconds.tolist() for name, grid in table.sites.items()}
         {'a': [24.0, 48.0], 'b': [16.0, 32.0]}
     """
-    require(points=integer(points), multiple_of=integer(multiple_of))
     _check(graph)
     known: dict[str, Grid] = {}
     sites = {}
     for operation in graph.operations:
         if operation.same_as not in known:
-            known[operation.same_as] = _grid(operation, seconds, points, multiple_of)
+            known[operation.same_as] = _measured_grid(operation, seconds, grid)
         sites[operation.name] = known[operation.same_as]
     dtypes = {str(x.dtype) for one in graph.operations for x in one.inputs(one.widths)}
     return LatencyTable(device, how, ", ".join(sorted(dtypes)), graph.examples, sites)
 
 
 def measured_latency(
-    graph: Graph, *, repeats: int = 10, points: int = 8, multiple_of: int = 8
+    graph: Graph, *, repeats: int = 10, grid: Callable[[int], Sequence[int]] = width_grid
 ) -> LatencyTable:
     """Measure every operation of a graph on the first device here, each compiled alone.
 
@@ -82,15 +79,14 @@ def measured_latency(
     Args:
         graph: see `latency_table`.
         repeats: calls of each operation at each widths.
-        points: see `latency_table`.
-        multiple_of: see `latency_table`.
+        grid: see `latency_table`.
 
     Example:
         >>> from jaxcompress.graph import trace
         >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
         >>> variables = {"a": jnp.ones((3, 16)), "b": jnp.ones((16, 2))}
         >>> graph = trace(apply, variables, jnp.ones((4, 3)))
-        >>> table = measured_latency(graph, repeats=1, points=1)
+        >>> table = measured_latency(graph, repeats=1, grid=lambda width: [width])
         >>> table.batch, table.sites["a"].widths, table.seconds > 0
         (4, ((16,),), True)
     """
@@ -108,15 +104,15 @@ def measured_latency(
         return statistics.median(times)
 
     device = jax.devices()[0].device_kind
-    return latency_table(
-        graph, seconds, device=device, how="measured", points=points, multiple_of=multiple_of
-    )
+    return latency_table(graph, seconds, device=device, how="measured", grid=grid)
 
 
-def _grid(operation: Operation, seconds: Seconds, points: int, multiple_of: int) -> Grid:
+def _measured_grid(
+    operation: Operation, seconds: Seconds, grid: Callable[[int], Sequence[int]]
+) -> Grid:
     widths = tuple(
-        width_grid(width, points, math.lcm(multiple_of, grain))
-        for width, grain in zip(operation.widths, operation.grains, strict=True)
+        tuple(width for width in grid(whole) if width % grain == 0)
+        for whole, grain in zip(operation.widths, operation.grains, strict=True)
     )
     times = [seconds(operation, operation.inputs(at)) for at in itertools.product(*widths)]
     return Grid(widths, np.reshape(times, [len(knots) for knots in widths]))

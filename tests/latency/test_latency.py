@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -216,7 +217,7 @@ def test_gates_learn_under_latency() -> None:
 
 
 def test_a_measured_table_fits_its_graph() -> None:
-    measured = measured_latency(graph(), repeats=2, points=2)
+    measured = measured_latency(graph(), repeats=2, grid=partial(width_grid, points=2))
     assert measured.batch == 4 and measured.dtype == "float32" and measured.how == "measured"
     assert measured.sites["b"].widths == ((16, 32), (8, 16))
     whole = with_latency(graph(), measured).cost.of("latency")

@@ -17,6 +17,10 @@ from tests.laws import TOYS, graph_of, random_keep, toy_of
 every_timed = pytest.mark.parametrize("name", [name for name in TOYS if name != "experts"])
 
 
+def every_width(width: int) -> range:
+    return range(1, width + 1)
+
+
 def _small(name: str, keep: dict[str, np.ndarray]) -> Graph:
     toy = toy_of(name)
     prune = shrink(graph_of(name), keep)
@@ -59,7 +63,7 @@ def test_operations_at_a_keep_are_those_of_the_shrunk_function(name: str) -> Non
 def test_latency_is_the_sum_over_the_operations_of_the_shrunk_function(name: str) -> None:
     graph = graph_of(name)
     keep = random_keep(graph)
-    table = latency_table(graph, _seconds, device="toy", how="sizes", points=64, multiple_of=1)
+    table = latency_table(graph, _seconds, device="toy", how="sizes", grid=every_width)
     predicted = with_latency(graph, table).cost.latency(graph.cost.widths(keep))
     small, counts = _small(name, keep), _counts(graph, keep)
     expected = 0.0
