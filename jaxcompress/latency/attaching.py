@@ -10,16 +10,16 @@ import numpy as np
 from jaxcompress.graph import Graph, Operation, TimedTerm
 from jaxcompress.latency.table import Grid, LatencyTable
 
-__all__ = ["check_table", "monotone", "with_latency"]
+__all__ = ["check_table", "with_latency"]
 
 
 def with_latency(graph: Graph, table: LatencyTable) -> Graph:
     """Return a graph whose cost counts "latency" too, in microseconds, by a table.
 
-    latency(widths) = sum over operations l of repeats_l x min over grid widths w >= widths of
-    seconds_l(w): a width costs what the cheapest at least as wide costs. So latency never rises as
-    channels go, and `select` keeps, of each step of time, the widest: its `fill` stops where one
-    more channel would cost time. Norms, activations and what else is no conv or dot is not in it.
+    latency(widths) = sum over operations l of repeats_l x seconds_l(widths), each width rounded up
+    to the next of the grid; 0 where one is 0. Time may rise as channels go: `select` offers only
+    widths that no wider one takes as little time as, the other groups being whole, and what it
+    returns fits the budget. Norms, activations and what else is no conv or dot is not in it.
 
     Args:
         graph: of the function that the table was made for, or of one shrunk from it: its
@@ -45,18 +45,6 @@ def with_latency(graph: Graph, table: LatencyTable) -> Graph:
     check_table(graph, table)
     terms = tuple(_term(one, table.sites[one.name]) for one in graph.operations)
     return replace(graph, cost=replace(graph.cost, timed=terms))
-
-
-def monotone(seconds: np.ndarray) -> np.ndarray:
-    """Return `[...]`, at each place the least of all places at least as far along every axis.
-
-    Example:
-        >>> monotone(np.array([3.0, 1.0, 2.0])).tolist()
-        [1.0, 1.0, 2.0]
-    """
-    for axis in range(seconds.ndim):
-        seconds = np.flip(np.minimum.accumulate(np.flip(seconds, axis), axis), axis)
-    return seconds
 
 
 def check_table(graph: Graph, table: LatencyTable) -> None:
@@ -89,7 +77,7 @@ def _misfits(name: str, widths: Sequence[int], grid: Grid) -> list[str]:
 def _term(operation: Operation, grid: Grid) -> TimedTerm:
     # A width of 0 costs nothing: the operation is gone.
     padded = np.zeros([1 + len(widths) for widths in grid.widths])
-    padded[(slice(1, None),) * padded.ndim] = 1e6 * monotone(grid.seconds)
+    padded[(slice(1, None),) * padded.ndim] = 1e6 * grid.seconds
     knots = tuple((0, *widths) for widths in grid.widths)
     return TimedTerm(
         operation.name, operation.axes, knots, padded, operation.repeats, float(operation.times)

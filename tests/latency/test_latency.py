@@ -89,12 +89,24 @@ def test_lookup_is_exact_at_the_grid_and_never_falls_as_widths_grow() -> None:
     np.testing.assert_allclose(both, values, rtol=1e-6)
 
 
-def test_a_table_that_rises_as_channels_go_is_read_rounded_up() -> None:
-    grid = Grid(((8, 16, 32),), 1e-6 * np.array([1.0, 9.0, 4.0]))
-    ragged = LatencyTable("toy", "by hand", "float32", 4, {**table().sites, "c": grid})
-    cost = with_latency(graph(), ragged).cost
-    alone = [float(cost.of("latency", np.array([0, n]))) for n in (32, 20, 16, 9, 8)]
-    assert alone == pytest.approx([4.0, 4.0, 4.0, 4.0, 1.0])
+def test_widths_that_take_longer_than_wider_ones_are_not_chosen() -> None:
+    grid = Grid(((8, 16, 24, 32),), 1e-6 * np.array([1.0, 2.0, 90.0, 4.0]))
+    sites = {**table().sites, "c": grid}
+    network = with_latency(graph(), LatencyTable("toy", "by hand", "float32", 4, sites))
+    assert float(network.cost.of("latency", np.array([16, 24]))) == pytest.approx(2 + 9 + 90)
+    for part in np.linspace(0.3, 1.0, 8):
+        keep = jc.select(network, SCORES, jc.Budget(latency=float(part)))
+        widths = network.cost.widths(keep)
+        assert widths[1] in (8, 16, 32)
+        assert network.cost.of("latency", widths) <= part * network.cost.of("latency")
+        traced = jc.threshold(network.cost, SCORES, jc.Budget(latency=float(part)).of(network))
+        assert all(
+            (np.asarray(traced[name]) > 0.5).tolist() == keep[name].tolist() for name in keep
+        )
+    shares = network.cost.widths(
+        jc.select(network, SCORES, jc.Budget(latency=1.0), max_share=0.6, multiple_of=4)
+    )
+    assert shares.tolist() == [8, 16]
 
 
 def test_latency_has_the_slope_of_the_line_to_the_knot_before() -> None:
