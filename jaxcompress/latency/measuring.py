@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from jaxcompress.latency.table import Grid, LatencyTable
 __all__ = ["latency_table", "measured_latency"]
 
 Seconds = Callable[[Operation, tuple[jax.ShapeDtypeStruct, ...]], float]
+Widths = Callable[[int], Sequence[int]]
 
 
 def latency_table(
@@ -29,7 +30,8 @@ def latency_table(
     *,
     device: str,
     how: str,
-    grid: Callable[[int], Sequence[int]] = width_grid,
+    grid: Widths = width_grid,
+    groups: Collection[str] | None = None,
 ) -> LatencyTable:
     """Ask for the time of every operation at a grid of widths; those of the same shape once.
 
@@ -41,10 +43,11 @@ def latency_table(
         how: how it is known.
         grid: `grid(width) -> widths` of an axis, rising to the whole; others than the default by
             `functools.partial(width_grid, points=4)`.
+        groups: those that may shrink, default all; axes of others are taken whole alone.
 
     Raises:
-        ValueError: if an operation has sizes that are no numbers, or takes a time that depends on
-            values (`ragged_dot`); all are named.
+        ValueError: if a group is unknown, or if an operation has sizes that are no numbers, or
+            takes a time that depends on values (`ragged_dot`); all are named.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -56,19 +59,25 @@ def latency_table(
         >>> {name: grid.seconds.tolist() for name, grid in table.sites.items()}
         {'a': [24.0, 48.0], 'b': [16.0, 32.0]}
     """
-    _check(graph)
-    known: dict[str, Grid] = {}
+    _check(graph, groups)
+    shrinks = _shrinking(graph, groups)
+    known: dict[tuple[str, tuple[bool, ...]], Grid] = {}
     sites = {}
     for operation in graph.operations:
-        if operation.same_as not in known:
-            known[operation.same_as] = _measured_grid(operation, seconds, grid)
-        sites[operation.name] = known[operation.same_as]
+        key = operation.same_as, tuple(bool(shrinks[place]) for place in operation.axes)
+        if key not in known:
+            known[key] = _measured_grid(operation, seconds, grid, key[1])
+        sites[operation.name] = known[key]
     dtypes = {str(x.dtype) for one in graph.operations for x in one.inputs(one.widths)}
     return LatencyTable(device, how, ", ".join(sorted(dtypes)), graph.examples, sites)
 
 
 def measured_latency(
-    graph: Graph, *, repeats: int = 10, grid: Callable[[int], Sequence[int]] = width_grid
+    graph: Graph,
+    *,
+    repeats: int = 10,
+    grid: Widths = width_grid,
+    groups: Collection[str] | None = None,
 ) -> LatencyTable:
     """Measure every operation of a graph on the first device here, each compiled alone.
 
@@ -80,6 +89,7 @@ def measured_latency(
         graph: see `latency_table`.
         repeats: calls of each operation at each widths.
         grid: see `latency_table`.
+        groups: see `latency_table`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -104,15 +114,22 @@ def measured_latency(
         return statistics.median(times)
 
     device = jax.devices()[0].device_kind
-    return latency_table(graph, seconds, device=device, how="measured", grid=grid)
+    return latency_table(graph, seconds, device=device, how="measured", grid=grid, groups=groups)
+
+
+def _shrinking(graph: Graph, groups: Collection[str] | None) -> np.ndarray:
+    """Return `bool[axes]`, which axes of the cost hold channels of the groups."""
+    named = [groups is None or name in groups for name in graph.cost.names]
+    return graph.cost.multiplicity @ np.asarray(named, float) > 0
 
 
 def _measured_grid(
-    operation: Operation, seconds: Seconds, grid: Callable[[int], Sequence[int]]
+    operation: Operation, seconds: Seconds, grid: Widths, shrinks: tuple[bool, ...]
 ) -> Grid:
+    axes = zip(operation.widths, operation.grains, shrinks, strict=True)
     widths = tuple(
-        tuple(width for width in grid(whole) if width % grain == 0)
-        for whole, grain in zip(operation.widths, operation.grains, strict=True)
+        tuple(width for width in (grid(whole) if may else [whole]) if width % grain == 0)
+        for whole, grain, may in axes
     )
     times = [seconds(operation, operation.inputs(at)) for at in itertools.product(*widths)]
     return Grid(widths, np.reshape(times, [len(knots) for knots in widths]))
@@ -124,7 +141,10 @@ def _drawn(number: int, like: jax.ShapeDtypeStruct) -> jax.Array:
     return jax.random.normal(jax.random.key(number), like.shape, like.dtype)
 
 
-def _check(graph: Graph) -> None:
+def _check(graph: Graph, groups: Collection[str] | None) -> None:
+    unknown = sorted(set(groups or ()) - set(graph.cost.names))
+    if unknown:
+        raise ValueError(f"groups are of the graph, but {unknown} are not; print(graph) lists them")
     wrong = [one.name for one in graph.operations if _is_unknown(one.operands)]
     ragged = [one.name for one in graph.operations if len(one.equation.invars) != 2]
     if wrong or ragged:
