@@ -35,7 +35,7 @@ from experiments.common.environment import cache_folder, describe
 from jaxcompress import latency, models
 from jaxcompress.annotations import Json
 from jaxcompress.files import write_json
-from jaxcompress.prune import importance
+from jaxcompress.prune import Scores, importance
 
 __all__ = ["COMMAND", "Config", "main"]
 
@@ -113,7 +113,7 @@ def _keeps(network: Network, table: latency.LatencyTable) -> dict[str, dict[str,
     for way, (budget, multiple_of) in WAYS.items():
         # The widths of a small network are no larger than such a step.
         if multiple_of < max(graph.groups[name].width for name in inside):
-            chosen = importance.Scores(inside, scores.source, scores.unit, scores.power)
+            chosen = Scores(inside, scores.source, scores.unit, scores.power)
             kept[way] = jc.select(graph, chosen, budget, multiple_of=multiple_of)
     return kept
 

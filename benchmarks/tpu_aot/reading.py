@@ -17,6 +17,7 @@ CALLED = re.compile(
     r"(?:body|condition|to_apply|true_computation|false_computation)=%([\w.\-]+)"
     r"|branch_computations=\{([^}]*)\}|calls=%([\w.\-]+)"
 )
+RUNS_OTHERS = re.compile(r" (?:while|call|conditional|async-start)\(")
 COUNTED = {
     "all_reduces": re.compile(r" all-reduce(?:-start)?\("),
     "all_gathers": re.compile(r" all-gather(?:-start)?\("),
@@ -125,6 +126,9 @@ def _cycles(computations: dict[str, list[str]], name: str, known: dict[str, int]
 
 
 def _called(line: str) -> Iterator[str]:
+    """Yield the computations that an operation runs; a reduction's own sum is none of them."""
+    if not RUNS_OTHERS.search(line):
+        return
     for match in CALLED.finditer(line):
         for names in filter(None, match.groups()):
             yield from re.findall(r"[\w.\-]+", names)
