@@ -6,7 +6,8 @@ needs the extra `tpu-aot` (libtpu). For each network: a table of what every conv
 one chip at a grid of widths, each compiled alone (`benchmarks/results/latency_NETWORK.json`); then
 the network shrunk by the same magnitudes under a budget of FLOPs, at any widths and at multiples of
 8 and 128, and under a budget of latency by the table; each whole program compiled for the chip.
-Nothing is run: cycles are the compiler's estimates. Streams stay whole, as in `recipes.prune`.
+Nothing is run: cycles are the compiler's estimates. Streams of ResNet-50 stay whole, as in
+`recipes.prune`; those of ResNet-56 shrink, too: without them no widths take half of its latency.
 Writes `benchmarks/results/latency_budget.json`, row by row; what is there is not compiled again.
 """
 
@@ -16,6 +17,7 @@ import dataclasses
 import importlib.metadata
 import json
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,8 @@ class Config:
     Attributes:
         topology: of one chip.
         networks: names of `tpu_aot.networks.BUILDERS`.
-        points: widths of an axis in the tables.
+        points: widths of an axis in the tables, of each network.
+        streams: the networks whose residual streams may shrink as well.
         cache: cycles of operations that were compiled alone.
         output: the JSON file.
     """
@@ -63,6 +66,7 @@ class Config:
     topology: str = "v5e:1x1"
     networks: tuple[str, ...] = ("resnet56", "resnet50")
     points: tuple[int, ...] = (8, 4)
+    streams: tuple[str, ...] = ("resnet56",)
     cache: Path = cache_folder() / "tpu_cycles.json"
     output: Path = RESULTS / "latency_budget.json"
 
@@ -74,8 +78,10 @@ def main(config: Config) -> None:
     rows: list[dict[str, Json]] = content["rows"]
     for name, points in zip(config.networks, config.points, strict=True):
         network = BUILDERS[name](1)
-        table = _table(config, name, network, points)
-        keeps: dict[str, dict[str, np.ndarray]] = {"whole": {}, **_keeps(network, table)}
+        graph = network.graph
+        groups = list(graph.groups) if name in config.streams else jc.graph.internal_groups(graph)
+        table = _table(config, name, network, points, groups)
+        keeps: dict[str, dict[str, np.ndarray]] = {"whole": {}, **_keeps(network, table, groups)}
         for way, keep in keeps.items():
             if any((row["network"], row["way"]) == (name, way) for row in rows):
                 continue
@@ -84,7 +90,9 @@ def main(config: Config) -> None:
             _write(config, rows)
 
 
-def _table(config: Config, name: str, network: Network, points: int) -> latency.LatencyTable:
+def _table(
+    config: Config, name: str, network: Network, points: int, groups: Sequence[str]
+) -> latency.LatencyTable:
     """Return the table of a network, made if it is not there."""
     path = config.output.parent / f"latency_{name}.json"
     if not path.exists():
@@ -96,19 +104,21 @@ def _table(config: Config, name: str, network: Network, points: int) -> latency.
             device=f"{config.topology}, compiled for",
             how=f"estimated by XLA, libtpu {importlib.metadata.version('libtpu')}",
             grid=partial(latency.width_grid, points=points),
-            groups=jc.graph.internal_groups(graph),
+            groups=groups,
         )
         latency.save_table(path, made)
     return latency.load_table(path)
 
 
-def _keeps(network: Network, table: latency.LatencyTable) -> dict[str, dict[str, np.ndarray]]:
+def _keeps(
+    network: Network, table: latency.LatencyTable, groups: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
     """Select by the same magnitudes of drawn weights in every way."""
     graph = latency.with_latency(network.graph, table)
     images = network.batch[network.input]
     drawn = models.initialize(network.module, jax.random.key(0), (1, *images.shape[1:]))
     scores = importance.magnitude(graph, drawn)
-    inside = {name: scores[name] for name in jc.graph.internal_groups(graph)}
+    inside = {name: scores[name] for name in groups}
     kept = {}
     for way, (budget, multiple_of) in WAYS.items():
         # The widths of a small network are no larger than such a step.

@@ -20,7 +20,7 @@ NETWORKS = {
 COLLECTIVES = ("all_reduces", "all_gathers", "reduce_scatters", "all_to_alls", "permutes")
 SHORT = {"all_reduces": "reduce", "all_gathers": "gather", "reduce_scatters": "scatter"}
 INTRODUCTION = """FLOPs are not time. XLA compiles for a TPU that is only described, and its text
-says how many cycles it expects of every operation; nothing below has run on a TPU. The estimates are
+says how many cycles it expects of every operation; nothing below has run on a TPU. Estimates are
 what the compiler chooses layouts and tilings by. Transfers between chips and from memory in the
 background are not in them."""
 BUDGETS = """The same drawn magnitudes select internal channels under each budget; streams stay

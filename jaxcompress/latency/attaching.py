@@ -17,9 +17,9 @@ def with_latency(graph: Graph, table: LatencyTable) -> Graph:
     """Return a graph whose cost counts "latency" too, in microseconds, by a table.
 
     latency(widths) = sum over operations l of repeats_l x seconds_l(widths), each width rounded up
-    to the next of the grid; 0 where one is 0. Time may rise as channels go: `select` offers only
-    widths that no wider one takes as little time as, the other groups being whole, and what it
-    returns fits the budget. Norms, activations and what else is no conv or dot is not in it.
+    to the next of the grid; 0 where one is 0. So a group has, under a budget of latency, the widths
+    of its grids. Time may rise as channels go: where more of them fit, `select` takes them. Norms,
+    activations and what else is no conv or dot is not in it.
 
     Args:
         graph: of the function that the table was made for, or of one shrunk from it: its

@@ -40,7 +40,7 @@ def group_limits(
 ) -> dict[str, Limits]:
     """Return the limits of the named groups.
 
-    Where `kinds`, what a budget bounds, holds latency, they are widths at which time changes.
+    Where `kinds`, what a budget bounds, holds latency, they are the widths at which time changes.
 
     Raises:
         ValueError: if a pattern fits no named group, or no width of a group is allowed; all are

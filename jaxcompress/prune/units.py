@@ -28,6 +28,7 @@ class Units(NamedTuple):
         group: `int[units]`, position of the group among the cost's names.
         level: `int[units]`, place within the group.
         size: `int[units]`, channels.
+        end: `int[units]`, channels of its group with this unit and those before.
         forced: `bool[units]`, always kept.
         turn: `int[units]`, the order among equal scores: the group of which the smaller part is
             kept so far goes first.
@@ -38,6 +39,7 @@ class Units(NamedTuple):
     group: np.ndarray
     level: np.ndarray
     size: np.ndarray
+    end: np.ndarray
     forced: np.ndarray
     turn: np.ndarray
     share: np.ndarray
@@ -46,7 +48,7 @@ class Units(NamedTuple):
 
 def make_units(cost: Cost, limits: Mapping[str, Limits]) -> Units:
     """Cut the groups that have limits into units."""
-    group, level, size, forced, part, share = [], [], [], [], [], []
+    group, level, size, last, forced, part, share = [], [], [], [], [], [], []
     base = np.array(cost.dense)
     for position, name in enumerate(cost.names):
         if name not in limits:
@@ -57,14 +59,15 @@ def make_units(cost: Cost, limits: Mapping[str, Limits]) -> Units:
             group.append(position)
             level.append(number)
             size.append(end - start)
+            last.append(end)
             forced.append(start < least)
             part.append(start / width)
             share.append(end / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
     # The places, not the parts: those of 32 bits could make two unequal parts equal.
     turn = np.argsort(np.argsort(np.asarray(part), kind="stable"))
-    shares = np.asarray(share, np.float64)
-    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, shares, base)
+    forces, shares = np.asarray(forced, bool), np.asarray(share, np.float64)
+    return Units(groups, levels, sizes, np.asarray(last, np.int64), forces, turn, shares, base)
 
 
 def order_units(units: Units, scores: Array) -> Array:

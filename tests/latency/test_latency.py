@@ -89,7 +89,7 @@ def test_lookup_is_exact_at_the_grid_and_never_falls_as_widths_grow() -> None:
     np.testing.assert_allclose(both, values, rtol=1e-6)
 
 
-def test_widths_that_take_longer_than_wider_ones_are_not_chosen() -> None:
+def test_a_width_that_takes_longer_than_a_wider_one_is_left_for_it() -> None:
     grid = Grid(((8, 16, 24, 32),), 1e-6 * np.array([1.0, 2.0, 90.0, 4.0]))
     sites = {**table().sites, "c": grid}
     network = with_latency(graph(), LatencyTable("toy", "by hand", "float32", 4, sites))
