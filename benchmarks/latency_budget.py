@@ -7,7 +7,8 @@ one chip at a grid of widths, each compiled alone (`benchmarks/results/latency_N
 the network shrunk by the same magnitudes under a budget of FLOPs, at any widths and at multiples of
 8 and 128, and under a budget of latency by the table; each whole program compiled for the chip.
 Nothing is run: cycles are the compiler's estimates. Streams of ResNet-50 stay whole, as in
-`recipes.prune`; those of ResNet-56 shrink, too: without them no widths take half of its latency.
+`recipes.prune`; those of ResNet-56 shrink, too: without them no widths take less than 70 % of its
+latency. Budgets that nothing reaches are left out, and said.
 Writes `benchmarks/results/latency_budget.json`, row by row; what is there is not compiled again.
 """
 
@@ -46,6 +47,7 @@ WAYS: dict[str, tuple[jc.Budget, int]] = {
     "half of the FLOPs, multiples of 8": (jc.Budget(flops=0.5), 8),
     "half of the FLOPs, multiples of 128": (jc.Budget(flops=0.5), 128),
     "half of the latency": (jc.Budget(latency=0.5), 1),
+    "60 % of the latency": (jc.Budget(latency=0.6), 1),
 }
 RESULTS = Path("benchmarks/results")
 
@@ -121,10 +123,11 @@ def _keeps(
     inside = {name: scores[name] for name in groups}
     kept = {}
     for way, (budget, multiple_of) in WAYS.items():
-        # The widths of a small network are no larger than such a step.
-        if multiple_of < max(graph.groups[name].width for name in inside):
-            chosen = Scores(inside, scores.source, scores.unit, scores.power)
+        chosen = Scores(inside, scores.source, scores.unit, scores.power)
+        try:
             kept[way] = jc.select(graph, chosen, budget, multiple_of=multiple_of)
+        except ValueError as error:
+            print(f"{way}: {error}", flush=True)  # no widths of these steps cost so little
     return kept
 
 

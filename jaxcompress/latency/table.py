@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcompress.annotations import Json
+from jaxcompress.arguments import integer, require
 from jaxcompress.files import write_json
 
 __all__ = ["Grid", "LatencyTable", "load_table", "save_table"]
@@ -60,8 +61,8 @@ class LatencyTable:
         sites: the grid of each operation, by `Operation.name`.
 
     Raises:
-        ValueError: if a grid is not rising, has another shape than its seconds, or these are not
-            finite and positive; all are named.
+        ValueError: if the batch is no count, or a grid is not rising, has another shape than its
+            seconds, or these are not finite and positive; all are named.
 
     Example:
         >>> table = LatencyTable("toy", "by hand", "float32", 1, {"a": Grid(((8,),), np.ones(1))})
@@ -77,6 +78,8 @@ class LatencyTable:
     sites: Mapping[str, Grid]
 
     def __post_init__(self) -> None:
+        """Refuse what is no table."""
+        require(batch=integer(self.batch))
         wrong = [f"{name}: {text}" for name, grid in self.sites.items() if (text := _wrong(grid))]
         if wrong:
             raise ValueError(
