@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from jaxcompress.graph import Graph, trace
+from jaxcompress.graph import Graph, Operation, trace
 from jaxcompress.latency import (
     Grid,
     LatencyTable,
     latency_changes,
+    latency_table,
     load_table,
     measured_latency,
     save_table,
@@ -234,6 +235,45 @@ def test_a_measured_table_fits_its_graph() -> None:
     assert measured.sites["b"].widths == ((16, 32), (8, 16))
     whole = with_latency(graph(), measured).cost.of("latency")
     assert 0 < whole <= 1e6 * measured.seconds * (1 + 1e-9)
+
+
+def test_axes_of_groups_that_stay_are_taken_whole() -> None:
+    asked = []
+
+    def seconds(operation: Operation, inputs: tuple[jax.ShapeDtypeStruct, ...]) -> float:
+        asked.append((operation.name, inputs[1].shape))
+        return float(inputs[1].size)
+
+    made = latency_table(graph(), seconds, device="toy", how="sizes", groups=["b[1]"])
+    assert made.sites["b"].widths == ((8, 16, 24, 32), (16,))
+    assert [shape for name, shape in asked if name == "a"] == [(3, 16)]
+    keep = jc.select(with_latency(graph(), made), {"b[1]": SCORES["b[1]"]}, jc.Budget(latency=0.6))
+    assert keep["b[1]"].sum() == 16
+    with pytest.raises(ValueError, match=r"groups are of the graph, but \['d\[1\]'\] are not"):
+        latency_table(graph(), seconds, device="toy", how="sizes", groups=["d[1]"])
+
+
+def test_operations_of_the_same_shape_are_asked_for_once() -> None:
+    twice = {"a": (4, 8), "b": (8, 4), "c": (4, 8), "d": (8, 4)}
+    asked = []
+
+    def seconds(operation: Operation, inputs: tuple[jax.ShapeDtypeStruct, ...]) -> float:
+        asked.append(operation.name)
+        return 1.0
+
+    def chain(variables: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        for name in twice:
+            x = x @ variables[name]
+        return x
+
+    network = trace(chain, variables(twice), jnp.ones((4, 4)))
+    whole = latency_table(network, seconds, device="toy", how="once", grid=lambda width: [width])
+    # The input of the first and the output of the last are fixed; of the others none is.
+    assert list(whole.sites) == list(twice) and len(asked) == len(set(asked)) <= 4
+    both = latency_table(
+        network, seconds, device="toy", how="once", groups=[], grid=lambda width: [width]
+    )
+    assert both.seconds == 4
 
 
 def test_a_grid_ends_at_the_whole() -> None:
