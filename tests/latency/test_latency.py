@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def apply(variables: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return x @ variables["c"]
 
 
-def variables(shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, jax.Array]:
+def variables(shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> dict[str, jax.Array]:
     keys = jax.random.split(jax.random.key(0), len(shapes))
     return {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
 
@@ -222,7 +223,8 @@ def test_gates_learn_under_latency() -> None:
 
     def total(scores: dict[str, jax.Array]) -> jax.Array:
         gates = straight_through(network.cost, scores, absolute)
-        return sum(jnp.sum(gate * jnp.arange(len(gate))) for gate in gates.values())
+        parts = [jnp.sum(gate * jnp.arange(len(gate))) for gate in gates.values()]
+        return jnp.stack(parts).sum()
 
     slopes = jax.grad(total)(scores)
     assert all(np.isfinite(slope).all() for slope in slopes.values())
