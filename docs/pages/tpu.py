@@ -23,8 +23,8 @@ INTRODUCTION = """FLOPs are not time. XLA compiles for a TPU that is only descri
 says how many cycles it expects of every operation; nothing below has run on a TPU. Estimates are
 what the compiler chooses layouts and tilings by. Transfers between chips and from memory in the
 background are not in them."""
-BUDGETS = """The same drawn magnitudes select internal channels under each budget; streams stay
-whole. `table` is what the sites alone say is left of the latency: each conv and dot compiled by
+BUDGETS = """The same drawn magnitudes select channels under each budget; the residual streams of
+ResNet-50 stay whole, those of ResNet-56 shrink as well. `table` is what the sites alone say is left of the latency: each conv and dot compiled by
 itself at a grid of widths, summed. `whole program` is the cycles of the shrunk network, compiled as
 one, beside those of the whole one."""
 
