@@ -24,9 +24,9 @@ says how many cycles it expects of every operation; nothing below has run on a T
 what the compiler chooses layouts and tilings by. Transfers between chips and from memory in the
 background are not in them."""
 BUDGETS = """The same drawn magnitudes select channels under each budget; the residual streams of
-ResNet-50 stay whole, those of ResNet-56 shrink as well. `table` is what the sites alone say is left of the latency: each conv and dot compiled by
-itself at a grid of widths, summed. `whole program` is the cycles of the shrunk network, compiled as
-one, beside those of the whole one."""
+ResNet-50 stay whole, those of ResNet-56 shrink as well. `table` is what the sites alone say is left
+of the latency: each conv and dot compiled by itself at a grid of widths, summed. `whole program` is
+the cycles of the shrunk network, compiled as one, beside those of the whole one."""
 
 Row = Mapping[str, Any]
 
