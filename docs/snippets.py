@@ -1,6 +1,7 @@
 """Run the Python of the pages, and write below each block what it prints.
 
 python -m docs.snippets           # runs start.md and the guides, writes their outputs
+python -m docs.snippets pruning   # only what the paths of pages contain
 
 A block of text right below a block of Python holds what that prints. The blocks of `start.md` run
 alone, each as a file of its own; those of a guide one after the other, from where the block below
@@ -14,6 +15,7 @@ import importlib.util
 import io
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,14 +118,16 @@ def elsewhere() -> Iterator[None]:
             os.chdir(before)
 
 
-def main() -> None:
-    """Write what the blocks of all pages print."""
+def main(wanted: str = "") -> None:
+    """Write what the blocks of pages print."""
     with elsewhere():
-        START.write_text(written(START.read_text(), {}, alone=True))
+        if wanted in START.name:
+            START.write_text(written(START.read_text(), {}, alone=True))
         known = plain()
         for page in GUIDES:
-            page.write_text(written(page.read_text(), dict(known), alone=False))
+            if wanted in page.name:
+                page.write_text(written(page.read_text(), dict(known), alone=False))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

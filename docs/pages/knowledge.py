@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.markdown import command, load, percent, source, table
 
-__all__ = ["page"]
+__all__ = ["ABLATION", "NAMES", "page"]
 
 ABLATION = "experiments/results/knowledge_ablation_cpu.json"
 FEW = "experiments/results/knowledge_few_images_cpu.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.markdown import command, load, percent, source, spread, table
 
-__all__ = ["page", "test_values"]
+__all__ = ["OURS", "RESNET56", "page", "test_values"]
 
 RESNET56 = "benchmarks/results/importance_resnet56.json"
 RESNET20 = "benchmarks/results/importance_resnet20_10k.json"
