@@ -63,9 +63,13 @@ def targets(text: str, source: Path) -> Iterator[tuple[re.Match[str], Path]]:
 def tabs(text: str) -> str:
     """Return a page whose marked headings of the third level are tabs.
 
+    Links go to the names of tabs as they go to headings on GitHub; MkDocs looks for them in `a`.
+
     Example:
-        >>> print(tabs("<!-- tabs -->\\n\\n### A\\n\\none\\n\\n<!-- end of tabs -->\\n"))
-        === "A"
+        >>> print(tabs("<!-- tabs -->\\n\\n### A B\\n\\none\\n\\n<!-- end of tabs -->\\n"))
+        <div hidden><a name="a-b"></a></div>
+        <BLANKLINE>
+        === "A B"
         <BLANKLINE>
             one
         <BLANKLINE>
@@ -73,9 +77,11 @@ def tabs(text: str) -> str:
 
     def made(match: re.Match[str]) -> str:
         parts = re.split(r"^### (.*)\n", match[1], flags=re.MULTILINE)[1:]
-        pairs = zip(parts[::2], parts[1::2], strict=True)
-        indented = [(name, re.sub(r"^(?=.)", "    ", body, flags=re.MULTILINE)) for name, body in pairs]
-        return "".join(f'=== "{name}"\n{body}' for name, body in indented)
+        names, bodies = parts[::2], parts[1::2]
+        anchors = "".join(f'<a name="{name.lower().replace(" ", "-")}"></a>' for name in names)
+        indented = [re.sub(r"^(?=.)", "    ", body, flags=re.MULTILINE) for body in bodies]
+        shown = [f'=== "{name}"\n{body}' for name, body in zip(names, indented, strict=True)]
+        return f"<div hidden>{anchors}</div>\n\n" + "".join(shown)
 
     return TABS.sub(made, text)
 

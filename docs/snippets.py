@@ -27,7 +27,8 @@ FOLDER = Path(__file__).parent
 START, PLAIN = FOLDER / "start.md", "Plain JAX"
 GUIDES = tuple(sorted((FOLDER / "guides").glob("*.md")))
 BLOCK = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE
+    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -61,7 +62,9 @@ def snippets(text: str) -> list[Snippet]:
     for match in BLOCK.finditer(text):
         headings = re.findall(r"^#+ (.*)$", text[: match.start()], re.MULTILINE)
         heading = headings[-1] if headings else ""
-        blocks.append(Snippet(heading, match["code"], match["output"], match.end("code") + 4, match.end()))
+        blocks.append(
+            Snippet(heading, match["code"], match["output"], match.end("code") + 4, match.end())
+        )
     return blocks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -79,6 +80,7 @@ def _function(code: str) -> Callable[[Any, Any, Any], Any]:
     return apply
 
 
+@cache
 def said(code: str) -> list[str]:
     """Return why `first[1]` loses no channels, or only some; empty where nothing freezes it.
 
@@ -157,8 +159,8 @@ with `trace(..., means="all")`, by what there was.
 
 - **It is an output of training only.** Trace evaluation; training functions are rewritten by the
   same `Compression`. `also=` adds functions that read further leaves.
-- **It is a carry or a cache** that comes in and goes out again: `state=` says which input or leaf an
-  output replaces.
+- **It is a carry or a cache** that comes in and goes out again: `state=` says which input or leaf
+  an output replaces.
 - **A kernel is computed** from variables (scaled, dequantised, LoRA): `jc.fold` stores it first.
 - **Heads or lanes**: an axis that is split loses one factor; `split=` says which.
 - **A primitive without a rule**: a rule is one entry, two functions of a few lines.

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 from docs.markdown import load, percent, source, spread, table
-from docs.pages import headline, knowledge, pruning, ranks, slimnets, sources, tests, throughput
 from docs.pages import exports as exported
+from docs.pages import headline, knowledge, pruning, ranks, slimnets, sources, tests, throughput
 from docs.pages import recipes as doors
 
 __all__ = ["PARTS"]
@@ -26,7 +26,7 @@ def _reach() -> str:
     largest = load(REACH)["networks"]["llama_7b"]
     worst = max(row["law"] for row in rows)
     return (
-        f"Of {every} public architectures of Hugging Face's `transformers`, with PyTorch's own code, "
+        f"Of {every} public architectures of Hugging Face's `transformers`, in PyTorch, "
         f"{len(rows)} trace; in all of these removing half of every group equals masking it, to "
         f"{worst:.0e} of the largest output ([PyTorch modules](results/pytorch.md)). LLaMA-7B, "
         f"traced without its numbers, has {largest['groups']} groups, found in "
@@ -131,8 +131,8 @@ def _speed() -> str:
             (half if what["half"] else whole)[what["name"]] = median(seconds)
     gains = [whole[name] / seconds for name, seconds in half.items()]
     return (
-        f"Half of the FLOPs is {min(gains):.1f} to {max(gains):.1f} times the images per second, in "
-        f"evaluation with `fast_convolutions`, on {len(gains)} networks "
+        f"Half of the FLOPs is {min(gains):.1f} to {max(gains):.1f} times the images per second "
+        f"in evaluation, with `fast_convolutions`, on {len(gains)} networks "
         "([speed](results/throughput.md))."
     )
 

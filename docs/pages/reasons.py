@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class Reason(NamedTuple):
     file: str
 
 
+@cache
 def reasons() -> list[Reason]:
     """Return every reason, by file.
 

@@ -29,7 +29,7 @@ def source_of(docstring: str) -> str:
     """Return what a docstring says below `Source:`, as one line; nothing where it says nothing.
 
     Example:
-        >>> source_of("Sum.\\n\\nSource:\\n    A and B 2020,\\n    section 3.\\n\\nExample:\\n    1")
+        >>> source_of("Sum.\\n\\nSource:\\n    A and B 2020,\\n    section 3.\\n\\nExample:")
         'A and B 2020, section 3.'
     """
     match = re.search(r"^Source:\s*(.*?)(?:\n\s*\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
