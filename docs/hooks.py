@@ -1,7 +1,8 @@
 """What the site does to the pages beyond Markdown; on GitHub they are read as they are.
 
 Headings between `<!-- tabs -->` and `<!-- end of tabs -->` become tabs, blocks of `math` MathML,
-notebooks pages; files of the repository that pages link to come along below `files/`.
+notebooks pages; files of the repository that pages link to come along below `files/`. What stands
+on GitHub in the place of the reference gives way to it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ DOCS = ROOT / "docs"
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(?<=\]\()(?!#|\w+:)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 TABS = re.compile(r"<!-- tabs -->\n(.*?)<!-- end of tabs -->\n", re.DOTALL)
+INSTEAD = re.compile(
+    r"<!-- in the place of the reference -->\n.*?<!-- end of that -->\n", re.DOTALL
+)
 MATH = re.compile(r"^```math\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 
@@ -147,4 +151,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         uri = posixpath.relpath(place(path), here or ".")
         parts += [markdown[begin : match.start()], uri, match["anchor"] or ""]
         begin = match.end()
-    return math(tabs("".join([*parts, markdown[begin:]])))
+    return math(tabs(INSTEAD.sub("", "".join([*parts, markdown[begin:]]))))

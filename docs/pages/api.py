@@ -55,18 +55,20 @@ def _names(module: ModuleType) -> str:
 
 
 def page(name: str) -> str:
-    """Return the page of a package: what it says of itself, its names, and each of them."""
+    """Return the page of a package: its names, what it says of itself, and each of them."""
     module = importlib.import_module(PACKAGES[name])
     text = inspect.getdoc(module) or ""
     return f"""# {_name(PACKAGES[name])}
 
-{text}
-
 {_names(module)}
 
+<!-- in the place of the reference -->
+
+{text}
+
+<!-- end of that -->
+
 ::: {PACKAGES[name]}
-    options:
-      show_docstring_description: false
 """
 
 

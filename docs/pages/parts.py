@@ -123,7 +123,8 @@ def _device(result: Mapping[str, Any]) -> str:
 
 
 def _speed() -> str:
-    whole, half = ({}, {})
+    whole: dict[str, float] = {}
+    half: dict[str, float] = {}
     for case in load(throughput.PATH)["cases"]:
         what = case["case"]
         if what["task"] == "eval" and what["batch"] in (16, 128):
