@@ -13,8 +13,10 @@ __all__ = ["Examples"]
 class Examples(griffe.Extension):
     """Tells Griffe, whose word for the section is `Examples:`."""
 
-    def on_object(self, *, obj: Any, **_: Any) -> None:
+    def on_object(self, **given: Any) -> None:
         """Call the section of one function, class or module as Griffe does."""
-        if not obj.is_alias and obj.docstring is not None:
-            text = obj.docstring.value
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+        documented = given["obj"]
+        if not documented.is_alias and documented.docstring is not None:
+            text = documented.docstring.value
+            renamed = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+            documented.docstring.value = renamed

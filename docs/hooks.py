@@ -77,6 +77,7 @@ def tabs(text: str) -> str:
         <BLANKLINE>
             one
         <BLANKLINE>
+        <BLANKLINE>
     """
 
     def made(match: re.Match[str]) -> str:
