@@ -127,7 +127,7 @@ def final_artifact(
 
 def exports(making: Making, last: Made) -> list[dict[str, Json]]:
     """Write the programs that were asked for, run them, and print how far each is off."""
-    names = [name for name in making.config.exports if name != "stablehlo"]
+    names: list[str] = [name for name in making.config.exports if name != "stablehlo"]
     if artifact.inspect(making.config.workdir / "artifact")["program"] is not None:
         names = ["stablehlo", *names]
     rows = exported(last.model, _some_inputs(making), names, making.config.workdir)
