@@ -100,11 +100,11 @@ PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(
             "MiniLM-L6 at half of its FLOPs, by every method",
             Config(
                 task="sentences",
-                ways=("magnitude", "activations", "low_rank", "both"),
+                ways=("low_rank", "magnitude", "activations", "prune", "both", "residual", "sparse"),
                 kind="flops",
                 budgets=(0.5,),
                 scoring=Scoring(rounds=16, steps=60, examples=64),
-                recovery=Learning(steps=600, batch_size=32, rate=3e-4),
+                recovery=Learning(steps=300, batch_size=32, rate=3e-4),
                 length=32,
             ),
         ),
