@@ -17,6 +17,7 @@ from jaxcompress.arguments import integer, require
 from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
+from jaxcompress.per_device import AxisName
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
 
@@ -29,7 +30,7 @@ EvalStep: TypeAlias = Callable[[PyTree, Batch], dict[str, jax.Array]]
 """`step(variables, batch) -> sums`."""
 
 
-def eval_step(apply: Apply, *, axis_name: str | None = None) -> EvalStep:
+def eval_step(apply: Apply, *, axis_name: AxisName = None) -> EvalStep:
     """Make the step that sums correct answers and cross-entropies over a masked batch.
 
     Args:
