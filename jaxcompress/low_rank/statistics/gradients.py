@@ -200,7 +200,7 @@ def _gradients(
 
 
 def _signs(key: jax.Array, z: jax.Array, axis_name: AxisName) -> jax.Array:
-    """Draw the signs of these outputs, a device's part of all: the same on any number of devices."""
+    """Draw the signs of these outputs: a device's part of those of the whole batch."""
     if axis_name is None:
         return jax.random.rademacher(key, z.shape, z.dtype)
     whole = (len(z) * jax.lax.psum(1, axis_name), *z.shape[1:])

@@ -108,7 +108,7 @@ def adapt(
 
 
 def _loop(step: Function, carry: PyTree, inputs: PyTree) -> tuple[Any, jax.Array]:
-    """Scan, or in a program for CPUs unroll: XLA has no fast kernel gradients inside loops there."""
+    """Scan, or in a program for CPUs unroll: kernel gradients inside loops are slow there."""
     steps = range(len(jax.tree.leaves(inputs)[0]))
     if not steps:
         return carry, jnp.zeros(0)
