@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array
+from jaxcompress.parallel import on_host
 
 __all__ = ["contained", "exact", "like", "namespace", "scaled", "widened"]
 
@@ -34,7 +35,7 @@ def exact(array: Array) -> Any:
         'float64'
     """
     traced = isinstance(array, jax.core.Tracer)
-    return widened(array) if traced else np.asarray(array, np.float64)
+    return widened(array) if traced else on_host(array).astype(np.float64)
 
 
 def namespace(array: Array) -> Any:

@@ -24,6 +24,7 @@ from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.graph import Trainable, default_trainable
+from jaxcompress.parallel import on_host
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.per_device import AxisName, average, per_device
 
@@ -195,7 +196,7 @@ nan; lower the inner learning rate, or look for NaN in the support batch
     """
     if isinstance(losses, jax.core.Tracer):
         return
-    values = np.asarray(losses)
+    values = on_host(losses)
     wrong = np.argwhere(~np.isfinite(values))
     if not len(wrong):
         return

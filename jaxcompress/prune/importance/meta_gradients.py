@@ -22,6 +22,7 @@ from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph, Trainable
+from jaxcompress.parallel import on_host
 from jaxcompress.per_device import AxisName, slope
 from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
@@ -191,7 +192,7 @@ def _check_finite(sizes: Mapping[str, Array]) -> None:
     if any(isinstance(size, jax.core.Tracer) for size in sizes.values()):
         return
     wrong = {
-        name: np.flatnonzero(~np.isfinite(np.asarray(size)).all(axis=1)).tolist()
+        name: np.flatnonzero(~np.isfinite(on_host(size)).all(axis=1)).tolist()
         for name, size in sizes.items()
     }
     wrong = {name: episodes for name, episodes in wrong.items() if episodes}
