@@ -18,6 +18,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.backend.wide_sums import wide_sums
 from jaxcompress.graph.trainable import (
     Leaves,
     Trainable,
@@ -155,6 +156,9 @@ def _check_split(batch: Batch, mesh: Mesh) -> None:
 def jit_step(step: Step, mesh: Mesh) -> Step:
     """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
 
+    Over several devices, sums of half precision are made in float32 (`wide_sums`), so that
+    gradients are added up over the devices as on one.
+
     A state that this step returned is donated when it is passed on: its buffers are reused and it
     must not be read again. Anything else may be somebody's variables, and is copied first.
 
@@ -170,7 +174,10 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
     compiled = jax.jit(
-        step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
+        wide_sums(step) if mesh.size > 1 else step,
+        in_shardings=(whole, split, whole),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
     )
     returned: dict[int, weakref.ref[Any]] = {}
 
