@@ -10,6 +10,9 @@ Inside, steps are written in one way, right with and without `check_vma` and und
 what is differentiated by, and the loss, are marked as each device's own (`per_device`), so that no
 gradient is summed over devices on its way; then gradients are averaged, once (`average`). A loss
 may be that of the device's part or a mean over the axis already: the result is the same.
+
+What compares the examples of a batch (batch statistics, `knowledge.similarity`, `knowledge.pkt`)
+sees those of its device, unless it is told the axis itself (`BatchNorm(axis_name=...)`).
 """
 
 from __future__ import annotations

@@ -108,8 +108,7 @@ def gated(graph: Graph, function: Function) -> Function:
         slots = np.maximum(numbers - (FIRST - 1), 0)
         multiplier = functools.partial(_multiplier, by_kept=graph.means == "kept")
         gate = Gates(tuple(gates), tuple(_arrays(gates)), slots, labelled.labelling, multiplier)
-        nothing = np.zeros(len(slots), bool)
-        rewriting = Rewriting(nothing, rule_of, gate, bounded_exponentials)
+        rewriting = Rewriting(np.zeros(len(slots), bool), rule_of, gate, bounded_exponentials)
         leaves, _ = flatten_with_paths(variables)
         return run_rewritten(labelled, rewriting, leaves.values(), inputs, keywords)
 
@@ -248,5 +247,4 @@ def _factor(
             "use gates [width]"
         )
     shape[place] = len(rows)
-    factor = gates[rows]
-    return (factor if place < dimension else factor.T).reshape(shape)
+    return (gates[rows] if place < dimension else gates[rows].T).reshape(shape)

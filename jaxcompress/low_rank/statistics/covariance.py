@@ -123,7 +123,7 @@ def input_covariances(
 ) -> dict[str, np.ndarray]:
     """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
 
-    The mean is over examples and positions. The other arguments are those of `input_roots`.
+    The mean is over examples and positions.
 
     Args:
         graph: see `input_roots`.
@@ -159,8 +159,7 @@ def input_moments(
 ) -> dict[str, np.ndarray]:
     """Return E[(x, 1) (x, 1)^T], `float64[scanned..., groups, rows + 1, rows + 1]`.
 
-    What covariances, centred or not, are made of, summed on the host; inside `jax.jit`,
-    `jax.shard_map` or `jax.pmap` all in float32. The arguments are those of `input_roots`.
+    What covariances are made of, summed on the host in float64, inside `jax.jit` in float32.
 
     Args:
         graph: see `input_roots`.
@@ -171,8 +170,7 @@ def input_moments(
         mask: `mask(inputs) -> [examples, length]` of a batch of sequences, nonzero where a
             position is no padding: dots of `[examples, length, ...]`, or of that with both axes in
             one, leave out the other rows. None takes all.
-        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
-            see `jaxcompress.per_device`.
+        axis_name: over which each batch is split; see `jaxcompress.per_device`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -190,8 +188,7 @@ def input_moments(
         )
     )
     away: dict[str, np.ndarray] = {}
-    total: dict[str, np.ndarray] = {}
-    count = 0
+    total, count = dict[str, np.ndarray](), 0
     for inputs in batches:
         batch_moments = means(variables, inputs, away)
         if not count:

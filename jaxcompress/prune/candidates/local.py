@@ -113,7 +113,7 @@ def local_search(
 
     def losses(variables: PyTree, batch: Batch, stacked: dict[str, jax.Array]) -> jax.Array:
         gates = jax.vmap(lambda candidate: threshold(graph.cost, candidate, absolute))(stacked)
-        options = {"together": together, "mesh": mesh, "axis_name": axis_name}
+        options: dict[str, Any] = {"together": together, "mesh": mesh, "axis_name": axis_name}
         raw = candidate_losses(graph, loss, variables, gates, batch, **options)
         return jnp.where(jnp.isnan(raw), jnp.inf, raw)
 

@@ -137,7 +137,7 @@ def _episodes(
     chosen = trainable[0] if trainable else None
     gated_loss = gated(graph, loss)
 
-    options = {"order": order, "trainable": chosen, "axis_name": axis_name}
+    options: dict[str, Any] = {"order": order, "trainable": chosen, "axis_name": axis_name}
 
     def after_steps(gates: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
         variables, support, query = rest
