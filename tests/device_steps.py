@@ -26,8 +26,7 @@ __all__ = ["BATCH", "ON_THE_HOST", "STEPS", "VARIABLES", "Make", "searched"]
 Step = Callable[[Any, Any], Any]
 Make = Callable[[str | None], Step]
 
-KEY, TX = jax.random.key(0), optax.sgd(0.1, momentum=0.9)
-BUDGET = Budget(params=0.6)
+KEY, TX, BUDGET = jax.random.key(0), optax.sgd(0.1, momentum=0.9), Budget(params=0.6)
 
 
 def drawn(number: int, *shape: int) -> jax.Array:
