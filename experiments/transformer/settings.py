@@ -100,7 +100,15 @@ PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(
             "MiniLM-L6 at half of its FLOPs, by every method",
             Config(
                 task="sentences",
-                ways=("low_rank", "magnitude", "activations", "prune", "both", "residual", "sparse"),
+                ways=(
+                    "low_rank",
+                    "magnitude",
+                    "activations",
+                    "prune",
+                    "both",
+                    "residual",
+                    "sparse",
+                ),
                 kind="flops",
                 budgets=(0.5,),
                 scoring=Scoring(rounds=16, steps=60, examples=64),

@@ -15,6 +15,7 @@ from jaxcompress.annotations import Array
 from jaxcompress.arguments import each, integer, require
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget, Ceilings
+from jaxcompress.parallel import host_device
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.levels import greedy_levels, uniform_levels
 from jaxcompress.prune.limits import Limits, group_limits
@@ -190,7 +191,7 @@ def select(
     )
     # Before the conversion: as if the caller had made them comparable.
     scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.enable_x64(True), jax.default_device(host_device()):
         gates = jax.jit(lambda arrays: _gates(graph.cost, arrays, absolute, limits, uniform, fill))(
             {name: np.asarray(score, np.float64) for name, score in scores.items()}
         )

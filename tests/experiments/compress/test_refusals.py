@@ -90,7 +90,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_arrays_go_by_the_names_of_others_too(tmp_path: Path) -> None:
-    keras: dict[str, Any] = {f"{name}_{part}": np.arange(3) for name in "xy" for part in ("train", "test")}
+    keras: dict[str, Any] = {
+        f"{name}_{part}": np.arange(3) for name in "xy" for part in ("train", "test")
+    }
     np.savez(tmp_path / "keras.npz", **keras)
     splits = arrays_of(tmp_path / "keras.npz")
     assert [sorted(part or {}) for part in splits[:2]] == 2 * [["image", "label"]]
