@@ -20,6 +20,7 @@ PARTS = (
     "parallel",
     "per_device",
     "graph",
+    "latency",
     "backend",
     "compression",
     "prune",

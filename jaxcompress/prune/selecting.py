@@ -89,6 +89,7 @@ def threshold(
         protected=protected,
         min_share=min_share,
         max_share=max_share,
+        kinds=tuple(budget.ceilings()),
     )
     return _gates(cost, scores, budget, limits, uniform, fill)
 
@@ -111,7 +112,7 @@ def _gates(
         levels = greedy_levels(cost, units, unit_scores(scores, cost, limits), budget, fill)
     gates = {}
     for name, score in scores.items():
-        width = levels[cost.names.index(name)] * limits[name].step
+        width = jnp.asarray((0, *limits[name].ends))[levels[cost.names.index(name)]]
         ranks = rank_channels(jnp.asarray(score))
         gate = (ranks < width).astype(jnp.result_type(float))
         # NaN has no order; inside jit, where nothing can be raised, it must not look like one.
