@@ -151,7 +151,7 @@ def stores(
     for arm, top_k in STORED.items():
         path, watch = f"{folder}/{top_k}", Stopwatch(time.process_time)
         storage = Storage(top_k=top_k)
-        options: dict[str, Any] = {"batch_size": 64, "mesh": parallel.mesh(jax.devices()[:1])}
+        options: dict[str, Any] = {"batch_size": 64, "mesh": parallel.mesh(jax.local_devices()[:1])}
         manifest = write(path, answer, variables, source, storage=storage, **options)
         size = sum(f.stat().st_size for f in Path(path, "records").rglob("*") if f.is_file())
         about = {"bytes": size, "raw_bytes": num_bytes(manifest), "write_seconds": watch.seconds}

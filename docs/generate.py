@@ -26,6 +26,7 @@ from docs.pages import (
     slimnets,
     tests,
     throughput,
+    tpu,
     transformers,
 )
 from docs.pages.parts import PARTS
@@ -45,6 +46,7 @@ RESULTS: dict[str, Callable[[], str]] = {
     "exports": exports.page,
     "tests": tests.page,
     "transformers": transformers.page,
+    "tpu": tpu.page,
 }
 PAGES: dict[str, Callable[[], str]] = {
     **{f"results/{name}": page for name, page in RESULTS.items()},

@@ -17,6 +17,7 @@ PACKAGES = {
     "compression": "jaxcompress.compression",
     "prune": "jaxcompress.prune",
     "importance": "jaxcompress.prune.importance",
+    "latency": "jaxcompress.latency",
     "low_rank": "jaxcompress.low_rank",
     "statistics": "jaxcompress.low_rank.statistics",
     "ranks": "jaxcompress.low_rank.ranks",

@@ -9,7 +9,7 @@ from typing import Any
 
 from docs.markdown import load, percent, source, spread, table
 from docs.pages import exports as exported
-from docs.pages import headline, knowledge, pruning, ranks, slimnets, sources, tests, throughput
+from docs.pages import headline, knowledge, pruning, ranks, slimnets, sources, tests, throughput, tpu
 from docs.pages import recipes as doors
 
 __all__ = ["PARTS"]
@@ -110,11 +110,13 @@ def _together() -> str:
 
 
 def _devices() -> str:
-    seen: dict[str, None] = {}
-    for path in sources.result_files():
-        seen[_device(load(path))] = None
-    listed = ", ".join(name for name in sorted(seen) if name)
-    return f"Every result file of this repository names one kind of device: {listed}."
+    names = {_device(load(path)) for path in sources.result_files()} - {""}
+    described = sorted(name for name in names if "compiled for" in name)
+    ran = ", ".join(sorted(names - set(described)))
+    said = f"Every figure that was run, was run on: {ran}."
+    if described:
+        said += " What is given for other devices was compiled, not run ([time](results/tpu.md))."
+    return said
 
 
 def _device(result: Mapping[str, Any]) -> str:
@@ -138,6 +140,11 @@ def _speed() -> str:
     )
 
 
+def _latency() -> str:
+    """Return what budgets of FLOPs and of latency are worth on a TPU, by its compiler."""
+    return f"{tpu.budgets()}\n\n{source(tpu.BUDGET).replace('../../', '../')}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "headline": headline.table_of_figures,
     "figures": partial(headline.table_of_figures, "results"),
@@ -152,5 +159,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "together": _together,
     "devices": _devices,
     "speed": _speed,
+    "latency": _latency,
     "sources": sources.table_of_sources,
 }

@@ -18,7 +18,8 @@ network, with its weights, or without them, to be trained first.
 batches. Labels may be missing everywhere. Pixels, `uint8`, are given to the network as
 (x / 255 - mean) / std; other numbers as they are.
 
-The last lines say where the report and the artifact are, and how it is loaded.
+The last lines say where the report and the artifact are, and how it is loaded: without the model's
+code, since it carries a program; `--exports onnx litert` writes, runs and compares others too.
 """
 
 from __future__ import annotations

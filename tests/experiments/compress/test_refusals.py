@@ -28,6 +28,7 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stages": ("prune", "prune")}, ["prune is done once"]),
     ({"stages": ("distil",)}, ["prune or low_rank has to meet flops=0.5"]),
     ({"stages": ("prune", "sparse")}, ["--sparsity 0.5"]),
+    ({"exports": ("onxx",)}, ["there is no 'onxx'; did you mean 'onnx'?"]),
     ({"sparsity": 1.0}, ["sparsity is a share in [0, 1)"]),
     ({"model": "resnet-20"}, ["did you mean 'resnet20'?"]),
     ({"weights": Path("nothing.safetensors")}, ["there is nothing at nothing.safetensors"]),
@@ -89,7 +90,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_arrays_go_by_the_names_of_others_too(tmp_path: Path) -> None:
-    keras = {f"{name}_{part}": np.arange(3) for name in "xy" for part in ("train", "test")}
+    keras: dict[str, Any] = {
+        f"{name}_{part}": np.arange(3) for name in "xy" for part in ("train", "test")
+    }
     np.savez(tmp_path / "keras.npz", **keras)
     splits = arrays_of(tmp_path / "keras.npz")
     assert [sorted(part or {}) for part in splits[:2]] == 2 * [["image", "label"]]
