@@ -9,7 +9,17 @@ from typing import Any
 
 from docs.markdown import load, percent, source, spread, table
 from docs.pages import exports as exported
-from docs.pages import headline, knowledge, pruning, ranks, slimnets, sources, tests, throughput, tpu
+from docs.pages import (
+    headline,
+    knowledge,
+    pruning,
+    ranks,
+    slimnets,
+    sources,
+    tests,
+    throughput,
+    tpu,
+)
 from docs.pages import recipes as doors
 
 __all__ = ["PARTS"]
