@@ -159,7 +159,8 @@ def test_training_functions_use_the_same_kernels() -> None:
     kernels = [path for path, leaf in folding.spec["leaves"].items() if "kernel" in leaf]
     assert len(kernels) == 2 and len(folding.spec["leaves"]) == 4
     for apply in (module.apply, train):
-        made, expected = folding.function(apply)(folded, images), apply(variables, images)
+        made = jax.jit(folding.function(apply))(folded, images)
+        expected = jax.jit(apply)(variables, images)
         for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
