@@ -16,7 +16,7 @@ from tests.laws import close
 from tests.toys.record import draw, rows
 
 KEEP = np.array([True, False, True, True, False])
-X = np.asarray(rows(3, 4))
+X: Any = np.asarray(rows(3, 4))
 GATES = {
     "gates": KEEP.astype(np.float32),
     "gates of each example": np.broadcast_to(KEEP.astype(np.float32), (3, 5)),

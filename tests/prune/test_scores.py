@@ -38,7 +38,7 @@ def network() -> Network:
         name: (random.normal(size=shape) * scale).astype(np.float32)
         for (name, shape), scale in zip(shapes.items(), (0.3, 1.0, 0.5), strict=True)
     }
-    x = random.normal(size=(3, 8, 3)).astype(np.float32)
+    x = jax.device_put(random.normal(size=(3, 8, 3)).astype(np.float32))
     return variables, x, jc.trace(apply, variables, x[0])
 
 
