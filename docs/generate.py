@@ -21,6 +21,7 @@ from docs.pages import (
     slimnets,
     tests,
     throughput,
+    tpu,
     transformers,
 )
 
@@ -38,6 +39,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "exports": exports.page,
     "tests": tests.page,
     "transformers": transformers.page,
+    "tpu": tpu.page,
 }
 README: dict[str, Callable[[], str]] = {
     "headline": headline.table_of_figures,

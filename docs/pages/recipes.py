@@ -78,11 +78,10 @@ re-estimated on {config["statistics_images"]:,} augmented training images, **no 
 
 {command("python -m benchmarks.front_doors --data-dir .")}
 
-The row of `sparse` was measured when it went by magnitudes of all kernels together. It takes from
-them how many weights each kernel keeps, and reconstructs which: "reconstruct, global" in the last
-table of this page. Below, the scores and scopes that it was chosen from before, on the quickstart's
-network on digits: one-shot, BatchNorm re-estimated, a column for each sparsity, one figure for each
-seed. {source(SPARSE)}
+`sparse` takes from the magnitudes of all kernels together how many weights each kernel keeps, and
+reconstructs which. Seconds were taken beside other work on the same cores. Below, the scores and
+scopes that it was chosen from, on the quickstart's network on digits: one-shot, BatchNorm
+re-estimated, a column for each sparsity, one figure for each seed. {source(SPARSE)}
 
 {_sparse(sparse["rows"])}
 

@@ -94,6 +94,6 @@ def part_of_the_way(shares: Mapping[str, float], part: float, graph: jc.Graph) -
         >>> import jax.numpy as jnp
         >>> graph = jc.trace(lambda v, x: x @ v["a"], {"a": jnp.ones((4, 4))}, jnp.ones((1, 4)))
         >>> part_of_the_way({"flops": 0.25}, 0.5, graph)
-        Budget(flops=16.0, params=None, bytes=None)
+        Budget(flops=16.0, params=None, bytes=None, latency=None)
     """
     return jc.Budget(**{kind: share**part for kind, share in shares.items()}).of(graph)

@@ -139,5 +139,9 @@ def _stored(value: jax.Array) -> jax.Array:
     if value.ndim != 4 or value.size < MIN_STORED:
         return value
     corner = (0,) * value.ndim
-    rounds = jnp.isnan(value[corner]).astype(jnp.int32)
-    return lax.fori_loop(0, rounds, lambda _, array: array.at[corner].set(jnp.nan), value)
+
+    def through_a_loop(array: jax.Array) -> jax.Array:
+        rounds = jnp.isnan(array[corner]).astype(jnp.int32)
+        return lax.fori_loop(0, rounds, lambda _, same: same.at[corner].set(jnp.nan), array)
+
+    return lax.platform_dependent(value, cpu=through_a_loop, default=lambda array: array)

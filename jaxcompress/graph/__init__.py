@@ -12,9 +12,11 @@ from jaxcompress.graph.budget import Budget
 from jaxcompress.graph.cost import Cost, Term
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Consumer, Group, Member
+from jaxcompress.graph.operations import Operation
 from jaxcompress.graph.record import Graph
 from jaxcompress.graph.sites import Form, Site
 from jaxcompress.graph.streams import internal_groups, streams
+from jaxcompress.graph.timed import TimedTerm
 from jaxcompress.graph.tracing import Also, trace
 from jaxcompress.graph.trainable import Trainable, default_trainable, in_params, inexact
 from jaxcompress.paths import (
@@ -35,8 +37,10 @@ __all__ = [
     "Graph",
     "Group",
     "Member",
+    "Operation",
     "Site",
     "Term",
+    "TimedTerm",
     "Trainable",
     "default_trainable",
     "flatten_with_paths",

@@ -45,6 +45,8 @@ class Budget:
         flops: multiply-accumulates x 2 per example.
         params: number of trainable parameters.
         bytes: bytes of all variables.
+        latency: microseconds of one call by a table of measured times, of convs and dots alone; the
+            graph is then one of `latency.with_latency`.
 
     Raises:
         ValueError: if no ceiling is given, or one is not a positive finite number, or the integer
@@ -52,7 +54,7 @@ class Budget:
 
     Example:
         >>> Budget(flops=0.5)
-        Budget(flops=0.5, params=None, bytes=None)
+        Budget(flops=0.5, params=None, bytes=None, latency=None)
         >>> Budget(flops=-1)
         Traceback (most recent call last):
             ...
@@ -62,10 +64,13 @@ class Budget:
     flops: float | None = None
     params: float | None = None
     bytes: float | None = None
+    latency: float | None = None
 
     def __post_init__(self) -> None:
         if not self.ceilings():
-            raise ValueError("a budget needs a ceiling, but none of flops, params, bytes is given")
+            raise ValueError(
+                "a budget needs a ceiling, but none of flops, params, bytes, latency is given"
+            )
         wrong = [f"{k}={v!r}" for k, v in self.ceilings().items() if real(v, above=0)]
         if wrong:
             raise ValueError(
@@ -96,7 +101,7 @@ class Budget:
             >>> from jaxcompress.graph import trace
             >>> graph = trace(lambda v, x: x @ v["a"], {"a": jnp.ones((3, 2))}, jnp.ones((1, 3)))
             >>> Budget(flops=0.5).of(graph)
-            Budget(flops=6.0, params=None, bytes=None)
+            Budget(flops=6.0, params=None, bytes=None, latency=None)
         """
         dense = {kind: float(graph.cost.of(kind)) for kind in self.ceilings()}
         absolute = self.absolute(dense)

@@ -1,4 +1,4 @@
-"""Costs as arithmetic on the widths of groups: FLOPs, parameters and bytes.
+"""Costs as arithmetic on the widths of groups: FLOPs, parameters, bytes and, by a table, latency.
 
 The cost of one conv or dot is a constant times the kept counts of its labelled axes; that of a
 leaf is the product of its axes. Both are a `Term`, and a kept count is linear in the widths:
@@ -21,11 +21,12 @@ import numpy as np
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph.axes import Axis
+from jaxcompress.graph.timed import TimedTerm, latency
 
 __all__ = ["KINDS", "Cost", "CostBuilder", "Term"]
 
 KINDS = ("flops", "params", "bytes")
-"""What is counted, and a `Budget` may bound."""
+"""What is counted, and a `Budget` may bound; beside them "latency", which is looked up."""
 
 
 class Term(NamedTuple):
@@ -64,6 +65,7 @@ class Cost:
         byte_terms: the same in bytes.
         examples: by how many examples the FLOPs are divided.
         least: `int[groups]`, the fewest channels: 0 where the network goes on without the group.
+        timed: what each operation takes, once `with_latency` has said so.
     """
 
     names: tuple[str, ...]
@@ -75,6 +77,7 @@ class Cost:
     byte_terms: tuple[Term, ...]
     examples: int
     least: np.ndarray
+    timed: tuple[TimedTerm, ...] = ()
 
     def flops(self, widths: Array) -> Array:
         """Return the FLOPs per example at `widths`, `[groups]`."""
@@ -88,11 +91,25 @@ class Cost:
         """Return the bytes of all leaves at `widths`, `[groups]`."""
         return self._sum(self.byte_terms, widths)
 
+    def latency(self, widths: Array) -> Array:
+        """Return the microseconds of all operations at `widths`, `[groups]`, of one call.
+
+        Raises:
+            ValueError: if the graph has no table of latencies.
+        """
+        if not self.timed:
+            raise ValueError(
+                "latency is looked up in a table of measured times, but this graph has none; pass "
+                "latency.with_latency(graph, table) in its place"
+            )
+        return latency(self.timed, self._counts(widths))
+
     def of(self, kind: str, widths: Array = None) -> Array:
         """Return the cost of one kind at `widths`, `[groups]`; at the full widths by default.
 
         Raises:
-            ValueError: if the kind is none of "flops", "params", "bytes".
+            ValueError: if the kind is none of "flops", "params", "bytes", "latency", or latency is
+                asked for where there is no table.
 
         Example:
             >>> import jax.numpy as jnp
@@ -101,9 +118,10 @@ class Cost:
             >>> float(graph.cost.of("flops")), float(graph.cost.of("bytes"))
             (12.0, 24.0)
         """
-        if kind not in KINDS:
-            raise ValueError(f"a cost is one of {', '.join(KINDS)}, but {kind!r} is asked for")
-        count = {"flops": self.flops, "params": self.params, "bytes": self.bytes}[kind]
+        known = {name: getattr(self, name) for name in (*KINDS, "latency")}
+        if kind not in known:
+            raise ValueError(f"a cost is one of {', '.join(known)}, but {kind!r} is asked for")
+        count = known[kind]
         return count(self.dense if widths is None else widths)
 
     def widths(self, kept: Mapping[str, Array]) -> np.ndarray:
@@ -118,16 +136,17 @@ class Cost:
 
     def _sum(self, terms: Sequence[Term], widths: Array) -> Array:
         constant, axes = _pack(terms, len(self.fixed))
+        constant = constant if isinstance(widths, np.ndarray) else constant.astype(_float_type())
+        return (constant * self._counts(widths)[axes].prod(axis=-1)).sum(-1)
+
+    def _counts(self, widths: Array) -> Array:
+        """Return the counts of all distinct axes, then a 1."""
         multiplicity, fixed = self.multiplicity, self.fixed
         if not isinstance(widths, np.ndarray):
             # Copies of the float type in use: JAX remembers a captured array's type by identity,
             # and one traced in both 32 and 64 bits does not lower.
-            kind = _float_type()
-            constant, multiplicity, fixed = (
-                x.astype(kind) for x in (constant, multiplicity, fixed)
-            )
-        counts = _append_one(multiplicity @ widths + fixed)
-        return (constant * counts[axes].prod(axis=-1)).sum(-1)
+            multiplicity, fixed = (x.astype(_float_type()) for x in (multiplicity, fixed))
+        return _append_one(multiplicity @ widths + fixed)
 
 
 def _pack(terms: Sequence[Term], one: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from jaxcompress.graph.cost import Cost, CostBuilder
 from jaxcompress.graph.groups import Group
 from jaxcompress.graph.internals import is_key, source_line
 from jaxcompress.graph.labelling import Contraction, Kind
+from jaxcompress.graph.operations import Operation, find_operations
 from jaxcompress.graph.program import LabelledProgram, example_labels
 from jaxcompress.graph.sites import kernel_operand
 from jaxcompress.graph.trainable import Trainable
@@ -65,8 +66,8 @@ def count_costs(
     group_of: np.ndarray,
     trainable: Trainable,
     examples: int,
-) -> Cost:
-    """Return the cost of a program as a function of its groups' widths.
+) -> tuple[Cost, tuple[Operation, ...]]:
+    """Return the cost of a program as a function of its groups' widths, and its operations.
 
     Args:
         labelled: the reading.
@@ -90,5 +91,6 @@ def count_costs(
         if trainable(path, aval):
             parameters.append(builder.term(value.axes, 1, path))
         sizes.append(builder.term(value.axes, itemsize, path))
+    operations = find_operations(builder, contractions, flops)
     dense = [group.width for group in groups.values()]
-    return builder.build(dense, flops, parameters, sizes, examples)
+    return builder.build(dense, flops, parameters, sizes, examples), operations

@@ -53,6 +53,7 @@ class Contraction(NamedTuple):
         counted: the axes whose kept counts multiply to the multiply-accumulates.
         constant: the remaining factor, so that flops = constant x product of counts.
         inside_rule: whether it stands inside a function with a derivative rule of its own.
+        repeat: how often it runs, the steps of scans that may be shortened left out.
     """
 
     equation: JaxprEqn
@@ -61,6 +62,7 @@ class Contraction(NamedTuple):
     counted: tuple[Axis, ...]
     constant: int
     inside_rule: bool
+    repeat: int = 1
 
 
 class Reduction(NamedTuple):
@@ -197,7 +199,7 @@ class Labelling:
         if not self.silent:
             left, right = operands
             sums = tuple(contracted), (*counted, *self.steps), constant * self.repeat
-            made = Contraction(equation, (left, right), *sums, self.inside_rule)
+            made = Contraction(equation, (left, right), *sums, self.inside_rule, self.repeat)
             self.contractions.append(made)
 
     def reduction(self, equation: JaxprEqn, axes: Sequence[Axis]) -> None:

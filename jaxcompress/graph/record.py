@@ -11,6 +11,7 @@ from jaxcompress.graph.cost import Cost
 from jaxcompress.graph.divided import DividedSum, show_divided
 from jaxcompress.graph.frozen import Frozen
 from jaxcompress.graph.groups import Group
+from jaxcompress.graph.operations import Operation
 from jaxcompress.graph.rounds import show_estimates
 from jaxcompress.graph.show import show, show_derived, summary
 from jaxcompress.graph.sites import Site
@@ -43,6 +44,7 @@ class Graph:
         divided: the sums over groups that are divided by a number, and which of them are means.
         estimates: the lines of code whose FLOPs are not those of every run: a `while` that runs an
             unknown number of rounds counts as one, a `cond` as all of its branches.
+        operations: every conv and dot alone, at any widths.
     """
 
     groups: Mapping[str, Group]
@@ -60,6 +62,7 @@ class Graph:
     scales: tuple[str, ...] = ()
     divided: tuple[DividedSum, ...] = ()
     estimates: tuple[str, ...] = ()
+    operations: tuple[Operation, ...] = ()
 
     @property
     def optional(self) -> list[str]:
@@ -74,6 +77,11 @@ class Graph:
     def graded(self) -> list[str]:
         """The groups whose gates have a gradient: no derivative rule of the user sums over them."""
         return [name for name, group in self.groups.items() if group.has_gate_gradient]
+
+    @property
+    def examples(self) -> int:
+        """How many examples it was traced with: by how many FLOPs are divided."""
+        return self.cost.examples
 
     @property
     def flops(self) -> float:

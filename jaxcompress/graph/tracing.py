@@ -193,7 +193,9 @@ def _graph(
     groups = with_consumers(labelled, first.contractions, first.reductions, groups, places[0])
     carried = find_carried(readings, list(groups), *places)
     joined = np.unique(places[0][first.added])
-    cost = count_costs(labelled, first.contractions, groups, places[0], trainable, first.examples)
+    cost, operations = count_costs(
+        labelled, first.contractions, groups, places[0], trainable, first.examples
+    )
     return Graph(
         groups,
         first.sites,
@@ -209,6 +211,7 @@ def _graph(
         scales=first.scales,
         divided=divided_sums(labelled.body, list(groups), places[0]),
         estimates=first.estimates,
+        operations=operations,
     )
 
 

@@ -60,7 +60,8 @@ def channel_costs(graph: Graph, kind: str = "flops") -> dict[str, float]:
 
     Args:
         graph: whose groups are meant.
-        kind: "flops", "params" or "bytes".
+        kind: "flops", "params", "bytes" or "latency"; of the last, whose steps are many channels
+            wide, the mean over all channels but one.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,8 +77,10 @@ def channel_costs(graph: Graph, kind: str = "flops") -> dict[str, float]:
 def _costs(cost: Cost, kind: str) -> dict[str, float]:
     dense = np.asarray(cost.dense, float)
     full = float(cost.of(kind))
-    eye = np.eye(len(dense))
-    return {name: full - float(cost.of(kind, dense - eye[i])) for i, name in enumerate(cost.names)}
+    fewer = np.maximum(dense - 1, 1) if kind == "latency" else np.ones_like(dense)
+    less = dense - np.diag(fewer)
+    saved = [full - float(cost.of(kind, widths)) for widths in less]
+    return dict(zip(cost.names, np.divide(saved, fewer).tolist(), strict=True))
 
 
 def per_cost(
@@ -88,7 +91,7 @@ def per_cost(
     Args:
         graph: whose groups are scored.
         scores: `{group: float[width]}`, not negative.
-        kind: "flops", "params" or "bytes".
+        kind: as in `channel_costs`.
         power: 0 ignores the cost, 1 compares importance per unit of cost.
 
     Example:
@@ -121,7 +124,7 @@ def comparable_scores(
     Args:
         cost: of the graph.
         scores: `{group: float[width]}`.
-        kinds: "flops", "params" or "bytes"; a channel that costs nothing of them scores +inf.
+        kinds: as in `channel_costs`; a channel that costs nothing of them scores +inf.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """How many units of each group are kept under a budget, traced.
 
 Units have a place in the order in which they are added. The longest prefix that fits is found by
-bisection: costs rise with every unit.
+bisection, since costs rise with every unit; all but latency, of which every prefix is tried.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jax import lax
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Cost
 from jaxcompress.graph.budget import Ceilings
+from jaxcompress.per_device import per_device
 from jaxcompress.prune.units import Units, order_units, share_places
 
 __all__ = ["greedy_levels", "uniform_levels"]
@@ -33,17 +34,18 @@ def greedy_levels(cost: Cost, units: Units, scores: Array, budget: Ceilings, fil
     order = order_units(units, scores)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
     count = _longest_prefix(cost, units, place, budget, int(units.forced.sum()), len(order))
-    size, group = jnp.asarray(units.size), jnp.asarray(units.group)
+    group, level, end = (jnp.asarray(x) for x in (units.group, units.level, units.end))
     kept_units = jnp.zeros(len(cost.names), order.dtype).at[group].add(place < count)
     if not fill:
         return kept_units
 
     def add(state: tuple[Any, Any], unit: Any) -> tuple[tuple[Any, Any], None]:
         levels, current = state
-        wider = current.at[group[unit]].add(size[unit])
-        is_next = levels[group[unit]] == jnp.asarray(units.level)[unit]
-        accept = is_next & (place[unit] >= count) & _fits(cost, wider, budget)
-        levels = levels.at[group[unit]].add(accept)
+        # A unit brings those before it in its group: time, alone of the costs, may fall by that.
+        wider = current.at[group[unit]].set(end[unit])
+        is_wider = levels[group[unit]] <= level[unit]
+        accept = is_wider & (place[unit] >= count) & _fits(cost, wider, budget)
+        levels = levels.at[group[unit]].set(jnp.where(accept, level[unit] + 1, levels[group[unit]]))
         return (levels, jnp.where(accept, wider, current)), None
 
     (levels, _), _ = lax.scan(add, (kept_units, _widths(units, place, count)), order)
@@ -68,6 +70,10 @@ def _longest_prefix(
     cost: Cost, units: Units, place: Array, budget: Ceilings, least: int, most: int
 ) -> Array:
     """Return the largest count in least..most at which the units of places below it fit."""
+    if "latency" in budget.ceilings():
+        counts = jnp.arange(least, most + 1)
+        fit = lax.map(lambda count: _fits(cost, _widths(units, place, count), budget), counts)
+        return jnp.where(fit, counts, least).max()
 
     def bisect(_: int, bounds: tuple[Any, Any]) -> tuple[PyTree, PyTree]:
         low, high = bounds
@@ -76,7 +82,9 @@ def _longest_prefix(
         return jnp.where(fit, middle, low), jnp.where(fit, high, middle - 1)
 
     rounds = int(np.ceil(np.log2(most + 1))) + 1
-    count, _ = lax.fori_loop(0, rounds, bisect, (jnp.asarray(least), jnp.asarray(most)))
+    limits = list(budget.ceilings().values())
+    bounds = per_device((jnp.asarray(least), jnp.asarray(most)), None, like=(place, limits))
+    count, _ = lax.fori_loop(0, rounds, bisect, bounds)
     return count
 
 

@@ -16,6 +16,7 @@ from jaxcompress.annotations import Array
 from jaxcompress.arguments import each, integer, require
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import AtMost, Budget, Ceilings
+from jaxcompress.parallel import host_device
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.levels import greedy_levels, uniform_levels
 from jaxcompress.prune.limits import Limits, group_limits
@@ -89,6 +90,7 @@ def threshold(
         protected=protected,
         min_share=min_share,
         max_share=max_share,
+        kinds=tuple(budget.ceilings()),
     )
     return _gates(cost, scores, budget, limits, uniform, fill)
 
@@ -111,7 +113,7 @@ def _gates(
         levels = greedy_levels(cost, units, unit_scores(scores, cost, limits), budget, fill)
     gates = {}
     for name, score in scores.items():
-        width = levels[cost.names.index(name)] * limits[name].step
+        width = jnp.asarray((0, *limits[name].ends))[levels[cost.names.index(name)]]
         ranks = rank_channels(jnp.asarray(score))
         gate = (ranks < width).astype(jnp.result_type(float))
         # NaN has no order; inside jit, where nothing can be raised, it must not look like one.
@@ -205,7 +207,7 @@ def select(
     )
     # Before the conversion: as if the caller had made them comparable.
     scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.enable_x64(True), jax.default_device(host_device()):
         arrays = {name: np.asarray(score, np.float64) for name, score in scores.items()}
         ceilings = {kind: np.float64(limit) for kind, limit in absolute.ceilings().items()}
         gates = _compiled_gates(

@@ -45,6 +45,7 @@ def check_selection(
         protected=protected,
         min_share=min_share,
         max_share=max_share,
+        kinds=tuple(absolute.ceilings()),
     )
     _check_reachable(graph, absolute, limits)
     return absolute, limits

@@ -2,7 +2,7 @@
 
 With `multiple_of=8` a group of 20 channels has units of 8, 8 and 4: its width may be 8, 16 or 20.
 Which channels a unit holds depends on the scores; how many units of what size there are does not,
-so that everything else is static under jit. Units are of the step that `Limits` give their group.
+so that everything else is static under jit. Units end at the widths that `Limits` give their group.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Units(NamedTuple):
         group: `int[units]`, position of the group among the cost's names.
         level: `int[units]`, place within the group.
         size: `int[units]`, channels.
+        end: `int[units]`, channels of its group with this unit and those before.
         forced: `bool[units]`, always kept.
         turn: `int[units]`, the order among equal scores: the group of which the smaller part is
             kept so far goes first.
@@ -38,6 +39,7 @@ class Units(NamedTuple):
     group: np.ndarray
     level: np.ndarray
     size: np.ndarray
+    end: np.ndarray
     forced: np.ndarray
     turn: np.ndarray
     share: np.ndarray
@@ -46,25 +48,26 @@ class Units(NamedTuple):
 
 def make_units(cost: Cost, limits: Mapping[str, Limits]) -> Units:
     """Cut the groups that have limits into units."""
-    group, level, size, forced, part, share = [], [], [], [], [], []
+    group, level, size, last, forced, part, share = [], [], [], [], [], [], []
     base = np.array(cost.dense)
     for position, name in enumerate(cost.names):
         if name not in limits:
             continue
         width, base[position] = int(base[position]), 0
-        step, least, most = limits[name]
-        for start in range(0, most, step):
+        ends, least = limits[name]
+        for number, (start, end) in enumerate(zip((0, *ends), ends, strict=False)):
             group.append(position)
-            level.append(start // step)
-            size.append(min(step, width - start))
+            level.append(number)
+            size.append(end - start)
+            last.append(end)
             forced.append(start < least)
             part.append(start / width)
-            share.append(min(start + step, width) / width)
+            share.append(end / width)
     groups, levels, sizes = (np.asarray(values, np.int64) for values in (group, level, size))
     # The places, not the parts: those of 32 bits could make two unequal parts equal.
     turn = np.argsort(np.argsort(np.asarray(part), kind="stable"))
-    shares = np.asarray(share, np.float64)
-    return Units(groups, levels, sizes, np.asarray(forced, bool), turn, shares, base)
+    forces, shares = np.asarray(forced, bool), np.asarray(share, np.float64)
+    return Units(groups, levels, sizes, np.asarray(last, np.int64), forces, turn, shares, base)
 
 
 def order_units(units: Units, scores: Array) -> Array:
@@ -93,12 +96,13 @@ def unit_scores(scores: Mapping[str, Array], cost: Cost, limits: Mapping[str, Li
     per_group = []
     for name in cost.names:
         if name in scores:
-            step, _, most = limits[name]
+            ends = np.asarray(limits[name].ends, np.int64)
+            sizes = np.diff(ends, prepend=0)
             ordered = -jnp.sort(-jnp.asarray(scores[name]))
-            rows = jnp.pad(ordered, (0, -len(ordered) % step)).reshape(-1, step)
-            last = len(ordered) - step * (len(rows) - 1)
-            sizes = np.asarray([step] * (len(rows) - 1) + [last])
-            means = jnp.where(rows[:, 0] == jnp.inf, jnp.inf, rows.sum(axis=1) / sizes)
+            unit = np.repeat(np.arange(len(ends)), sizes)
+            sums = jnp.zeros(len(ends), ordered.dtype).at[unit].add(ordered[: len(unit)])
+            first = ordered[ends - sizes]
+            means = jnp.where(first == jnp.inf, jnp.inf, sums / sizes)
             # Equal scores may have means that differ by rounding; a group's units stay in order.
-            per_group.append(lax.cummin(means)[: -(-most // step)])
+            per_group.append(lax.cummin(means))
     return jnp.concatenate(per_group)

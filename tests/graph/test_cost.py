@@ -194,8 +194,10 @@ def test_every_kind_that_a_budget_bounds_is_counted() -> None:
     variables = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
     graph = trace(lambda v, x: x @ v["a"] @ v["b"], variables, jnp.ones((1, 3)))
     cost, half = graph.cost, graph.cost.dense / 2
-    assert tuple(jc.Budget(flops=0.5).__dict__) == KINDS
+    assert tuple(jc.Budget(flops=0.5).__dict__) == (*KINDS, "latency")
     for kind, count in zip(KINDS, (cost.flops, cost.params, cost.bytes), strict=True):
         assert cost.of(kind) == count(cost.dense) == 2 * count(half) == 2 * cost.of(kind, half)
-    with pytest.raises(ValueError, match="one of flops, params, bytes, but 'names'"):
+    with pytest.raises(ValueError, match="one of flops, params, bytes, latency, but 'names'"):
         cost.of("names")
+    with pytest.raises(ValueError, match="looked up in a table .* this graph has none"):
+        cost.of("latency")

@@ -97,6 +97,7 @@ def _channel_costs(
     def relative(widths: Array) -> Array:
         return sum(cost.of(kind, widths) / limit for kind, limit in limits.items())
 
-    slopes = jax.grad(relative)(jnp.stack(kept))
+    # Time, alone of the costs, may fall as channels come: such a channel costs nothing.
+    slopes = jnp.maximum(jax.grad(relative)(jnp.stack(kept)), 0)
     costs = [jnp.broadcast_to(slopes[cost.names.index(n)], jnp.shape(s)) for n, s in scores.items()]
     return lax.stop_gradient(jnp.concatenate(costs))
