@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -104,6 +105,19 @@ def test_in_bfloat16() -> None:
     exact = jax.jit(function)(np.asarray(images, np.float32), np.asarray(kernel, np.float32))
     # Each of the two roundings (result, then gradient) is half of 2^-8.
     assert largest_error(actual, exact) < 2**-7
+
+
+@needs_onednn
+@pytest.mark.parametrize("flags", ["fma avx2", "fma avx2 avx512f avx512bw avx512vl avx512dq"])
+def test_bfloat16_is_left_to_the_compiler_where_onednn_needs_more_of_the_processor(
+    flags: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda self: f"processor: 0\nflags\t: {flags}\n")
+    onednn.dtypes.cache_clear()
+    try:
+        assert ("bfloat16" in onednn.dtypes()) == ("avx512f" in flags)
+    finally:
+        onednn.dtypes.cache_clear()
 
 
 @needs_onednn
