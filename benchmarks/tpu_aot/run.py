@@ -57,7 +57,12 @@ def compiled(program: Program, devices: Any) -> Any:
 def _row(
     topology: str, devices: list[Any], network: Network, name: str, step: str
 ) -> dict[str, Json]:
-    row = {"topology": topology, "network": name, "step": step, "chips": len(devices)}
+    row: dict[str, Json] = {
+        "topology": topology,
+        "network": name,
+        "step": step,
+        "chips": len(devices),
+    }
     row |= {"kind": devices[0].device_kind, "commit": describe()["commit"]}
     watch = Stopwatch()
     try:

@@ -48,7 +48,7 @@ def estimated_seconds(
             whole = replicated(mesh)
             jitted = jax.jit(_framed(operation), in_shardings=whole, out_shardings=whole)
             compiled = jitted.lower(*inputs).compile()
-            known[key] = max(read_text(compiled.as_text(), without=FRAME).cycles, 1)
+            known[key] = max(read_text(str(compiled.as_text()), without=FRAME).cycles, 1)
             print(f"{operation.name} {shapes}: {known[key]:,} cycles", flush=True)
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_json(cache, known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import JaxprEqn
@@ -54,9 +54,15 @@ class Operation(NamedTuple):
     times: int
 
     @property
+    def dtypes(self) -> list[Any]:
+        """Of its operands."""
+        avals: list[Any] = [atom.aval for atom in self.equation.invars]
+        return [aval.dtype for aval in avals]
+
+    @property
     def same_as(self) -> str:
         """What two operations share that take the same time at the same widths."""
-        dtypes = [str(atom.aval.dtype) for atom in self.equation.invars]
+        dtypes = [str(dtype) for dtype in self.dtypes]
         params = sorted(self.equation.params.items(), key=lambda item: item[0])
         return repr((self.equation.primitive.name, params, self.operands, dtypes))
 
@@ -81,10 +87,9 @@ class Operation(NamedTuple):
     def inputs(self, widths: Sequence[int]) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Return its abstract operands at `widths`, `[axes]`."""
         shapes = [tuple(self._size(side, widths) for side in sides) for sides in self.operands]
-        atoms = self.equation.invars
         return tuple(
-            jax.ShapeDtypeStruct(shape, atom.aval.dtype)
-            for shape, atom in zip(shapes, atoms, strict=True)
+            jax.ShapeDtypeStruct(shape, dtype)
+            for shape, dtype in zip(shapes, self.dtypes, strict=True)
         )
 
     def run(self, *operands: Array) -> jax.Array:

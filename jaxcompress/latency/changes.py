@@ -116,7 +116,7 @@ def latency_changes(
         totals += seconds
         if sizes[0] != sizes[1]:
             parts = float(np.prod(np.divide(sizes[1], sizes[0]))), float(seconds[1] / seconds[0])
-            sites.append(SiteChange(one.name, *sizes, *parts))
+            sites.append(SiteChange(one.name, sizes[0], sizes[1], *parts))
     before, after = (float(cost.of("flops", width)) for width in widths)
     idle = tuple(site for site in sites if site.seconds >= 1 - tolerance)
     made = LatencyChanges(after / before, float(totals[1] / totals[0]), tuple(sites), idle)

@@ -154,8 +154,8 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
             for one in content.get("grids", ())
             for name in one["sites"]
         }
-        head = [content[name] for name in ("device", "how", "dtype", "batch")]
-        return LatencyTable(*head, {name: grids[name] for name in content["order"]})
+        head = {name: content[name] for name in ("device", "how", "dtype", "batch")}
+        return LatencyTable(**head, sites={name: grids[name] for name in content["order"]})
     except KeyError as error:
         raise ValueError(
             f"a table of latencies holds {error}, which {Path(path).name} lacks"
