@@ -35,5 +35,7 @@ gc.set_threshold(10_000, 10, 20)
 
 # Modules that import PyTorch, or whose examples do, need the extra `torch`.
 collect_ignore_glob: list[str] = []
+if not importlib.util.find_spec("griffe"):  # of the extra `docs`
+    collect_ignore_glob += ["docs/docstrings.py"]
 if not all(importlib.util.find_spec(name) for name in ("torch", "torchax")):
     collect_ignore_glob += ["jaxcompress/adapters/torch*.py"]

@@ -40,7 +40,7 @@ class Config:
 
 
 def by_package(lines: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, int]]:
-    """Sum `{file: (lines, covered)}` up by the part of the library that the README's table names.
+    """Sum `{file: (lines, covered)}` up by the part of the library, as `docs/architecture.md` has.
 
     Example:
         >>> by_package(

@@ -40,7 +40,7 @@ BUDGET = jc.Budget(flops=0.5)
 
 def one_device() -> Any:
     """Return the mesh of one device."""
-    return jc.parallel.mesh(jax.devices()[:1])
+    return jc.parallel.mesh(jax.local_devices()[:1])
 
 
 def network(seen: Seen) -> Function:

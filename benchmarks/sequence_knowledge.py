@@ -5,7 +5,7 @@
 A decoder reads the sources of the standard library, one character a token, in pieces of whole
 lines; every eighth file is held out. Another of half its width is taught by labels alone, by the
 teacher in every step, and by stored answers, whole or the eight largest logits, with the defaults
-of `recipes.distill`; once more by whole ones at temperature 1. Seconds are of the CPU.
+of `recipes.distill`; once more by whole ones at the temperature of images. Seconds are of the CPU.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = ["COMMAND", "Config", "main"]
 
 MASK = itemgetter("mask")
 STORED = {"stored, whole": None, "stored, 8 largest": 8}
-COOL = "stored, whole, at temperature 1"
-ARMS = ("labels alone", "live teacher", *STORED, COOL)
+WARM = f"stored, whole, at temperature {TEMPERATURE:g}"
+ARMS = ("labels alone", "live teacher", *STORED, WARM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +150,8 @@ def stores(
     opened, costs = {}, {}
     for arm, top_k in STORED.items():
         path, watch = f"{folder}/{top_k}", Stopwatch(time.process_time)
-        storage = Storage(top_k=top_k, temperature=TEMPERATURE if top_k else 1.0)
-        options: dict[str, Any] = {"batch_size": 64, "mesh": parallel.mesh(jax.devices()[:1])}
+        storage = Storage(top_k=top_k)
+        options: dict[str, Any] = {"batch_size": 64, "mesh": parallel.mesh(jax.local_devices()[:1])}
         manifest = write(path, answer, variables, source, storage=storage, **options)
         size = sum(f.stat().st_size for f in Path(path, "records").rglob("*") if f.is_file())
         about = {"bytes": size, "raw_bytes": num_bytes(manifest), "write_seconds": watch.seconds}
@@ -179,7 +179,7 @@ def main(config: Config) -> None:
         known, costs = stores(folder, apply, teacher, seen)
         for seed in config.seeds:
             for arm in ARMS:
-                answers = known.get(arm.removesuffix(", at temperature 1"), (apply, teacher))
+                answers = known.get(arm.partition(", at")[0], (apply, teacher))
                 rows.append(taught(config, arm, (student, small), answers, (seen, held_out), seed))
                 print(rows[-1], flush=True)
     sizes = {"pieces": len(learned["mask"]), "filled": float(learned["mask"].mean())}
@@ -202,8 +202,8 @@ def taught(
     loss, knowledge = label_lesson(apply), {}
     if arm != ARMS[0]:
         options: dict[str, Any] = {"labels": labels, "inputs": tokens_of, "mask": MASK}
-        if arm == COOL:
-            options["distance"] = partial(kd, temperature=1.0)
+        if arm == WARM:
+            options["distance"] = partial(kd, temperature=TEMPERATURE)
         lesson = recipes.distill(student_function(apply), teacher, **options)
         loss, knowledge = lesson.training_loss, dict(lesson.knowledge)
     begin = models.initialize(module, key, first(seen, 1))

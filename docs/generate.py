@@ -1,18 +1,23 @@
-"""Write the pages of results, and the README's table of them, from the result files.
+"""Write the pages that are made of files and code, and the parts of others that hold figures.
 
-python -m docs.generate           # writes docs/results and the README's table
-python -m docs.generate --check   # says which are not as the files say, and fails
+python -m docs.generate           # writes docs/results, docs/api, docs/frozen.md and all parts
+python -m docs.generate --check   # says which are not as files and code say, and fails
+
+A part stands between `<!-- NAME: python -m docs.generate -->` and `<!-- end of NAME -->`, in the
+README or on any page that is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from docs.pages import (
+    api,
     exports,
-    headline,
+    frozen,
     knowledge,
     pruning,
     pytorch,
@@ -24,11 +29,13 @@ from docs.pages import (
     tpu,
     transformers,
 )
+from docs.pages.parts import PARTS
 
-__all__ = ["PAGES", "main", "outdated", "readme"]
+__all__ = ["PAGES", "hand_written", "main", "outdated", "with_parts"]
 
 ROOT = Path(__file__).parents[1]
-PAGES: dict[str, Callable[[], str]] = {
+NOTE = "<!-- Written by python -m docs.generate from the {source}; edit docs/pages. -->\n\n"
+RESULTS: dict[str, Callable[[], str]] = {
     "recipes": recipes.page,
     "pruning": pruning.page,
     "ranks": ranks.page,
@@ -41,34 +48,55 @@ PAGES: dict[str, Callable[[], str]] = {
     "transformers": transformers.page,
     "tpu": tpu.page,
 }
-README: dict[str, Callable[[], str]] = {
-    "headline": headline.table_of_figures,
-    "coverage": tests.sentence,
+PAGES: dict[str, Callable[[], str]] = {
+    **{f"results/{name}": page for name, page in RESULTS.items()},
+    "frozen": frozen.page,
+    "api/index": api.index,
+    **{f"api/{name}": partial(api.page, name) for name in api.PACKAGES},
 }
 
 
-def readme() -> str:
-    """Return the README with its parts that hold figures made anew."""
-    text = (ROOT / "README.md").read_text()
-    for name, made in README.items():
+def hand_written() -> list[Path]:
+    """Return the README and the pages that are not made as a whole."""
+    made = {ROOT / f"docs/{name}.md" for name in PAGES}
+    return [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - made)]
+
+
+def with_parts(text: str, place: str) -> str:
+    """Return a page with its parts that hold figures made anew.
+
+    Raises:
+        ValueError: if a part begins and does not end.
+    """
+    for name, made in PARTS.items():
         begin, end = f"<!-- {name}: python -m docs.generate -->", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(begin)
+        before, opening, rest = text.partition(begin)
+        if not opening:
+            continue
         _, closing, after = rest.partition(end)
         if not closing:
-            raise ValueError(f"README.md must hold the {name} between {begin!r} and {end!r}")
+            raise ValueError(f"{place} must hold the {name} between {begin!r} and {end!r}")
         text = f"{before}{begin}\n{made()}\n{end}{after}"
     return text
 
 
 def texts() -> dict[Path, str]:
-    """Return what every generated file should hold."""
-    note = "<!-- Written by python -m docs.generate from the result files; edit docs/pages. -->\n\n"
-    pages = {ROOT / f"docs/results/{name}.md": note + page() for name, page in PAGES.items()}
-    return {**pages, ROOT / "README.md": readme()}
+    """Return what every page should hold."""
+    pages = {
+        ROOT / f"docs/{name}.md": NOTE.format(
+            source="result files" if name.startswith("results/") else "code"
+        )
+        + page()
+        for name, page in PAGES.items()
+    }
+    written = {path: path.read_text() for path in hand_written()}
+    return pages | {
+        path: with_parts(text, path.relative_to(ROOT).as_posix()) for path, text in written.items()
+    }
 
 
 def outdated() -> list[str]:
-    """Name the generated files that are not as the result files say."""
+    """Name the pages that are not as the files and the code say."""
     return [
         path.relative_to(ROOT).as_posix()
         for path, text in texts().items()

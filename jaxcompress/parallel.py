@@ -6,17 +6,29 @@ One device is a mesh of one, so no code distinguishes the cases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, require
 
-__all__ = ["batch_sharding", "mesh", "pad_batch", "replicate", "replicated", "shard_batch"]
+__all__ = [
+    "batch_sharding",
+    "host_device",
+    "mesh",
+    "of_processes",
+    "on_host",
+    "on_one_device",
+    "pad_batch",
+    "replicate",
+    "replicated",
+    "shard_batch",
+]
 
 
 def mesh(devices: Sequence[jax.Device] | None = None, axis: str = "data") -> Mesh:
@@ -54,11 +66,96 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Copy every leaf of `tree` to every device of `mesh`; what lies there already is shared.
 
+    With several processes each passes the same values, on the host or on devices of its own.
+
     Example:
         >>> replicate({"scale": np.ones(2)}, mesh(jax.devices()[:1]))
         {'scale': Array([1., 1.], dtype=float32)}
     """
-    return jax.device_put(tree, replicated(mesh))
+    whole = replicated(mesh)
+    if whole.is_fully_addressable:
+        return jax.device_put(tree, whole)
+    return jax.tree.map(lambda leaf: _replicated(leaf, whole), tree)
+
+
+def _replicated(leaf: Array, whole: NamedSharding) -> jax.Array:
+    """Copy an array to devices of other processes too, by way of the host."""
+    if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = _replicated(jax.random.key_data(leaf), whole)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        leaf = np.asarray(leaf)
+    return jax.device_put(leaf, whole)
+
+
+def on_one_device(tree: PyTree, device: jax.Device | None = None) -> PyTree:
+    """Put every leaf of `tree` on one device of this process, by default its first.
+
+    Raises:
+        ValueError: if other processes hold parts of a leaf that this one lacks.
+
+    Example:
+        >>> on_one_device({"scale": np.ones(2)})["scale"].devices() == {jax.local_devices()[0]}
+        True
+    """
+    spread = _shapes(tree, _is_spread)
+    if spread:
+        raise ValueError(
+            "one device takes what this process holds whole, but parts of these leaves lie in "
+            f"other processes: {spread}; pass them through parallel.replicate first"
+        )
+    device = device or jax.local_devices()[0]
+
+    def moved(leaf: Array) -> jax.Array:
+        is_elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        return jax.device_put(leaf.addressable_data(0) if is_elsewhere else leaf, device)
+
+    return jax.tree.map(moved, tree)
+
+
+def _is_spread(leaf: Array) -> bool:
+    is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    return is_array and not leaf.is_fully_addressable and not leaf.is_fully_replicated
+
+
+def on_host(array: Array) -> np.ndarray:
+    """Return an array on the host, gathered where other processes hold parts of it.
+
+    All processes that hold parts call this together.
+
+    Example:
+        >>> on_host(jax.numpy.arange(3)).tolist()
+        [0, 1, 2]
+    """
+    if _is_spread(array):
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
+def of_processes(numbers: Sequence[int], mesh: Mesh) -> np.ndarray:
+    """Return what every process of a mesh says, `int[processes, len(numbers)]`.
+
+    Example:
+        >>> of_processes([3, 4], mesh(jax.devices()[:1])).tolist()
+        [[3, 4]]
+    """
+    own_numbers = np.asarray(numbers, np.int32)
+    if replicated(mesh).is_fully_addressable:
+        return own_numbers[None]
+    return np.asarray(multihost_utils.process_allgather(own_numbers))
+
+
+def host_device() -> jax.Device:
+    """Return the CPU of this process, or its first device where JAX runs without CPUs.
+
+    Example:
+        >>> host_device().platform
+        'cpu'
+    """
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names an accelerator alone
+        return jax.local_devices()[0]
 
 
 def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
@@ -87,11 +184,17 @@ def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """The shape of every leaf, by its path."""
+def _shapes(
+    tree: PyTree, which: Callable[[Any], bool] = lambda leaf: True
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every leaf, or of some, by its path."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     name = jax.tree_util.keystr
-    return {name(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in pairs}
+    return {
+        name(path, simple=True, separator="/"): np.shape(leaf)
+        for path, leaf in pairs
+        if which(leaf)
+    }
 
 
 def pad_batch(batch: Batch, multiple: int) -> tuple[Any, np.ndarray]:

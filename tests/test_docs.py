@@ -25,11 +25,3 @@ def test_a_figure_typed_by_hand_is_found(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not generate.outdated()
     page.write_text(page.read_text().replace("92.74 %", "92.94 %"))
     assert generate.outdated() == ["docs/results/ranks.md"]
-
-
-def test_links_and_pictures_of_pages_exist() -> None:
-    pages = [ROOT / "README.md", *(ROOT / f"docs/results/{name}.md" for name in generate.PAGES)]
-    for page in pages:
-        targets = [part.split(")")[0] for part in page.read_text().split("](")[1:]]
-        missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
-        assert targets and not missing, f"{page.name}: {missing}"

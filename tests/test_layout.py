@@ -18,6 +18,7 @@ PARTS = (
     "finite",
     "compiled",
     "parallel",
+    "per_device",
     "graph",
     "latency",
     "backend",

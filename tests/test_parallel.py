@@ -33,6 +33,15 @@ def test_uneven_batches_are_refused_by_name() -> None:
     assert "image" not in str(refused.value)
 
 
+def test_one_device_takes_what_all_hold() -> None:
+    whole = parallel.replicate(
+        {"kernel": np.ones((3, 2)), "key": jax.random.key(0)}, parallel.mesh()
+    )
+    one = parallel.on_one_device(whole)
+    assert all(leaf.devices() == {jax.local_devices()[0]} for leaf in jax.tree.leaves(one))
+    np.testing.assert_array_equal(parallel.on_host(one["kernel"]), np.ones((3, 2)))
+
+
 @pytest.mark.parametrize(("size", "padded"), [(1, 8), (8, 8), (9, 16)])
 def test_pad_batch_repeats_the_last_example(size: int, padded: int) -> None:
     batch, mask = parallel.pad_batch({"x": np.arange(size, dtype=np.uint8)}, 8)

@@ -7,11 +7,11 @@ of removed channels into the means of the BatchNorms behind them; `reestimate`, 
 BatchNorm's statistics anew; and both. All see the same images without augmentation, and so does
 `fisher`; `magnitude` sees none. Scores are those of `recipes`, groups inside blocks only.
 
-CIFAR-10: 1,024 training images, 2,000 test images. They are not untouched: on the first 1,000 of
-them, for ResNet-20, the mean over all positions was compared with that of the interior before the
-former was chosen. EfficientNet-Lite0: of 500 ImageNet images, probably training images, 200 are
-used for statistics and scores, 300 are classified; its weights saw all of them. Rows that the
-output file holds already stay, whatever code made them.
+CIFAR-10: 1,024 training images and the last 8,000 test images; on some of the others, for
+ResNet-20, the mean over all positions was compared with that of the interior before the former was
+chosen. EfficientNet-Lite0: of 500 ImageNet images, probably training images, 200 are used for
+statistics and scores, 300 are classified; its weights saw all of them. Rows that the output file
+holds already stay, whatever code made them.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Config:
         scores: of channels.
         flops: what is left.
         statistics_images: of CIFAR-10.
-        test_images: of CIFAR-10.
+        test_images: of CIFAR-10, the last ones.
         seed: of what is drawn.
     """
 
@@ -57,7 +57,7 @@ class Config:
     scores: tuple[Literal["magnitude", "fisher"], ...] = ("magnitude", "fisher")
     flops: tuple[float, ...] = (0.7, 0.5, 0.3)
     statistics_images: int = 1024
-    test_images: int = 2000
+    test_images: int = 8000
     seed: int = 0
 
 

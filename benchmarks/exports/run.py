@@ -11,10 +11,10 @@ import numpy as np
 
 import jaxcompress as jc
 from benchmarks.exports.networks import Small, compressed
-from benchmarks.exports.runtimes import RUNTIMES, Ready, missing
 from benchmarks.exports.settings import Config
 from experiments.common import data
 from experiments.common.environment import describe, prepare
+from experiments.common.runtimes import RUNTIMES, Ready, missing
 from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Json
 from jaxcompress.artifact import Encoding, export_stablehlo, load, num_bytes, save
@@ -70,8 +70,12 @@ def runs(small: Small, images: np.ndarray, config: Config) -> list[dict[str, Jso
                 print(f"{runtime} is left out: {missing(runtime)} are not installed", flush=True)
                 continue
             watch = Stopwatch()
-            ready[runtime] = make(small, images[:size])
-            entry = {"runtime": runtime, "batch_size": size, "bytes": ready[runtime].bytes}
+            ready[runtime] = make(small.function, small.variables, images[:size])
+            entry = {
+                "runtime": runtime,
+                "batch_size": size,
+                "bytes": len(ready[runtime].file or b"") or None,
+            }
             measured[runtime] = {**entry, "export_seconds": watch.seconds}
             error = relative(answers(ready[runtime], images, size), expected)
             measured[runtime] |= {"error": error}

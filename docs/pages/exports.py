@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.markdown import command, load, source, table
 
-__all__ = ["page"]
+__all__ = ["PATH", "page", "sizes"]
 
 PATH = "benchmarks/results/exports.json"
 NAMES = {
@@ -67,7 +67,7 @@ def page() -> str:
             "## Bytes",
             "Of whole files; an artifact with a program holds both, as int8 too. The error of "
             "int8 is the largest difference of a logit, over the largest logit.",
-            _sizes(result["rows"], config),
+            sizes(result["rows"], config),
             "## Errors and latencies",
             f"Over {config['test_images']} test images of CIFAR-10: the largest difference of a "
             "logit from the function's, over the largest logit. Latencies are the shortest of "
@@ -99,7 +99,8 @@ def _title(row: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return NAMES[row["network"]].format(**config)
 
 
-def _sizes(rows: list[Mapping[str, Any]], config: Mapping[str, Any]) -> str:
+def sizes(rows: list[Mapping[str, Any]], config: Mapping[str, Any]) -> str:
+    """Return the table of bytes."""
     head = ["network", "values", "artifact", "with program", "the same, int8", "error of int8"]
     lines = []
     for row in rows:

@@ -25,7 +25,7 @@ def _pruned() -> list[str]:
         "half of the FLOPs by pruned channels, no fine-tuning",
         f"{spread(ours)} %",
         f"Torch-Pruning's best, {theirs[1].upper()}: {theirs[0]:.2f} %",
-        "[pruning](docs/results/pruning.md)",
+        "[pruning]({folder}/pruning.md)",
     ]
 
 
@@ -36,7 +36,7 @@ def _factorized() -> list[str]:
         "half of the FLOPs by low rank, no fine-tuning, no labels",
         percent(rows[whole]["accuracy"]),
         "ENC's own: 90.22 % of 93.1 %",
-        "[ranks](docs/results/ranks.md)",
+        "[ranks]({folder}/ranks.md)",
     ]
 
 
@@ -46,7 +46,7 @@ def _small() -> list[str]:
         f"masks, int8 and a teacher: {row['bytes']:,} bytes, ResNet-20",
         percent(row["accuracy"]),
         "SlimNets: 88.69 % at twice the non-zeros",
-        "[slimnets](docs/results/slimnets.md)",
+        "[slimnets]({folder}/slimnets.md)",
     ]
 
 
@@ -59,7 +59,7 @@ def _taught() -> list[str]:
         percent(rows["crossed"]["accuracy"]),
         f"by a live teacher: {percent(rows['live']['accuracy'])}; "
         f"by labels: {percent(rows['none']['accuracy'])}",
-        "[knowledge](docs/results/knowledge.md)",
+        "[knowledge]({folder}/knowledge.md)",
     ]
 
 
@@ -70,16 +70,17 @@ def _encoder() -> list[str]:
         f"{rows['low_rank-0.5']:.3f}; taught, {rows['low_rank-0.5-taught']:.3f}",
         f"whole: {rows['whole']:.3f}; by norms of kernels: {rows['magnitude-0.5']:.3f}, "
         f"{rows['magnitude-0.5-taught']:.3f}",
-        "[transformers](docs/results/transformers.md)",
+        "[transformers]({folder}/transformers.md)",
     ]
 
 
-def table_of_figures() -> str:
-    """Return the table."""
+def table_of_figures(folder: str = "docs/results") -> str:
+    """Return the table, with links to the pages of results in a folder."""
     head = [
         "CIFAR-10, ResNet-56 where nothing else is said",
         "accuracy",
         "beside it",
         "all figures",
     ]
-    return table(head, [_pruned(), _factorized(), _small(), _taught(), _encoder()])
+    rows = [_pruned(), _factorized(), _small(), _taught(), _encoder()]
+    return table(head, [[*cells, link.format(folder=folder)] for *cells, link in rows])

@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.markdown import command, load, percent, source, table
 
-__all__ = ["page"]
+__all__ = ["ABLATION", "NAMES", "page"]
 
 ABLATION = "experiments/results/knowledge_ablation_cpu.json"
 FEW = "experiments/results/knowledge_few_images_cpu.json"
@@ -209,10 +209,9 @@ half and half, as `recipes.distill` does without further settings. {source(SEQUE
 
 {_taught_characters()}
 
-Stored answers teach what the live teacher does, without running it. The temperature of the
-recipe's default, 4, was chosen on images and is worth next to nothing here; at 1 the same stored
-answers are worth about a tenth of a bit. The eight largest logits at temperature 4 are worse than
-labels alone; they were not measured at 1. Seconds were taken beside other work on the same cores.
+Stored answers teach what the live teacher does, without running it. Answers to tokens are compared
+at temperature 1; that of images, 4, is worth next to nothing here. Seconds were taken beside other
+work on the same cores.
 
 {command("python -m benchmarks.sequence_knowledge")}"""
 

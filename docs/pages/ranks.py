@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.markdown import command, load, percent, source, table
 
-__all__ = ["page"]
+__all__ = ["FINAL", "METHODS", "NAMES", "by_budget", "page"]
 
 FINAL = "experiments/results/rank_configuration_resnet56.json"
 METHODS = "experiments/results/rank_methods_resnet56.json"
@@ -32,7 +32,9 @@ STEPS = ("factorized", "re-estimated", "compensated", "fine-tuned")
 Row = Mapping[str, Any]
 
 
-def _final(rows: Sequence[Row]) -> str:
+def by_budget() -> str:
+    """Return the table of accuracies by budget, after each step."""
+    rows = load(FINAL)["rows"]
     lines: list[list[str]] = [["100 %", f"{rows[0]['num_params']:,}", percent(rows[0]["accuracy"])]]
     lines[0] += [""] * (len(STEPS) - 1)
     for budget in sorted({row["final"] for row in rows if "final" in row}, reverse=True):
@@ -85,7 +87,7 @@ gradients, in closed form; `compensate` fits them again to the inputs that the f
 itself gives. {source(FINAL)} (ENC's own figure without fine-tuning, by ENC-Inf: 90.22 % of 93.1 %
 at 50 %.)
 
-{_final(rows)}
+{by_budget()}
 
 {
         command(

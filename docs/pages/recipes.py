@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.markdown import command, load, percent, source, table
 
-__all__ = ["page"]
+__all__ = ["CALIBRATED", "DOORS", "calibrated", "page"]
 
 DOORS = "benchmarks/results/front_doors_resnet20.json"
 SPARSE = "benchmarks/results/sparse_defaults_digits.json"
@@ -44,7 +44,9 @@ def _sparse(rows: list[Mapping[str, Any]]) -> str:
     )
 
 
-def _calibrated(rows: list[Mapping[str, Any]]) -> str:
+def calibrated() -> str:
+    """Return the table of masks by what kernels are given, beside magnitudes."""
+    rows = load(CALIBRATED)["rows"]
     figures: dict[str, dict[str, str]] = defaultdict(dict)
     zeros: dict[str, None] = {}
     for row in rows:
@@ -65,9 +67,9 @@ def _calibrated(rows: list[Mapping[str, Any]]) -> str:
 
 def page() -> str:
     """Return the page."""
-    doors, sparse, calibrated = load(DOORS), load(SPARSE), load(CALIBRATED)
-    config, dense = doors["config"], calibrated["rows"][0]["accuracy"]
-    given = calibrated["config"]
+    doors, sparse, masks = load(DOORS), load(SPARSE), load(CALIBRATED)
+    config, dense = doors["config"], masks["rows"][0]["accuracy"]
+    given = masks["config"]
     return f"""# One function a method
 
 ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm
@@ -78,11 +80,10 @@ re-estimated on {config["statistics_images"]:,} augmented training images, **no 
 
 {command("python -m benchmarks.front_doors --data-dir .")}
 
-The row of `sparse` was measured when it went by magnitudes of all kernels together. It takes from
-them how many weights each kernel keeps, and reconstructs which: "reconstruct, global" in the last
-table of this page. Below, the scores and scopes that it was chosen from before, on the quickstart's
-network on digits: one-shot, BatchNorm re-estimated, a column for each sparsity, one figure for each
-seed. {source(SPARSE)}
+`sparse` takes from the magnitudes of all kernels together how many weights each kernel keeps, and
+reconstructs which. Seconds were taken beside other work on the same cores. Below, the scores and
+scopes that it was chosen from, on the quickstart's network on digits: one-shot, BatchNorm
+re-estimated, a column for each sparsity, one figure for each seed. {source(SPARSE)}
 
 {_sparse(sparse["rows"])}
 
@@ -97,7 +98,7 @@ over all kernels. Accuracy as it is / after BatchNorm is re-estimated,
 {given["test_images"]:,} test images, one seed. Wanda compares weights within an output, which
 suits wide layers; this network has 16 to 64 channels. {source(CALIBRATED)}
 
-{_calibrated(calibrated["rows"])}
+{calibrated()}
 
 {command("python -m benchmarks.calibrated_masks --data-dir .")}
 """

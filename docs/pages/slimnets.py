@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docs.markdown import command, load, percent, source, table
 
-__all__ = ["page"]
+__all__ = ["PUBLISHED", "page"]
 
 PUBLISHED = "experiments/results/slimnets_published.json"
 SHORT = "experiments/results/slimnets_cpu.json"

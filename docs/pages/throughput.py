@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.markdown import command, load, source, table
 
-__all__ = ["page"]
+__all__ = ["PATH", "page"]
 
 PATH = "benchmarks/results/throughput_amd_epyc_2_threads.json"
 PROFILE = "benchmarks/results/cpu_convolutions.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.markdown import command, load, source, table
 
-__all__ = ["page"]
+__all__ = ["BUDGET", "budgets", "page"]
 
 STEPS = "benchmarks/results/tpu_aot.json"
 BUDGET = "benchmarks/results/latency_budget.json"
@@ -40,7 +40,7 @@ def page() -> str:
         INTRODUCTION,
         "## Half of the FLOPs, half of the latency",
         BUDGETS,
-        _budgets(budget["rows"]),
+        budgets(),
         _warnings(budget["rows"]),
         source(BUDGET),
         command("python -m benchmarks.latency_budget"),
@@ -56,7 +56,9 @@ def page() -> str:
     return "\n\n".join(section for section in sections if section)
 
 
-def _budgets(rows: Sequence[Row]) -> str:
+def budgets() -> str:
+    """Return the table of networks under budgets of FLOPs and of latency."""
+    rows = load(BUDGET)["rows"]
     whole = {row["network"]: row["cycles"] for row in rows if row["way"] == "whole"}
     head = ["network", "budget", "FLOPs", "table", "whole program", "cycles", "times faster"]
     return table(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 import jaxcompress as jc
 from experiments.common import data
 from experiments.common.report import Row, latency_ms
-from jaxcompress import artifact, training
+from jaxcompress import artifact, parallel, training
 from jaxcompress.annotations import Function, Json, PyTree
 from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.drawing import Views, views
@@ -86,7 +86,7 @@ class Measure:
 
     def _latency(self, apply: Function, variables: PyTree) -> float:
         images = data.preprocess(self.dataset)(self.dataset.test_images[: self.latency_batch])
-        variables = jax.device_put(variables, jax.devices()[0])
+        variables = parallel.on_one_device(variables)
         return latency_ms(jax.jit(apply), variables, images, repeats=5)
 
 

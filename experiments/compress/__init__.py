@@ -13,11 +13,13 @@ function's training mode, `(apply, variables, inputs, train_apply)`. Or it is th
 network, with its weights, or without them, to be trained first.
 
 `--data` is `digits`; a folder with a folder of images per class; an `.npz` of `images`, or of
-`inputs`, and, if there are, `labels`, `test_images` and `test_labels`; a data set that TFDS has
-prepared; or a function that yields batches. Labels may be missing everywhere. Pixels, `uint8`, are
-given to the network as (x / 255 - mean) / std; other numbers as they are.
+`inputs`, and, if there are, `labels`, `test_images` and `test_labels` (`x_train`, `y_train`,
+`x_test` and `y_test` will do); a data set that TFDS has prepared; or a function that yields
+batches. Labels may be missing everywhere. Pixels, `uint8`, are given to the network as
+(x / 255 - mean) / std; other numbers as they are.
 
-The last lines say where the report and the artifact are, and how it is loaded.
+The last lines say where the report and the artifact are, and how it is loaded: without the model's
+code, since it carries a program; `--exports onnx litert` writes, runs and compares others too.
 """
 
 from __future__ import annotations

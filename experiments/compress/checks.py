@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+from experiments.common.runtimes import missing
 from experiments.compress.budget import budget_problems, parsed, structural
 from experiments.compress.nearest import nearest
-from experiments.compress.settings import Config, Stage
+from experiments.compress.settings import Config, Export, Stage
 from jaxcompress.arguments import integer, real
 from jaxcompress.models import NETWORKS
 
@@ -32,7 +33,7 @@ def check(config: Config) -> None:
     """
     problems = [*_numbers(config), *budget_problems(config.budget), *_stages(config)]
     problems += [] if problems else _together(config)
-    problems += [*_model(config), *_pixels(config)]
+    problems += [*_model(config), *_pixels(config), *_exports(config)]
     if problems:
         raise ValueError("these settings cannot be meant:\n- " + "\n- ".join(problems))
 
@@ -119,3 +120,19 @@ def _pixels(config: Config) -> list[str]:
             f"mean and std have one number per channel, but are {config.mean} and {config.std}"
         )
     return problems
+
+
+def _exports(config: Config) -> list[str]:
+    known = get_args(Export)
+    problems = [
+        f"exports: there is no {name!r}; {nearest(name, known)}"
+        for name in config.exports
+        if name not in known
+    ]
+    absent = {name: missing(name) for name in config.exports}
+    return problems + [
+        f"exports: {name} needs {', '.join(modules)}, which are not installed; install "
+        "requirements-exports.txt, as CONTRIBUTING.md says"
+        for name, modules in absent.items()
+        if modules
+    ]

@@ -20,20 +20,31 @@ NAMES = {
     "test_inputs": "image",
     "test_labels": "label",
 }
+SYNONYMS = {
+    "train_images": "images",
+    "train_inputs": "inputs",
+    "train_labels": "labels",
+    "x_train": "inputs",
+    "y_train": "labels",
+    "x_test": "test_inputs",
+    "y_test": "test_labels",
+}
+"""What others call them: where a test set is stored too, and in the files of Keras."""
 
 
 def arrays_of(file: Path) -> Splits:
-    """Read the arrays that NAMES lists.
+    """Read the arrays that NAMES lists, or their SYNONYMS.
 
     Raises:
-        ValueError: if the file is not there, is damaged, or holds other arrays, or no inputs.
+        ValueError: if the file is not there, is damaged, or holds other arrays, one of them under
+            two names, or no inputs.
     """
     if not file.is_file():
         there = [str(other) for other in sorted(file.parent.glob("*.npz"))]
         otherwise = "" if there else f"{file.parent} holds no .npz"
         raise ValueError(f"data: there is no file {file}; {nearest(str(file), there, otherwise)}")
-    arrays = _read(file)
-    problems = [
+    arrays, problems = _named(_read(file))
+    problems += [
         f"{name!r} is none of the arrays that are read; {nearest(name, NAMES)}"
         for name in arrays
         if name not in NAMES
@@ -62,6 +73,13 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             f"data: arrays hold numbers, but one of {file} holds Python objects; save it with one "
             "dtype and one shape for all examples"
         ) from error
+
+
+def _named(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return arrays by our names, and which are there under both."""
+    twice = [name for name in arrays if SYNONYMS.get(name) in arrays]
+    problems = [f"{name!r} and {SYNONYMS[name]!r} are the same; keep one" for name in twice]
+    return {SYNONYMS.get(name, name): array for name, array in arrays.items()}, problems
 
 
 def _split(arrays: dict[str, np.ndarray], inputs: str, labels: str) -> dict[str, np.ndarray]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 import jaxcompress as jc
 from experiments.common import report
 from experiments.common.measure import count_nonzero
 from experiments.common.table import table
 from experiments.compress.data import first_rows
+from experiments.compress.exporting import exported, program_of
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
 from jaxcompress import artifact
 from jaxcompress.annotations import Json
 
-__all__ = ["final_artifact", "finish", "fulfilled", "row_of"]
+__all__ = ["exports", "final_artifact", "finish", "fulfilled", "row_of"]
 
 LATENCY_BATCH = 64
 ENCODINGS = (
@@ -82,6 +85,8 @@ def final_artifact(
 ) -> tuple[Made, str, dict[str, int]]:
     """Save the last network by the mildest encoding within its bytes, and read it again.
 
+    The bytes are without the program that it carries.
+
     Args:
         making: what stages share.
         made: the network.
@@ -91,30 +96,58 @@ def final_artifact(
         The network as it was saved, the encoding's name, and the bytes of each that was tried.
     """
     model, whole, folder = made.model, making.task.model, making.config.workdir / "artifact"
-    pixels = making.task.data.inputs
-    metadata = {"model": making.config.model, "channels_first": pixels.is_first}
-    metadata |= {"mean": list(pixels.mean), "std": list(pixels.std)}
+    save = partial(
+        jc.save,
+        folder,
+        jc.chain(whole.compression, model.compression),
+        model.variables,
+        network=model.network,
+        metadata=_notes(making),
+    )
     sizes: dict[str, int] = {}
     for encoding in ENCODINGS:
         name = "as it is" if encoding is None else encoding.values
-        jc.save(
-            folder,
-            jc.chain(whole.compression, model.compression),
-            model.variables,
-            network=model.network,
-            metadata=metadata,
-            encoding=encoding,
-        )
+        save(encoding=encoding)
         sizes[name] = artifact.num_bytes(folder)
         is_enough = sizes[name] <= most if most is not None else encoding is None
         if is_enough:
             break
+    if "stablehlo" in making.config.exports:
+        program, said = program_of(model, _some_inputs(making))
+        if said is not None:
+            making.console.print(f"stablehlo: {said}", markup=False)
+        save(encoding=encoding, program=program)
     function, like = whole.origin or (whole.apply, whole.variables)
     _, variables = jc.load(folder, function, like=like)
     key = digest(made.key, "artifact", name)
     facts = {**made.facts, "bytes": sizes[name]}
     saved = Made(f"artifact, {name}", model._replace(variables=variables), key, facts, "artifact")
     return saved, name, sizes
+
+
+def exports(making: Making, last: Made) -> list[dict[str, Json]]:
+    """Write the programs that were asked for, run them, and print how far each is off."""
+    names: list[str] = [name for name in making.config.exports if name != "stablehlo"]
+    if artifact.inspect(making.config.workdir / "artifact")["program"] is not None:
+        names = ["stablehlo", *names]
+    rows = exported(last.model, _some_inputs(making), names, making.config.workdir)
+    for row in rows:
+        making.console.print(
+            f"{row['format']}: {row['bytes'] / 1e3:,.0f} kB, {row['latency_ms']:.1f} ms for "
+            f"{row['batch']} examples, off by {row['relative_error']:.1e} of the largest output"
+        )
+    return rows
+
+
+def _some_inputs(making: Making) -> np.ndarray:
+    data = making.task.data
+    return np.asarray(data.inputs(first_rows(data.test, LATENCY_BATCH)))
+
+
+def _notes(making: Making) -> dict[str, Json]:
+    pixels = making.task.data.inputs
+    notes = {"model": making.config.model, "channels_first": pixels.is_first}
+    return notes | {"mean": list(pixels.mean), "std": list(pixels.std)}
 
 
 def fulfilled(
@@ -164,10 +197,18 @@ def finish(
     settings = {**dataclasses.asdict(config), "met": dict(met), **notes}
     path = report.write_report(config.workdir, "compress", settings, rows)
     console.print(f"report: {path}\nartifact: {config.workdir / 'artifact'}")
-    given = "" if making.task.model.network else ", apply, like=variables"
-    line = f"jc.load({str(config.workdir / 'artifact')!r}{given})"
-    origin = ORIGINS.get(making.task.model.kind)
-    console.print(f"load it: {line}{'' if origin is None else f', where {origin}'}", soft_wrap=True)
+    folder = str(config.workdir / "artifact")
+    is_code_free = making.task.model.network or any(
+        one["format"] == "stablehlo" for one in notes["exports"]
+    )
+    if is_code_free:
+        console.print(f"load it: function, variables = jc.load({folder!r})", soft_wrap=True)
+    if not making.task.model.network:
+        origin = ORIGINS[making.task.model.kind]
+        console.print(
+            f"to train on: jc.load({folder!r}, apply, like=variables), where {origin}",
+            soft_wrap=True,
+        )
 
 
 def _warn_of_chance(making: Making, row: report.Row) -> None:

@@ -19,7 +19,7 @@ from experiments.compress.checks import STRUCTURAL, check
 from experiments.compress.making import Made, Making, digest, identity_of
 from experiments.compress.opening import opened
 from experiments.compress.removal import removed, zeroed
-from experiments.compress.results import final_artifact, finish, fulfilled, row_of
+from experiments.compress.results import exports, final_artifact, finish, fulfilled, row_of
 from experiments.compress.settings import Config
 from experiments.compress.split import candidates, least
 from experiments.compress.teaching import store_answers, taught, trained
@@ -66,6 +66,7 @@ def run_all(making: Making) -> list[report.Row]:
         "split": tried,
         "encoding": encoding,
         "encodings": sizes,
+        "exports": exports(making, last),
         "notes": making.task.data.notes,
     }
     finish(making, rows, met, notes)

@@ -6,11 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Config", "Scoring", "Stage"]
+__all__ = ["Config", "Export", "Scoring", "Stage"]
 
 Stage = Literal["prune", "low_rank", "sparse", "distil"]
 """prune: channels go; low_rank: kernels in two factors; sparse: single weights become zero;
 distil: what is left learns from the whole network's stored answers, and labels if there are any."""
+
+Export = Literal["stablehlo", "onnx", "litert"]
+"""stablehlo: inside the artifact, which is then loaded without the model's code; onnx, litert:
+files beside it, whose writers and runtimes are in `requirements-exports.txt`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Config:
             fits, as for PyTorch's and Equinox' convolutions.
         train_images: how many; 0 for all.
         test_images: how many; 0 for all.
+        exports: programs that are written too, each run and compared with the network.
         workdir: where the report, the artifact and what is needed to go on are written.
         seed: of everything random.
     """
@@ -87,5 +92,6 @@ class Config:
     channels: Literal["auto", "last", "first"] = "auto"
     train_images: int = 0
     test_images: int = 0
+    exports: tuple[Export, ...] = ("stablehlo",)
     workdir: Path = Path("runs/compress")
     seed: int = 0

@@ -34,7 +34,7 @@ def _stored(task: Task, folder: Path) -> dict[str, Json]:
 
     images = {"image": task.data.train["image"]}
     source = knowledge.Source(images, len(images["image"]), knowledge.fingerprint(images))
-    mesh = parallel.mesh(jax.devices()[:1])
+    mesh = parallel.mesh(jax.local_devices()[:1])
     manifest = store.write(folder, teacher, task.model.variables, source, mesh=mesh)
     return {"examples": source.examples, "size": store.num_bytes(manifest)}
 

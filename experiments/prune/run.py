@@ -96,7 +96,7 @@ def reestimated(config: Config, network: Network, dataset: data.Dataset, key: ja
         settings=VIEWS if config.augment_statistics else None,
     )
     # On one device: XLA's CPU backend can stall on the many small sums that devices would share.
-    variables = jax.device_put(network.variables, jax.devices()[0])
+    variables = parallel.on_one_device(network.variables)
     variables = training.reestimate(network.train_apply, variables, batches["image"], key=key)
     return network._replace(variables=variables)
 

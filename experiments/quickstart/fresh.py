@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxcompress import parallel
 from jaxcompress.annotations import Function, PyTree
 
 __all__ = ["check_fresh_process"]
@@ -36,7 +37,7 @@ def check_fresh_process(
     np.save(inputs, images)
     arguments = [sys.executable, "-c", FRESH, str(folder), str(inputs), str(outputs)]
     subprocess.run(arguments, check=True)
-    variables = jax.device_put(variables, jax.devices()[0])
+    variables = parallel.on_one_device(variables)
     here, there = np.asarray(jax.jit(apply)(variables, images)), np.load(outputs)
     if not np.array_equal(here, there):
         raise AssertionError(f"logits differ by up to {np.abs(here - there).max()}")

@@ -14,7 +14,7 @@ from experiments.common import data
 from experiments.common.measure import augmented
 from experiments.common.network import Network
 from experiments.ranks.study import Chosen, Known
-from jaxcompress import low_rank, training
+from jaxcompress import low_rank, parallel, training
 from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.knowledge.drawing import Views
 
@@ -92,5 +92,5 @@ class Judge:
             batch_size=self.batch_size,
             settings=self.views,
         )
-        variables = jax.device_put(variables, jax.devices()[0])
+        variables = parallel.on_one_device(variables)
         return training.reestimate(train_apply, variables, batches["image"], key=self.key)

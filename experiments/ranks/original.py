@@ -52,5 +52,5 @@ def _train(network: Network, dataset: data.Dataset, key: jax.Array, folder: Path
         key=key,
         mesh=parallel.mesh(),
     )
-    variables = jax.device_put(run.state.variables, jax.devices()[0])
+    variables = parallel.on_one_device(run.state.variables)
     jc.save(folder, jc.chain(), variables, network=network.source)

@@ -16,7 +16,7 @@ from experiments.common.teaching import stored_logits
 from experiments.slimnets.network import dense_params, views_of
 from experiments.slimnets.presets import Preset
 from experiments.slimnets.rows import Recipe
-from jaxcompress import sparse
+from jaxcompress import parallel, sparse
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.graph import default_trainable
@@ -64,7 +64,7 @@ def trained(
         trainable=lambda path, leaf: path.startswith("student/params/"),
     )
     # Where the loop's devices share arrays, artifacts and measurements want them on one.
-    variables = jax.device_put(result.state.variables["student"], jax.devices()[0])
+    variables = parallel.on_one_device(result.state.variables["student"])
     made = made._replace(variables=variables)
     return pruned(made, sparse.masks_of(result.state.opt_state)) if recipe.prunes else made
 

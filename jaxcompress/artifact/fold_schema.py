@@ -9,11 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Json
-from jaxcompress.artifact.shape_schema import FREE_INDICES, is_shape
+from jaxcompress.artifact.shape_schema import Shapes, is_shape, shapes_before
 
 __all__ = ["fold_problems"]
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 def fold_problems(leaves: Mapping[str, Json], shapes: Shapes, _: Any) -> tuple[list[str], Shapes]:
@@ -26,20 +24,11 @@ def fold_problems(leaves: Mapping[str, Json], shapes: Shapes, _: Any) -> tuple[l
         >>> fold_problems({"gain": spare}, {"gain": (8,)}, {})[0]
         ['gain: folded to (0,), but (8,) is stored']
     """
-    problems, before = [], dict(shapes)
-    for path, leaf in leaves.items():
-        problem = _problem(leaf)
-        if problem is not None:
-            problems.append(f"{path}: {problem}")
-            continue
-        left = tuple(leaf["kernel"]["shape"]) if "kernel" in leaf else (0,)
-        if shapes.get(path) != left:
-            now = shapes.get(path, "nothing")
-            problems.append(f"{path}: folded to {left}, but {now} is stored")
-        before[path] = tuple(leaf["shape"])
-    if not problems and sum(sum(leaf["shape"]) for leaf in leaves.values()) > FREE_INDICES:
-        problems.append(f"{list(leaves)[:8]}: axes of more than {FREE_INDICES} indices")
-    return problems, before
+    return shapes_before(leaves, shapes, _problem, _left, "folded")
+
+
+def _left(leaf: Json) -> tuple[int, ...]:
+    return tuple(leaf["kernel"]["shape"]) if "kernel" in leaf else (0,)
 
 
 def _problem(leaf: Json) -> str | None:

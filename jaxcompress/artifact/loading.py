@@ -38,7 +38,8 @@ def load(
             default the program in the artifact, if any, which is code: take it only from whom you
             trust; or else the evaluation function of the network that the artifact names.
         like: variables of the original network (its structure and shapes, arrays or
-            `jax.ShapeDtypeStruct`), needed where they are not nested dicts: NNX, Equinox, lists.
+            `jax.ShapeDtypeStruct`), needed where they are not nested dicts (NNX, Equinox, lists),
+            unless the program is taken.
 
     Returns:
         `(function, variables)`: `apply` on the compressed variables, and these, as nested dicts by
@@ -66,10 +67,11 @@ def load(
         compression = from_spec(structure.spec)
         if apply is None and structure.program is None:
             apply = _shipped(structure, folder)
-        if like is None:
-            _require_nested(structure, folder)
-        else:
+        if like is not None:
             paths, treedef = fitted(structure, compression, like)
+        elif apply is not None:
+            # A program takes leaves by their paths, whatever tree they were.
+            _require_nested(structure, folder)
         place = folder / structure.file.name
         stored = read_leaves(data, place, structure.file, stored_leaves(structure))
         leaves = {leaf_path: stored[leaf_path] for leaf_path in structure.leaves}

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxcompress.annotations import Json
-from jaxcompress.artifact.shape_schema import FREE_INDICES, is_shape
+from jaxcompress.artifact.shape_schema import Shapes, is_shape, shapes_before
 
 __all__ = ["rotate_problems", "rotation_problem"]
 
-Shapes = dict[str, tuple[int, ...]]
 ROLES = ("turned", "ones", "matrix")
 
 
@@ -24,22 +23,12 @@ def rotate_problems(leaves: Mapping[str, Json], shapes: Shapes, _: Any) -> tuple
         >>> rotate_problems({"scale": scale}, {"scale": (3,)}, {})[0]
         ['scale: rotated to (3, 3), but (3,) is stored']
     """
-    problems, before = [], dict(shapes)
-    for path, leaf in leaves.items():
-        problem = _problem(leaf)
-        if problem is not None:
-            problems.append(f"{path}: {problem}")
-            continue
-        shape = tuple(leaf["shape"])
-        left = (*shape, shape[-1]) if leaf["role"] == "matrix" else shape
-        if shapes.get(path) != left:
-            problems.append(
-                f"{path}: rotated to {left}, but {shapes.get(path, 'nothing')} is stored"
-            )
-        before[path] = shape
-    if not problems and sum(sum(leaf["shape"]) for leaf in leaves.values()) > FREE_INDICES:
-        problems.append(f"{list(leaves)[:8]}: axes of more than {FREE_INDICES} indices")
-    return problems, before
+    return shapes_before(leaves, shapes, _problem, _left, "rotated")
+
+
+def _left(leaf: Json) -> tuple[int, ...]:
+    shape = tuple(leaf["shape"])
+    return (*shape, shape[-1]) if leaf["role"] == "matrix" else shape
 
 
 def _problem(leaf: Json) -> str | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-__all__ = ["FREE_INDICES", "is_shape"]
+from jaxcompress.annotations import Json
+
+__all__ = ["FREE_INDICES", "Shapes", "is_shape", "shapes_before"]
+
+Shapes = dict[str, tuple[int, ...]]
 
 FREE_INDICES = 2**22
 """Axes of this many indices together may be shrunk to anything; longer ones to 1 in 64."""
@@ -20,3 +25,34 @@ def is_shape(value: Any) -> bool:
 def _is_count(value: Any) -> bool:
     """Tell whether a value is a whole number from 0 on, no bool, that an axis can have as size."""
     return type(value) is int and 0 <= value < 2**31
+
+
+def shapes_before(
+    leaves: Mapping[str, Json],
+    shapes: Shapes,
+    problem_of: Callable[[Json], str | None],
+    left_of: Callable[[Json], tuple[int, ...]],
+    done: str,
+) -> tuple[list[str], Shapes]:
+    """Follow a change of whole leaves backwards: what is wrong with it, and the shapes before it.
+
+    Args:
+        leaves: what the spec says of each, its shape before among it.
+        shapes: those that are stored.
+        problem_of: what is wrong with one of the leaves, if anything.
+        left_of: the shape that it has afterwards.
+        done: what was done to it, for errors.
+    """
+    problems, before = [], dict(shapes)
+    for path, leaf in leaves.items():
+        problem = problem_of(leaf)
+        if problem is not None:
+            problems.append(f"{path}: {problem}")
+            continue
+        now, left = shapes.get(path, "nothing"), left_of(leaf)
+        if now != left:
+            problems.append(f"{path}: {done} to {left}, but {now} is stored")
+        before[path] = tuple(leaf["shape"])
+    if not problems and sum(sum(leaf["shape"]) for leaf in leaves.values()) > FREE_INDICES:
+        problems.append(f"{list(leaves)[:8]}: axes of more than {FREE_INDICES} indices")
+    return problems, before

@@ -35,16 +35,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 NAME = "conv_general_dilated"
 # Smaller arrays are cheap to compute again.
 MIN_STORED = 2**16
-DTYPES = (jnp.dtype("float32"), jnp.dtype("bfloat16"))
 
 
 def fast_convolutions(function: Function) -> Function:
     """Return a function of the same values whose convolutions run on oneDNN, on CPUs.
 
-    Only plain two-dimensional convolutions in float32 or bfloat16 are replaced, those in functions
-    called by `jax.jit` included; inside loops, branches, `jax.checkpoint` and `jax.shard_map`, on
-    other platforms, and with a jaxlib that was not tried they stay as they are. Results differ by
-    the order of summation, in float32 by less than 5e-6 of the largest value in the tests.
+    Only plain two-dimensional convolutions in float32, and in bfloat16 where the processor has
+    AVX-512, are replaced, those in functions called by `jax.jit` included; inside loops, branches,
+    `jax.checkpoint` and `jax.shard_map`, on other platforms, and with a jaxlib that was not tried
+    they stay as they are. Results differ by the order of summation, in float32 by less than 5e-6 of
+    the largest value in the tests.
 
     Apply it last, to an evaluation or a whole training step, and jit the result: the replaced
     convolutions have no derivative. Over several devices, apply it inside `jax.shard_map`: the
@@ -120,7 +120,7 @@ def _is_plain(equation: JaxprEqn) -> bool:
         and aval.size > 0
         and params["feature_group_count"] == params["batch_group_count"] == 1
         and params["preferred_element_type"] in (None, aval.dtype)
-        and aval.dtype in DTYPES
+        and str(aval.dtype) in onednn.dtypes()
         and all(getattr(atom.aval, "dtype", None) == aval.dtype for atom in equation.invars)
         and (params["lhs_dilation"] == (1, 1) or params["window_strides"] == (1, 1))
         and (params["lhs_dilation"] == (1, 1) or params["rhs_dilation"] == (1, 1))
@@ -139,5 +139,9 @@ def _stored(value: jax.Array) -> jax.Array:
     if value.ndim != 4 or value.size < MIN_STORED:
         return value
     corner = (0,) * value.ndim
-    rounds = jnp.isnan(value[corner]).astype(jnp.int32)
-    return lax.fori_loop(0, rounds, lambda _, array: array.at[corner].set(jnp.nan), value)
+
+    def through_a_loop(array: jax.Array) -> jax.Array:
+        rounds = jnp.isnan(array[corner]).astype(jnp.int32)
+        return lax.fori_loop(0, rounds, lambda _, same: same.at[corner].set(jnp.nan), array)
+
+    return lax.platform_dependent(value, cpu=through_a_loop, default=lambda array: array)

@@ -8,15 +8,20 @@ that a later jaxlib understands the call: `available` knows those that were trie
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import jax
 
-__all__ = ["available", "convolution"]
+from jaxcompress.per_device import per_device
 
+__all__ = ["available", "convolution", "dtypes"]
+
+BFLOAT16_NEEDS = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
 TARGET = "__onednn$convolution"
 TRIED = ((0, 10),)
 
@@ -32,6 +37,25 @@ def available() -> bool:
     return sys.platform == "linux" and is_x86 and jax.__version_info__[:2] in TRIED
 
 
+@functools.cache
+def dtypes() -> tuple[str, ...]:
+    """Name the types that its kernels run in on this processor.
+
+    Those in bfloat16 are made of AVX-512 and end the process where there is none, by an illegal
+    instruction.
+
+    Example:
+        >>> dtypes()[0]
+        'float32'
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return ("float32", "bfloat16") if set(BFLOAT16_NEEDS) <= set(flags) else ("float32",)
+
+
 def convolution(
     images: jax.Array,
     kernel: jax.Array,
@@ -45,7 +69,7 @@ def convolution(
     order of summation. There is no derivative.
 
     Args:
-        images: float32 or bfloat16.
+        images: of one of `dtypes()`.
         kernel: of the same dtype.
         strides: one per spatial axis.
         padding: `(low, high)` per spatial axis, none negative.
@@ -72,7 +96,9 @@ def convolution(
         legacy_backend_config=_config(kernel.shape, strides, padding, dilation),
         vmap_method="sequential",
     )
-    return call(images, kernel)
+    images, kernel = per_device((images, kernel), None, like=(images, kernel))
+    # What a foreign call gives is not known to differ between devices, even where its operands do.
+    return per_device(call(images, kernel), None, like=(images, kernel))
 
 
 def _config(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcompress.annotations import Array
+from jaxcompress.parallel import on_host
 
-__all__ = ["contained", "like", "scaled", "widened"]
+__all__ = ["contained", "exact", "like", "namespace", "scaled", "widened"]
 
 
 def widened(array: Array) -> jax.Array:
@@ -21,6 +25,27 @@ def widened(array: Array) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return array
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def exact(array: Array) -> Any:
+    """Return an array on the host in float64, to be summed there; a traced one in float32 at least.
+
+    Example:
+        >>> exact(jnp.ones(2, jnp.bfloat16)).dtype.name
+        'float64'
+    """
+    traced = isinstance(array, jax.core.Tracer)
+    return widened(array) if traced else on_host(array).astype(np.float64)
+
+
+def namespace(array: Array) -> Any:
+    """Return the module of functions for an array: `jax.numpy` for a traced one, else `numpy`.
+
+    Example:
+        >>> namespace(jnp.ones(2)).__name__
+        'numpy'
+    """
+    return jnp if isinstance(array, jax.core.Tracer) else np
 
 
 def like(array: jax.Array, leaf: Array) -> jax.Array:

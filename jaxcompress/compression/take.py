@@ -26,17 +26,24 @@ def take_leaves(leaves: Mapping[str, Array], indices: Indices) -> dict[str, Arra
         >>> take_leaves({"a": jnp.arange(4)}, {"a": {0: np.array([1, 3])}})["a"].tolist()
         [1, 3]
     """
-
-    def take(arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return {path: _take(leaf, indices[path]) for path, leaf in arrays.items()}
-
-    leaves = dict(leaves)
+    leaves, kept = dict(leaves), {path: dict(indices[path]) for path in leaves}
     if not leaves or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves.values()):
-        return take(leaves)
+        return _take_all(leaves, kept)
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves.values()):
-        return jax.eval_shape(take, leaves)
-    shardings = {path: _sharding(leaf, indices[path]) for path, leaf in leaves.items()}
-    return jax.jit(take, out_shardings=shardings)(leaves)
+        return jax.eval_shape(_take_all, leaves, kept)
+    shardings = {path: _sharding(leaf, kept[path]) for path, leaf in leaves.items()}
+    if all(sharding is None for sharding in shardings.values()):
+        return _compiled(leaves, kept)
+    return jax.jit(_take_all, out_shardings=shardings)(leaves, kept)
+
+
+def _take_all(leaves: Mapping[str, Array], indices: Indices) -> dict[str, Array]:
+    return {path: _take(leaf, indices[path]) for path, leaf in leaves.items()}
+
+
+# The indices are arguments: other ones of the same number, or moments after variables, compile
+# nothing more.
+_compiled = jax.jit(_take_all)
 
 
 def _take(leaf: Array, axes: Mapping[int, np.ndarray]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 
@@ -12,7 +12,7 @@ from jaxcompress.annotations import Array
 from jaxcompress.arguments import integer, real
 from jaxcompress.graph.record import Graph
 
-__all__ = ["Budget", "Ceilings"]
+__all__ = ["AtMost", "Budget", "Ceilings"]
 
 
 class Ceilings(Protocol):
@@ -21,6 +21,16 @@ class Ceilings(Protocol):
     def ceilings(self) -> Mapping[str, Array]:
         """Return the ceilings that are given, by kind."""
         ...
+
+
+class AtMost(NamedTuple):
+    """Absolute ceilings as they are, by kind: those of a `Budget` inside a program."""
+
+    limits: Mapping[str, Array]
+
+    def ceilings(self) -> Mapping[str, Array]:
+        """Return the ceilings, by kind."""
+        return self.limits
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jax.typing import DTypeLike
 
 from jaxcompress.annotations import Array
+from jaxcompress.per_device import per_device
 
 __all__ = [
     "abstract",
@@ -40,6 +41,9 @@ def bind(
     The equation's own context (matmul precision, compute type, mesh) and source line are kept, as
     `jax.core.eval_jaxpr` does.
     """
+    if equation.primitive.name == "pvary":
+        # What differs between devices already, as with gates that do, needs no mark.
+        return [per_device(values[0], tuple(equation.params["axes"]))]
     params = {**equation.params, **(changes or {})}
     bind_params = equation.primitive.get_bind_params(params)
     name_stack = source_info_util.current_name_stack() + equation.source_info.name_stack

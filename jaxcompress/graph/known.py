@@ -89,7 +89,7 @@ def _of(function: Known) -> Known:
     return lambda _, *arrays: function(*arrays)
 
 
-UNCHANGED = "convert_element_type copy copy_p reshape squeeze stop_gradient"
+UNCHANGED = "convert_element_type copy copy_p pcast pvary reshape squeeze stop_gradient"
 MOVES = (*UNCHANGED.split(), "broadcast_in_dim", "transpose")
 ARITHMETIC: dict[str, Known] = {
     "add": np.add,

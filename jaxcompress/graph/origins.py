@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from jaxcompress.graph.axes import Value
     from jaxcompress.graph.interpret import Outcome
 
-__all__ = ["Origin", "constant", "evaluate", "of_leaf", "sliced", "with_origins"]
+__all__ = ["PLACED", "Origin", "constant", "evaluate", "of_leaf", "sliced", "with_origins"]
 
-REARRANGING = ("transpose", "reshape", "squeeze", "copy", "copy_p", "convert_element_type")
+PLACED = ("pcast", "pvary", "sharding_constraint")
+"""Say where a value lies, or on which devices it differs; they change none of its entries."""
+
+REARRANGING = (*PLACED, "transpose", "reshape", "squeeze", "copy", "copy_p", "convert_element_type")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +180,8 @@ def evaluate(
 def _apply(origin: Origin, arrays: Sequence[Array]) -> Array:
     equation = origin.equation
     assert equation is not None
+    if equation.primitive.name in PLACED:
+        return arrays[0]
 
     def function(*values: Array) -> Array:
         return bind(equation, values)[origin.position]

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 from jax import lax
 
 from jaxcompress.annotations import Array, PyTree
-from jaxcompress.graph.internals import source_line
+from jaxcompress.graph.internals import bind, source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 
 __all__ = ["Factored", "first_operation", "second_operation", "two_ops"]
 
-PASSED = ("transpose", "reshape", "squeeze", "copy", "copy_p")
+# A sharding is asked for the kernel as a whole: its factors lie where they are put.
+PASSED = ("transpose", "reshape", "squeeze", "copy", "copy_p", "sharding_constraint")
 
 
 class Factored(NamedTuple):
@@ -44,6 +45,8 @@ def two_ops(forms: Mapping[str, str]) -> PyTree:
             return _enter(rewriting, node, arrays)
         if name in PASSED:
             return [arrays[0]]
+        if name in ("pcast", "pvary"):
+            return [Factored(*(bind(node.equation, [factor])[0] for factor in arrays[0]))]
         if name == "convert_element_type":
             dtype = node.equation.params["new_dtype"]
             return [Factored(*(factor.astype(dtype) for factor in arrays[0]))]

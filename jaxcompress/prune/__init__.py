@@ -1,7 +1,7 @@
 """Pruning: fewer channels, the same function of the rest.
 
     graph = jc.trace(apply, variables, images)
-    scores = jc.importance.fisher(graph, loss, variables, batches, key)
+    scores = jc.importance.fisher(graph, loss, variables, batches, key=key)
     keep = jc.select(graph, scores, jc.Budget(flops=0.5))
     compression = jc.shrink(graph, keep)
 

@@ -26,10 +26,11 @@ from jaxcompress.graph.internals import source_line
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.labelling import Labelling
 from jaxcompress.graph.means import over_kept, summands
-from jaxcompress.graph.program import example_labels, label_program, read
+from jaxcompress.graph.program import example_labels, label_program, read, split_static
 from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.per_device import per_device
 from jaxcompress.prune.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
 from jaxcompress.prune.overflow import bounded_exponentials
 
@@ -95,6 +96,10 @@ def gated(graph: Graph, function: Function) -> Function:
         variables: PyTree, gates: Mapping[str, Array], *inputs: PyTree, **keywords: Any
     ) -> PyTree:
         check_widths(graph, gates, "gates", per_example=True)
+        arrays, restore = split_static((inputs, keywords))
+        # Nothing may differ between fewer devices than the gates that it is multiplied by.
+        variables, arrays = per_device((variables, arrays), None, like=gates)
+        inputs, keywords = restore(arrays)
         program = read(function, variables, inputs, keywords)
         labelled = label_program(program, False, graph.batch_axis, carried_inputs(graph, program))
         known = gate_numbers(graph, list(gates))
@@ -102,10 +107,8 @@ def gated(graph: Graph, function: Function) -> Function:
         numbers = carry(labelled, known, lambda v: names[v - FIRST] if v >= FIRST else "ungated")
         slots = np.maximum(numbers - (FIRST - 1), 0)
         multiplier = functools.partial(_multiplier, by_kept=graph.means == "kept")
-        arrays = tuple(_arrays(gates))
-        gate = Gates(tuple(gates), arrays, slots, labelled.labelling, multiplier)
-        nothing = np.zeros(len(slots), bool)
-        rewriting = Rewriting(nothing, rule_of, gate, bounded_exponentials)
+        gate = Gates(tuple(gates), tuple(_arrays(gates)), slots, labelled.labelling, multiplier)
+        rewriting = Rewriting(np.zeros(len(slots), bool), rule_of, gate, bounded_exponentials)
         leaves, _ = flatten_with_paths(variables)
         return run_rewritten(labelled, rewriting, leaves.values(), inputs, keywords)
 
@@ -244,5 +247,4 @@ def _factor(
             "use gates [width]"
         )
     shape[place] = len(rows)
-    factor = gates[rows]
-    return (factor if place < dimension else factor.T).reshape(shape)
+    return (gates[rows] if place < dimension else gates[rows].T).reshape(shape)

@@ -15,6 +15,7 @@ from jax import lax
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Cost
 from jaxcompress.graph.budget import Ceilings
+from jaxcompress.per_device import per_device
 from jaxcompress.prune.units import Units, order_units, share_places
 
 __all__ = ["greedy_levels", "uniform_levels"]
@@ -81,7 +82,9 @@ def _longest_prefix(
         return jnp.where(fit, middle, low), jnp.where(fit, high, middle - 1)
 
     rounds = int(np.ceil(np.log2(most + 1))) + 1
-    count, _ = lax.fori_loop(0, rounds, bisect, (jnp.asarray(least), jnp.asarray(most)))
+    limits = list(budget.ceilings().values())
+    bounds = per_device((jnp.asarray(least), jnp.asarray(most)), None, like=(place, limits))
+    count, _ = lax.fori_loop(0, rounds, bisect, bounds)
     return count
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -14,7 +15,8 @@ import numpy as np
 from jaxcompress.annotations import Array
 from jaxcompress.arguments import each, integer, require
 from jaxcompress.graph import Cost, Graph
-from jaxcompress.graph.budget import Budget, Ceilings
+from jaxcompress.graph.budget import AtMost, Budget, Ceilings
+from jaxcompress.parallel import host_device
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.levels import greedy_levels, uniform_levels
 from jaxcompress.prune.limits import Limits, group_limits
@@ -119,6 +121,20 @@ def _gates(
     return gates
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames=("uniform", "fill"))
+def _compiled_gates(
+    cost: Cost,
+    scores: Mapping[str, Array],
+    ceilings: Mapping[str, Array],
+    limits: tuple[tuple[str, Limits], ...],
+    *,
+    uniform: bool,
+    fill: bool,
+) -> dict[str, Array]:
+    """Compute `_gates` by one program per graph, for all scores and budgets."""
+    return _gates(cost, scores, AtMost(ceilings), dict(limits), uniform, fill)
+
+
 def select(
     graph: Graph,
     scores: Mapping[str, Array],
@@ -191,8 +207,10 @@ def select(
     )
     # Before the conversion: as if the caller had made them comparable.
     scores = comparable_scores(graph.cost, scores, tuple(budget.ceilings()))
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        gates = jax.jit(lambda arrays: _gates(graph.cost, arrays, absolute, limits, uniform, fill))(
-            {name: np.asarray(score, np.float64) for name, score in scores.items()}
+    with jax.enable_x64(True), jax.default_device(host_device()):
+        arrays = {name: np.asarray(score, np.float64) for name, score in scores.items()}
+        ceilings = {kind: np.float64(limit) for kind, limit in absolute.ceilings().items()}
+        gates = _compiled_gates(
+            graph.cost, arrays, ceilings, tuple(limits.items()), uniform=uniform, fill=fill
         )
         return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.knowledge import kd_top_k
 from jaxcompress.knowledge.store import LOGITS, Store
-from jaxcompress.recipes.distances import TEMPERATURE, Compare, Distance, distance_of
+from jaxcompress.recipes.distances import Compare, Distance, distance_of
 from jaxcompress.recipes.examples import Inputs
 
 __all__ = ["Answers", "check_store", "compare_of", "live", "records_of", "stored"]
@@ -56,7 +56,9 @@ def stored(store: Store) -> Answers:
 def compare_of(distance: Distance, teacher: Any) -> Compare:
     """Return the function that a distance stands for, given what a teacher's answers are."""
     if distance == "classes" and isinstance(teacher, Store) and is_partial(teacher):
-        return distance_of(lambda logits, known: kd_top_k(logits, **known, temperature=TEMPERATURE))
+        # What is left out of the k largest was summed up at this temperature.
+        temperature = teacher.manifest.storage["temperature"]
+        return distance_of(lambda logits, known: kd_top_k(logits, **known, temperature=temperature))
     return distance_of(distance)
 
 
@@ -67,7 +69,7 @@ def check_store(
 
     Raises:
         ValueError: if records are missing, or there is one view for crossed ones, or the k largest
-            logits where all are read, or at another temperature.
+            logits where all are read.
     """
     wanted = [*records_of(store), *([] if features is None else [features])]
     if not set(wanted) <= set(store.arrays):
@@ -80,17 +82,8 @@ def check_store(
         raise ValueError(
             f"crossed views hold one stored view back, but {views} are stored; store two or more"
         )
-    if not is_partial(store):
-        return
-    if crossed is not None or distance == "values":
+    if is_partial(store) and (crossed is not None or distance == "values"):
         raise ValueError(
             "crossed views and distance='values' read whole logits, but this store holds the "
             f"{storage['top_k']} largest; store them with top_k=None"
-        )
-    if distance == "classes" and storage["temperature"] != TEMPERATURE:
-        raise ValueError(
-            f"distance='classes' compares at temperature {TEMPERATURE}, but what is left out of "
-            f"the {storage['top_k']} largest logits is summed up at {storage['temperature']}; "
-            f"write the store with Storage(temperature={TEMPERATURE}), or pass distance=lambda "
-            f"logits, known: kd_top_k(logits, **known, temperature={storage['temperature']})"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -22,19 +21,38 @@ __all__ = [
     "distance_loss",
     "distance_of",
     "squared",
+    "temperature_of",
 ]
 
 TEMPERATURE = 4.0
-"""Of `kd`: a trained network answers little but the label to its training images, at 1. Gates
-learned for ResNet-56 at 40 % of the FLOPs reach 84.8 % at 1 and 86.2 at 4."""
+"""Of `kd`, one answer an example: a trained network answers little but the label to its training
+images, at 1. Gates learned for ResNet-56 at 40 % of the FLOPs reach 84.8 % at 1 and 86.2 at 4."""
+
+POSITION_TEMPERATURE = 1.0
+"""Of `kd`, an answer a position: the next token is uncertain already, and answers taught at 1 are
+worth a tenth of a bit more than at 4 (`benchmarks.sequence_knowledge`)."""
 
 Distance: TypeAlias = Literal["classes", "values"] | Callable[[PyTree, Batch], jax.Array]
-"""classes: outputs are logits `[..., classes]`, compared by `kd` at temperature 4; values: any
-arrays, compared by their squared error; or `distance(outputs, answers) -> float[examples]`, with a
-mask of padding `float[examples, length]`."""
+"""classes: outputs are logits `[..., classes]`, compared by `kd` at `temperature_of` them; values:
+any arrays, compared by their squared error; or `distance(outputs, answers) -> float[examples]`,
+with a mask of padding `float[examples, length]`."""
 
 Compare: TypeAlias = Callable[..., jax.Array]
 """`compare(outputs, answers, mask=None) -> float[examples]`, or a mean of them."""
+
+
+def temperature_of(logits: jax.Array) -> float:
+    """Return 4 for logits `[examples, classes]`, 1 where there is an answer for every position.
+
+    Example:
+        >>> temperature_of(jnp.zeros((2, 10))), temperature_of(jnp.zeros((2, 5, 10)))
+        (4.0, 1.0)
+    """
+    return TEMPERATURE if logits.ndim < 3 else POSITION_TEMPERATURE
+
+
+def _kd(logits: jax.Array, answers: jax.Array) -> jax.Array:
+    return kd(logits, answers, temperature_of(logits))
 
 
 def squared(outputs: PyTree, answers: Any, mask: Array | None = None) -> jax.Array:
@@ -84,7 +102,7 @@ def distance_of(distance: Distance) -> Compare:
             "distance says how answers are compared: 'classes', 'values', or a function "
             f"(outputs, answers) -> float[examples], but is {distance!r}"
         )
-    of_each = distance if callable(distance) else partial(kd, temperature=TEMPERATURE)
+    of_each = distance if callable(distance) else _kd
 
     def compare(outputs: PyTree, answers: Batch, mask: Array | None = None) -> jax.Array:
         if mask is None:

@@ -82,7 +82,7 @@ def prune(
             what Fisher's gradients are of; without labels these are of the distance, too.
         train_apply: `train_apply(variables, inputs, key) -> (outputs, state)`, in training mode:
             what the distance looks at where there is BatchNorm. Without it, `apply`.
-        distance: "classes" for logits (`kd`, temperature 4), "values" for all else (squared
+        distance: "classes" for logits (`kd`), "values" for all else (squared
             error), a function, or None to learn from `loss` alone, which is a little worse.
         importance: how channels are scored, `Learned(...)`, `Fisher(...)`, `Taylor(...)`,
             `Meta(...)`, `Magnitude(...)`, `Random()`, any function like these, or scores.

@@ -82,9 +82,9 @@ def distill(
 
     Of sequences, outputs `[batch, length, classes]`, both terms are means over the positions that
     `mask` says are there, then over the batch: what stands at padding changes neither the loss nor
-    a gradient. Stored answers may be the k largest logits, compared by `kd_top_k`. Temperature 4
-    was chosen on images; for the next character 1 is better (`benchmarks.sequence_knowledge`):
-    `distance=functools.partial(kd, temperature=1.0)`.
+    a gradient. Their temperature is 1, not 4, which is worth a tenth of a bit per character
+    (`benchmarks.sequence_knowledge`); another one: `distance=functools.partial(kd, temperature=2)`.
+    Stored answers may be the k largest logits, compared by `kd_top_k` at the store's temperature.
 
     Args:
         train_apply: the student, `train_apply(variables, inputs, key) -> (outputs, new_state)`, in
@@ -109,9 +109,9 @@ def distill(
 
     Raises:
         ValueError: if the weight is out of range, a live teacher's variables hold NaN or infinity,
-            the store holds no logits, or the k largest at another temperature than theirs are
-            compared at, or crossed views are asked for where fewer than two are stored, or of the k
-            largest; when the loss runs, if a mask is of other positions than the outputs.
+            the store holds no logits, or crossed views are asked for where fewer than two are
+            stored, or of the k largest; when the loss runs, if a mask is of other positions than
+            the outputs.
         TypeError: if the teacher is neither.
 
     Example:

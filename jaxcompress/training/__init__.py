@@ -3,6 +3,10 @@
 `train_step` and `jit_step` advance a `TrainState`; `evaluate` measures it; `reestimate` renews
 BatchNorm statistics after a compression; `save_checkpoint` and `restore_checkpoint` interrupt and
 continue a run. `jaxcompress.backend.fast_convolutions` makes any of these steps faster on CPUs.
+
+Several devices: jit a step over sharded batches and pass nothing (`jit_step`, `parallel`), or call
+it inside `jax.shard_map` or `jax.pmap` and pass the mapped axis as `axis_name`, as to every other
+pure step of the library (scores, learned gates, candidates, covariances): `jaxcompress.per_device`.
 """
 
 from __future__ import annotations

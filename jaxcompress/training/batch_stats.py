@@ -19,6 +19,7 @@ from jaxcompress.compiled import jit_of
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph.trainable import Leaves, inexact, replace_leaves
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.per_device import AxisName, average
 from jaxcompress.training.running_checks import Checks, check, check_types
 
 __all__ = ["Running", "TrainApply", "reestimate"]
@@ -55,6 +56,7 @@ def reestimate(
     *,
     key: jax.Array,
     statistics: Sequence[Running] | None = None,
+    axis_name: AxisName = None,
 ) -> PyTree:
     """Replace running means and variances by the statistics of `batches`.
 
@@ -76,6 +78,10 @@ def reestimate(
         key: folded with the step number, for dropout.
         statistics: which leaves are running statistics; by default those named `mean` and `var`
             in `new_state`, as in Linen and NNX (Equinox: `adapters.equinox_statistics`).
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
+            see `jaxcompress.per_device`.
+            A layer behind others sees inputs normalised by its device's own statistics, unless
+            the module averages over the axis (Linen: `BatchNorm(axis_name=...)`).
 
     Returns:
         `variables` with those leaves replaced. A layer with momentum 1 keeps its statistics.
@@ -102,14 +108,15 @@ def reestimate(
     """
 
     chosen = None if statistics is None else tuple(statistics)
-    new, checks = jit_of(_reestimate, train_apply, statistics=chosen)(variables, batches, key)
+    renew = jit_of(_reestimate, train_apply, statistics=chosen, axis_name=axis_name)
+    new, checks = renew(variables, batches, key)
     if not any(isinstance(flags, jax.core.Tracer) for flags in jax.tree.leaves(checks)):
         check(jax.device_get(checks))
     return new
 
 
 def _reestimate(
-    train_apply: TrainApply, statistics: tuple[Running, ...] | None
+    train_apply: TrainApply, statistics: tuple[Running, ...] | None, axis_name: AxisName
 ) -> Callable[..., tuple[Any, Checks]]:
     """Make the function that also says, by path, which statistics are to be trusted."""
 
@@ -130,14 +137,15 @@ def _reestimate(
             return {path: new[path] for path in paths}
 
         probes = jnp.array([PROBE, PROBE * (1 + STEP)], jnp.float32)
-        probed = jax.lax.map(lambda value: update(value, first, key), probes)
+        probed = average(jax.lax.map(lambda value: update(value, first, key), probes), axis_name)
         momenta = {path: leaf[0] / PROBE for path, leaf in probed.items()}
 
         def body(index: jax.Array, images: Batch) -> tuple[jax.Array, Leaves]:
             return index + 1, update(0.0, images, jax.random.fold_in(key, index))
 
         _, updates = jax.lax.scan(body, jnp.int32(0), batches)
-        averages = _averages({p: _batch(updates[p], momenta[p]) for p in paths}, layers)
+        batch = {path: _batch(updates[path], momenta[path]) for path in paths}
+        averages = _averages(batch, layers, axis_name)
         for layer in layers:
             for path in layer[:2]:
                 if path is not None and layer.batches is not None:
@@ -198,10 +206,11 @@ def _batch(update: jax.Array, momentum: jax.Array) -> jax.Array:
     return update.astype(jnp.float32) / jnp.where(momentum < 1, 1 - momentum, 1)
 
 
-def _averages(batch: Leaves, layers: Sequence[Running]) -> Leaves:
+def _averages(batch: Leaves, layers: Sequence[Running], axis_name: AxisName) -> Leaves:
     """Average means and variances `[steps, ...]` by the law of total variance."""
-    averages = {path: leaf.mean(0) for path, leaf in batch.items()}
+    averages = average({path: leaf.mean(0) for path, leaf in batch.items()}, axis_name)
     for mean, var, _ in layers:
         if var is not None:
-            averages[var] += jnp.mean(jnp.square(batch[mean] - averages[mean]), axis=0)
+            spread = jnp.mean(jnp.square(batch[mean] - averages[mean]), axis=0)
+            averages[var] += average(spread, axis_name)
     return averages

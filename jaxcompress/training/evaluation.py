@@ -17,6 +17,7 @@ from jaxcompress.arguments import integer, require
 from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
+from jaxcompress.per_device import AxisName
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
 
@@ -29,7 +30,7 @@ EvalStep: TypeAlias = Callable[[PyTree, Batch], dict[str, jax.Array]]
 """`step(variables, batch) -> sums`."""
 
 
-def eval_step(apply: Apply, *, axis_name: str | None = None) -> EvalStep:
+def eval_step(apply: Apply, *, axis_name: AxisName = None) -> EvalStep:
     """Make the step that sums correct answers and cross-entropies over a masked batch.
 
     Args:
@@ -104,9 +105,11 @@ def evaluate(
     Args:
         apply: `apply(variables, images) -> logits [batch, classes]`.
         variables: the network's variables.
-        images: `[n, ...]` on the host, e.g. uint8.
+        images: `[n, ...]` on the host, e.g. uint8. With several processes each passes a part of
+            its own, of any size.
         labels: `int[n]`.
-        batch_size: examples per batch, rounded up to a multiple of the number of devices.
+        batch_size: examples per batch, of each process, rounded up to a multiple of the number of
+            its devices.
         mesh: the devices to use.
         preprocess: what turns `images` into the network's input, inside jit.
 
@@ -125,19 +128,16 @@ def evaluate(
         (0.667, 3)
     """
     require(batch_size=integer(batch_size))
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(
-            "evaluation takes at least one image and one label for each, but got "
-            f"{len(images)} images and {len(labels)} labels; pass both of the same split"
-        )
+    sizes = parallel.of_processes([len(images), len(labels)], mesh)
+    _check_sizes(sizes)
     variables = parallel.replicate(variables, mesh)
     functions = (apply,) if preprocess is None else (apply, preprocess)
     step = jit_of(_sums, *functions, alone=mesh.size == 1)
     totals = None
-    for batch in _batches(images, labels, batch_size, mesh):
+    for batch in _batches(images, labels, batch_size, mesh, int(sizes[:, 0].max())):
         sums, classes = step(variables, batch)
         if totals is None:
-            _check_labels(labels, int(classes))
+            _check_labels(labels, int(classes), mesh)
         totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
     host = jax.device_get(totals)
     count = int(host["count"])
@@ -149,9 +149,26 @@ def evaluate(
     }
 
 
-def _check_labels(labels: Batch, classes: int) -> None:
+def _check_sizes(sizes: np.ndarray) -> None:
+    """Raise unless every process has images, and a label for each: `int[processes, 2]`."""
+    wrong = [f"{images} images and {labels} labels" for images, labels in sizes.tolist()]
+    if (sizes[:, 0] == 0).any() or (sizes[:, 0] != sizes[:, 1]).any():
+        raise ValueError(
+            "evaluation takes at least one image and one label for each, of every process, but got "
+            f"{'; '.join(wrong)}; pass both of the same split"
+        )
+
+
+def _check_labels(labels: Batch, classes: int, mesh: Mesh) -> None:
     labels = np.asarray(labels)
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    # All processes refuse together: none may wait for the others' next batch.
+    counts = parallel.of_processes([len(wrong)], mesh)[:, 0]
+    if counts.any() and not len(wrong):
+        raise ValueError(
+            f"labels are class numbers from 0 to {classes - 1}, but of the parts of the processes "
+            f"{np.flatnonzero(counts).tolist()} some are not; these processes say which"
+        )
     if len(wrong):
         raise ValueError(
             f"labels are class numbers from 0 to {classes - 1}, one for each logit, but "
@@ -170,11 +187,17 @@ def _check_losses(variables: PyTree, wrong: int, count: int) -> None:
         )
 
 
-def _batches(images: Batch, labels: Batch, batch_size: int, mesh: Mesh) -> Iterator[Any]:
-    """Yield device batches of one size, rounded up to the number of devices."""
-    batch_size += -batch_size % mesh.size
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
+def _batches(
+    images: Batch, labels: Batch, batch_size: int, mesh: Mesh, longest: int
+) -> Iterator[Any]:
+    """Yield device batches of one size, rounded up to the number of devices.
+
+    As many as the process with the longest part has: after its own, examples that do not count.
+    """
+    batch_size += -batch_size % len(mesh.local_devices)
+    for start in range(0, longest, batch_size):
+        first = min(start, len(images) - 1)
+        part = slice(first, first + batch_size)
         batch = {"image": np.asarray(images[part]), "label": np.asarray(labels[part])}
         padded, mask = parallel.pad_batch(batch, batch_size)
-        yield parallel.shard_batch({**padded, "mask": mask}, mesh)
+        yield parallel.shard_batch({**padded, "mask": mask & (first == start)}, mesh)

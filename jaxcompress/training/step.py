@@ -1,7 +1,8 @@
 """Training and evaluation steps: pure functions of (state, batch, key).
 
 `train_step` makes a step of a loss and an optax optimizer. The step knows no devices: jit it over
-a mesh (`jit_step`), or give it an axis name and wrap it in `jax.shard_map` or `jax.pmap`.
+a mesh (`jit_step`), or give it an axis name and wrap it in `jax.shard_map` or `jax.pmap`
+(`jaxcompress.per_device` says what that takes, of this step and all others).
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ import optax
 from jax.sharding import Mesh
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.backend.wide_sums import wide_sums
 from jaxcompress.graph.trainable import (
     Leaves,
     Trainable,
     combine,
-    inexact,
     partition,
     replace_leaves,
 )
 from jaxcompress.parallel import batch_sharding, replicated
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.per_device import AxisName, average, slope
 
 __all__ = ["Loss", "Step", "TrainState", "init_state", "jit_step", "train_step"]
 
@@ -69,7 +71,7 @@ def train_step(
     loss: Loss,
     tx: optax.GradientTransformation,
     *,
-    axis_name: str | None = None,
+    axis_name: AxisName = None,
     trainable: Trainable | None = None,
 ) -> Step:
     """Make the step that lowers `loss` by one update of `tx`.
@@ -77,8 +79,9 @@ def train_step(
     With θ the trainable leaves, Δ = tx.update(∇_θ loss(variables, batch, key)) and θ ← θ + Δ.
 
     Without `axis_name` the step is a function of the whole batch, on any number of devices. With
-    it, gradients, metrics and inexact new state are averaged over that axis, for a state that
-    every device holds whole (`in_specs=P()` under `jax.shard_map`) and batches of equal size.
+    it, gradients, metrics and inexact new state are averaged over that axis, in float32, for a
+    state that every device holds whole (`in_specs=P()` under `jax.shard_map`) and batches of equal
+    size. The loss is that of the device's part, or a mean over the axis already.
     Two things then differ from the single-device step unless the loss takes care of them:
 
     * BatchNorm normalises by the statistics of each device's own examples unless the module is
@@ -113,38 +116,20 @@ def train_step(
     ) -> tuple[TrainState, dict[str, Array]]:
         params, rest = partition(state.variables, trainable)
 
-        def objective(params: Leaves) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
-            return loss(combine(params, rest, like=state.variables), batch, key)
+        def objective(params: Leaves, *rest: PyTree) -> tuple[jax.Array, tuple[Any, Any]]:
+            others, batch, key = rest
+            return loss(combine(params, others, like=state.variables), batch, key)
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (value, (new_state, metrics)), gradients = gradient(_per_device(params, axis_name))
-        gradients, new_state, metrics = _average(
-            (gradients, new_state, {"loss": value, **metrics}), axis_name
-        )
+        gradient = slope(objective, axis_name)
+        (value, (new_state, metrics)), gradients = gradient(params, rest, batch, key)
+        new_state, metrics = average((new_state, metrics), axis_name)
+        metrics = {"loss": value, **metrics}
         updates, opt_state = tx.update(gradients, state.opt_state, params)
         variables = combine(optax.apply_updates(params, updates), rest, like=state.variables)
         _check_not_trainable(new_state, params)
         return TrainState(replace_leaves(variables, new_state), opt_state, state.step + 1), metrics
 
     return step
-
-
-def _per_device(params: Leaves, axis_name: str | None) -> Leaves:
-    """Mark params as each device's own, so that their gradients are local under shard_map.
-
-    The gradient of a value shared by all devices is already a sum over them; averaging it again
-    would leave it too large by the number of devices.
-    """
-    return params if axis_name is None else jax.lax.pcast(params, axis_name, to="varying")
-
-
-def _average(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Average the inexact leaves over the axis; counters and keys stay as they are."""
-    if axis_name is None:
-        return tree
-    return jax.tree.map(
-        lambda leaf: jax.lax.pmean(leaf, axis_name) if inexact("", leaf) else leaf, tree
-    )
 
 
 def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:
@@ -171,6 +156,9 @@ def _check_split(batch: Batch, mesh: Mesh) -> None:
 def jit_step(step: Step, mesh: Mesh) -> Step:
     """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
 
+    Over several devices, sums of half precision are made in float32 (`wide_sums`), so that
+    gradients are added up over the devices as on one.
+
     A state that this step returned is donated when it is passed on: its buffers are reused and it
     must not be read again. Anything else may be somebody's variables, and is copied first.
 
@@ -186,7 +174,10 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
     compiled = jax.jit(
-        step, in_shardings=(whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
+        wide_sums(step) if mesh.size > 1 else step,
+        in_shardings=(whole, split, whole),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
     )
     returned: dict[int, weakref.ref[Any]] = {}
 

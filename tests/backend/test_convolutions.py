@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import pytest
 from jaxcompress import models
 from jaxcompress.backend import fast_convolutions, onednn
 from jaxcompress.training import init_state, train_step
+from tests.toys.record import rows
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 # height, width, in, out, window, stride, padding
@@ -50,9 +52,8 @@ def primitives(function: Callable[..., Any], *args: Any) -> list[str]:
 
 def operands(shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[jax.Array, jax.Array]:
     height, width, into, out, window, _, _ = shape
-    first, second = jax.random.split(jax.random.key(0))
-    images = jax.random.normal(first, (16, height, width, into)).astype(dtype)
-    return images, jax.random.normal(second, (window, window, into, out)).astype(dtype)
+    images, kernel = rows(16, height, width, into), rows(window, window, into, out, seed=1)
+    return jax.device_put((np.asarray(images, dtype), np.asarray(kernel, dtype)))
 
 
 def with_gradients(stride: int, padding: int, **more: Any) -> Callable[..., Any]:
@@ -64,16 +65,16 @@ def with_gradients(stride: int, padding: int, **more: Any) -> Callable[..., Any]
 
     def all_three(images: jax.Array, kernel: jax.Array) -> Any:
         result, backward = jax.vjp(convolve, images, kernel)
-        given = jax.random.normal(jax.random.key(3), result.shape).astype(result.dtype)
-        return result, *backward(given)
+        given = np.random.default_rng(3).normal(size=result.shape).astype(result.dtype)
+        return result, *backward(jnp.asarray(given))
 
     return all_three
 
 
 def largest_error(actual: Any, wanted: Any) -> float:
-    def error(a: jax.Array, b: jax.Array) -> jax.Array:
-        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-        return jnp.abs(a - b).max() / jnp.abs(b).max()
+    def error(a: jax.Array, b: jax.Array) -> float:
+        one, other = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        return np.abs(one - other).max() / np.abs(other).max()
 
     return max(map(float, jax.tree.leaves(jax.tree.map(error, actual, wanted))))
 
@@ -101,9 +102,22 @@ def test_in_bfloat16() -> None:
     function = with_gradients(*shape[-2:])
     actual = jax.jit(fast_convolutions(function))(images, kernel)
     assert all(array.dtype == jnp.bfloat16 for array in actual)
-    exact = function(images.astype(jnp.float32), kernel.astype(jnp.float32))
+    exact = jax.jit(function)(np.asarray(images, np.float32), np.asarray(kernel, np.float32))
     # Each of the two roundings (result, then gradient) is half of 2^-8.
     assert largest_error(actual, exact) < 2**-7
+
+
+@needs_onednn
+@pytest.mark.parametrize("flags", ["fma avx2", "fma avx2 avx512f avx512bw avx512vl avx512dq"])
+def test_bfloat16_is_left_to_the_compiler_where_onednn_needs_more_of_the_processor(
+    flags: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda self: f"processor: 0\nflags\t: {flags}\n")
+    onednn.dtypes.cache_clear()
+    try:
+        assert ("bfloat16" in onednn.dtypes()) == ("avx512f" in flags)
+    finally:
+        onednn.dtypes.cache_clear()
 
 
 @needs_onednn
@@ -161,11 +175,11 @@ def test_trees_and_keywords_pass() -> None:
 
 @needs_onednn
 def test_training_steps_of_a_network_agree() -> None:
-    module = models.build("resnet20")
+    module = models.ResNet(depth=8)
     variables = models.initialize(module, jax.random.key(0), (1, 32, 32, 3))
     train = models.training_function(module)
     batch = {
-        "image": jax.random.normal(jax.random.key(1), (16, 32, 32, 3)),
+        "image": rows(16, 32, 32, 3),
         "label": jnp.arange(16) % 10,
     }
 

@@ -74,8 +74,13 @@ OPTIMIZERS = {
 
 def trained(tx: Any, variables: Any) -> Any:
     """Return the state after two steps with gradients that a shrink can be followed through."""
-    state = tx.init(variables)
-    for step in (1.0, 2.0):
-        gradients = jax.tree.map(lambda leaf, step=step: step * jnp.sin(leaf), variables)
-        _, state = tx.update(gradients, state, variables)
-    return state
+
+    @jax.jit
+    def two_steps(variables: Any) -> Any:
+        state = tx.init(variables)
+        for step in (1.0, 2.0):
+            gradients = jax.tree.map(lambda leaf, step=step: step * jnp.sin(leaf), variables)
+            _, state = tx.update(gradients, state, variables)
+        return state
+
+    return two_steps(variables)

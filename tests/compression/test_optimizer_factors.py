@@ -44,11 +44,11 @@ ALONE = {
 def stepped(compression: Compression, tx: Any, state: Any, small: Any) -> Any:
     """Take a step with what a compression leaves of a state, whose structure must be right."""
     new = compression.optimizer_state(tx, state)
-    expected = tx.init(small)
+    expected = jax.eval_shape(tx.init, small)
     structure: Any = jax.tree.structure(new)
     assert structure == jax.tree.structure(expected)
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, expected)
-    updates, _ = tx.update(jax.tree.map(jnp.sin, small), new, small)
+    updates, _ = jax.jit(tx.update)(jax.tree.map(np.sin, small), new, small)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
     return new
 
@@ -89,14 +89,14 @@ def test_a_leaf_factored_no_more_has_the_moment_that_its_factors_stood_for() -> 
     prune = shrink(trace(apply, variables, ROWS), keep)
     after = prune.optimizer_state(tx, state)
     row, column = state.v_row["first"], state.v_col["first"]
-    expected = np.outer(row / row.mean(), column)
+    expected = np.outer(row / np.mean(row), column)
     np.testing.assert_allclose(after.v["first"], expected[:, :3], rtol=1e-6)
     assert after.v_row["first"].shape == (1,)
 
 
 def test_a_history_restarts_with_a_warning_that_names_it() -> None:
     variables, tx = variables_of(False), optax.lbfgs(memory_size=3, linesearch=None)
-    state = jax.tree.map(jnp.ones_like, tx.init(variables))
+    state = jax.jit(lambda leaves: jax.tree.map(jnp.ones_like, tx.init(leaves)))(variables)
     with pytest.warns(RestartedState, match="states at '0' start again from zero"):
         after = pruned(variables).optimizer_state(tx, state)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(after[0]))
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(after[0]))

@@ -86,8 +86,9 @@ def with_constants(graph: jc.Graph, variables: PyTree) -> tuple[Any, dict[str, n
             keep[name] = ~GOES[: group.width] if group.width > 4 else np.arange(group.width) > 0
             for member in group.producers:
                 gone = member.indices[~keep[name]].ravel()
-                moved = jnp.moveaxis(leaves[member.path], member.axis, 0).at[gone].set(0)
-                leaves[member.path] = jnp.moveaxis(moved, 0, member.axis)
+                leaf = np.array(leaves[member.path])
+                np.moveaxis(leaf, member.axis, 0)[gone] = 0
+                leaves[member.path] = jax.device_put(leaf)
     return jax.tree.unflatten(treedef, list(leaves.values())), keep
 
 
@@ -100,11 +101,11 @@ def test_removing_constants_changes_nothing(name: str) -> None:
     kernels = {c.path for group in keep for c in graph.groups[group].consumers}
     assert set(result.leaves) == kernels and not result.left_out
     prune = jc.shrink(graph, keep)
-    expected, small = apply(variables, x), prune.function(apply)
+    expected, small = np.asarray(jax.jit(apply)(variables, x)), jax.jit(prune.function(apply))
     outputs = small(prune.variables(result.variables), x)
-    scale = float(jnp.abs(expected).max())
+    scale = np.abs(expected).max()
     np.testing.assert_allclose(outputs, expected, atol=2e-6 * scale)
-    assert float(jnp.abs(small(prune.variables(variables), x) - expected).max()) > 0.01 * scale
+    assert np.abs(small(prune.variables(variables), x) - expected).max() > 0.01 * scale
 
 
 def test_under_padding_the_mean_stays() -> None:
@@ -113,9 +114,10 @@ def test_under_padding_the_mean_stays() -> None:
     (name,) = graph.groups
     keep = {name: ~GOES}
     result, prune = absorb(graph, apply, variables, [x], keep), jc.shrink(graph, keep)
-    small = prune.function(apply)
-    lost = [small(prune.variables(v), x) - apply(variables, x) for v in (variables, result[0])]
-    plain, absorbed = (jnp.abs(difference.mean((0, 1, 2))).max() for difference in lost)
+    small, expected = jax.jit(prune.function(apply)), jax.jit(apply)(variables, x)
+    made = [small(prune.variables(v), x) for v in (variables, result[0])]
+    lost = [np.asarray(output) - np.asarray(expected) for output in made]
+    plain, absorbed = (np.abs(difference.mean((0, 1, 2))).max() for difference in lost)
     assert absorbed < 1e-5 < 0.01 < plain
     assert list(result.leaves.values()) == ["batch_stats/BatchNorm_1/mean"]
 

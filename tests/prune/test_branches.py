@@ -99,9 +99,9 @@ def test_what_is_left_is_a_network_like_any_other(prune: jc.Compression) -> None
         "head",
     }
     tx = optax.adamw(1e-2)
-    state = prune.optimizer_state(tx, tx.init(VARIABLES))
-    gradient = jax.grad(prune.function(loss))(small, INPUTS)
-    updates, _ = tx.update(gradient, state, small)
+    state = prune.optimizer_state(tx, jax.jit(tx.init)(VARIABLES))
+    gradient = jax.jit(jax.grad(prune.function(loss)))(small, INPUTS)
+    updates, _ = jax.jit(tx.update)(gradient, state, small)
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, small)
 
 

@@ -227,3 +227,18 @@ def test_types_that_would_be_read_otherwise(graph: jc.Graph) -> None:
 def test_meaningless_budgets(ceilings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="ceiling"):
         jc.Budget(**ceilings)
+
+
+def test_selects_where_no_cpu_is_there(graph: jc.Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {name: np.arange(group.width) for name, group in graph.groups.items()}
+    expected = jc.select(graph, scores, jc.Budget(flops=0.5))
+    local_devices = jax.local_devices
+
+    def without_cpu(backend: str | None = None) -> list[jax.Device]:
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return local_devices()
+
+    monkeypatch.setattr(jax, "local_devices", without_cpu)
+    keep = jc.select(graph, scores, jc.Budget(flops=0.5))
+    assert all((keep[name] == expected[name]).all() for name in expected)

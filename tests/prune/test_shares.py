@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress.annotations import Array, PyTree
+from jaxcompress.graph import Cost
+from jaxcompress.graph.budget import AtMost
 from jaxcompress.prune import iterative, iterative_scores, threshold
 from tests.prune.test_select import cost, draw
 
@@ -53,6 +56,20 @@ def expected(name: str, kind: str) -> dict[str, float]:
     return dict(zip(("a[1]", "b[1]", "c[1]"), table[name][kind], strict=True))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def within_shares(cost: Cost, name: str, multiple_of: int, scores: Any, ceilings: Any) -> Any:
+    """Select inside jit, by one program for all budgets of the same kinds."""
+    least, most = RANGES[name]
+    options: dict[str, Any] = {"min_share": least, "max_share": most, "multiple_of": multiple_of}
+    return threshold(cost, scores, AtMost(ceilings), **options)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def uniformly(cost: Cost, multiple_of: int, scores: Any, ceilings: Any) -> Any:
+    """Keep the same share of all groups, inside jit."""
+    return threshold(cost, scores, AtMost(ceilings), multiple_of=multiple_of, uniform=True)
+
+
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 @pytest.mark.parametrize("multiple_of", [1, 3])
 @pytest.mark.parametrize("name", RANGES)
@@ -75,8 +92,7 @@ def test_budget_and_shares_hold_and_no_allowed_step_fits(
         if width < wider <= largest:
             more = {**keep, group: np.arange(full) < wider}
             assert any(cost(graph, kind, more) > limit for kind, limit in ceilings.items())
-    absolute = budget.of(graph)
-    gates = jax.jit(lambda s: threshold(graph.cost, s, absolute, **options))(scores)
+    gates = within_shares(graph.cost, name, multiple_of, scores, dict(ceilings))
     for group, mask in keep.items():
         np.testing.assert_array_equal(gates[group], mask)
 
@@ -106,8 +122,8 @@ def test_the_same_share_of_all_is_the_largest_that_fits(
     for group, mask in keep_at(max(fitting)).items():
         assert mask.sum() == keep[group].sum()
         assert scores[group][keep[group]].min() >= scores[group][~keep[group]].max(initial=0)
-    absolute = budget.of(graph)
-    gates = jax.jit(lambda s: threshold(graph.cost, s, absolute, **options))(scores)
+    ceilings = budget.of(graph).ceilings()
+    gates = uniformly(graph.cost, multiple_of, scores, dict(ceilings))
     for group, mask in keep.items():
         np.testing.assert_array_equal(gates[group], mask)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxcompress.training import checkpoint_steps, restore_checkpoint
+from tests.processes import outputs_of_two
 from tests.training.distributed import VALUES
 
 
@@ -19,29 +16,10 @@ from tests.training.distributed import VALUES
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]]:
     """What each of two processes of one device says, and the folder they wrote in."""
     folder = tmp_path_factory.mktemp("together")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.distributed", str(port), str(n), str(folder)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(2)
-    ]
-    results = [process.communicate(timeout=240) for process in both]
-    if any(process.returncode for process in both):
-        text = "\n".join(error for _, error in results)
-        if "Multiprocess computations aren't implemented" in text or "DEADLINE_EXCEEDED" in text:
-            pytest.skip(f"jax.distributed does not run on this CPU: {text[-300:]}")
-        raise AssertionError(text)
+    results = outputs_of_two("tests.training.distributed", str(folder))
     lines = [
         [line for line in text.splitlines() if line == "done" or "Error: " in line]
-        for text, _ in results
+        for text in results
     ]
     return folder, lines
 

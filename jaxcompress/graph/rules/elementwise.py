@@ -26,12 +26,12 @@ zeta random_gamma_grad select_if_vmap
 """.split()
 
 COPIES = """
-convert_element_type copy copy_p nonbatchable nondifferentiable_backward nontraceable
+convert_element_type copy copy_p nonbatchable nondifferentiable_backward nontraceable pcast pvary
+sharding_constraint
 """.split()
 
 PARALLEL = """
-device_put name optimization_barrier pcast pmax pmin psum psum_invariant pvary reshard
-sharding_constraint
+device_put name optimization_barrier pmax pmin psum psum_invariant reshard
 """.split()
 
 

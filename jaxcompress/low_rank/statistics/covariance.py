@@ -19,12 +19,14 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
 from jaxcompress.compression.observing import observe
+from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.moments import far_means, moved_back, per_row
 from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows, over_uses
+from jaxcompress.per_device import AxisName, average
 
 __all__ = [
     "covariance_root",
@@ -117,10 +119,11 @@ def input_covariances(
     forms: Mapping[str, str],
     centred: bool = False,
     mask: There | None = None,
+    axis_name: AxisName = None,
 ) -> dict[str, np.ndarray]:
     """Return E[x x^T] of each site's rows, `float64[scanned..., groups, rows, rows]`.
 
-    The mean is over examples and positions. The other arguments are those of `input_roots`.
+    The mean is over examples and positions.
 
     Args:
         graph: see `input_roots`.
@@ -131,6 +134,7 @@ def input_covariances(
         centred: subtract E[x] E[x]^T: for networks whose every site feeds a BatchNorm that will be
             re-estimated; elsewhere the outputs' means would shift.
         mask: see `input_moments`.
+        axis_name: see `input_moments`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -140,7 +144,8 @@ def input_covariances(
         >>> input_covariances(graph, apply, variables, [x], {"a": "dense"})["a"].tolist()
         [[[4.5, 0.0], [0.0, 0.5]]]
     """
-    return covariances_of(input_moments(graph, apply, variables, batches, forms, mask), centred)
+    moments = input_moments(graph, apply, variables, batches, forms, mask, axis_name)
+    return covariances_of(moments, centred)
 
 
 def input_moments(
@@ -150,10 +155,11 @@ def input_moments(
     batches: Iterable[Batch],
     forms: Mapping[str, str],
     mask: There | None = None,
+    axis_name: AxisName = None,
 ) -> dict[str, np.ndarray]:
     """Return E[(x, 1) (x, 1)^T], `float64[scanned..., groups, rows + 1, rows + 1]`.
 
-    What covariances, centred or not, are made of. The arguments are those of `input_roots`.
+    What covariances are made of, summed on the host in float64, inside `jax.jit` in float32.
 
     Args:
         graph: see `input_roots`.
@@ -164,6 +170,7 @@ def input_moments(
         mask: `mask(inputs) -> [examples, length]` of a batch of sequences, nonzero where a
             position is no padding: dots of `[examples, length, ...]`, or of that with both axes in
             one, leave out the other rows. None takes all.
+        axis_name: over which each batch is split; see `jaxcompress.per_device`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -176,18 +183,19 @@ def input_moments(
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
     means = jax.jit(
-        lambda tree, inputs, away: _batch_means(graph, apply, tree, inputs, forms, away, mask)
+        lambda tree, inputs, away: average(
+            _batch_means(graph, apply, tree, inputs, forms, away, mask), axis_name
+        )
     )
     away: dict[str, np.ndarray] = {}
-    total: dict[str, np.ndarray] = {}
-    count = 0
+    total, count = dict[str, np.ndarray](), 0
     for inputs in batches:
         batch_moments = means(variables, inputs, away)
         if not count:
             away = far_means({path: per_row(m) for path, m in batch_moments.items()})
             batch_moments = means(variables, inputs, away) if away else batch_moments
         for path, mean in batch_moments.items():
-            total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
+            total[path] = total.get(path, 0.0) + exact(mean)
         count += 1
     if not count:
         raise ValueError("a covariance needs data, but there is no batch; pass at least one")

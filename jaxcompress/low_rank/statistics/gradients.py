@@ -19,6 +19,7 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
 from jaxcompress.compression.observing import observe
+from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import bind
@@ -26,6 +27,7 @@ from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.covariance import covariance_root
 from jaxcompress.low_rank.statistics.site_inputs import over_uses
+from jaxcompress.per_device import AxisName, average, per_device
 
 __all__ = ["output_covariances", "output_roots", "output_sensitivities"]
 
@@ -38,6 +40,7 @@ def output_covariances(
     paths: Collection[str],
     *,
     key: jax.Array,
+    axis_name: AxisName = None,
 ) -> dict[str, np.ndarray]:
     """Return G of each site: E|dz|^2 = tr(E[dy dy^T] G), a mean over examples.
 
@@ -52,6 +55,8 @@ def output_covariances(
         batches: inputs of one shape, with the examples in front; no labels.
         paths: of the kernels of the sites.
         key: of the random signs.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
+            see `jaxcompress.per_device`.
 
     Returns:
         `float64[scanned..., groups, channels, channels]` by path, channels those of one group.
@@ -73,13 +78,15 @@ def output_covariances(
     """
     check_sites(graph, dict.fromkeys(paths))
     require_finite("variables", variables, "train or load them again")
-    means = jax.jit(lambda tree, inputs, key: _batch_means(graph, apply, tree, inputs, paths, key))
+    means = jax.jit(
+        lambda tree, inputs, key: _batch_means(graph, apply, tree, inputs, paths, key, axis_name)
+    )
     total: dict[str, np.ndarray] = {}
     count = 0
     for number, inputs in enumerate(batches):
         batch_means = means(variables, inputs, jax.random.fold_in(key, number))
         for path, mean in batch_means.items():
-            total[path] = total.get(path, 0.0) + np.asarray(mean, np.float64)
+            total[path] = total.get(path, 0.0) + exact(mean)
         count += 1
     if not count:
         raise ValueError("a sensitivity needs data, but there is no batch; pass at least one")
@@ -148,21 +155,29 @@ def _batch_means(
     inputs: PyTree,
     paths: Collection[str],
     key: jax.Array,
+    axis_name: AxisName,
 ) -> dict[str, Array]:
     """Return G of one batch."""
-    errors = _gradients(apply, variables, inputs, paths, key)
+    errors = _gradients(apply, variables, inputs, paths, key, axis_name)
     examples = jax.tree.leaves(inputs)[0].shape[0]
-    return {
+    means = {
         path: over_uses(graph, path, [_products(graph, path, *use) for use in gradients]).sum(0)
         / examples
         for path, gradients in errors.items()
     }
+    return average(means, axis_name)
 
 
 def _gradients(
-    apply: Function, variables: PyTree, inputs: PyTree, paths: Collection[str], key: jax.Array
+    apply: Function,
+    variables: PyTree,
+    inputs: PyTree,
+    paths: Collection[str],
+    key: jax.Array,
+    axis_name: AxisName,
 ) -> dict[str, list[tuple[Node, int, Any]]]:
     """Return for every use of a kernel its node, the kernel's position, and the gradient."""
+    variables, inputs = per_device((variables, inputs), axis_name, like=(variables, inputs))
     uses: dict[str, list[tuple[Node, int]]] = {}
 
     def outputs() -> PyTree:
@@ -171,16 +186,26 @@ def _gradients(
         return seen
 
     zeros = jax.tree.map(lambda aval: jnp.zeros(aval.shape, aval.dtype), jax.eval_shape(outputs))
+    zeros = per_device(zeros, axis_name, like=(variables, inputs))
 
     def projected(errors: Any) -> jax.Array:
         (z,), _, _ = _run(apply, variables, inputs, paths, errors)
-        return (jax.random.rademacher(key, z.shape, z.dtype) * z).sum()
+        return (_signs(key, z, axis_name) * z).sum()
 
     gradients = jax.grad(projected)(zeros)
     return {
         path: [(*use, gradient) for use, gradient in zip(uses[path], gradients[path], strict=True)]
         for path in paths
     }
+
+
+def _signs(key: jax.Array, z: jax.Array, axis_name: AxisName) -> jax.Array:
+    """Draw the signs of these outputs: a device's part of those of the whole batch."""
+    if axis_name is None:
+        return jax.random.rademacher(key, z.shape, z.dtype)
+    whole = (len(z) * jax.lax.psum(1, axis_name), *z.shape[1:])
+    signs, start = jax.random.rademacher(key, whole, z.dtype), jax.lax.axis_index(axis_name)
+    return jax.lax.dynamic_slice_in_dim(signs, start * len(z), len(z))
 
 
 def _run(

@@ -16,6 +16,7 @@ from jaxcompress.arguments import integer, real, require
 from jaxcompress.compression.checks import check_widths
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
+from jaxcompress.per_device import AxisName, per_device
 from jaxcompress.prune.candidates.losses import candidate_losses
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.selecting import threshold
@@ -52,6 +53,7 @@ def local_search(
     channel_noise: float = 0.1,
     together: int | None = None,
     mesh: Mesh | None = None,
+    axis_name: AxisName = None,
 ) -> Found:
     """Perturb the best scores, mask every candidate to the same budget, keep the best by loss.
 
@@ -74,6 +76,7 @@ def local_search(
         channel_noise: standard deviation for each channel alone.
         together: see `candidate_losses`.
         mesh: see `candidate_losses`.
+        axis_name: see `candidate_losses`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -110,7 +113,8 @@ def local_search(
 
     def losses(variables: PyTree, batch: Batch, stacked: dict[str, jax.Array]) -> jax.Array:
         gates = jax.vmap(lambda candidate: threshold(graph.cost, candidate, absolute))(stacked)
-        raw = candidate_losses(graph, loss, variables, gates, batch, together=together, mesh=mesh)
+        options: dict[str, Any] = {"together": together, "mesh": mesh, "axis_name": axis_name}
+        raw = candidate_losses(graph, loss, variables, gates, batch, **options)
         return jnp.where(jnp.isnan(raw), jnp.inf, raw)
 
     def step(
@@ -122,14 +126,15 @@ def local_search(
         every = {name: jnp.concatenate([parents[name], score]) for name, score in new.items()}
         values = jnp.concatenate([best, losses(*data, new)])
         order = jnp.argsort(values, stable=True)[:survivors]
-        return (jax.tree.map(lambda score: score[order], every), values[order]), values[order[0]]
+        state = jax.tree.map(lambda score: score[order], every), values[order]
+        return per_device(state, None, like=best), values[order[0]]
 
     @jax.jit
     def run(data: tuple[Any, Any], scores: Mapping[str, Array], key: jax.Array) -> Found:
         start = {n: jnp.asarray(s, jnp.result_type(float))[None] for n, s in scores.items()}
         first = losses(*data, start)
         copies = jax.tree.map(lambda score: jnp.repeat(score, survivors, axis=0), start)
-        state = (copies, jnp.repeat(first, survivors))
+        state = per_device((copies, jnp.repeat(first, survivors)), None, like=(first, scores))
         (parents, _), best = lax.scan(partial(step, data), state, jax.random.split(key, rounds))
         return Found({n: score[0] for n, score in parents.items()}, jnp.concatenate([first, best]))
 

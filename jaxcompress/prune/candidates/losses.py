@@ -21,6 +21,7 @@ from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression.checks import check_groups, check_widths
 from jaxcompress.graph import Graph
+from jaxcompress.per_device import AxisName, average, per_device
 from jaxcompress.prune.candidates.chunks import chunk_size
 from jaxcompress.prune.candidates.prefix import hoist
 from jaxcompress.prune.gating import gated
@@ -38,6 +39,7 @@ def candidate_losses(
     *,
     together: int | None = None,
     mesh: Mesh | None = None,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     """Return the loss of every candidate on one batch.
 
@@ -54,6 +56,8 @@ def candidate_losses(
         batch: pytree of arrays, the same for all.
         together: candidates per vmap, default `chunk_size`.
         mesh: devices to split the candidates over.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which the batch is split;
+            see `jaxcompress.per_device`.
 
     Returns:
         `float[candidates]`.
@@ -76,14 +80,15 @@ def candidate_losses(
     count = _check(graph, gates)
     check_scalar(loss, variables, batch)
     devices = 1 if mesh is None else mesh.size
-    per_device = math.ceil(count / devices)
+    each = math.ceil(count / devices)
     if together is None:
         together = chunk_size(loss, variables, batch)
-    together = max(1, min(together, per_device))
-    padded = devices * together * math.ceil(per_device / together)
+    together = max(1, min(together, each))
+    padded = devices * together * math.ceil(each / together)
     shared = {name: jnp.asarray(g) for name, g in gates.items() if np.ndim(g) == 1}
     differing = {n: _pad(jnp.asarray(g), padded) for n, g in gates.items() if n not in shared}
     gated_loss = gated(graph, loss)
+    shared, differing = per_device((shared, differing), axis_name, like=(variables, gates, batch))
 
     def part(variables: PyTree, shared: Any, gates: PyTree, batch: Batch) -> jax.Array:
         one = lambda candidate: gated_loss(variables, {**shared, **candidate}, batch)  # noqa: E731
@@ -100,7 +105,7 @@ def candidate_losses(
             out_specs=split,
             check_vma=False,
         )
-    return jax.jit(part)(variables, shared, differing, batch)[:count]
+    return average(jax.jit(part)(variables, shared, differing, batch)[:count], axis_name)
 
 
 def _pad(gates: jax.Array, count: int) -> jax.Array:

@@ -13,10 +13,11 @@ from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.compression.observing import visit
-from jaxcompress.compression.precision import widened
+from jaxcompress.compression.precision import namespace, widened
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.graph.rules import rule_of
+from jaxcompress.per_device import AxisName, average
 from jaxcompress.prune.importance.observed import (
     Channels,
     Counted,
@@ -39,6 +40,7 @@ def activation_norms(
     *,
     counted: Counted | None = None,
     groups: Collection[str] | None = None,
+    axis_name: AxisName = None,
 ) -> Scores:
     """Score a channel by the size of its activation where it is contracted, without labels.
 
@@ -65,6 +67,8 @@ def activation_norms(
         counted: `counted(inputs) -> [examples, positions]`, 0 for padding, which leaves positions
             out of the mean of every array that has these as its first two axes.
         groups: which to score, default all; the contractions of others are not looked at.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
+            see `jaxcompress.per_device`.
 
     Returns:
         `{group: float[width]}`, raw norms: `select` divides them by the mean of each group.
@@ -88,7 +92,8 @@ def activation_norms(
     """
     names = tuple(graph.groups if groups is None else groups)
     check_groups(graph, dict.fromkeys(names), "activation_norms")
-    compiled = jit_of(_means, graph, apply, *([] if counted is None else [counted]), groups=names)
+    functions = (graph, apply, *([] if counted is None else [counted]))
+    compiled = jit_of(_means, *functions, groups=names, axis_name=axis_name)
     means = mean_over_examples(compiled, graph, variables, batches, "activation norms")
     if not means:
         raise ValueError(
@@ -96,11 +101,17 @@ def activation_norms(
             "has no such place; print(graph) tells what consumes a group"
         )
     ordered = {name: means[name] for name in graph.groups if name in means}
-    scores = {name: np.sqrt(mean).astype(np.float32) for name, mean in ordered.items()}
+    scores = {n: namespace(m).sqrt(m).astype(np.float32) for n, m in ordered.items()}
     return Scores(scores, "activation norms", "raw norm")
 
 
-def _means(graph: Graph, apply: Function, *counted: Counted, groups: tuple[str, ...]) -> Function:
+def _means(
+    graph: Graph,
+    apply: Function,
+    *counted: Counted,
+    groups: tuple[str, ...],
+    axis_name: AxisName,
+) -> Function:
     """Make the mean over one batch of the squares of each channel's norms, `{group: [width]}`."""
 
     def means(variables: PyTree, inputs: PyTree) -> dict[str, jax.Array]:
@@ -119,7 +130,7 @@ def _means(graph: Graph, apply: Function, *counted: Counted, groups: tuple[str, 
             return any(True for _ in _given(channels, node))
 
         visit(channels.labelled, variables, inputs, wanted, look)
-        return squares
+        return average(squares, axis_name)
 
     return means
 

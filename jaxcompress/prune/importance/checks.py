@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.finite import non_finite
+from jaxcompress.parallel import on_host
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["check_batches", "check_classes", "check_gradients", "check_scalar"]
@@ -91,7 +92,7 @@ episodes [1] hold one; draw larger batches, or classes in proportion
     for path, leaf in flatten_with_paths(query)[0].items():
         if path.split("/")[-1] != "label" or isinstance(leaf, jax.core.Tracer):
             continue
-        labels = np.asarray(leaf)
+        labels = on_host(leaf)
         if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 2:
             continue
         single = np.flatnonzero((labels == labels[:, :1]).all(axis=1)).tolist()

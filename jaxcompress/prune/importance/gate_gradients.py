@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcompress.annotations import Batch, PyTree
+from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
+from jaxcompress.per_device import AxisName, slope
 from jaxcompress.prune.gating import gated, ones
 from jaxcompress.prune.importance.checks import check_batches, check_gradients, check_scalar
 from jaxcompress.prune.scores import Scores
@@ -24,6 +25,8 @@ def taylor(
     loss: Callable[[PyTree, Batch], jax.Array],
     variables: PyTree,
     batches: Any,
+    *,
+    axis_name: AxisName = None,
 ) -> Scores:
     """Score a channel by the first-order change of the loss without it, batch by batch.
 
@@ -37,6 +40,8 @@ def taylor(
         loss: `loss(variables, batch) -> scalar`, in evaluation or training mode.
         variables: pytree of arrays.
         batches: pytree of arrays `[batches, batch, ...]`.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is
+            split; see `jaxcompress.per_device`.
 
     Returns:
         `{group: float[width]}`, raw gradients: `select` divides them by what a channel costs.
@@ -58,7 +63,7 @@ def taylor(
     require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(operator.itemgetter(0), batches))
-    gradient = jax.jit(jax.grad(gated(graph, loss), argnums=1))
+    gradient = jax.jit(_gradient(graph, loss, axis_name))
     every = ones(graph)
     start = {name: every[name] for name in graph.graded}
     total: dict[str, jax.Array] = {name: jnp.zeros_like(gate) for name, gate in start.items()}
@@ -66,8 +71,17 @@ def taylor(
     # A Python loop over one compiled step: inside a scan, XLA's CPU backend runs the gradient of a
     # convolution tens of times slower.
     for number in range(count):
-        gradients = gradient(variables, start, jax.tree.map(operator.itemgetter(number), batches))
+        gradients = gradient(start, variables, jax.tree.map(operator.itemgetter(number), batches))
         total = {name: value + jnp.abs(gradients[name]) for name, value in total.items()}
     means = {name: value / count for name, value in total.items()}
     check_gradients(means)
     return Scores(means, "taylor", "raw gradient", power=1.0)
+
+
+def _gradient(
+    graph: Graph, loss: Callable[[PyTree, Batch], jax.Array], axis_name: AxisName
+) -> Function:
+    """Make the gradient by gates of the mean loss of one batch, on all devices."""
+    gated_loss = gated(graph, loss)
+    both = slope(lambda gates, *rest: (gated_loss(rest[0], gates, rest[1]), None), axis_name)
+    return lambda gates, variables, batch: both(gates, variables, batch)[1]

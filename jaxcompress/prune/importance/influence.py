@@ -10,7 +10,9 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compiled import jit_of
+from jaxcompress.compression.precision import namespace
 from jaxcompress.graph import Graph
+from jaxcompress.per_device import AxisName
 from jaxcompress.prune.importance.observed import Counted, mean_over_examples
 from jaxcompress.prune.importance.turning import mean_turns
 from jaxcompress.prune.scores import Scores
@@ -25,6 +27,7 @@ def block_influence(
     batches: Iterable[Batch],
     *,
     counted: Counted | None = None,
+    axis_name: AxisName = None,
 ) -> Scores:
     """Score layers and residual branches by how far they turn the stream, without labels.
 
@@ -45,6 +48,8 @@ def block_influence(
         batches: an iterable of inputs `[examples, ...]`, read once. One program is compiled for
             each shape of them, and only the sums are kept.
         counted: `counted(inputs) -> [examples, positions]`, 0 for padding, which is left out.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
+            see `jaxcompress.per_device`.
 
     Returns:
         `{group: float[width]}` of numbers in [0, 2], comparable: the layers of a depth group, each
@@ -72,7 +77,8 @@ def block_influence(
         >>> {name: f"{score[0]:.3f}" for name, score in influence.items()}
         {'up[1]': '0.146'}
     """
-    compiled = jit_of(mean_turns, graph, apply, *([] if counted is None else [counted]))
+    functions = (graph, apply, *([] if counted is None else [counted]))
+    compiled = jit_of(mean_turns, *functions, axis_name=axis_name)
     means = mean_over_examples(compiled, graph, variables, batches, "block influences")
     if not means:
         raise ValueError(
@@ -80,7 +86,7 @@ def block_influence(
             f"function has none that may go: graph.optional is {graph.optional}"
         )
     scores = {
-        name: np.broadcast_to(means[name], group.width).astype(np.float32)
+        name: namespace(means[name]).broadcast_to(means[name], group.width).astype(np.float32)
         for name, group in graph.groups.items()
         if name in means
     }

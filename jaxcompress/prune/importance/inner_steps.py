@@ -24,7 +24,9 @@ from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression.precision import like, widened
 from jaxcompress.graph import Trainable, default_trainable
+from jaxcompress.parallel import on_host
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.per_device import AxisName, average, per_device
 
 __all__ = ["GatedLoss", "adapt", "check_steps"]
 
@@ -41,6 +43,7 @@ def adapt(
     *,
     order: int = 2,
     trainable: Trainable | None = None,
+    axis_name: AxisName = None,
 ) -> tuple[Any, jax.Array]:
     """Take one optimizer step per support batch, differentiably in the gates.
 
@@ -57,6 +60,8 @@ def adapt(
         order: 2 differentiates through the inner gradients, 1 takes them as constants, so that
             the variables then do not depend on the gates.
         trainable: what the optimizer changes, default `default_trainable`.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
+            see `jaxcompress.per_device`.
 
     Returns:
         The variables after the last step, and `float[steps]`, the loss before each step.
@@ -84,31 +89,45 @@ def adapt(
         return jax.tree.unflatten(treedef, [merged[path] for path in leaves])
 
     def at(params: PyTree, gates: PyTree, rest: PyTree, batch: Batch) -> jax.Array:
-        return loss(whole(params, rest), gates, batch)
+        return per_device(loss(whole(params, rest), gates, batch), None, like=params)
 
     rest = {path: leaf for path, leaf in leaves.items() if path not in params}
+    params, gates = per_device((params, gates), axis_name, like=(variables, gates, support))
     gradient = _symmetric_gradient(at)
 
     def step(carry: tuple[Any, Any], batch: Batch) -> tuple[tuple[Any, Any], jax.Array]:
         params, state = carry
-        value, gradients = gradient(params, gates, rest, batch)
+        value, gradients = average(gradient(params, gates, rest, batch), axis_name)
         gradients = lax.stop_gradient(gradients) if order == 1 else gradients
         updates, state = optimizer.update(gradients, state, params)
-        return (optax.apply_updates(params, updates), state), lax.stop_gradient(value)
+        carry = optax.apply_updates(params, updates), state
+        return per_device(carry, None, like=params), lax.stop_gradient(value)
 
-    (params, _), losses = _loop(step, (params, optimizer.init(params)), support)
+    start = params, per_device(optimizer.init(params), None, like=params)
+    (params, _), losses = _loop(step, start, support)
     return whole(params, rest), losses
 
 
 def _loop(step: Function, carry: PyTree, inputs: PyTree) -> tuple[Any, jax.Array]:
-    """Scan, or on CPU unroll: XLA has no fast kernel there for kernel gradients inside loops."""
-    if jax.default_backend() != "cpu":
+    """Scan, or in a program for CPUs unroll: kernel gradients inside loops are slow there."""
+    steps = range(len(jax.tree.leaves(inputs)[0]))
+    if not steps:
+        return carry, jnp.zeros(0)
+
+    def unrolled(carry: PyTree, inputs: PyTree) -> tuple[Any, jax.Array]:
+        losses = []
+        for number in steps:
+            carry, loss = step(carry, jax.tree.map(itemgetter(number), inputs))
+            losses.append(loss)
+        return carry, jnp.stack(losses)
+
+    if len(steps) == 1:
+        return unrolled(carry, inputs)
+
+    def scanned(carry: PyTree, inputs: PyTree) -> tuple[Any, jax.Array]:
         return lax.scan(step, carry, inputs)
-    losses = []
-    for number in range(len(jax.tree.leaves(inputs)[0])):
-        carry, loss = step(carry, jax.tree.map(itemgetter(number), inputs))
-        losses.append(loss)
-    return carry, jnp.stack(losses) if losses else jnp.zeros(0)
+
+    return lax.platform_dependent(carry, inputs, cpu=unrolled, default=scanned)
 
 
 def _symmetric_gradient(loss: Callable[..., jax.Array]) -> Function:
@@ -177,7 +196,7 @@ nan; lower the inner learning rate, or look for NaN in the support batch
     """
     if isinstance(losses, jax.core.Tracer):
         return
-    values = np.asarray(losses)
+    values = on_host(losses)
     wrong = np.argwhere(~np.isfinite(values))
     if not len(wrong):
         return

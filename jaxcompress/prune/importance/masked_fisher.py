@@ -19,6 +19,7 @@ from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
+from jaxcompress.per_device import AxisName, average, per_device, slope
 from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.checks import check_batches, check_gradients, check_scalar
 from jaxcompress.prune.importance.rounds import map_rounds
@@ -108,6 +109,7 @@ def fisher(
     keep_of: Mapping[str, tuple[float, float]] | None = None,
     groups: Collection[str] | None = None,
     gates: Mapping[str, Array] | None = None,
+    axis_name: AxisName = None,
 ) -> Scores:
     """Score a channel by the mean squared gate gradient of single examples at random masks.
 
@@ -134,6 +136,8 @@ def fisher(
         groups: which to score and mask, default all whose gates have a gradient, `graph.graded`.
         gates: `{group: float[width]}` that all masks are multiplied by, to score a network of
             which something is removed already; may be traced.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is
+            split; see `jaxcompress.per_device`.
 
     Returns:
         `{group: float[width]}`, not negative; raw gradients, which `select` divides by what a
@@ -155,7 +159,8 @@ def fisher(
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], batches))
     ranges = _ranges(graph, keep, keep_of, graph.graded if groups is None else groups)
-    step = partial(jit_of(_squares, graph, loss), variables, key, ranges, dict(gates or {}))
+    squares_of = jit_of(_squares, graph, loss, axis_name=axis_name)
+    step = partial(squares_of, variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     squares = map_rounds(step, (numbers, batches))
     means = {name: square.mean(0) for name, square in squares.items()}
@@ -163,8 +168,11 @@ def fisher(
     return Scores(means, "fisher", "raw gradient", power=1.5)
 
 
-def _squares(graph: Graph, loss: Callable[[PyTree, Batch], jax.Array]) -> Function:
+def _squares(
+    graph: Graph, loss: Callable[[PyTree, Batch], jax.Array], axis_name: AxisName
+) -> Function:
     """Make the mean squared gate gradients of one batch at the mask of its number."""
+    gated_loss = gated(graph, loss)
 
     def squares(
         variables: PyTree,
@@ -178,7 +186,10 @@ def _squares(graph: Graph, loss: Callable[[PyTree, Batch], jax.Array]) -> Functi
         masks = _draw(graph, jax.random.fold_in(key, number), ranges)
         at = {**gates, **{name: mask * gates.get(name, 1.0) for name, mask in masks.items()}}
         at = {name: jnp.broadcast_to(gate, (examples, len(gate))) for name, gate in at.items()}
-        gradient = jax.grad(gated(graph, loss), argnums=1)(variables, at, batch)
-        return {name: jnp.square(examples * gradient[name]).mean(0) for name in masks}
+        # The gates of an example lie with it on one device: there is nothing to average yet.
+        local = slope(lambda at, *rest: (gated_loss(rest[0], at, rest[1]), None))
+        _, gradient = local(per_device(at, axis_name), variables, batch)
+        means = {name: jnp.square(examples * gradient[name]).mean(0) for name in masks}
+        return average(means, axis_name)
 
     return squares

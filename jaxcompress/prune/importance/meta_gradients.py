@@ -22,6 +22,8 @@ from jaxcompress.compiled import jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph, Trainable
+from jaxcompress.parallel import on_host
+from jaxcompress.per_device import AxisName, slope
 from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
 from jaxcompress.prune.importance.inner_steps import adapt, check_steps
@@ -47,6 +49,7 @@ def meta(
     groups: Collection[str] | None = None,
     together: int = 1,
     trainable: Trainable | None = None,
+    axis_name: AxisName = None,
 ) -> Scores:
     """Score a channel by the gradient of the query loss through inner optimizer steps.
 
@@ -74,6 +77,8 @@ def meta(
         groups: which to score, default all whose gates have a gradient, `graph.graded`.
         together: how many episodes are vmapped, a divisor of their number.
         trainable: what the optimizer changes, default `default_trainable`.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is split;
+            see `jaxcompress.per_device`.
 
     Returns:
         `{group: float[width]}`, not negative; raw gradients, which `select` divides by what a
@@ -104,7 +109,7 @@ def meta(
     at = _gates_of_episodes(graph, gates or {}, names, episodes)
     # The optimizer by its functions: a tuple of them could not be referred to weakly.
     functions = (graph, loss, *(optimizer or SGD)[:2], *([trainable] if trainable else []))
-    episode = jit_of(_episodes, *functions, order=order, names=names)
+    episode = jit_of(_episodes, *functions, order=order, names=names, axis_name=axis_name)
     inputs = jax.tree.map(
         lambda leaf: leaf.reshape(-1, together, *jnp.shape(leaf)[1:]), (at, support, query)
     )
@@ -125,25 +130,25 @@ def _episodes(
     *trainable: Trainable,
     order: int,
     names: tuple[str, ...],
+    axis_name: AxisName,
 ) -> Callable[..., tuple[Any, Any]]:
     """Make the meta-gradients and losses of episodes, vmapped."""
     optimizer = optax.GradientTransformation(init, update)
     chosen = trainable[0] if trainable else None
     gated_loss = gated(graph, loss)
 
-    def after_steps(
-        variables: PyTree, gates: PyTree, support: Batch, query: Batch
-    ) -> tuple[PyTree, PyTree]:
-        adapted, losses = adapt(
-            gated_loss, variables, gates, support, optimizer, order=order, trainable=chosen
-        )
-        value = gated_loss(adapted, gates, query)
-        return value, jnp.append(losses, value)
+    options: dict[str, Any] = {"order": order, "trainable": chosen, "axis_name": axis_name}
+
+    def after_steps(gates: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
+        variables, support, query = rest
+        adapted, losses = adapt(gated_loss, variables, gates, support, optimizer, **options)
+        return gated_loss(adapted, gates, query), losses
 
     def episode(variables: PyTree, inputs: tuple[Any, Any, Any]) -> tuple[PyTree, PyTree]:
-        slope = jax.grad(after_steps, argnums=1, has_aux=True)
-        gradient, losses = slope(variables, *inputs)
-        return {name: gradient[name] for name in names}, losses
+        gates, support, query = inputs
+        gradient_of = slope(after_steps, axis_name)
+        (value, losses), gradient = gradient_of(gates, variables, support, query)
+        return {name: gradient[name] for name in names}, jnp.append(losses, value)
 
     def episodes(variables: PyTree, inputs: tuple[Any, Any, Any]) -> tuple[PyTree, PyTree]:
         if len(jax.tree.leaves(inputs)[0]) == 1:
@@ -187,7 +192,7 @@ def _check_finite(sizes: Mapping[str, Array]) -> None:
     if any(isinstance(size, jax.core.Tracer) for size in sizes.values()):
         return
     wrong = {
-        name: np.flatnonzero(~np.isfinite(np.asarray(size)).all(axis=1)).tolist()
+        name: np.flatnonzero(~np.isfinite(on_host(size)).all(axis=1)).tolist()
         for name, size in sizes.items()
     }
     wrong = {name: episodes for name, episodes in wrong.items() if episodes}

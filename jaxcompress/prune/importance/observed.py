@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.apply import carry
@@ -135,7 +136,7 @@ def mean_over_examples(
         compiled: `(variables, inputs) -> {group: mean over the examples}`.
         graph: of a function of the same inputs.
         variables: given to it.
-        batches: inputs, read once; only means are kept, in float64.
+        batches: inputs, read once; only means are kept, in float64; traced ones in float32.
         what: is measured, for errors.
 
     Raises:
@@ -154,7 +155,7 @@ def mean_over_examples(
         total += count
         for name, mean in compiled(variables, inputs).items():
             before = means.get(name, 0.0)
-            means[name] = before + (np.asarray(mean, np.float64) - before) * (count / total)
+            means[name] = before + (exact(mean) - before) * (count / total)
     if not total:
         raise ValueError(f"{what} need data, but there is no batch; pass at least one")
     require_finite(what, means, "look for NaN in the batches")

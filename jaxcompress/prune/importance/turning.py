@@ -19,6 +19,7 @@ from jaxcompress.graph.axes import Value
 from jaxcompress.graph.branches import Join, joins
 from jaxcompress.graph.internals import bind, scan_counts
 from jaxcompress.graph.interpret import Node
+from jaxcompress.per_device import AxisName, average
 from jaxcompress.prune.importance.observed import (
     Channels,
     Counted,
@@ -45,7 +46,9 @@ def turns(before: jax.Array, after: jax.Array) -> jax.Array:
     return 1 - jnp.where((lengths[0] == 0) & (lengths[1] == 0), 1, cosine)
 
 
-def mean_turns(graph: Graph, apply: Function, *counted: Counted) -> Function:
+def mean_turns(
+    graph: Graph, apply: Function, *counted: Counted, axis_name: AxisName = None
+) -> Function:
     """Make the influences in one batch, `{group: [layers] of a scan, [] of a branch}`."""
 
     def means(variables: PyTree, inputs: PyTree) -> dict[str, jax.Array]:
@@ -53,7 +56,8 @@ def mean_turns(graph: Graph, apply: Function, *counted: Counted) -> Function:
         weights = jnp.asarray(counted[0](inputs)) if counted else None
         look = _Look(graph, channels, weights, _ends(graph, channels))
         visit(channels.labelled, variables, inputs, look.wanted, look)
-        return {name: jnp.stack(each).mean(0) for name, each in look.seen.items()}
+        means = {name: jnp.stack(each).mean(0) for name, each in look.seen.items()}
+        return average(means, axis_name)
 
     return means
 

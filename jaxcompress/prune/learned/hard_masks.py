@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +11,11 @@ from jax import lax
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.arguments import real, require
 from jaxcompress.graph import Cost
-from jaxcompress.graph.budget import Ceilings
+from jaxcompress.graph.budget import AtMost, Ceilings
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.selecting import threshold
 
 __all__ = ["straight_through"]
-
-
-class Target(NamedTuple):
-    """Ceilings on the way to those of a budget."""
-
-    limits: dict[str, Array]
-
-    def ceilings(self) -> dict[str, Array]:
-        """Return the ceilings by kind."""
-        return self.limits
 
 
 def straight_through(
@@ -74,7 +63,7 @@ def straight_through(
     scores = {name: scores[name] for name in cost.names if name in scores}
     fixed = lax.stop_gradient(dict(scores))
     # Nested masks move little from step to step; the last channels that would still fit do not.
-    hard = threshold(cost, fixed, Target(limits), fill=False)
+    hard = threshold(cost, fixed, AtMost(limits), fill=False)
     flat, removed = _end_to_end(fixed, scores), 1 - _end_to_end(hard, scores)
     tau = jnp.max(jnp.where(removed > 0, flat, flat.min()))
     slope = jax.nn.sigmoid((flat - tau) / temperature)

@@ -19,6 +19,7 @@ from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, real, require
 from jaxcompress.graph import Graph, Trainable
 from jaxcompress.graph.budget import Budget
+from jaxcompress.per_device import AxisName, slope
 from jaxcompress.prune.gating import gated
 from jaxcompress.prune.importance.inner_steps import adapt
 from jaxcompress.prune.learned.hard_masks import straight_through
@@ -85,6 +86,7 @@ def learn(
     order: int = 2,
     temperature: float = 0.5,
     trainable: Trainable | None = None,
+    axis_name: AxisName = None,
 ) -> Learn:
     """Make the init/update pair that learns which groups bear the budget.
 
@@ -115,6 +117,9 @@ def learn(
         order: of the gradient through the inner steps, 1 or 2.
         temperature: of the sigmoid, in units of log score.
         trainable: what the inner optimizer changes, default `default_trainable`.
+        axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch of
+            `update` is split;
+            see `jaxcompress.per_device`.
 
     Example:
         >>> from jaxcompress.graph import trace
@@ -137,6 +142,7 @@ def learn(
     outer = optimizer or gate_optimizer(steps)
     inner = inner or optax.sgd(0.01)
     absolute, gated_loss, costs = budget.of(graph), gated(graph, loss), log_costs(graph, budget)
+    options: dict[str, Any] = {"order": order, "trainable": trainable, "axis_name": axis_name}
 
     def init(scores: Mapping[str, Array]) -> LearnState:
         start = log_scores(graph, scores)
@@ -150,24 +156,24 @@ def learn(
     ) -> tuple[LearnState, jax.Array]:
         part = jnp.minimum(1.0, 2 * (state.step + 1) / steps)
 
-        def objective(learned: Learned) -> tuple[jax.Array, jax.Array]:
+        def objective(learned: Learned, *rest: PyTree) -> tuple[jax.Array, jax.Array]:
+            at, query, support = rest
             learned_scores = offset_scores(learned, state.log_scores, costs)
             gates = straight_through(graph.cost, learned_scores, absolute, part, temperature)
-            losses, at = jnp.zeros(0), variables
+            losses = jnp.zeros(0)
             if support is not None:
-                at, losses = adapt(
-                    gated_loss, at, gates, support, inner, order=order, trainable=trainable
-                )
-            value = gated_loss(at, gates, query)
-            return value, jnp.append(losses, value)
+                at, losses = adapt(gated_loss, at, gates, support, inner, **options)
+            return gated_loss(at, gates, query), losses
 
-        gradient, losses = jax.grad(objective, has_aux=True)(state.learned)
+        gradient_of = slope(objective, axis_name)
+        (value, losses), gradient = gradient_of(state.learned, variables, query, support)
         changes, opt_state = outer.update(gradient, state.opt_state, state.learned)
         learned = optax.apply_updates(state.learned, changes)
         counts = state.step >= steps // 2
         new = offset_scores(learned, state.log_scores, costs)
         total = jax.tree.map(lambda t, s: t + counts * s, state.total, new)
-        return LearnState(learned, state.log_scores, total, opt_state, state.step + 1), losses
+        new_state = LearnState(learned, state.log_scores, total, opt_state, state.step + 1)
+        return new_state, jnp.append(losses, value)
 
     def scores(state: LearnState) -> dict[str, jax.Array]:
         count = state.step - steps // 2

@@ -79,4 +79,4 @@ def learn_gates(
         state, step_losses = update(state, variables, batch, inner)
         losses.append(step_losses)
     check_steps(jnp.stack(losses))
-    return pair.scores(state)
+    return jax.jit(pair.scores)(state)

@@ -83,9 +83,8 @@ def test_every_leaf_has_a_name_in_pytorch(name: str) -> None:
 def test_half_of_the_flops_in_whole_streams(folder: Path) -> None:
     flops = json.loads((folder / "flops.json").read_text())
     assert 0.4 < flops["own"] / flops["dense"] <= 0.5
-    full = cases.network("resnet20", True)
+    full, half = cases.network("resnet20", True), cases.network("resnet20", True, jnp.bfloat16)
     assert full.variables["params"]["stage1_block0"]["conv2"]["kernel"].shape[3] == 16
-    half = cases.network("resnet20", True, jnp.bfloat16)
     shapes = [jax.tree.map(jnp.shape, each.variables) for each in (full, half)]
     assert shapes[0] == shapes[1]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.compress import run
+from experiments.compress.files import arrays_of
 from experiments.compress.settings import Config, Scoring
 from tests.experiments.compress.conftest import HERE, quick
 
@@ -27,6 +28,7 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stages": ("prune", "prune")}, ["prune is done once"]),
     ({"stages": ("distil",)}, ["prune or low_rank has to meet flops=0.5"]),
     ({"stages": ("prune", "sparse")}, ["--sparsity 0.5"]),
+    ({"exports": ("onxx",)}, ["there is no 'onxx'; did you mean 'onnx'?"]),
     ({"sparsity": 1.0}, ["sparsity is a share in [0, 1)"]),
     ({"model": "resnet-20"}, ["did you mean 'resnet20'?"]),
     ({"weights": Path("nothing.safetensors")}, ["there is nothing at nothing.safetensors"]),
@@ -85,3 +87,15 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ValueError, match=r"mine\.npz is damaged"):
         run.main(quick(tmp_path / "run", data=str(tmp_path / "mine.npz")))
+
+
+def test_arrays_go_by_the_names_of_others_too(tmp_path: Path) -> None:
+    keras: dict[str, Any] = {
+        f"{name}_{part}": np.arange(3) for name in "xy" for part in ("train", "test")
+    }
+    np.savez(tmp_path / "keras.npz", **keras)
+    splits = arrays_of(tmp_path / "keras.npz")
+    assert [sorted(part or {}) for part in splits[:2]] == 2 * [["image", "label"]]
+    np.savez(tmp_path / "twice.npz", x_train=np.arange(3), inputs=np.arange(3))
+    with pytest.raises(ValueError, match="'x_train' and 'inputs' are the same; keep one"):
+        arrays_of(tmp_path / "twice.npz")

@@ -51,8 +51,13 @@ def test_models_of_every_framework_are_compressed(file: str, digits: Path, tmp_p
     assert distances[0] == 0 < distances[1] != distances[2]
     whole = given_model(config.model)
     function, variables = jc.load(tmp_path / "artifact", whole.apply, like=whole.variables)
-    shape = (3, 8, 8, 1) if file == "own_nnx.py" else (3, 1, 8, 8)
-    assert np.isfinite(function(variables, np.ones(shape, np.float32))).all()
+    shape = (20, 8, 8, 1) if file == "own_nnx.py" else (20, 1, 8, 8)
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = np.asarray(function(variables, images))
+    program, by_path = jc.load(tmp_path / "artifact")  # needs no code of the model
+    np.testing.assert_allclose(program(by_path, images), expected, rtol=1e-4, atol=1e-5)
+    (export,) = written(config)["config"]["exports"]
+    assert export["format"] == "stablehlo" and export["relative_error"] < 1e-4
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) < sum(
         leaf.size for leaf in jax.tree.leaves(whole.variables)
     )
