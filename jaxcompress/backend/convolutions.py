@@ -25,6 +25,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcompress.annotations import Array
 from jaxcompress.backend import onednn
+from jaxcompress.backend.depthwise import convolve_depthwise, is_depthwise
 from jaxcompress.backend.forms import convolve
 from jaxcompress.graph.internals import bind, inner_jaxprs, is_literal
 from jaxcompress.graph.interpret import run
@@ -38,13 +39,13 @@ MIN_STORED = 2**16
 
 
 def fast_convolutions(function: Function) -> Function:
-    """Return a function of the same values whose convolutions run on oneDNN, on CPUs.
+    """Return a function of the same values whose convolutions are fast on CPUs.
 
-    Only plain two-dimensional convolutions in float32, and in bfloat16 where the processor has
-    AVX-512, are replaced, those in functions called by `jax.jit` included; inside loops, branches,
-    `jax.checkpoint` and `jax.shard_map`, on other platforms, and with a jaxlib that was not tried
-    they stay as they are. Results differ by the order of summation, in float32 by less than 5e-6 of
-    the largest value in the tests.
+    Plain two-dimensional convolutions in float32, and in bfloat16 where the processor has AVX-512,
+    run on oneDNN, with jaxlibs that were tried; depthwise ones are sums of shifted products. Those
+    in functions called by `jax.jit` are included; inside loops, branches, `jax.checkpoint` and
+    `jax.shard_map`, and on other platforms, they stay as they are. Results differ by the order of
+    summation, in float32 by less than 5e-6 of the largest value in the tests.
 
     Apply it last, to an evaluation or a whole training step, and jit the result: the replaced
     convolutions have no derivative. Over several devices, apply it inside `jax.shard_map`: the
@@ -54,6 +55,7 @@ def fast_convolutions(function: Function) -> Function:
 
     Measured on two cores (AMD EPYC, jaxlib 0.10.2, batch 128, `benchmarks.throughput --quick`):
     ResNet-20 trains on 344 images per second instead of 171 and evaluates 2003 instead of 1086.
+    What depthwise ones gain is in `benchmarks.depthwise`.
 
     Args:
         function: any function of pytrees of arrays.
@@ -78,7 +80,7 @@ def fast_convolutions(function: Function) -> Function:
         results = _run(jaxpr, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shape), results)
 
-    return cast(Function, fast) if onednn.available() else function
+    return cast(Function, fast)
 
 
 def _run(jaxpr: ClosedJaxpr, values: Sequence[Array]) -> list[Array]:
@@ -102,6 +104,8 @@ def _run(jaxpr: ClosedJaxpr, values: Sequence[Array]) -> list[Array]:
 def _apply(equation: JaxprEqn, values: list[Array]) -> list[Array]:
     if equation.primitive.name == NAME and _is_plain(equation):
         return [convolve(equation, *values)]
+    if equation.primitive.name == NAME and is_depthwise(equation):
+        return [convolve_depthwise(equation, *values)]
     if equation.primitive.name in ("jit", "pjit") and _has_convolution(equation):
         return _run(equation.params["jaxpr"], values)
     return bind(equation, values)
@@ -116,7 +120,8 @@ def _is_plain(equation: JaxprEqn) -> bool:
     params = equation.params
     aval: Array = equation.outvars[0].aval
     return (
-        aval.ndim == 4
+        onednn.available()
+        and aval.ndim == 4
         and aval.size > 0
         and params["feature_group_count"] == params["batch_group_count"] == 1
         and params["preferred_element_type"] in (None, aval.dtype)
