@@ -68,8 +68,8 @@ def _encoder() -> list[str]:
     return [
         "half of the FLOPs of MiniLM-L6 by low rank, no labels: Spearman's correlation, STS-B dev",
         f"{rows['low_rank-0.5']:.3f}; taught, {rows['low_rank-0.5-taught']:.3f}",
-        f"whole: {rows['whole']:.3f}; by norms of kernels: {rows['magnitude-0.5']:.3f}, "
-        f"{rows['magnitude-0.5-taught']:.3f}",
+        f"whole: {rows['whole']:.3f}; Torch-Pruning: {rows['torch_pruning-0.5']:.3f}, "
+        f"{rows['torch_pruning-0.5-taught']:.3f}",
         "[transformers]({folder}/transformers.md)",
     ]
 

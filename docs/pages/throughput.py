@@ -12,6 +12,7 @@ __all__ = ["PATH", "page"]
 
 PATH = "benchmarks/results/throughput_amd_epyc_2_threads.json"
 PROFILE = "benchmarks/results/cpu_convolutions.json"
+DEPTHWISE = "benchmarks/results/depthwise.json"
 OURS = {
     "jit": ("jit",),
     "`fast_convolutions`": ("fast",),
@@ -115,6 +116,25 @@ def _profile() -> str:
     return table(["part of a step", "ms"], [[name, f"{ms:.0f}"] for name, ms in parts.items()])
 
 
+def _depthwise() -> str:
+    result = load(DEPTHWISE)
+    lines = []
+    for row in result["rows"]:
+        name = "MobileNetV2 for CIFAR-10, a training step"
+        if "size" in row:
+            size, stride = row["size"], row["stride"]
+            name = f"{size} x {size}, {row['channels']} channels, stride {stride}, both gradients"
+        plain, fast = row["plain_seconds"], row["fast_seconds"]
+        lines.append([name, f"{1e3 * plain:,.0f}", f"{1e3 * fast:,.0f}", f"{plain / fast:.1f}"])
+    head = [
+        f"{result['config']['batch_size']} images",
+        "XLA's, ms",
+        "shifted products, ms",
+        "ratio",
+    ]
+    return table(head, lines)
+
+
 def page() -> str:
     """Return the page."""
     return f"""# Speed
@@ -141,4 +161,12 @@ kernels that jaxlib's CPU build carries and XLA does not select; elsewhere it ch
 the processor time of a step of ResNet-20 goes: {source(PROFILE)}
 
 {_profile()}
+
+Depthwise convolutions, of one channel a group, are no oneDNN calls there: they become sums of
+shifted products, their kernels' gradients a loop over examples. Processor time, taken beside other
+work on the same cores: {source(DEPTHWISE)}
+
+{_depthwise()}
+
+{command("python -m benchmarks.depthwise")}
 """

