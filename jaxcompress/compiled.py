@@ -83,9 +83,8 @@ def entry(tree: PyTree, number: int) -> PyTree:
     """
     leaves, treedef = jax.tree.flatten(tree)
     taken = iter(_entries([leaf for leaf in leaves if isinstance(leaf, jax.Array)], number))
-    return treedef.unflatten(
-        [next(taken) if isinstance(leaf, jax.Array) else leaf[number] for leaf in leaves]
-    )
+    entries = [next(taken) if isinstance(leaf, jax.Array) else leaf[number] for leaf in leaves]
+    return jax.tree.unflatten(treedef, entries)
 
 
 @jax.jit
