@@ -1,4 +1,4 @@
-"""Compiled programs that live as long as the functions they were made of, and no longer.
+"""Compiled programs: those that live as long as the functions they were made of, and small ones.
 
 `jax.jit` keeps every function that it got as a static argument, with all that the function closes
 over and each program compiled for it. Here the program refers to its functions weakly.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import types
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
-from jaxcompress.annotations import Function
+from jaxcompress.annotations import Function, PyTree
 
-__all__ = ["jit_of"]
+__all__ = ["entry", "jit_of", "stacked"]
 
 _PROGRAMS: dict[Hashable, Callable[..., Any]] = {}
 
@@ -67,3 +69,35 @@ def _kept(
     make: Function, functions: tuple[Any, ...], options: tuple[tuple[str, Any], ...]
 ) -> Function:
     return jax.jit(lambda *args: make(*functions, **dict(options))(*args))
+
+
+def entry(tree: PyTree, number: int) -> PyTree:
+    """Return entry `number` of the leading axis of every leaf.
+
+    One program takes any entry of a tree; indexing compiles two for every shape. Arrays of NumPy
+    stay on the host.
+
+    Example:
+        >>> entry({"x": jnp.arange(3), "y": jnp.ones((3, 2))}, 1)["x"].tolist()
+        1
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    taken = iter(_entries([leaf for leaf in leaves if isinstance(leaf, jax.Array)], number))
+    entries = [next(taken) if isinstance(leaf, jax.Array) else leaf[number] for leaf in leaves]
+    return jax.tree.unflatten(treedef, entries)
+
+
+@jax.jit
+def _entries(leaves: list[jax.Array], number: jax.Array) -> list[jax.Array]:
+    return [lax.dynamic_index_in_dim(leaf, number, keepdims=False) for leaf in leaves]
+
+
+@jax.jit
+def stacked(trees: Sequence[PyTree]) -> PyTree:
+    """Stack the leaves of equal trees along a new leading axis, all by one program.
+
+    Example:
+        >>> stacked([{"x": jnp.zeros(2)}, {"x": jnp.ones(2)}])["x"].tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+    """
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

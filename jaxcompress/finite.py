@@ -20,7 +20,7 @@ def non_finite(tree: PyTree) -> list[str]:
         ['b']
     """
     leaves = {p: leaf for p, leaf in flatten_with_paths(tree)[0].items() if _is_known_float(leaf)}
-    # A sharded array is looked at where it lies; only the verdicts come to the host, together.
+    # Arrays elsewhere are looked at where they lie; only the verdicts come to the host, together.
     # Known arrays inside jit are looked at now, not in the program.
     with jax.ensure_compile_time_eval():
         verdicts = jax.device_get({path: _is_finite(leaf) for path, leaf in leaves.items()})
@@ -35,7 +35,19 @@ def _is_known_float(leaf: Array) -> bool:
 
 
 def _is_finite(leaf: Array) -> Array:
-    return (jnp if isinstance(leaf, jax.Array) else np).isfinite(leaf).all()
+    # Nothing is compiled for what NumPy reads without a copy.
+    if not isinstance(leaf, jax.Array) or _is_on_host(leaf):
+        return np.isfinite(np.asarray(leaf)).all()
+    return _all_finite(leaf)
+
+
+def _is_on_host(leaf: jax.Array) -> bool:
+    return leaf.is_fully_addressable and [d.platform for d in leaf.devices()] == ["cpu"]
+
+
+@jax.jit
+def _all_finite(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).all()
 
 
 def require_finite(argument: str, tree: PyTree, remedy: str) -> None:

@@ -15,7 +15,6 @@ from jaxcompress.graph import Graph, trace
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import gate, gated, ones, shrink
 from tests.laws import (
-    TOYS,
     Run,
     close,
     difference,
@@ -31,6 +30,7 @@ from tests.laws import (
     trained,
 )
 from tests.toys import norms
+from tests.toys.record import BRANCHED
 
 NORMED = [build.__name__ for build in norms.TOYS]
 
@@ -39,6 +39,7 @@ NORMED = [build.__name__ for build in norms.TOYS]
 def test_the_groups_are_those_expected(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     assert {n: group.width for n, group in graph.groups.items()} == dict(toy.groups)
+    assert bool(graph.optional) == (name in BRANCHED)
     assert not toy.frozen or any(toy.frozen in entry.reason for entry in graph.frozen)
 
 
@@ -132,10 +133,7 @@ def _accepts(graph: Graph, name: str) -> bool:
     )
 
 
-WITH_BRANCHES = [name for name in TOYS if graph_of(name).optional]
-
-
-@pytest.mark.parametrize("name", WITH_BRANCHES)
+@pytest.mark.parametrize("name", sorted(BRANCHED))
 def test_a_whole_branch_may_be_removed(name: str) -> None:
     toy, graph = toy_of(name), graph_of(name)
     keeps = {g: {g: np.zeros(graph.groups[g].width, bool)} for g in graph.optional}

@@ -82,7 +82,7 @@ def host_arrays(leaves: Mapping[str, Array]) -> dict[str, np.ndarray]:
         path: jax.random.key_data(leaf) if is_key(getattr(leaf, "dtype", None)) else leaf
         for path, leaf in leaves.items()
     }
-    arrays = jax.device_get({path: jnp.asarray(leaf) for path, leaf in data.items()})
+    arrays = jax.device_get({path: jax.device_put(leaf) for path, leaf in data.items()})
     return {path: np.asarray(array, order="C") for path, array in arrays.items()}
 
 
@@ -243,4 +243,4 @@ def _array(path: str, leaf: Leaf, tensors: Mapping[str, Array]) -> jax.Array:
             f"{path}: {count} values are not zero, but the structure says {leaf.nonzero}; save the "
             "artifact again"
         )
-    return jnp.asarray(host)
+    return jax.device_put(host)  # jnp.asarray compiles a program for every shape

@@ -144,10 +144,10 @@ def draw(examples: Batch, key: jax.Array, number: int, size: int) -> PyTree:
         [np.asarray(jax.random.permutation(pass_key, total)) for pass_key in keys]
     )
     chosen = order[: number * size].reshape(number, size)
-    return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[chosen]), examples)
+    return jax.device_put(jax.tree.map(lambda leaf: leaf[chosen], examples))
 
 
 def one_example(inputs: PyTree) -> PyTree:
     """Describe the first example of a network's inputs abstractly, as `trace` takes it."""
-    arrays = jax.tree.map(jax.numpy.asarray, inputs)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), arrays)
+    every = jax.eval_shape(lambda arrays: arrays, inputs)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), every)

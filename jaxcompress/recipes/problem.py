@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.compiled import entry, stacked
 from jaxcompress.graph import Graph
 from jaxcompress.recipes.distances import Distance, distance_loss
 from jaxcompress.recipes.examples import Mask
@@ -96,17 +95,13 @@ def ask_of(
     def ask(batches: Any) -> tuple[Loss, PyTree]:
         answer, number = jax.jit(apply), len(jax.tree.leaves(batches)[0])
         # Batch by batch: `inputs` knows nothing of the axis in front.
-        single = [jax.tree.map(itemgetter(i), batches) for i in range(number)]
+        single = [entry(batches, i) for i in range(number)]
         each = [inputs(batch) for batch in single]
         answers = [answer(variables, batch_inputs) for batch_inputs in each]
-        asked = {"inputs": _stacked(each), "answers": _stacked(answers)}
-        return loss, asked if mask is None else {**asked, "mask": _stacked(list(map(mask, single)))}
+        asked = {"inputs": stacked(each), "answers": stacked(answers)}
+        return loss, asked if mask is None else {**asked, "mask": stacked(list(map(mask, single)))}
 
     return ask
-
-
-def _stacked(trees: Sequence[Array]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _outputs(train_apply: Function) -> Callable[[PyTree, Batch], Array]:

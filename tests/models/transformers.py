@@ -48,7 +48,7 @@ def drawn(shapes: PyTree, seed: int = 0) -> PyTree:
     random = np.random.default_rng(seed)
     leaves, treedef = jax.tree.flatten(shapes)
     draws = [random.normal(x.ndim < 2, 0.4, x.shape) for x in leaves]
-    return jax.tree.unflatten(treedef, [jnp.asarray(draw, jnp.float32) for draw in draws])
+    return jax.tree.unflatten(treedef, [jax.device_put(draw.astype(np.float32)) for draw in draws])
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from jaxcompress.knowledge import (
     without_padding,
 )
 from jaxcompress.knowledge.store import Storage, Store, open_store, write
+from tests.toys.record import randomised
 
 WORDS, LENGTH, COUNT = 9, 6, 16
 MASK = itemgetter("mask")
@@ -38,7 +39,8 @@ OTHER = {**DATA, "tokens": np.where(DATA["mask"], DATA["tokens"], 7).astype(np.i
 
 
 def variables_of(seed: int) -> PyTree:
-    return models.initialize(DECODER, jax.random.key(seed), DATA)
+    init = lambda: models.initialize(DECODER, jax.random.key(0), DATA)  # noqa: E731
+    return randomised(jax.eval_shape(init), seed)
 
 
 STUDENT, TEACHER = variables_of(1), variables_of(2)
@@ -76,15 +78,19 @@ def taught(teacher: Any, batch: Batch, **options: Any) -> tuple[jax.Array, PyTre
 
 def expected() -> jax.Array:
     """The loss of all sequences, each cut to its length."""
-    total, run = jnp.zeros(()), jax.jit(APPLY)
+
+    @jax.jit
+    def of_one(cut: Batch) -> jax.Array:
+        logits, answers = APPLY(STUDENT, cut), APPLY(TEACHER, cut)
+        loss = 0.4 * kd(logits, answers, 1.0).mean()
+        if logits.shape[1] > 1:
+            loss += 0.6 * cross_entropy(logits[0, :-1], cut["tokens"][0, 1:]).mean()
+        return loss
+
+    total = jnp.zeros(())
     for row, length in enumerate(LENGTHS):
         cut = {name: array[row : row + 1, :length] for name, array in DATA.items()}
-        if length:
-            logits, answers = run(STUDENT, cut), run(TEACHER, cut)
-            total += 0.4 * kd(logits, answers, 1.0).mean()
-        if length > 1:
-            following = jnp.asarray(cut["tokens"][0, 1:])
-            total += 0.6 * cross_entropy(logits[0, :-1], following).mean()
+        total += of_one(cut) if length else 0.0
     return total / COUNT
 
 
@@ -99,7 +105,8 @@ def test_padding_changes_neither_loss_nor_gradient(distance: Any) -> None:
     assert float(clean[0]) > 0
     jax.tree.map(np.testing.assert_array_equal, clean, dirty)
     whole = recipes.distill(student, (APPLY, TEACHER), distance=distance)
-    assert float(whole.loss(STUDENT, DATA)) != float(whole.loss(STUDENT, OTHER))
+    loss = jax.jit(whole.loss)
+    assert float(loss(STUDENT, DATA)) != float(loss(STUDENT, OTHER))
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-6), ("float16", 1e-3)])
@@ -130,14 +137,17 @@ def test_the_largest_logits_are_compared_by_kd_top_k(stores: Callable[..., Store
     }
     values, indices, rest = (known[f"logits/{part}"] for part in ("values", "indices", "rest"))
     arguments = jnp.asarray(values), jnp.asarray(indices), jnp.asarray(rest)
-    of_each = kd_top_k(APPLY(STUDENT, DATA), *arguments, 4.0)
-    value = lesson.loss(STUDENT, {**OTHER, **known})
-    np.testing.assert_allclose(value, masked_mean(of_each, DATA["mask"]).mean(), rtol=1e-5)
-    assert (
-        0
-        < float(value)
-        < float(recipes.distill(student, (APPLY, TEACHER), mask=MASK).loss(STUDENT, DATA))
-    )
+    every = recipes.distill(student, (APPLY, TEACHER), mask=MASK)
+
+    @jax.jit
+    def losses(variables: PyTree) -> tuple[jax.Array, jax.Array, jax.Array]:
+        of_each = kd_top_k(APPLY(variables, DATA), *arguments, 4.0)
+        value = lesson.loss(variables, {**OTHER, **known})
+        return value, masked_mean(of_each, DATA["mask"]).mean(), every.loss(variables, DATA)
+
+    value, of_largest, of_all = losses(STUDENT)
+    np.testing.assert_allclose(value, of_largest, rtol=1e-5)
+    assert 0 < float(value) < float(of_all)
 
 
 def test_the_largest_logits_are_compared_at_their_own_temperature(
@@ -228,9 +238,10 @@ def test_masks_of_other_positions_are_refused() -> None:
         with pytest.raises(ValueError, match=words):
             recipe(APPLY, TEACHER, [DATA], jc.Budget(flops=0.8), key=KEY, mask=shorter)
     with pytest.raises(ValueError, match=words):
-        recipes.distill(student, (APPLY, TEACHER), mask=shorter).loss(STUDENT, DATA)
+        lesson = recipes.distill(student, (APPLY, TEACHER), mask=shorter)
+        jax.eval_shape(lesson.loss, STUDENT, DATA)
     labelled = recipes.distill(
         student, (APPLY, TEACHER), labels=lambda batch: batch["tokens"][:, 0]
     )
     with pytest.raises(ValueError, match=r"one label per row .*\[16, 6, 9\] and the labels \[16\]"):
-        labelled.loss(STUDENT, DATA)
+        jax.eval_shape(labelled.loss, STUDENT, DATA)

@@ -46,7 +46,9 @@ def normalised() -> Toy:
 
     def apply(variables: Any, inputs: jax.Array) -> jax.Array:
         hidden = jax.nn.standardize(inputs @ variables["first"], axis=-1)
-        hidden = jax.nn.softmax(hidden @ variables["second"])
+        # Sharp: where examples are nearly alike, E[x²] - E[x]² rounds away their variance (by
+        # 1e-7 x mean² / variance, here at most 1e-5 instead of 2e-4).
+        hidden = jax.nn.softmax(4 * (hidden @ variables["second"]))
         hidden = jax.nn.standardize(hidden @ variables["third"], axis=0)
         return hidden @ variables["head"]
 

@@ -11,7 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Toy", "draw", "initial", "randomised", "rows"]
+__all__ = ["BRANCHED", "Toy", "draw", "initial", "randomised", "rows"]
+
+# Known before any is traced, so that collecting tests traces nothing.
+BRANCHED = frozenset(
+    """
+    residual_a residual_b concatenation squeeze_excite channel_shuffle vision_transformer
+    fused_attention multi_query embedding gated_linear_unit scanned recurrent
+    transformer_training unknown_primitives layer_norm layer_norm_one_pass channel_softmax
+    scanned_decoder scanned_layers scanned_nest constant_selection watched
+    recomputed_attention residual_inside
+    """.split()
+)
+"""Toys with groups that may go as a whole; a law checks that it is these."""
 
 
 @dataclass(frozen=True, eq=False)

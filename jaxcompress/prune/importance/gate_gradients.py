@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Batch, Function, PyTree
+from jaxcompress.compiled import entry
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.per_device import AxisName, slope
@@ -62,7 +62,7 @@ def taylor(
     """
     require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
-    check_scalar(loss, variables, jax.tree.map(operator.itemgetter(0), batches))
+    check_scalar(loss, variables, entry(batches, 0))
     gradient = jax.jit(_gradient(graph, loss, axis_name))
     every = ones(graph)
     start = {name: every[name] for name in graph.graded}
@@ -71,11 +71,16 @@ def taylor(
     # A Python loop over one compiled step: inside a scan, XLA's CPU backend runs the gradient of a
     # convolution tens of times slower.
     for number in range(count):
-        gradients = gradient(start, variables, jax.tree.map(operator.itemgetter(number), batches))
-        total = {name: value + jnp.abs(gradients[name]) for name, value in total.items()}
-    means = {name: value / count for name, value in total.items()}
+        gradients = gradient(start, variables, entry(batches, number))
+        total = _added(total, gradients)
+    means = {name: total[name] / count for name in start}
     check_gradients(means)
     return Scores(means, "taylor", "raw gradient", power=1.0)
+
+
+@jax.jit
+def _added(total: dict[str, jax.Array], gradients: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: value + jnp.abs(gradients[name]) for name, value in total.items()}
 
 
 def _gradient(

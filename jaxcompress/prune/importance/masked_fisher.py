@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
-from jaxcompress.compiled import jit_of
+from jaxcompress.compiled import entry, jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -157,15 +157,20 @@ def fisher(
     """
     require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
-    check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], batches))
+    check_scalar(loss, variables, entry(batches, 0))
     ranges = _ranges(graph, keep, keep_of, graph.graded if groups is None else groups)
     squares_of = jit_of(_squares, graph, loss, axis_name=axis_name)
     step = partial(squares_of, variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     squares = map_rounds(step, (numbers, batches))
-    means = {name: square.mean(0) for name, square in squares.items()}
+    means = _means(squares)
     check_gradients(means)
     return Scores(means, "fisher", "raw gradient", power=1.5)
+
+
+@jax.jit
+def _means(squares: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: square.mean(0) for name, square in squares.items()}
 
 
 def _squares(

@@ -18,7 +18,7 @@ import optax
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
-from jaxcompress.compiled import jit_of
+from jaxcompress.compiled import entry, jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph, Trainable
@@ -185,7 +185,7 @@ def _check(loss: Function, variables: PyTree, support: Batch, query: Batch, toge
             f"{episodes['query']} episodes; choose a divisor"
         )
     check_classes(query)
-    check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], query))
+    check_scalar(loss, variables, entry(query, 0))
 
 
 def _check_finite(sizes: Mapping[str, Array]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from jaxcompress.annotations import PyTree
+from jaxcompress.annotations import Array, PyTree
 from jaxcompress.arguments import integer, require
+from jaxcompress.compiled import jit_of
 from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
-from jaxcompress.graph import Graph
+from jaxcompress.graph import Graph, Group
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.scores import Scores
 
@@ -60,19 +61,29 @@ def magnitude(graph: Graph, variables: PyTree, *, order: int = 2, coupled: bool 
             f"variables have the shapes that the graph was traced with, but {'; '.join(wrong)}; "
             "trace the function of these variables"
         )
-    scores = {}
-    for name, group in graph.groups.items():
-        roles = ("producer", "passing", *(("consumer",) if coupled else ()))
-        members = [member for member in group.members if member.role in roles]
-        members = members or [m for m in group.members if m.role != "consumer"]
-        kernels = {m.path: jnp.abs(widened(leaves[m.path])) for m in members or group.members}
-        unit, total = _unit(kernels.values()), jnp.zeros(group.width)
-        for member in members or group.members:
-            leaf = jnp.moveaxis(kernels[member.path] / unit, member.axis, 0) ** order
-            sums = leaf.reshape(leaf.shape[0], -1).sum(axis=1)
-            total += sums[member.indices].sum(axis=1)
-        scores[name] = total ** (1 / order) * unit
-    return Scores(scores, "magnitude", "raw norm")
+    paths = {member.path for group in graph.groups.values() for member in group.members}
+    scores = jit_of(_norms, graph, order=order, coupled=coupled)({p: leaves[p] for p in paths})
+    return Scores({name: scores[name] for name in graph.groups}, "magnitude", "raw norm")
+
+
+def _norms(graph: Graph, order: int, coupled: bool) -> Callable[..., dict[str, jax.Array]]:
+    """Make the norms of every group's channels, of the leaves by path."""
+    return lambda leaves: {
+        name: _norm(group, leaves, order, coupled) for name, group in graph.groups.items()
+    }
+
+
+def _norm(group: Group, leaves: Mapping[str, Array], order: int, coupled: bool) -> jax.Array:
+    roles = ("producer", "passing", *(("consumer",) if coupled else ()))
+    members = [member for member in group.members if member.role in roles]
+    members = members or [m for m in group.members if m.role != "consumer"]
+    kernels = {m.path: jnp.abs(widened(leaves[m.path])) for m in members or group.members}
+    unit, total = _unit(kernels.values()), jnp.zeros(group.width)
+    for member in members or group.members:
+        leaf = jnp.moveaxis(kernels[member.path] / unit, member.axis, 0) ** order
+        sums = leaf.reshape(leaf.shape[0], -1).sum(axis=1)
+        total += sums[member.indices].sum(axis=1)
+    return total ** (1 / order) * unit
 
 
 def _unit(sizes: Iterable[jax.Array]) -> jax.Array:

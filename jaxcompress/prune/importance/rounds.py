@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from jaxcompress.annotations import PyTree
+from jaxcompress.compiled import entry, stacked
 
 __all__ = ["map_rounds"]
 
@@ -26,11 +25,10 @@ def map_rounds(step: Callable[[Any], Any], inputs: PyTree) -> PyTree:
         inputs: pytree of arrays `[rounds, ...]`; traced ones make a `lax.map`.
 
     Example:
-        >>> map_rounds(lambda batch: batch["x"] * 2, {"x": jnp.arange(3)}).tolist()
+        >>> map_rounds(lambda batch: batch["x"] * 2, {"x": jax.numpy.arange(3)}).tolist()
         [0, 2, 4]
     """
     leaves = jax.tree.leaves(inputs)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return lax.map(step, inputs)
-    results = [step(jax.tree.map(itemgetter(i), inputs)) for i in range(len(leaves[0]))]
-    return jax.tree.map(lambda *rounds: jnp.stack(rounds), *results)
+    return stacked([step(entry(inputs, i)) for i in range(len(leaves[0]))])

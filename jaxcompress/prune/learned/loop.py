@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Json, PyTree
+from jaxcompress.compiled import entry
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
@@ -68,14 +68,14 @@ def learn_gates(
     if support is not None:
         check_batches({"support": support}, leading=3)
     check_classes(query)
-    check_scalar(loss, variables, jax.tree.map(lambda leaf: leaf[0], query))
+    check_scalar(loss, variables, entry(query, 0))
     steps = len(jax.tree.leaves(query)[0])
     pair = learn(graph, loss, budget, steps=steps, **options)
 
     update, state, losses = compiled(pair.update), pair.init(scores), []
     # A loop of the host: see `importance.rounds`.
     for step in range(steps):
-        batch, inner = jax.tree.map(itemgetter(step), (query, support))
+        batch, inner = entry((query, support), step)
         state, step_losses = update(state, variables, batch, inner)
         losses.append(step_losses)
     check_steps(jnp.stack(losses))

@@ -81,6 +81,12 @@ def log_scores(graph: Graph, scores: Mapping[str, Array]) -> dict[str, jax.Array
                 "learned gates start from the logarithm of scores, which must be finite and not "
                 f"negative, but those of {wrong} are not; take exp of scores that are logarithms"
             )
+    logarithms = _logarithms(arrays)
+    return {name: logarithms[name] for name in arrays}
+
+
+@jax.jit
+def _logarithms(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     every = jnp.concatenate(list(arrays.values()))
     smallest = jnp.min(jnp.where(every > 0, every, jnp.inf))
     floor = jnp.where(jnp.isfinite(smallest), smallest * 1e-3, 1.0)

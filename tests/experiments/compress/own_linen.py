@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,4 +21,4 @@ class Net(nn.Module):
 
 def make() -> Any:
     module, images = Net(), jnp.zeros((1, 8, 8, 1))
-    return module, module.init(jax.random.key(0), images, training=False)
+    return module, jax.jit(partial(module.init, training=False))(jax.random.key(0), images)
