@@ -50,9 +50,7 @@ class Task(NamedTuple):
     batch_size: int
 
 
-def load_task(
-    network: str, data_dir: Path, statistics_images: int, test_images: int, seed: int
-) -> Task:
+def load_task(network: str, data_dir: Path, statistics_images: int, test: slice, seed: int) -> Task:
     """Load a network by name; EfficientNet-Lite0 takes 200 and 300 of 500 images."""
     weights = data_dir / "weights"
     if network == "efficientnet_lite0":
@@ -67,9 +65,8 @@ def load_task(
     parts = _loaded(models.build(network), tensors, akamaster_resnet_name, (1, 32, 32, 3))
     train = np.random.default_rng(seed).permutation(len(dataset.train_labels))[:statistics_images]
     statistics = Images(dataset.train_images[train], dataset.train_labels[train])
-    # The last images: on some of the first 2,000 a choice was made.
-    test = Images(dataset.test_images[-test_images:], dataset.test_labels[-test_images:])
-    return Task(*parts, statistics, test, data.Normalize(mean, std), 128)
+    judged = Images(dataset.test_images[test], dataset.test_labels[test])
+    return Task(*parts, statistics, judged, data.Normalize(mean, std), 128)
 
 
 def _loaded(

@@ -43,7 +43,8 @@ class Config:
         scores: of channels.
         flops: what is left.
         statistics_images: of CIFAR-10.
-        test_images: of CIFAR-10, the last ones.
+        test_images: of CIFAR-10.
+        which: the first of them, or the last: on some of the first 2,000 a choice was made.
         seed: of what is drawn.
     """
 
@@ -57,7 +58,8 @@ class Config:
     scores: tuple[Literal["magnitude", "fisher"], ...] = ("magnitude", "fisher")
     flops: tuple[float, ...] = (0.7, 0.5, 0.3)
     statistics_images: int = 1024
-    test_images: int = 8000
+    test_images: int = 2000
+    which: Literal["first", "last"] = "first"
     seed: int = 0
 
 
@@ -78,7 +80,8 @@ def main(config: Config) -> None:
 def _rows(
     config: Config, network: str, wanted: list[tuple[str, float]]
 ) -> Iterator[dict[str, Any]]:
-    images = (config.statistics_images, config.test_images)
+    first, count = config.which == "first", config.test_images
+    images = config.statistics_images, slice(count) if first else slice(-count, None)
     task = load_task(network, config.data_dir, *images, config.seed)
     key, batches = jax.random.key(config.seed), _batches(task, task.statistics)
     graph = jc.trace(task.apply, task.variables, batches[0]["image"][:1])

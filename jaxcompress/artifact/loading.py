@@ -117,5 +117,10 @@ def _nested(leaves: Mapping[str, Array], empty: Collection[str]) -> PyTree:
         inner = tree
         for key in parents:
             inner = inner.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise ValueError(
+                    f"paths alone rebuild nested dicts, but {path!r} is a leaf below another leaf; "
+                    "pass like=variables of the original network (shapes suffice)"
+                )
         inner[last] = leaf
     return tree

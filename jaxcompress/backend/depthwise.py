@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def _of_images(equation: JaxprEqn, images: jax.Array, kernel: jax.Array) -> jax.
     for tap, start in _starts(weights.shape[:2], params["rhs_dilation"]):
         total = total + widened(_strided(padded, 1, start, sizes, steps)) * weights[tap]
     batch, features, *space = numbers.out_spec
-    return total.astype(images.dtype).transpose(np.argsort((batch, *space, features)))
+    return total.astype(_dtype(equation)).transpose(np.argsort((batch, *space, features)))
 
 
 def _of_kernel(equation: JaxprEqn, images: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -102,8 +103,14 @@ def _of_kernel(equation: JaxprEqn, images: jax.Array, gradient: jax.Array) -> ja
     zeros = per_device(zeros, None, like=(padded, slopes))
     total, _ = lax.scan(add, zeros, (padded, slopes))
     batch, features, *space = numbers.out_spec
-    whole = total.astype(images.dtype).reshape(1, *taps, -1)
+    whole = total.astype(_dtype(equation)).reshape(1, *taps, -1)
     return whole.transpose(np.argsort((batch, *space, features)))
+
+
+def _dtype(equation: JaxprEqn) -> Any:
+    """Return the type of the result, which may be wider than that of the operands."""
+    aval: Any = equation.outvars[0].aval
+    return aval.dtype
 
 
 def _padded(equation: JaxprEqn, images: jax.Array) -> jax.Array:

@@ -105,8 +105,19 @@ def per_cost(
     """
     require(power=real(power))
     costs = channel_costs(graph, kind)
-    arrays = {name: score / costs[name] ** power for name, score in scores.items()}
-    return Scores(arrays, _source(scores, f"per {kind} ** {power:g}"))
+    return Scores(_divided(scores, costs, power), _source(scores, f"per {kind} ** {power:g}"))
+
+
+def _divided(
+    scores: Mapping[str, Array], costs: Mapping[str, float], power: float
+) -> dict[str, Array]:
+    """Return s / c ** power; +inf where a channel costs nothing: its going saves nothing."""
+    return {
+        name: score / costs[name] ** power
+        if costs[name] > 0
+        else _library(score).full_like(score, np.inf)
+        for name, score in scores.items()
+    }
 
 
 def comparable_scores(
@@ -142,12 +153,7 @@ def comparable_scores(
     if scores.unit == "raw norm":
         return per_group(scores)
     costs = _shared_costs(cost, kinds)
-    arrays = {
-        name: score / costs[name] ** scores.power
-        if costs[name] > 0
-        else _library(score).full_like(score, np.inf)
-        for name, score in scores.items()
-    }
+    arrays = _divided(scores, costs, scores.power)
     return Scores(arrays, _source(scores, f"per {' and '.join(kinds)} ** {scores.power:g}"))
 
 

@@ -67,7 +67,8 @@ def group_limits(
                 f"{step}"
             )
         ends = tuple(min(start + step, width) for start in range(0, most, step))
-        timed = "latency" in kinds and name not in protected
+        # Beside another kind, widths between those where time changes are worth having.
+        timed = set(kinds) == {"latency"} and name not in protected
         limits[name] = Limits(timed_ends(cost, name, ends) if timed else ends, least)
     if wrong:
         raise ValueError(

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +13,14 @@ import numpy as np
 
 from jaxcompress.annotations import Array
 from jaxcompress.arguments import each, integer, require
+from jaxcompress.compiled import jit_of
 from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import AtMost, Budget, Ceilings
 from jaxcompress.parallel import host_device
 from jaxcompress.prune.comparable import comparable_scores
 from jaxcompress.prune.levels import greedy_levels, uniform_levels
 from jaxcompress.prune.limits import Limits, group_limits
-from jaxcompress.prune.selection_checks import check_scores, check_selection
+from jaxcompress.prune.selection_checks import check_scores, check_selection, check_time
 from jaxcompress.prune.shares import share_problem
 from jaxcompress.prune.units import make_units, rank_channels, unit_scores
 
@@ -121,18 +121,15 @@ def _gates(
     return gates
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames=("uniform", "fill"))
-def _compiled_gates(
-    cost: Cost,
-    scores: Mapping[str, Array],
-    ceilings: Mapping[str, Array],
-    limits: tuple[tuple[str, Limits], ...],
-    *,
-    uniform: bool,
-    fill: bool,
-) -> dict[str, Array]:
-    """Compute `_gates` by one program per graph, for all scores and budgets."""
-    return _gates(cost, scores, AtMost(ceilings), dict(limits), uniform, fill)
+def _gates_of(
+    cost: Cost, limits: tuple[tuple[str, Limits], ...], uniform: bool, fill: bool
+) -> Callable[..., dict[str, Array]]:
+    """Make `_gates` of scores and ceilings: one program per graph, for all of them."""
+
+    def gates(scores: Mapping[str, Array], ceilings: Mapping[str, Array]) -> dict[str, Array]:
+        return _gates(cost, scores, AtMost(ceilings), dict(limits), uniform, fill)
+
+    return gates
 
 
 def select(
@@ -210,7 +207,8 @@ def select(
     with jax.enable_x64(True), jax.default_device(host_device()):
         arrays = {name: np.asarray(score, np.float64) for name, score in scores.items()}
         ceilings = {kind: np.float64(limit) for kind, limit in absolute.ceilings().items()}
-        gates = _compiled_gates(
-            graph.cost, arrays, ceilings, tuple(limits.items()), uniform=uniform, fill=fill
-        )
-        return {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}
+        settings = {"limits": tuple(limits.items()), "uniform": uniform, "fill": fill}
+        gates = jit_of(_gates_of, graph.cost, **settings)(arrays, ceilings)
+        keep = {name: np.asarray(gate) > 0.5 for name, gate in gates.items()}
+    check_time(graph.cost, absolute, keep)
+    return keep

@@ -10,13 +10,13 @@ import numpy as np
 
 from jaxcompress.annotations import Array
 from jaxcompress.compression.checks import check_widths
-from jaxcompress.graph import Graph
+from jaxcompress.graph import Cost, Graph
 from jaxcompress.graph.budget import Budget
 from jaxcompress.prune.limits import Limits, group_limits
 from jaxcompress.prune.steps import channel_steps
 from jaxcompress.prune.units import make_units
 
-__all__ = ["check_scores", "check_selection"]
+__all__ = ["check_scores", "check_selection", "check_time"]
 
 
 def check_selection(
@@ -99,6 +99,9 @@ def _check_reachable(graph: Graph, budget: Budget, limits: Mapping[str, Limits])
     smallest = np.array(units.base)
     np.add.at(smallest, units.group[units.forced], units.size[units.forced])
     for kind, limit in budget.ceilings().items():
+        if kind == "latency":
+            # Time may fall as channels come: the smallest widths need not be the fastest.
+            continue
         least = float(graph.cost.of(kind, smallest))
         dense = float(graph.cost.of(kind))
         if least > limit:
@@ -108,3 +111,22 @@ def _check_reachable(graph: Graph, budget: Budget, limits: Mapping[str, Limits])
                 "unscored groups, minimum widths and shares stay; raise the budget (a fraction up "
                 "to 1, or a larger absolute number) or free more groups"
             )
+
+
+def check_time(cost: Cost, budget: Budget, keep: Mapping[str, np.ndarray]) -> None:
+    """Raise if what was chosen under a ceiling of time takes longer: nothing that was tried fits.
+
+    Raises:
+        ValueError: naming the ceiling and what was reached.
+    """
+    limit = budget.ceilings().get("latency")
+    if limit is None:
+        return
+    reached, dense = float(cost.of("latency", cost.widths(keep))), float(cost.of("latency"))
+    if reached > limit:
+        raise ValueError(
+            f"the budget asks for latency <= {limit:,.4g} microseconds, but no number of the best "
+            f"scored channels takes as little: the smallest reachable is {reached:,.4g}, "
+            f"{reached / dense:.3f} of {dense:,.4g}; raise the budget, free more groups, or make "
+            "the table at more widths"
+        )

@@ -34,6 +34,9 @@ def timed_ends(cost: Cost, name: str, ends: Sequence[int]) -> tuple[int, ...]:
     """
     position = cost.names.index(name)
     entries = cost.multiplicity[:, position]
+    if any(cost.multiplicity[axis, position] for term in cost.timed for axis in term.repeats):
+        # Of layers of a scan each one counts.
+        return tuple(ends)
     others = cost.multiplicity @ cost.dense + cost.fixed - entries * cost.dense[position]
     changes = {
         float((knot - others[axis]) / entries[axis])

@@ -76,3 +76,18 @@ def test_other_platforms_keep_the_convolution() -> None:
     fast = jax.jit(fast_convolutions(with_gradients(CASES[0])))
     lowered = fast.trace(*given).lower(lowering_platforms=("tpu",)).as_text()
     assert lowered.count("stablehlo.convolution") >= 3 and "while" not in lowered
+
+
+def test_a_wider_result_keeps_its_type() -> None:
+    images, kernel = operands(CASES[0], jnp.bfloat16)
+    wide = {**CASES[0], "dimension_numbers": LAST, "feature_group_count": CHANNELS}
+
+    def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            images, kernel, preferred_element_type=jnp.float32, **wide
+        )
+
+    convolved = jax.jit(fast_convolutions(convolve))(images, kernel)
+    assert convolved.dtype == jnp.float32
+    wanted = jax.jit(convolve)(images, kernel)
+    np.testing.assert_allclose(convolved, wanted, rtol=1e-5, atol=1e-5)

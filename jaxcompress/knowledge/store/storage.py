@@ -27,7 +27,8 @@ class Storage:
         top_k: keep this many of the output called `logits`, largest first, as `logits/values`,
             `logits/indices` and `logits/rest` (see `losses.kd_top_k`), of each position of a
             sequence; None for all.
-        temperature: at which `rest` sums up the classes that are left out.
+        temperature: at which `rest` sums up the classes that are left out, and students are
+            compared: 1 is right for tokens, for classes of images take 4.
         block: examples per file: what is written, and lost by a kill, at once.
         chunk: examples that are read and decompressed together, a divisor of `block`.
 

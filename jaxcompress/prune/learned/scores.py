@@ -60,10 +60,13 @@ def log_costs(graph: Graph, budget: Budget) -> dict[str, float]:
     kinds = list(budget.ceilings())
     dense = {kind: float(graph.cost.of(kind)) for kind in kinds}
     costs = {kind: channel_costs(graph, kind) for kind in kinds}
-    return {
-        name: float(np.log(sum(costs[kind][name] / dense[kind] for kind in kinds) / len(kinds)))
+    shares = {
+        name: sum(costs[kind][name] / dense[kind] for kind in kinds) / len(kinds)
         for name in graph.groups
     }
+    # What saves nothing, as time may, counts as what saves least.
+    least = min((share for share in shares.values() if share > 0), default=1.0)
+    return {name: float(np.log(max(share, least))) for name, share in shares.items()}
 
 
 def log_scores(graph: Graph, scores: Mapping[str, Array]) -> dict[str, jax.Array]:
