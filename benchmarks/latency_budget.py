@@ -30,6 +30,7 @@ import jaxcompress as jc
 from benchmarks.tpu_aot.networks import BUILDERS, Network
 from benchmarks.tpu_aot.reading import read_compiled
 from benchmarks.tpu_aot.run import compiled
+from benchmarks.tpu_aot.settings import NetworkName, Topology
 from benchmarks.tpu_aot.sites import estimated_seconds
 from benchmarks.tpu_aot.steps import Program
 from benchmarks.tpu_aot.topology import cycles_to_seconds, described_devices, set_environment
@@ -65,10 +66,10 @@ class Config:
         output: the JSON file.
     """
 
-    topology: str = "v5e:1x1"
-    networks: tuple[str, ...] = ("resnet56", "resnet50")
+    topology: Topology = "v5e:1x1"
+    networks: tuple[NetworkName, ...] = ("resnet56", "resnet50")
     points: tuple[int, ...] = (8, 4)
-    streams: tuple[str, ...] = ("resnet56",)
+    streams: tuple[NetworkName, ...] = ("resnet56",)
     cache: Path = cache_folder() / "tpu_cycles.json"
     output: Path = RESULTS / "latency_budget.json"
 

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from benchmarks.tpu_aot.networks import BUILDERS
-from benchmarks.tpu_aot.steps import STEPS
+__all__ = ["Config", "NetworkName", "Step", "Topology"]
 
-__all__ = ["Config"]
+
+Topology = Literal["v5e:1x1", "v5e:2x2", "v5e:16x16", "v6e:2x2", "v5p:2x2x1", "v4:2x2x1"]
+NetworkName = Literal["resnet56", "resnet50", "resnet50_256", "decoder"]
+Step = Literal[
+    "evaluation",
+    "half, free widths",
+    "half, multiples of 8",
+    "half, multiples of 128",
+    "factorized",
+    "masked",
+    "training",
+    "taylor",
+    "fisher",
+    "meta",
+    "learned gates",
+    "candidates",
+    "capture",
+    "reestimate",
+]
 
 
 @dataclass(frozen=True)
@@ -16,15 +34,15 @@ class Config:
     """What is compiled for what.
 
     Attributes:
-        topologies: such as v5e:1x1, v5e:2x2, v6e:2x2, v5p:2x2x1, v4:2x2x1, v5e:16x16.
+        topologies: chips that are described, never at hand.
         networks: names of `networks.BUILDERS`.
         steps: names of `steps.STEPS`.
         again: compile rows that are there, too.
         output: the JSON file.
     """
 
-    topologies: tuple[str, ...] = ("v5e:1x1",)
-    networks: tuple[str, ...] = tuple(BUILDERS)
-    steps: tuple[str, ...] = tuple(STEPS)
+    topologies: tuple[Topology, ...] = ("v5e:1x1",)
+    networks: tuple[NetworkName, ...] = get_args(NetworkName)
+    steps: tuple[Step, ...] = get_args(Step)
     again: bool = False
     output: Path = Path("benchmarks/results/tpu_aot.json")

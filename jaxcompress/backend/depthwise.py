@@ -17,7 +17,6 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from jaxcompress.annotations import Array
-from jaxcompress.compression.precision import widened
 from jaxcompress.graph.internals import bind, shape_of
 from jaxcompress.per_device import per_device
 
@@ -68,12 +67,12 @@ def _of_images(equation: JaxprEqn, images: jax.Array, kernel: jax.Array) -> jax.
     batch, features, *space = numbers.lhs_spec
     out, into, *window = numbers.rhs_spec
     padded = _padded(equation, images.transpose(batch, *space, features))
-    weights = widened(kernel.transpose(*window, into, out)[:, :, 0])
+    weights = _wide(kernel.transpose(*window, into, out)[:, :, 0])
     sizes = [shape_of(equation.outvars[0])[axis] for axis in numbers.out_spec[2:]]
     steps = params["window_strides"]
     total: Array = 0.0
     for tap, start in _starts(weights.shape[:2], params["rhs_dilation"]):
-        total = total + widened(_strided(padded, 1, start, sizes, steps)) * weights[tap]
+        total = total + _wide(_strided(padded, 1, start, sizes, steps)) * weights[tap]
     batch, features, *space = numbers.out_spec
     return total.astype(_dtype(equation)).transpose(np.argsort((batch, *space, features)))
 
@@ -94,8 +93,8 @@ def _of_kernel(equation: JaxprEqn, images: jax.Array, gradient: jax.Array) -> ja
     sizes, steps = slopes.shape[1:3], params["rhs_dilation"]
 
     def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        image, slope = pair[0], widened(pair[1])
-        shifted = [widened(_strided(image, 0, start, sizes, steps)) for start in starts]
+        image, slope = pair[0], _wide(pair[1])
+        shifted = [_wide(_strided(image, 0, start, sizes, steps)) for start in starts]
         return total + jnp.stack([(one * slope).sum((0, 1)) for one in shifted]), None
 
     wide = jnp.promote_types(slopes.dtype, jnp.float32)
@@ -111,6 +110,10 @@ def _dtype(equation: JaxprEqn) -> Any:
     """Return the type of the result, which may be wider than that of the operands."""
     aval: Any = equation.outvars[0].aval
     return aval.dtype
+
+
+def _wide(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _padded(equation: JaxprEqn, images: jax.Array) -> jax.Array:

@@ -56,6 +56,8 @@ def check_table(graph: Graph, table: LatencyTable) -> None:
     names = {operation.name for operation in graph.operations}
     offences = [f"{name}: not in the table" for name in sorted(names - set(table.sites))]
     offences += [f"{name}: not in the graph" for name in sorted(set(table.sites) - names)]
+    if table.batch != graph.examples:
+        offences.append(f"batches of {graph.examples} of the graph, {table.batch} of the table")
     for one in graph.operations:
         if one.name in table.sites:
             offences += _misfits(one.name, one.widths, table.sites[one.name])

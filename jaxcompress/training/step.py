@@ -79,9 +79,10 @@ def train_step(
     With θ the trainable leaves, Δ = tx.update(∇_θ loss(variables, batch, key)) and θ ← θ + Δ.
 
     Without `axis_name` the step is a function of the whole batch, on any number of devices. With
-    it, gradients, metrics and inexact new state are averaged over that axis, in float32, for a
-    state that every device holds whole (`in_specs=P()` under `jax.shard_map`) and batches of equal
-    size. The loss is that of the device's part, or a mean over the axis already.
+    it, gradients, metrics (counts too, which become float32) and inexact new state are averaged
+    over that axis, in float32, for a state that every device holds whole (`in_specs=P()` under
+    `jax.shard_map`) and batches of equal size. The loss is that of the device's part, or a mean
+    over the axis already.
     Two things then differ from the single-device step unless the loss takes care of them:
 
     * BatchNorm normalises by the statistics of each device's own examples unless the module is
@@ -122,6 +123,9 @@ def train_step(
 
         gradient = slope(objective, axis_name)
         (value, (new_state, metrics)), gradients = gradient(params, rest, batch, key)
+        if axis_name is not None:
+            # Counts too are means over the devices; a state's whole numbers are alike on all.
+            metrics = jax.tree.map(_inexact, metrics)
         new_state, metrics = average((new_state, metrics), axis_name)
         metrics = {"loss": value, **metrics}
         updates, opt_state = tx.update(gradients, state.opt_state, params)
@@ -130,6 +134,10 @@ def train_step(
         return TrainState(replace_leaves(variables, new_state), opt_state, state.step + 1), metrics
 
     return step
+
+
+def _inexact(metric: Array) -> jax.Array:
+    return jnp.asarray(metric, jnp.promote_types(jnp.result_type(metric), jnp.float32))
 
 
 def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:

@@ -107,6 +107,14 @@ def test_beside_time_other_kinds_keep_all_of_their_widths() -> None:
         np.testing.assert_array_equal(both[name], mask)
 
 
+def test_a_table_of_another_batch_is_refused() -> None:
+    other = trace(lambda v, x: x @ v, jnp.ones((3, 4)), jnp.ones((2, 3)))
+    table = latency_table(other, lambda *_: 1e-6, device="toy", how="by hand")
+    small = trace(lambda v, x: x @ v, jnp.ones((3, 4)), jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match="batches of 1 of the graph, 2 of the table"):
+        with_latency(small, table)
+
+
 def test_selecting_keeps_no_graph_alive() -> None:
     def cost() -> weakref.ref[Cost]:
         graph = bumpy()

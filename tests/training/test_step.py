@@ -125,6 +125,18 @@ def test_only_states_that_the_step_made_are_donated(variables: Any, batch: Any, 
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(held))
 
 
+def test_counts_are_means_over_the_devices() -> None:
+    def loss(variables: Any, batch: Any, key: Any) -> Any:
+        return (variables["a"] * batch).mean(), ({}, {"above": (batch > 3).sum()})
+
+    step = train_step(loss, TX, axis_name="data")
+    state = init_state({"a": jnp.ones(())}, TX)
+    _, metrics = jax.pmap(step, axis_name="data", in_axes=(None, 0, None))(
+        state, jnp.arange(8.0).reshape(4, 2), KEY
+    )
+    np.testing.assert_array_equal(metrics["above"], np.full(4, 1.0))
+
+
 def test_shard_map(variables: Any, batch: Any, expected: Any) -> None:
     step = train_step(make_loss("data"), TX, axis_name="data")
 
