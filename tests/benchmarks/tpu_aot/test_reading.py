@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import jax
 import pytest
 
-from benchmarks.tpu_aot.networks import Network, image_network
+from benchmarks.tpu_aot import settings
+from benchmarks.tpu_aot.networks import BUILDERS, Network, image_network
 from benchmarks.tpu_aot.reading import read_text
 from benchmarks.tpu_aot.run import compiled
 from benchmarks.tpu_aot.steps import STEPS
@@ -55,3 +58,8 @@ def test_every_step_is_a_function_of_abstract_arguments(network: Network, step: 
     program = STEPS[step](network)
     assert len(program.split) == len(program.arguments)
     assert jax.tree.leaves(jax.eval_shape(program.function, *program.arguments))
+
+
+def test_what_may_be_asked_for_is_what_there_is() -> None:
+    assert get_args(settings.Step) == tuple(STEPS)
+    assert get_args(settings.NetworkName) == tuple(BUILDERS)
