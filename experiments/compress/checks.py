@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -61,13 +62,16 @@ def _numbers(config: Config) -> list[str]:
     return problems
 
 
-def _stages(config: Config) -> list[str]:
-    known = get_args(Stage)
-    problems = [
-        f"stages: there is no {stage!r}; {nearest(stage, known)}"
-        for stage in config.stages
-        if stage not in known
+def _unknown(setting: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
+    return [
+        f"{setting}: there is no {name!r}; {nearest(name, known)}"
+        for name in given
+        if name not in known
     ]
+
+
+def _stages(config: Config) -> list[str]:
+    problems = _unknown("stages", config.stages, get_args(Stage))
     twice = sorted({s for s in config.stages if config.stages.count(s) > 1})
     problems += [f"stages: {stage} is done once, but is named twice" for stage in twice]
     return problems if config.stages else ["stages: none is named; say for example prune distil"]
@@ -123,14 +127,8 @@ def _pixels(config: Config) -> list[str]:
 
 
 def _exports(config: Config) -> list[str]:
-    known = get_args(Export)
-    problems = [
-        f"exports: there is no {name!r}; {nearest(name, known)}"
-        for name in config.exports
-        if name not in known
-    ]
     absent = {name: missing(name) for name in config.exports}
-    return problems + [
+    return _unknown("exports", config.exports, get_args(Export)) + [
         f"exports: {name} needs {', '.join(modules)}, which are not installed; install "
         "requirements-exports.txt, as CONTRIBUTING.md says"
         for name, modules in absent.items()

@@ -17,7 +17,7 @@ from jaxcompress import artifact
 from jaxcompress.annotations import Array, Json
 from jaxcompress.files import atomic_file
 
-__all__ = ["exported", "program_of"]
+__all__ = ["exported", "exported_file", "program_of"]
 
 Call = Callable[[np.ndarray], Array]
 ENDINGS = {"onnx": "onnx", "litert": "tflite"}
@@ -43,8 +43,13 @@ def program_of(model: Model, inputs: np.ndarray) -> tuple[bytes | None, str | No
     return None, said
 
 
+def exported_file(name: str, stage: str) -> str:
+    """Name the file of a format that a stage puts beside the artifact."""
+    return f"{stage}.{ENDINGS[name]}"
+
+
 def exported(
-    model: Model, inputs: np.ndarray, names: Sequence[str], folder: Path
+    model: Model, inputs: np.ndarray, names: Sequence[str], folder: Path, stage: str
 ) -> list[dict[str, Json]]:
     """Write each program, run it by its own runtime, and say how far it is from the network.
 
@@ -53,11 +58,12 @@ def exported(
         inputs: examples.
         names: of the formats; of "stablehlo" the artifact in the folder is run.
         folder: where files go.
+        stage: what they are named after.
     """
     expected = np.asarray(jax.jit(model.apply)(model.variables, inputs))
     rows = []
     for name in names:
-        call, size = _written(model, inputs, name, folder)
+        call, size = _written(model, inputs, name, folder, stage)
         difference = np.abs(np.asarray(call(inputs)) - expected).max()
         rows.append(
             {
@@ -71,7 +77,9 @@ def exported(
     return rows
 
 
-def _written(model: Model, inputs: np.ndarray, name: str, folder: Path) -> tuple[Call, int]:
+def _written(
+    model: Model, inputs: np.ndarray, name: str, folder: Path, stage: str
+) -> tuple[Call, int]:
     """Return what runs a program, and its bytes."""
     if name == "stablehlo":
         function, variables = jc.load(folder / "artifact")
@@ -79,6 +87,6 @@ def _written(model: Model, inputs: np.ndarray, name: str, folder: Path) -> tuple
         return partial(jax.jit(function), variables), size
     ready = RUNTIMES[name](model.apply, model.variables, inputs)
     content = ready.file or b""
-    with atomic_file(folder / f"network.{ENDINGS[name]}") as file:
+    with atomic_file(folder / exported_file(name, stage)) as file:
         file.write(content)
     return ready.call, len(content)

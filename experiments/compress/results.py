@@ -15,7 +15,7 @@ from experiments.common import report
 from experiments.common.measure import count_nonzero
 from experiments.common.table import table
 from experiments.compress.data import first_rows
-from experiments.compress.exporting import exported, program_of
+from experiments.compress.exporting import exported, exported_file, program_of
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
@@ -130,7 +130,17 @@ def exports(making: Making, last: Made) -> list[dict[str, Json]]:
     names: list[str] = [name for name in making.config.exports if name != "stablehlo"]
     if artifact.inspect(making.config.workdir / "artifact")["program"] is not None:
         names = ["stablehlo", *names]
-    rows = exported(last.model, _some_inputs(making), names, making.config.workdir)
+
+    def work() -> dict[str, Json]:
+        inputs, folder = _some_inputs(making), making.config.workdir
+        return {"rows": exported(last.model, inputs, names, folder, stage)}
+
+    # Other budgets of one work folder have files of their own.
+    stage = f"exports-{digest(last.key, *names)}"
+    files = [exported_file(name, stage) for name in names if name != "stablehlo"]
+    rows: list[dict[str, Json]] = making.stages.run(stage, work, files)["rows"]
+    if files:
+        making.console.print(f"exports: {' '.join(str(making.config.workdir / f) for f in files)}")
     for row in rows:
         making.console.print(
             f"{row['format']}: {row['bytes'] / 1e3:,.0f} kB, {row['latency_ms']:.1f} ms for "

@@ -88,7 +88,7 @@ def _run(jaxpr: ClosedJaxpr, values: Sequence[Array]) -> list[Array]:
     operands = {
         atom
         for equation in jaxpr.jaxpr.eqns
-        if equation.primitive.name == NAME
+        if equation.primitive.name == NAME and (_is_plain(equation) or is_depthwise(equation))
         for atom in equation.invars
         if not is_literal(atom)
     }

@@ -86,7 +86,7 @@ def test_a_split_is_searched_and_a_changed_budget_reruns_what_depends_on_it(
     other = quick(tmp_path, model=config.model, data=config.data, budget=("flops=0.5",))
     run.main(other)
     new = {name.split("-")[1] for name in stages_of(other).keys() - first.keys()}
-    assert new == {"prune", "distil", "measure"}
+    assert new == {"prune", "distil", "measure", "exports"}
     assert {name: stages_of(other)[name] for name in first} == first
 
 
