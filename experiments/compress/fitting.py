@@ -41,6 +41,11 @@ class Task(NamedTuple):
         """Whether accuracy can be told."""
         return self.data.has_labels and self.outputs == "classes"
 
+    @property
+    def learns_from_labels(self) -> bool:
+        """Whether labels are used for more than judging."""
+        return self.is_judged_by_labels and "label" in self.data.train
+
     def one(self) -> jax.ShapeDtypeStruct:
         """Return one example of the inputs, abstractly."""
         return self.data.one()

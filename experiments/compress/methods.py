@@ -25,9 +25,11 @@ STATISTICS = 2048
 """Examples that BatchNorm is re-estimated on, at most."""
 
 
-def traced(task: Task, model: Model) -> jc.Graph:
-    """Return the graph of a network of a task."""
-    return jc.trace(model.apply, model.variables, task.one())
+def traced(task: Task, model: Model, batch: int = 1) -> jc.Graph:
+    """Return the graph of a network of a task, at a batch of so many examples."""
+    one = task.one()
+    inputs = jax.ShapeDtypeStruct((batch, *one.shape[1:]), one.dtype)
+    return jc.trace(model.apply, model.variables, inputs)
 
 
 def pruned(
@@ -37,6 +39,7 @@ def pruned(
     looked: dict[str, np.ndarray],
     importance: Any,
     key: jax.Array,
+    graph: jc.Graph | None = None,
 ) -> Model:
     """Remove channels until the budget is met.
 
@@ -47,6 +50,7 @@ def pruned(
         looked: examples that channels are scored on.
         importance: how.
         key: of all that is random.
+        graph: of the network, traced otherwise than on one example.
     """
     has_norms = _has_statistics(task, model)
     compression = recipes.prune(
@@ -55,12 +59,12 @@ def pruned(
         batches_of(looked, SIZE),
         budget,
         key=key,
-        loss=_label_loss(task, model) if task.is_judged_by_labels else None,
+        loss=_label_loss(task, model) if task.learns_from_labels else None,
         train_apply=model.train_apply if has_norms else None,
         distance=task.outputs,
         importance=importance,
         inputs=task.data.inputs,
-        graph=traced(task, model),
+        graph=traced(task, model) if graph is None else graph,
     )
     small = model.after(compression, compression.variables(model.variables))
     return _renewed(task, small, looked, has_norms)

@@ -37,6 +37,15 @@ def load_efficientnet_lite(path: str | os.PathLike[str], variables_like: Any) ->
 
     Raises:
         ValueError: if tensors and leaves do not correspond; all are listed.
+
+    Example:
+        >>> import tempfile
+        >>> from safetensors.numpy import save_file
+        >>> path = tempfile.mkdtemp() + "/weights.safetensors"
+        >>> save_file({"_fc.bias": np.ones(2, np.float32)}, path)
+        >>> like = {"params": {"classifier": {"bias": np.zeros(2)}}}
+        >>> load_efficientnet_lite(path, like)["params"]["classifier"]["bias"].tolist()
+        [1.0, 1.0]
     """
     stored = load_file(path)
     tensors = {name: _in_order(name, tensor) for name, tensor in stored.items()}
