@@ -144,3 +144,12 @@ def test_a_covariance_without_a_root_is_refused_by_name() -> None:
         covariance_root(np.zeros((2, 2)) - np.eye(2) + 1.0, ridge=0.0, whole=np.eye(2))
     with pytest.raises(ValueError, match="a covariance must be finite"):
         covariance_root(np.full((2, 2), np.nan))
+
+
+def test_a_function_that_fails_says_with_what_it_was_traced() -> None:
+    with pytest.raises(Exception) as error:
+        trace(lambda v, x: x.transpose(1, 0) @ v["a"], VARIABLES, X[0])
+    assert error.value.__notes__ == [
+        "the function was traced with inputs of shapes [6], examples first: one is images[:1], "
+        "not images[0]"
+    ]

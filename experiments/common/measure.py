@@ -20,6 +20,7 @@ from jaxcompress.annotations import Function, Json, PyTree
 from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.report import details
 
 __all__ = ["Measure", "accuracy_of", "augmented", "count_nonzero"]
 
@@ -35,6 +36,7 @@ class Measure:
         network: name and configuration of the uncompressed network.
         batch_size: images per batch of the evaluation.
         latency_batch: images per call when latency is measured, on one device.
+        original: graph and variables of the uncompressed network, to tell what of it is gone.
     """
 
     dataset: data.Dataset
@@ -43,6 +45,7 @@ class Measure:
     network: tuple[str, Mapping[str, Any]]
     batch_size: int = 500
     latency_batch: int = 128
+    original: tuple[jc.Graph, PyTree] | None = None
 
     def __call__(
         self,
@@ -71,6 +74,9 @@ class Measure:
         if folder is not None:
             jc.save(self.workdir / folder, compression, variables, network=self.network)
             size = artifact.num_bytes(self.workdir / folder)
+        if self.original is not None:
+            whole, dense = self.original
+            extra = {**extra, "details": details(whole, compression, dense, variables)}
         accuracy, count = accuracy_of(apply, variables, self.dataset, self.mesh, self.batch_size)
         return Row(
             name=name,

@@ -21,6 +21,7 @@ from experiments.common.environment import describe
 from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Function, Json
 from jaxcompress.files import write_json
+from jaxcompress.report import write_page
 from jaxcompress.report.schema import FIELDS, problems
 
 __all__ = ["Row", "accuracy_line", "latency_ms", "plain", "validate", "write_report"]
@@ -95,6 +96,8 @@ def write_report(
 ) -> Path:
     """Write `report.json` into the folder `workdir`, whole or not at all, and return its path.
 
+    Its page, `report.html`, is written beside it.
+
     Args:
         workdir: made where it does not exist.
         experiment: its name.
@@ -122,6 +125,7 @@ def write_report(
     path = Path(workdir) / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, report)
+    write_page(path.with_name("report.html"), [path.parent])
     return path
 
 

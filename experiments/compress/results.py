@@ -18,6 +18,7 @@ from experiments.compress.methods import traced
 from experiments.compress.timed import latency_of
 from jaxcompress import artifact
 from jaxcompress.annotations import Json
+from jaxcompress.report import details
 
 __all__ = ["exports", "final_artifact", "fulfilled", "row_of"]
 
@@ -59,13 +60,17 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
     known = making.stages.run(f"measure-{digest(made.key, made.name)}", work)
     names = ("accuracy", "num_params", "num_nonzero", "flops", "latency_ms")
     others = ("distance", "agreement", "latency_batch", "count")
+    origin = making.task.model.variables
+    told = details(making.graph, model.compression, origin, model.variables)
     timed = {} if making.table is None else {"table_ms": latency_of(making, model) / 1e3}
     return report.Row(
         name=made.name,
         bytes=made.facts["bytes"],
         seconds=seconds,
         **{name: known[name] for name in names},
-        extra={name: known[name] for name in others if name in known} | timed,
+        extra={name: known[name] for name in others if name in known}
+        | timed
+        | ({} if model.compression.spec == jc.chain().spec else {"details": told}),
     )
 
 

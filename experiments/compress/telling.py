@@ -46,7 +46,8 @@ def finish(
     _warn_of_time(making, rows)
     settings = {**dataclasses.asdict(config), "met": dict(met), **notes}
     path = report.write_report(config.workdir, "compress", settings, rows)
-    console.print(f"report: {path}\nartifact: {config.workdir / 'artifact'}")
+    page = path.with_name("report.html")
+    console.print(f"report: {path}\npage: {page}\nartifact: {config.workdir / 'artifact'}")
     folder = str(config.workdir / "artifact")
     is_code_free = making.task.model.network or any(
         one["format"] == "stablehlo" for one in notes["exports"]

@@ -21,6 +21,7 @@ from experiments.common.making import schedule_of
 from experiments.common.measure import accuracy_of
 from experiments.common.spread import spread_of
 from experiments.common.stages import Stages
+from experiments.common.student_checks import check_student
 from experiments.knowledge.settings import Config
 from jaxcompress import models, parallel
 from jaxcompress.annotations import Function, Json, PyTree
@@ -118,6 +119,7 @@ def main(config: Config) -> list[report.Row]:
     """Run the arms that are not done; print and write the table of all that were asked for."""
     environment.prepare()
     dataset = teacher.dataset_of(config)
+    check_student(config, config.methods, dataset)
     settings = student_stages.settings_of(config, dataset, FREE)
     with Stages(config.workdir, settings, CONSOLE) as stages:
         return compare(config, prepare(config, dataset, stages))

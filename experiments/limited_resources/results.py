@@ -13,7 +13,7 @@ from experiments.common import report
 from experiments.common.table import table
 from experiments.limited_resources.settings import Config
 from jaxcompress.annotations import Array, PyTree
-from jaxcompress.report import details, plot_compression, write_page
+from jaxcompress.report import details, plot_compression
 
 __all__ = ["finish", "outputs_of"]
 
@@ -58,5 +58,4 @@ def finish(
     picture = outputs_of(config) / "limited_resources.png"
     title = f"{config.network} at {config.flops:.0%} FLOPs, taught by {config.method}"
     plot_compression(picture, title, graph, keep, [row.to_json() for row in rows])
-    page = write_page(path.with_name("report.html"), [path.parent])
-    CONSOLE.print(f"report: {path}\npicture: {picture}\npage: {page}")
+    CONSOLE.print(f"report: {path}\npicture: {picture}\npage: {path.with_name('report.html')}")

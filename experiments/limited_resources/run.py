@@ -18,6 +18,7 @@ from experiments.common.making import save, schedule_of
 from experiments.common.measure import Measure
 from experiments.common.spread import spread_of
 from experiments.common.stages import Stages
+from experiments.common.student_checks import check_student
 from experiments.limited_resources import projection
 from experiments.limited_resources.results import finish, outputs_of
 from experiments.limited_resources.settings import Config
@@ -39,6 +40,7 @@ def main(config: Config) -> list[report.Row]:
     if config.project:
         return projection.project(config, CONSOLE)
     dataset = teacher.dataset_of(config)
+    check_student(config, (config.method,), dataset)
     settings = student_stages.settings_of(config, dataset, FREE)
     with Stages(config.workdir, settings, CONSOLE) as stages:
         return run_all(config, dataset, stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -44,10 +45,10 @@ def run_all(config: Config) -> list[report.Row]:
     keys = jax.random.split(jax.random.key(config.seed), 3)
     measure = Measure(dataset, mesh, config.workdir, dense.source)
     rows = [measured(measure, "dense", dense, 0.0, folder="dense")]
-
     watch = Stopwatch()
     graph = jc.trace(dense.apply, dense.variables, data.image_shape(dataset))
     traced = watch.seconds
+    measure = dataclasses.replace(measure, original=(graph, dense.variables))
     scores = scores_of(config, graph, dense, dataset, keys[0])
     budget = jc.Budget(flops=config.flops)
     keep = jc.select(graph, scores, budget, multiple_of=config.multiple_of)

@@ -23,7 +23,7 @@ from jaxcompress import models, parallel, training
 from jaxcompress.annotations import Batch, PyTree
 from jaxcompress.files import locked
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress.report import curves, details, plot_compression, write_page
+from jaxcompress.report import curves, details, plot_compression
 
 __all__ = ["main"]
 
@@ -190,5 +190,5 @@ def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -
     plot_compression(picture, "ResNet-20 on digits", graph, keep, dictionaries)
     ratio = (rows[-1].accuracy or 0) / (rows[0].accuracy or 1)
     CONSOLE.print(f"the student keeps {ratio:.1%} of the teacher's accuracy")
-    page = write_page(config.workdir / "report.html", [config.workdir])
+    page = config.workdir / "report.html"
     CONSOLE.print(f"report: {path}\npicture: {picture}\npage: {page}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 from rich.console import Console
 
+import jaxcompress as jc
 from experiments.common import data, environment, report
 from experiments.common.measure import Measure, augmented
 from experiments.common.stages import Stages
@@ -51,7 +52,10 @@ def run_all(config: Config, stages: Stages) -> list[report.Row]:
     judge = judge_of(config, keys)
     views, mesh = judge.views, judge.mesh
     tuner = Tuner(judge.network, judge.dataset, views, config.tuning, keys[2], mesh)
-    measure = Measure(judge.dataset, mesh, config.workdir, judge.network.source)
+    network = judge.network
+    graph = jc.trace(network.apply, network.variables, data.image_shape(judge.dataset))
+    whole = graph, network.variables
+    measure = Measure(judge.dataset, mesh, config.workdir, network.source, original=whole)
     rows = []
     for name, work in plan(config, judge, measure, tuner).items():
         facts = stages.run(name, functools.partial(_facts, work))

@@ -83,7 +83,7 @@ def save(
     original = original_shapes(spec, {p: leaf.shape for p, leaf in described.items()})
     check_result(from_spec(spec), described, original)
     check_zeros(spec, leaves)
-    named = None if network is None else _network(*network, original)
+    named = None if network is None else _network(network, original)
     notes = plain(dict(metadata or {}), "metadata")
 
     carried = None if program is None else program_entry(program, described)
@@ -110,7 +110,13 @@ def _warn_of_non_finite(leaves: Mapping[str, Array]) -> None:
         )
 
 
-def _network(name: str, config: Mapping[str, Json], original: Shapes | None) -> dict[str, Json]:
+def _network(network: tuple[str, Mapping[str, Json]], original: Shapes | None) -> dict[str, Json]:
+    if isinstance(network, str):
+        raise TypeError(
+            f"network must be a name and its configuration, but is {network!r}; say "
+            f"({network!r}, {{}}), or with what its name leaves open, {{'num_classes': 10}}"
+        )
+    name, config = network
     fields = plain(dict(config), f"the configuration of {name}")
     named_network(name, fields, original)
     return {"name": name, "config": fields}

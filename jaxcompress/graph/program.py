@@ -130,7 +130,7 @@ def read(
 
     def flat(values: list[Array], others: list[Array]) -> PyTree:
         args, names = restore(others)
-        result = function(jax.tree.unflatten(treedef, values), *args, **names)
+        result = _told(function, others)(jax.tree.unflatten(treedef, values), *args, **names)
         _require_arrays(flatten_with_paths(result)[0], "every output must be an array")
         return result
 
@@ -139,6 +139,23 @@ def read(
     jaxpr, outputs = jax.make_jaxpr(flat, return_shape=True)(list(avals.values()), others)
     tree = jax.tree.unflatten(treedef, list(avals.values()))
     return Program(jaxpr, avals, others, outputs, tree, input_paths(inputs, keywords or {}))
+
+
+def _told(function: Function, inputs: list[Array]) -> Function:
+    """Say with what a function that fails was called: the commonest reason is a missing axis."""
+
+    def run(*args: Any, **names: Any) -> Any:
+        try:
+            return function(*args, **names)
+        except Exception as error:
+            shapes = ", ".join(str(list(leaf.shape)) for leaf in inputs)
+            error.add_note(
+                f"the function was traced with inputs of shapes {shapes}, examples first: one is "
+                "images[:1], not images[0]"
+            )
+            raise
+
+    return run
 
 
 def _require_arrays(leaves: dict[str, Array], rule: str) -> None:

@@ -108,6 +108,17 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path, monkeypatch: pytest.M
         run.main(config)
 
 
+def test_settings_that_do_not_fit_are_refused_together(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY, workdir=tmp_path / "run", stored_views=1, statistics_images=10, features="stage9"
+    )
+    with pytest.raises(ValueError) as error:
+        run.main(config)
+    for part in ("statistics_images", "stored_views=1", "no ['stage9']"):
+        assert part in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
 def damage(folder: Path) -> None:
     """Flip one bit of the largest file in a folder."""
     file = max(
