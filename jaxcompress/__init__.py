@@ -12,8 +12,8 @@ under a budget (`select`), and rewrite function and variables into smaller ones 
 `jc.recipes` has one function for each method, with the best measured default.
 
 One folder a method: `jc.prune`, `jc.low_rank`, `jc.sparse`, `jc.quantization`, `jc.knowledge`, over
-`jc.graph` and `jc.compression`. Everything is a pure function of pytrees, works under jit, grad, vmap and on a
-mesh, and leaves the model's code alone.
+`jc.graph` and `jc.compression`. Everything is a pure function of pytrees, works under jit, grad,
+vmap and on a mesh, and leaves the model's code alone.
 """
 
 from __future__ import annotations

@@ -172,6 +172,9 @@ def check_matched(argument: str, patterns: Sequence[str], paths: Collection[str]
 
     Raises:
         ValueError: naming the patterns that fit none.
+
+    Example:
+        >>> check_matched("protect", ["*/kernel"], ["head/kernel", "head/bias"])
     """
     unmatched = [pattern for pattern in patterns if not any(fits_any(p, [pattern]) for p in paths)]
     if unmatched:

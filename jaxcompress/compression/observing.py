@@ -123,8 +123,8 @@ def over_uses(graph: Graph, path: str, seen: Sequence[Array]) -> Array:
     lengths = site.shape[: sum(name == "slice" for name, _ in site.steps)]
     if lengths and site.uses > 1:
         raise ValueError(
-            f"what a scanned kernel is given is told by step, but {path} is used {site.uses} times; "
-            "leave it out"
+            "what a scanned kernel is given is told by step, but "
+            f"{path} is used {site.uses} times; leave it out"
         )
     stacked = jnp.stack(seen)
     return stacked.reshape(-1, *lengths, *stacked.shape[1:])

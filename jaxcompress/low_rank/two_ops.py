@@ -45,7 +45,7 @@ def two_ops(forms: Mapping[str, str]) -> Contract:
     return contract
 
 
-def first_operation(node: Node, other: PyTree, factor: Array, position: int, form: str) -> Array:
+def first_operation(node: Node, other: Array, factor: Array, position: int, form: str) -> Array:
     """Contract the other operand with a first factor; the middle axis is called r.
 
     Args:

@@ -1,7 +1,7 @@
 """Quantization: kernels as integers and scales, and contractions in integers, by qwix.
 
     ranges = jc.quantization.input_ranges(graph, apply, variables, batches)
-    integers = jc.quantize(graph, inputs="static", ranges=ranges)
+    integers = jc.quantize(graph, activations="static", ranges=ranges)
     small_apply, small = integers.function(apply), integers.variables(variables)
 
 It comes last in a chain. `fake_quantized` is the same function of floats, to be trained;

@@ -18,7 +18,16 @@ from jaxcompress.annotations import Array
 from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.quantization.library import coded, dequantized
 
-__all__ = ["LEAST", "kernel_shape", "packed", "restored", "rounded", "scanned_axes", "unpacked"]
+__all__ = [
+    "LEAST",
+    "code_shapes",
+    "kernel_shape",
+    "packed",
+    "restored",
+    "rounded",
+    "scanned_axes",
+    "unpacked",
+]
 
 Described = Mapping[str, Any]
 
@@ -40,6 +49,24 @@ def kernel_shape(site: Described) -> tuple[int, ...]:
     """
     leaf = jax.ShapeDtypeStruct(tuple(site["shape"]), jnp.float32)
     return tuple(jax.eval_shape(lambda kernel: rearranged(kernel, site["steps"]), leaf).shape)
+
+
+def code_shapes(site: Described) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes in which the codes and the scales of a kernel are stored.
+
+    Example:
+        >>> layout = {"contracted": [0], "batch": [], "free": [1]}
+        >>> code_shapes({"shape": [4, 3], "steps": [], "layout": layout, "bits": 4, "tile": 2})
+        ((6,), (2, 3))
+    """
+    shape, scanned = kernel_shape(site), scanned_axes(site)
+    kernel, tiles = shape[scanned:], _tiles_of(site)
+    kept = _scaled_axes(site, len(kernel))
+    scales = [
+        size if axis in kept else size // tiles.get(axis, size) for axis, size in enumerate(kernel)
+    ]
+    stored = ((int(np.prod(kernel)) + 1) // 2,) if site["bits"] == 4 else kernel
+    return (*shape[:scanned], *stored), (*shape[:scanned], *scales)
 
 
 def _scaled_axes(site: Described, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -30,17 +30,24 @@ from jaxcompress.quantization.checks import (
     check_ranges,
     check_tiles,
 )
-from jaxcompress.quantization.codes import kernel_shape, packed, rounded, scanned_axes, unpacked
+from jaxcompress.quantization.codes import (
+    code_shapes,
+    kernel_shape,
+    packed,
+    rounded,
+    scanned_axes,
+    unpacked,
+)
 from jaxcompress.quantization.library import require_qwix
 from jaxcompress.quantization.running import Codes, contract_codes
 
-__all__ = ["CODES", "Inputs", "from_spec", "largest_of", "quantize", "to_codes"]
+__all__ = ["CODES", "Activations", "from_spec", "largest_of", "quantize", "to_codes"]
 
 CODES = ("codes", "scales")
 """The names of the two leaves that stand for a kernel."""
 
-Inputs = Literal["float", "dynamic", "static"]
-"""float: inputs stay as they are; dynamic: each row or example is rounded to 8 bits by its own
+Activations = Literal["float", "dynamic", "static"]
+"""float: what sites are given stays as it is; dynamic: each row or example is rounded to 8 bits by its own
 largest entry; static: all are, by a range that was found before."""
 
 
@@ -48,7 +55,7 @@ def quantize(
     graph: Graph,
     bits: Bits = 8,
     *,
-    inputs: Inputs = "float",
+    activations: Activations = "float",
     ranges: Mapping[str, Array] | None = None,
     protect: Sequence[str] = (),
     tile: int | None = None,
@@ -67,7 +74,7 @@ def quantize(
         graph: of a function of the variables.
         bits: 8, or 4, of which two lie in a byte; of every site that can be quantized, or by path,
             where None, or a site that is not named, stays as it is.
-        inputs: "float", "dynamic" or "static".
+        activations: what becomes of inputs: "float", "dynamic" or "static".
         ranges: of static inputs: `input_ranges(graph, apply, variables, batches)`.
         protect: shell-style patterns of paths that stay as they are.
         tile: how many inputs of a dot share a scale; all by default.
@@ -87,7 +94,7 @@ def quantize(
         >>> apply = lambda variables, x: jnp.tanh(x @ variables["a"]) @ variables["b"]
         >>> variables = {"a": jnp.ones((8, 6)), "b": jnp.ones((6, 2))}
         >>> graph = trace(apply, variables, jnp.ones((5, 8)))
-        >>> integers = quantize(graph, inputs="dynamic")
+        >>> integers = quantize(graph, activations="dynamic")
         >>> small = integers.variables(variables)
         >>> jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), small["a"])
         {'codes': ((8, 6), 'int8'), 'scales': ((1, 6), 'float32')}
@@ -98,7 +105,7 @@ def quantize(
     require_qwix()
     known = bits_by_path(graph, bits, protect)
     tiles = check_tiles(graph, list(known), tile)
-    found_ranges = _ranges(graph, list(known), inputs, ranges)
+    found_ranges = _ranges(graph, list(known), activations, ranges)
     sites = {
         path: {
             "shape": list(graph.sites[path].shape),
@@ -108,7 +115,7 @@ def quantize(
             "bits": number,
             "tile": tiles[path],
             "candidates": int(candidates),
-            "inputs": inputs,
+            "activations": activations,
             "range": found_ranges.get(path),
         }
         for path, number in known.items()
@@ -117,16 +124,16 @@ def quantize(
 
 
 def _ranges(
-    graph: Graph, paths: Sequence[str], inputs: str, ranges: Mapping[str, Array] | None
+    graph: Graph, paths: Sequence[str], activations: str, ranges: Mapping[str, Array] | None
 ) -> dict[str, Json]:
-    if inputs not in ("float", "dynamic", "static"):
-        raise ValueError(f"inputs are 'float', 'dynamic' or 'static', but inputs={inputs!r}")
-    if inputs == "static":
+    if activations not in get_args(Activations):
+        raise ValueError(f"activations are one of {get_args(Activations)}, not {activations!r}")
+    if activations == "static":
         return check_ranges(graph, paths, ranges or {})
     if ranges is not None:
         raise ValueError(
-            f"only static inputs have ranges, but inputs={inputs!r}; leave ranges out, or say "
-            "inputs='static'"
+            f"only static activations have ranges, but activations={activations!r}; leave ranges "
+            "out, or say activations='static'"
         )
     return {}
 
@@ -146,13 +153,12 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
         kernels = {path: leaves[path] for path in sites}
         require_finite("the kernels to quantize", kernels, "train or load them again")
         is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in kernels.values())
-        made = jax.eval_shape(_coded, kernels) if is_abstract else _compiled(kernels)
+        made = {p: _structs(site) for p, site in sites.items()} if is_abstract else coded(kernels)
         return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
 
-    def _coded(kernels: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    @jax.jit
+    def coded(kernels: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
         return {path: _to_leaves(kernels[path], site) for path, site in sites.items()}
-
-    _compiled = jax.jit(_coded)
 
     def function(f: Function) -> Function:
         if not sites:
@@ -188,7 +194,15 @@ def _to_leaves(kernel: Array, site: Mapping[str, Json]) -> dict[str, Array]:
     return dict(zip(CODES, (stored, scales), strict=True))
 
 
+def _structs(site: Mapping[str, Json]) -> dict[str, Array]:
+    stored, scales = code_shapes(site)
+    dtype = jnp.uint8 if site["bits"] == 4 else jnp.int8
+    structs = jax.ShapeDtypeStruct(stored, dtype), jax.ShapeDtypeStruct(scales, jnp.float32)
+    return dict(zip(CODES, structs, strict=True))
+
+
 def to_codes(leaf: Mapping[str, Array], site: Mapping[str, Json]) -> Codes:
+    """Return the codes and scales of a quantized kernel's two leaves, as it is contracted."""
     stored, scales = (jnp.asarray(leaf[name]) for name in CODES)
     if site["bits"] == 4:
         stored = unpacked(stored, kernel_shape(site), scanned_axes(site))
@@ -197,7 +211,7 @@ def to_codes(leaf: Mapping[str, Array], site: Mapping[str, Json]) -> Codes:
 
 def largest_of(site: Mapping[str, Json]) -> jax.Array | None:
     """Return the range of a described site's static inputs, `float32[scanned...]`, or None."""
-    return None if site["inputs"] != "static" else jnp.asarray(site["range"], jnp.float32)
+    return None if site["activations"] != "static" else jnp.asarray(site["range"], jnp.float32)
 
 
 def _original(scales: Array, site: Mapping[str, Json]) -> Array:

@@ -86,7 +86,7 @@ def contract_codes(sites: Sites) -> Contract:
 
     def contract(path: str, node: Node, other: Array, kernel: Any, position: int) -> Array:
         equation = node.equation
-        if sites[path]["inputs"] == "float":
+        if sites[path]["activations"] == "float":
             whole = dequantized(kernel.codes, kernel.scales)
             whole = whole.astype(equation.invars[position].aval.dtype)
             return bind(equation, _ordered(position, whole, other))[0]
@@ -105,7 +105,7 @@ def contract_rounded(sites: Sites) -> Contract:
     """
 
     def contract(path: str, node: Node, other: Array, kernel: Any, position: int) -> Array:
-        if sites[path]["inputs"] != "float":
+        if sites[path]["activations"] != "float":
             rounded = dequantized(*_coded_input(other, kernel.largest, node, position))
             seen = other
             if kernel.largest is not None:
