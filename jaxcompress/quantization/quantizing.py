@@ -47,8 +47,8 @@ CODES = ("codes", "scales")
 """The names of the two leaves that stand for a kernel."""
 
 Activations = Literal["float", "dynamic", "static"]
-"""float: what sites are given stays as it is; dynamic: each row or example is rounded to 8 bits by its own
-largest entry; static: all are, by a range that was found before."""
+"""float: what sites are given stays as it is; dynamic: each row or example is rounded to 8 bits by
+its own largest entry; static: all are, by a range that was found before."""
 
 
 def quantize(
