@@ -16,6 +16,7 @@ from experiments.common.measure import count_nonzero
 from experiments.common.table import table
 from experiments.compress.data import first_rows
 from experiments.compress.exporting import exported, exported_file, program_of
+from experiments.compress.integers import as_floats
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
@@ -53,13 +54,14 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
     task, model = making.task, made.model
 
     def work() -> dict[str, Json]:
-        graph = traced(task, model)
+        floats = as_floats(model, task.model)
+        graph = traced(task, floats)
         batch = task.data.inputs(first_rows(task.data.test, LATENCY_BATCH))
         facts = judged(task, model, making.test_answers)
         return {
             **facts,
             "num_params": int(graph.params),
-            "num_nonzero": count_nonzero(model.variables),
+            "num_nonzero": count_nonzero(floats.variables),
             "flops": float(graph.flops),
             "latency_ms": report.latency_ms(
                 jax.jit(model.apply), model.variables, batch, repeats=5
