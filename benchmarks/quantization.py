@@ -11,8 +11,9 @@ without and with `fast_convolutions`; files are `save`'s, as they are and by `En
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,9 +113,9 @@ class Integers(NamedTuple):
     floats: PyTree
 
 
-def networks(task: front_doors.Task, config: Config) -> Iterator[tuple[str, Network]]:
+def networks(task: front_doors.Task, names: Sequence[str]) -> Iterator[tuple[str, Network]]:
     """Yield the networks in floats."""
-    for name in config.networks:
+    for name in names:
         change, variables = jc.chain(), task.variables
         if name == "half":
             change, variables = front_doors.low_rank(task)
@@ -213,15 +214,19 @@ def latencies(
 
 
 def main(config: Config) -> None:
-    """Measure every row."""
+    """Measure every network; what is there already stays."""
     prepare()
     settings = {"seed": config.seed, "test_images": config.test_images}
     settings |= {"statistics_images": config.statistics_images}
     task = front_doors.Task(front_doors.Config(config.data_dir, **settings))
     normalize = data.preprocess(task.dataset)
     images = jnp.asarray(normalize(task.dataset.test_images[: config.integer_images]))
-    rows: list[dict[str, Any]] = []
-    for name, network in networks(task, config):
+    known = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
+    rows: list[dict[str, Any]] = [
+        row for row in known if "latency_ms" in row or "file" in row["way"]
+    ]
+    left = [name for name in config.networks if name not in {row["network"] for row in rows}]
+    for name, network in networks(task, left):
         runs = {"float32": (network.apply, network.variables)}
         first = {"way": "float32", "accuracy": task.accuracy(network.apply, network.variables)}
         first |= {"bytes": sizes(network.compression, network.variables)}

@@ -14,7 +14,7 @@ from jaxcompress import quantization, recipes
 from jaxcompress.annotations import PyTree
 from jaxcompress.compression.record import steps_of
 
-__all__ = ["as_floats", "coded", "is_quantized", "quantized", "rounded_floats"]
+__all__ = ["as_floats", "coded", "is_quantized", "portable", "quantized", "rounded_floats"]
 
 
 def quantized(task: Task, model: Model, looked: dict[str, np.ndarray], config: Config) -> Model:
@@ -61,6 +61,13 @@ def rounded_floats(model: Model, whole: Model) -> Model:
         train_apply=train and quantization.fake_quantized(model.compression, train),
         variables=floats,
     )
+
+
+def portable(model: Model, whole: Model) -> Model:
+    """Return a network for runtimes that convolve no integers: of the same codes, in floats."""
+    if not is_quantized(model):
+        return model
+    return model._replace(apply=quantization.float_arithmetic(model.compression, whole.apply))
 
 
 def coded(model: Model, floats: PyTree) -> Model:

@@ -16,7 +16,7 @@ from experiments.common.measure import count_nonzero
 from experiments.common.table import table
 from experiments.compress.data import first_rows
 from experiments.compress.exporting import exported, exported_file, program_of
-from experiments.compress.integers import as_floats
+from experiments.compress.integers import as_floats, portable
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
@@ -135,7 +135,9 @@ def exports(making: Making, last: Made) -> list[dict[str, Json]]:
 
     def work() -> dict[str, Json]:
         inputs, folder = _some_inputs(making), making.config.workdir
-        return {"rows": exported(last.model, inputs, names, folder, stage)}
+        return {
+            "rows": exported(portable(last.model, making.task.model), inputs, names, folder, stage)
+        }
 
     # Other budgets of one work folder have files of their own.
     stage = f"exports-{digest(last.key, *names)}"

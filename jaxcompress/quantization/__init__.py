@@ -13,11 +13,17 @@ from __future__ import annotations
 from jaxcompress.quantization.calibrating import input_ranges
 from jaxcompress.quantization.checks import quantizable
 from jaxcompress.quantization.quantizing import quantize
-from jaxcompress.quantization.training import dequantized_variables, fake_quantized, float_steps
+from jaxcompress.quantization.training import (
+    dequantized_variables,
+    fake_quantized,
+    float_arithmetic,
+    float_steps,
+)
 
 __all__ = [
     "dequantized_variables",
     "fake_quantized",
+    "float_arithmetic",
     "float_steps",
     "input_ranges",
     "quantizable",

@@ -182,9 +182,10 @@ def unpacked(stored: jax.Array, shape: tuple[int, ...], scanned: int) -> jax.Arr
         >>> unpacked(jnp.array([241, 7], jnp.uint8), (3,), 0).tolist()
         [1, -1, 7]
     """
-    # Shifting a signed number to the right repeats its sign.
-    low = (stored << 4).astype(jnp.int8) >> 4
-    high = stored.astype(jnp.int8) >> 4
-    both = jnp.stack([low, high], -1).reshape(*stored.shape[:-1], -1)
+    # In floats, as every runtime has them: not all shift bytes.
+    byte = stored.astype(jnp.float32)
+    high = jnp.floor(byte / 16)
+    low, high = (half - 16 * (half >= 8) for half in (byte - 16 * high, high))
+    both = jnp.stack([low, high], -1).astype(jnp.int8).reshape(*stored.shape[:-1], -1)
     count = int(np.prod(shape[scanned:], dtype=np.int64))
     return both[..., :count].reshape(shape)

@@ -79,9 +79,9 @@ def coded(
         tiled_axes=dict(tiles),
         calibration_method=f"absmax,{full * share!r}",
     )
+    codes = rounded.qvalue.astype(jnp.int8)
     # What is cut off below would get the one code more that negative numbers have.
-    codes = jnp.maximum(rounded.qvalue.astype(jnp.int8), -QMAX[bits])
-    return codes, rounded.scale
+    return codes if share == 1 else jnp.maximum(codes, -QMAX[bits]), rounded.scale
 
 
 def coded_statically(array: jax.Array, largest: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -41,7 +41,7 @@ from jaxcompress.quantization.codes import (
 from jaxcompress.quantization.library import require_qwix
 from jaxcompress.quantization.running import Codes, contract_codes
 
-__all__ = ["CODES", "Activations", "from_spec", "largest_of", "quantize", "to_codes"]
+__all__ = ["CODES", "Activations", "from_spec", "largest_of", "on_codes", "quantize", "to_codes"]
 
 CODES = ("codes", "scales")
 """The names of the two leaves that stand for a kernel."""
@@ -161,22 +161,7 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
         return {path: _to_leaves(kernels[path], site) for path, site in sites.items()}
 
     def function(f: Function) -> Function:
-        if not sites:
-            return f
-
-        @functools.wraps(f)
-        def quantized(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
-            leaves, treedef = flatten_with_paths(tree, whole=sites)
-            _check_codes(leaves, sites)
-            original = {
-                path: _original(leaf["scales"], sites[path]) if path in sites else leaf
-                for path, leaf in leaves.items()
-            }
-            codes = {path: to_codes(leaves[path], site) for path, site in sites.items()}
-            contract = contract_codes(sites)
-            return run_standing_in(f, (treedef, original), codes, contract, inputs, keywords)
-
-        return quantized
+        return on_codes(f, sites) if sites else f
 
     def optimizer_state(tx: optax.GradientTransformation, opt_state: PyTree) -> PyTree:
         raise ValueError(
@@ -186,6 +171,30 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
         )
 
     return Compression(dict(spec), variables, function, optimizer_state)
+
+
+def on_codes(f: Function, sites: Mapping[str, Json], in_integers: bool = True) -> Function:
+    """Return a function that runs on codes.
+
+    Args:
+        f: of (variables, *inputs).
+        sites: described, by path.
+        in_integers: whether what is rounded is contracted in integers.
+    """
+
+    @functools.wraps(f)
+    def quantized(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
+        leaves, treedef = flatten_with_paths(tree, whole=sites)
+        _check_codes(leaves, sites)
+        original = {
+            path: _original(leaf["scales"], sites[path]) if path in sites else leaf
+            for path, leaf in leaves.items()
+        }
+        codes = {path: to_codes(leaves[path], site) for path, site in sites.items()}
+        contract = contract_codes(sites, in_integers)
+        return run_standing_in(f, (treedef, original), codes, contract, inputs, keywords)
+
+    return quantized
 
 
 def _to_leaves(kernel: Array, site: Mapping[str, Json]) -> dict[str, Array]:

@@ -77,20 +77,30 @@ def _straight_through_jvp(primals: Any, tangents: Any) -> Any:
     return primals[1], tangents[0]
 
 
-def contract_codes(sites: Sites) -> Contract:
+def contract_codes(sites: Sites, in_integers: bool = True) -> Contract:
     """Return what contracts an operand with `Codes`.
 
     Float inputs are contracted with scale x code; others are rounded to codes, contracted in
     integers and scaled.
+
+    Args:
+        sites: described, by path.
+        in_integers: False: what codes stand for is contracted in floats.
     """
 
     def contract(path: str, node: Node, other: Array, kernel: Any, position: int) -> Array:
         equation = node.equation
-        if sites[path]["activations"] == "float":
-            whole = dequantized(kernel.codes, kernel.scales)
-            whole = whole.astype(equation.invars[position].aval.dtype)
-            return bind(equation, _ordered(position, whole, other))[0]
-        rounded = _coded_input(other, kernel.largest, node, position)
+        is_float = sites[path]["activations"] == "float"
+        rounded = None if is_float else _coded_input(other, kernel.largest, node, position)
+        if rounded is None or not in_integers:
+            pair = _ordered(
+                position,
+                dequantized(kernel.codes, kernel.scales),
+                other if rounded is None else dequantized(*rounded),
+            )
+            dtypes = [atom.aval.dtype for atom in equation.invars]
+            wide = [array.astype(dtype) for array, dtype in zip(pair, dtypes, strict=True)]
+            return bind(equation, wide)[0]
         operands = _ordered(position, (kernel.codes, kernel.scales), rounded)
         result = contracted(equation.primitive.name, operands, equation.params)
         return result.astype(equation.outvars[0].aval.dtype)

@@ -1,4 +1,4 @@
-"""Training for the integers: floats that are rounded wherever codes would be, and back again."""
+"""The integers as floats: to be trained, to be run where integers are not, and back again."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.quantization.checks import check_kernels
 from jaxcompress.quantization.codes import restored, rounded
-from jaxcompress.quantization.quantizing import largest_of, to_codes
+from jaxcompress.quantization.quantizing import largest_of, on_codes, to_codes
 from jaxcompress.quantization.running import Rounded, contract_rounded, straight_through
 
-__all__ = ["dequantized_variables", "fake_quantized", "float_steps"]
+__all__ = ["dequantized_variables", "fake_quantized", "float_arithmetic", "float_steps"]
 
 
 def fake_quantized(compression: Compression, f: Function) -> Function:
@@ -68,6 +68,33 @@ def fake_quantized(compression: Compression, f: Function) -> Function:
         return run_standing_in(f, (treedef, original), kernels, contract, inputs, keywords)
 
     return faked
+
+
+def float_arithmetic(compression: Compression, f: Function) -> Function:
+    """Return the quantized function with sums in floats: of the same codes, the same to rounding.
+
+    For runtimes that convolve no integers, such as those of ONNX and LiteRT: kernels stay codes,
+    and what they are given is rounded alike, but s q and t p are contracted as floats.
+
+    Args:
+        compression: of `quantize`, or a chain that ends with it.
+        f: the original function of (variables, *inputs).
+
+    Raises:
+        ValueError: if the last step of the compression does not quantize.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> from jaxcompress.quantization import quantize
+        >>> apply = lambda variables, x: x @ variables["a"]
+        >>> variables, x = {"a": jnp.array([[1.27], [0.402]])}, jnp.ones((1, 2))
+        >>> integers = quantize(trace(apply, variables, x), activations="dynamic")
+        >>> outputs = float_arithmetic(integers, apply)(integers.variables(variables), x)
+        >>> round(outputs.item(), 3)
+        1.67
+    """
+    sites = _sites(compression)
+    return on_codes(float_steps(compression).function(f), sites, in_integers=False)
 
 
 def float_steps(compression: Compression) -> Compression:
