@@ -105,14 +105,6 @@ class Network(NamedTuple):
     train_apply: Function
 
 
-class Integers(NamedTuple):
-    """A network in integers, and the floats that are rounded to them."""
-
-    compression: jc.Compression
-    codes: PyTree
-    floats: PyTree
-
-
 def networks(task: front_doors.Task, names: Sequence[str]) -> Iterator[tuple[str, Network]]:
     """Yield the networks in floats."""
     for name in names:
@@ -125,23 +117,23 @@ def networks(task: front_doors.Task, names: Sequence[str]) -> Iterator[tuple[str
         yield name, Network(change, variables, change.function(task.apply), train_apply)
 
 
-def integers(task: front_doors.Task, network: Network, way: Way, config: Config) -> Integers:
-    """Quantize a network in one way."""
-    batches = task.batches(config.examples, 128, 11)
+def integers(
+    task: front_doors.Task, network: Network, way: Way, config: Config
+) -> tuple[jc.Compression, PyTree, PyTree]:
+    """Quantize a network in one way; return codes, and the floats that are rounded to them."""
     result = jc.recipes.quantize(
         network.apply,
         network.variables,
-        batches,
+        task.batches(config.examples, 128, 11),
         bits=way.bits,
         activations=way.activations,
         candidates=way.candidates,
         examples=config.examples,
     )
-    change, codes, floats = result.compression, result.variables, network.variables
+    change, floats = result.compression, network.variables
     if way.trained:
         floats = trained(task, network, change, config)
-        codes = change.variables(floats)
-    return Integers(change, codes, floats)
+    return change, change.variables(floats), floats
 
 
 def trained(
@@ -162,13 +154,12 @@ def trained(
 
 def sizes(compression: jc.Compression, variables: PyTree) -> dict[str, int]:
     """Return the bytes of artifacts, by encoding."""
-    encodings = {"as it is": None, "exact": artifact.Encoding()}
-    found = {}
-    for name, encoding in encodings.items():
+    made = {}
+    for name, encoding in {"as it is": None, "exact": artifact.Encoding()}.items():
         with tempfile.TemporaryDirectory() as folder:
             jc.save(folder, compression, variables, encoding=encoding)
-            found[name] = artifact.num_bytes(folder)
-    return found
+            made[name] = artifact.num_bytes(folder)
+    return made
 
 
 def file_row(task: front_doors.Task, network: Network) -> dict[str, Any]:
@@ -216,9 +207,14 @@ def latencies(
 def main(config: Config) -> None:
     """Measure every network; what is there already stays."""
     prepare()
-    settings = {"seed": config.seed, "test_images": config.test_images}
-    settings |= {"statistics_images": config.statistics_images}
-    task = front_doors.Task(front_doors.Config(config.data_dir, **settings))
+    task = front_doors.Task(
+        front_doors.Config(
+            config.data_dir,
+            seed=config.seed,
+            test_images=config.test_images,
+            statistics_images=config.statistics_images,
+        )
+    )
     normalize = data.preprocess(task.dataset)
     images = jnp.asarray(normalize(task.dataset.test_images[: config.integer_images]))
     known = json.loads(config.output.read_text())["rows"] if config.output.exists() else []

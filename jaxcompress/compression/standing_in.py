@@ -34,8 +34,8 @@ def run_standing_in(
     original: tuple[PyTreeDef, Mapping[str, Array]],
     stand_ins: Mapping[str, Any],
     contract: Contract,
-    inputs: Sequence[PyTree],
-    keywords: Mapping[str, PyTree],
+    inputs: tuple[PyTree, ...],
+    keywords: dict[str, PyTree],
 ) -> PyTree:
     """Run a function with stand-ins for some of its leaves.
 

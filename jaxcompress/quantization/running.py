@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxcompress.annotations import Array
 from jaxcompress.compression.standing_in import Contract
-from jaxcompress.graph.internals import bind
+from jaxcompress.graph.internals import bind, dtype_of
 from jaxcompress.graph.interpret import Node
 from jaxcompress.quantization.library import coded, coded_statically, contracted, dequantized
 
@@ -98,12 +98,12 @@ def contract_codes(sites: Sites, in_integers: bool = True) -> Contract:
                 dequantized(kernel.codes, kernel.scales),
                 other if rounded is None else dequantized(*rounded),
             )
-            dtypes = [atom.aval.dtype for atom in equation.invars]
+            dtypes = [dtype_of(atom) for atom in equation.invars]
             wide = [array.astype(dtype) for array, dtype in zip(pair, dtypes, strict=True)]
             return bind(equation, wide)[0]
         operands = _ordered(position, (kernel.codes, kernel.scales), rounded)
         result = contracted(equation.primitive.name, operands, equation.params)
-        return result.astype(equation.outvars[0].aval.dtype)
+        return result.astype(dtype_of(equation.outvars[0]))
 
     return contract
 

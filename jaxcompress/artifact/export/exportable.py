@@ -15,7 +15,7 @@ from jax.export import symbolic_shape
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 
 from jaxcompress.annotations import Function, PyTree
-from jaxcompress.graph.internals import inner_jaxprs, is_key, located, source_line
+from jaxcompress.graph.internals import dtype_of, inner_jaxprs, is_key, located, source_line
 from jaxcompress.graph.symbolic import is_symbolic
 
 __all__ = [
@@ -161,7 +161,7 @@ def check_convolutions(jaxpr: ClosedJaxpr, what: str) -> None:
         line
         for equation, line in equations(jaxpr)
         if equation.primitive.name == "conv_general_dilated"
-        and jax.numpy.issubdtype(equation.invars[0].aval.dtype, jax.numpy.integer)
+        and jax.numpy.issubdtype(dtype_of(equation.invars[0]), jax.numpy.integer)
     ]
     if wrong:
         raise ValueError(
