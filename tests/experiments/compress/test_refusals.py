@@ -28,6 +28,10 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stages": ("prune", "prune")}, ["prune is done once"]),
     ({"stages": ("distil",)}, ["prune or low_rank has to meet flops=0.5"]),
     ({"stages": ("prune", "sparse")}, ["--sparsity 0.5"]),
+    (
+        {"stages": ("quantize", "prune", "sparse", "distil")},
+        ["prune takes floats, but comes after quantize", "sparse takes floats"],
+    ),
     ({"exports": ("onxx",)}, ["there is no 'onxx'; did you mean 'onnx'?"]),
     ({"sparsity": 1.0}, ["sparsity is a share in [0, 1)"]),
     ({"model": "resnet-20"}, ["did you mean 'resnet20'?"]),
