@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
+from jaxcompress.backend import compiled
 from jaxcompress.compression.observing import observe, over_uses
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -61,7 +62,7 @@ def input_ranges(
     seen = list(batches)
     if not seen:
         raise ValueError("ranges are those of data, but there is no batch; pass at least one")
-    sizes = jax.jit(lambda tree, inputs: _sizes(graph, apply, tree, inputs, paths))
+    sizes = compiled(lambda tree, inputs: _sizes(graph, apply, tree, inputs, paths))
     highest: dict[str, Any] = {}
     for inputs in seen:
         for path, size in jax.device_get(sizes(variables, inputs)).items():
@@ -71,7 +72,7 @@ def input_ranges(
     if candidates == 1:
         return highest
     tried = {path: np.multiply.outer(shares, size) for path, size in highest.items()}
-    errors = jax.jit(lambda tree, inputs, r: _errors(graph, apply, tree, inputs, r))
+    errors = compiled(lambda tree, inputs, r: _errors(graph, apply, tree, inputs, r))
     total: dict[str, Any] = dict.fromkeys(paths, 0.0)
     for inputs in seen:
         for path, error in jax.device_get(errors(variables, inputs, tried)).items():

@@ -14,6 +14,7 @@ import pytest
 
 import jaxcompress as jc
 from jaxcompress.artifact.export.exportable import check_convolutions
+from jaxcompress.artifact.shape_schema import Shapes
 from jaxcompress.artifact.spec_schema import shapes_before
 from tests.toys.record import draw, rows
 
@@ -51,7 +52,7 @@ def test_a_fresh_process_computes_the_same_from_a_file(tmp_path: Path, bits: int
 
 def test_a_spec_that_does_not_fit_its_codes_is_refused() -> None:
     spec = jc.quantize(GRAPH, activations="static", ranges={"a": 3.0, "b": 1.0}).spec
-    shapes = {"a/codes": (6, 5), "a/scales": (1, 5), "b/codes": (5, 3), "b/scales": (1, 3)}
+    shapes: Shapes = {"a/codes": (6, 5), "a/scales": (1, 5), "b/codes": (5, 3), "b/scales": (1, 3)}
     assert shapes_before(spec, shapes, {}) == ([], {"a": (6, 5), "b": (5, 3)})
     for change in (
         {"bits": 4},
