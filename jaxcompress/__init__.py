@@ -11,9 +11,9 @@ under a budget (`select`), and rewrite function and variables into smaller ones 
 
 `jc.recipes` has one function for each method, with the best measured default.
 
-One folder a method: `jc.prune`, `jc.low_rank`, `jc.sparse`, `jc.knowledge`, over `jc.graph` and
-`jc.compression`. Everything is a pure function of pytrees, works under jit, grad, vmap and on a
-mesh, and leaves the model's code alone.
+One folder a method: `jc.prune`, `jc.low_rank`, `jc.sparse`, `jc.quantization`, `jc.knowledge`, over
+`jc.graph` and `jc.compression`. Everything is a pure function of pytrees, works under jit, grad,
+vmap and on a mesh, and leaves the model's code alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from jaxcompress.compression import Compression, chain, fold
 from jaxcompress.graph import Budget, Graph, Group, trace
 from jaxcompress.low_rank import factorize, ranks
 from jaxcompress.prune import gate, gated, importance, rotate, select, shrink, threshold
+from jaxcompress.quantization import quantize
 from jaxcompress.sparse import sparsify
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         models,
         parallel,
         prune,
+        quantization,
         recipes,
         report,
         sparse,
@@ -71,6 +73,8 @@ __all__ = [
     "models",
     "parallel",
     "prune",
+    "quantization",
+    "quantize",
     "ranks",
     "recipes",
     "report",

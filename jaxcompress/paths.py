@@ -6,6 +6,7 @@ artifact of the library names leaves this way, for Linen, NNX and Equinox alike.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -14,7 +15,15 @@ import jax
 
 from jaxcompress.annotations import Array, PyTree
 
-__all__ = ["flatten_with_paths", "match_path", "match_paths", "natural_order", "path_string"]
+__all__ = [
+    "check_matched",
+    "fits_any",
+    "flatten_with_paths",
+    "match_path",
+    "match_paths",
+    "natural_order",
+    "path_string",
+]
 
 
 def path_string(key_path: Sequence[Array]) -> str:
@@ -146,3 +155,30 @@ def _start(path: str, match: str) -> str:
 
 def _inside(start: str, other: str) -> bool:
     return start != other and start.startswith(other)
+
+
+def fits_any(path: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a path fits one of some shell-style patterns.
+
+    Example:
+        >>> fits_any("params/head/kernel", ["*/head/*"]), fits_any("params/head/kernel", [])
+        (True, False)
+    """
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def check_matched(argument: str, patterns: Sequence[str], paths: Collection[str]) -> None:
+    """Raise unless every shell-style pattern fits some path.
+
+    Raises:
+        ValueError: naming the patterns that fit none.
+
+    Example:
+        >>> check_matched("protect", ["*/kernel"], ["head/kernel", "head/bias"])
+    """
+    unmatched = [pattern for pattern in patterns if not any(fits_any(p, [pattern]) for p in paths)]
+    if unmatched:
+        raise ValueError(
+            f"{argument} names leaves by shell-style patterns of their paths, but {unmatched} match"
+            f" none of {list(paths)[:8]} and so on"
+        )

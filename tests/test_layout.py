@@ -26,6 +26,7 @@ PARTS = (
     "prune",
     "low_rank",
     "sparse",
+    "quantization",
     "knowledge",
     "training",
     "recipes",
@@ -35,7 +36,7 @@ PARTS = (
     "report",
 )
 # Over the same graph and the same record, methods stand side by side.
-METHODS = ("prune", "low_rank", "sparse")
+METHODS = ("prune", "low_rank", "sparse", "quantization")
 OUTSIDE = ("experiments", "tests", "benchmarks")
 PRIVATE_ALLOWED = "jaxcompress/graph/internals.py"
 

@@ -23,6 +23,7 @@ PACKAGES = {
     "ranks": "jaxcompress.low_rank.ranks",
     "sparse": "jaxcompress.sparse",
     "schedule": "jaxcompress.sparse.schedule",
+    "quantization": "jaxcompress.quantization",
     "knowledge": "jaxcompress.knowledge",
     "store": "jaxcompress.knowledge.store",
     "training": "jaxcompress.training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -53,7 +54,24 @@ def _stages(config: Config) -> list[str]:
     problems = _unknown("stages", config.stages, get_args(Stage))
     twice = sorted({s for s in config.stages if config.stages.count(s) > 1})
     problems += [f"stages: {stage} is done once, but is named twice" for stage in twice]
+    problems += _integers(config)
     return problems if config.stages else ["stages: none is named; say for example prune distil"]
+
+
+def _integers(config: Config) -> list[str]:
+    """Say what follows integers that cannot, and what they need."""
+    if "quantize" not in config.stages:
+        return []
+    after = [s for s in config.stages[config.stages.index("quantize") + 1 :] if s != "distil"]
+    problems = [
+        f"stages: {stage} takes floats, but comes after quantize; name quantize behind it"
+        for stage in after
+    ]
+    if importlib.util.find_spec("qwix") is None:
+        problems.append(
+            "stages: quantize needs qwix, which is not installed; install the extra `quantize`"
+        )
+    return problems
 
 
 def _together(config: Config) -> list[str]:

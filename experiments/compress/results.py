@@ -12,6 +12,7 @@ from experiments.common import report
 from experiments.common.measure import count_nonzero
 from experiments.compress.data import first_rows
 from experiments.compress.exporting import exported, exported_file, program_of
+from experiments.compress.integers import as_floats, portable
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
@@ -42,13 +43,14 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
     task, model = making.task, made.model
 
     def work() -> dict[str, Json]:
-        graph = traced(task, model)
+        floats = as_floats(model, task.model)
+        graph = traced(task, floats)
         batch = task.data.inputs(first_rows(task.data.test, LATENCY_BATCH))
         facts = judged(task, model, making.test_answers)
         return {
             **facts,
             "num_params": int(graph.params),
-            "num_nonzero": count_nonzero(model.variables),
+            "num_nonzero": count_nonzero(floats.variables),
             "flops": float(graph.flops),
             "latency_ms": report.latency_ms(
                 jax.jit(model.apply), model.variables, batch, repeats=5
@@ -127,7 +129,9 @@ def exports(making: Making, last: Made) -> list[dict[str, Json]]:
 
     def work() -> dict[str, Json]:
         inputs, folder = _some_inputs(making), making.config.workdir
-        return {"rows": exported(last.model, inputs, names, folder, stage)}
+        return {
+            "rows": exported(portable(last.model, making.task.model), inputs, names, folder, stage)
+        }
 
     # Other budgets of one work folder have files of their own.
     stage = f"exports-{digest(last.key, *names)}"

@@ -16,6 +16,7 @@ from experiments.common import environment, report
 from experiments.common.stages import Stages
 from experiments.compress.budget import parsed, part_of_the_way, structural
 from experiments.compress.checks import STRUCTURAL, check
+from experiments.compress.integers import quantized
 from experiments.compress.making import Made, Making, digest, identity_of
 from experiments.compress.opening import opened
 from experiments.compress.removal import removed, zeroed
@@ -143,6 +144,10 @@ def done(making: Making, stage: str, made: Made, whole: Made, way: float | None)
         key = digest(made.key, stage, config.sparsity, most, scoring.looked_at)
         work = partial(zeroed, making, made, most)
         return making.run("after sparse", stage, key, work)
+    if stage == "quantize":
+        key = digest(made.key, stage, config.bits, config.activations, scoring.looked_at)
+        make = partial(quantized, making.task, made.model, making.looked, config)
+        return making.run("in integers", stage, key, lambda: (make(), {"bits": config.bits}))
     answers = store_answers(making, whole.key)
     is_sparse = "sparse" in config.stages[: config.stages.index("distil")]
     settings = config.epochs, config.optimizer, config.rate, config.batch_size

@@ -8,9 +8,11 @@ from typing import Literal
 
 __all__ = ["Config", "Export", "Scoring", "Stage"]
 
-Stage = Literal["prune", "low_rank", "sparse", "distil"]
+Stage = Literal["prune", "low_rank", "sparse", "quantize", "distil"]
 """prune: channels go; low_rank: kernels in two factors; sparse: single weights become zero;
-distil: what is left learns from the whole network's stored answers, and labels if there are any."""
+quantize: kernels, and what they are given, become integers, after all that removes; distil: what is
+left, rounded where integers are, learns from the whole network's stored answers, and labels if
+there are any."""
 
 Export = Literal["stablehlo", "onnx", "litert"]
 """stablehlo: inside the artifact, which is then loaded without the model's code; onnx, litert:
@@ -57,6 +59,9 @@ class Config:
         scoring: how much is looked at.
         sparsity: share of the kernels' weights that the stage sparse sets to zero; 0 for as many as
             the budget of bytes asks for.
+        bits: of the kernels that the stage quantize leaves.
+        activations: what it does to the kernels' inputs: rounds them to 8 bits by ranges that were
+            found before (static) or by their own (dynamic), or nothing (float).
         outputs: what the network returns: logits of classes, or any values; auto: classes where it
             is one row of two or more numbers.
         num_classes: of a shipped network; 0 for those of the labels.
@@ -90,6 +95,8 @@ class Config:
     batch_size: int = 128
     scoring: Scoring = Scoring()
     sparsity: float = 0.0
+    bits: Literal[8, 4] = 8
+    activations: Literal["static", "dynamic", "float"] = "static"
     outputs: Literal["auto", "classes", "values"] = "auto"
     num_classes: int = 0
     image_size: int = 0

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from experiments.compress.fitting import Task
+from experiments.compress.integers import coded, is_quantized, rounded_floats
 from experiments.compress.learning import learn
 from experiments.compress.making import Making, digest
 from experiments.compress.model import Model
@@ -42,6 +43,8 @@ def _stored(task: Task, folder: Path) -> dict[str, Json]:
 def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tuple[Model, Any]:
     """Let a network learn from stored answers, and from labels where there are any.
 
+    One in integers learns as the floats that are rounded to them.
+
     Args:
         making: what stages share.
         model: the network.
@@ -49,8 +52,9 @@ def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tupl
         is_sparse: whether weights that are zero stay so.
     """
     task, config = making.task, making.config
+    pupil = rounded_floats(model, task.model) if is_quantized(model) else model
     lesson = recipes.distill(
-        _training(model),
+        _training(pupil),
         store.open_store(answers),
         labels=itemgetter("label") if task.learns_from_labels else None,
         distance=task.outputs,
@@ -59,13 +63,15 @@ def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tupl
     arrays = {**task.data.train, **lesson.knowledge}
     learned, facts = learn(
         lesson.training_loss,
-        model.variables,
+        pupil.variables,
         arrays,
         config.epochs,
         config,
         making.console,
         is_sparse,
     )
+    if is_quantized(model):
+        return coded(model, learned), facts
     return model._replace(variables=learned), facts
 
 

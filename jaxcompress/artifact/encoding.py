@@ -17,16 +17,28 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Json
 
-__all__ = ["FLOATS", "Encoded", "Encoding", "decode", "encode", "lost", "part_names", "problem"]
+__all__ = [
+    "Encoded",
+    "Encoding",
+    "decode",
+    "encode",
+    "is_encodable",
+    "lost",
+    "part_names",
+    "problem",
+]
 
 Values = Literal["exact", "bfloat16", "int8"]
 FLOATS = ("float32", "float64", "float16", "bfloat16")
+CODES = ("int8", "uint8")
 MOST_MEMORY = 66 * 2**20  # bytes to unpack with: xz's largest preset needs 65 MiB
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How `save` stores floating-point leaves of two axes or more; others are stored as they are.
+
+    Integers of 8 bits, and the scales of quantized kernels, keep every bit.
 
     Attributes:
         values: "exact" keeps every bit. "bfloat16" rounds to 8 significant bits: a relative error
@@ -75,7 +87,8 @@ def encode(array: np.ndarray, encoding: Encoding) -> Encoded | None:
     """
     if not _is_encodable(array):
         return None
-    numbers, scales = _rounded(array, encoding.values)
+    values: Values = "exact" if array.dtype.name in CODES else encoding.values
+    numbers, scales = _rounded(array, values)
     flat = np.ascontiguousarray(numbers).reshape(-1)
     # Zero is what has no bit set: -0.0 is a value, so that "exact" is bitwise.
     is_kept = flat.view(f"u{flat.itemsize}") != 0
@@ -85,12 +98,24 @@ def encode(array: np.ndarray, encoding: Encoding) -> Encoded | None:
         parts["mask"] = np.packbits(is_kept)
     if scales is not None:
         parts["scales"] = scales
-    stored = {"values": encoding.values, "sparse": bool(is_sparse)}
+    stored: dict[str, Array] = {"values": values, "sparse": bool(is_sparse)}
     return Encoded(stored, {name: _packed(part) for name, part in parts.items()})
 
 
 def _is_encodable(array: np.ndarray) -> bool:
-    return array.ndim >= 2 and array.size > 0 and array.dtype.name in FLOATS
+    return is_encodable(array.shape, array.dtype.name)
+
+
+def is_encodable(shape: tuple[int, ...], dtype: str, values: str = "exact") -> bool:
+    """Tell whether leaves of a shape and dtype are encoded, and in this way.
+
+    Example:
+        >>> is_encodable((3, 2), "float32", "int8"), is_encodable((6,), "uint8", "int8")
+        (True, False)
+    """
+    if dtype in CODES:
+        return math.prod(shape) > 0 and len(shape) > 0 and values == "exact"
+    return len(shape) >= 2 and math.prod(shape) > 0 and dtype in FLOATS
 
 
 def lost(array: np.ndarray, encoding: Encoding) -> str | None:
@@ -102,7 +127,8 @@ def lost(array: np.ndarray, encoding: Encoding) -> str | None:
         >>> lost(np.full((2, 2), np.nan, np.float32), Encoding("int8"))
         'NaN or infinity'
     """
-    if encoding.values == "exact" or not _is_encodable(array):
+    is_kept = encoding.values == "exact" or array.dtype.name in CODES
+    if is_kept or not _is_encodable(array):
         return None
     if not np.isfinite(array).all():
         return "NaN or infinity"

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.artifact.leaves import structs
@@ -14,11 +15,24 @@ from jaxcompress.artifact.structure import Leaf, Structure
 from jaxcompress.compression.record import Compression
 from jaxcompress.low_rank.site_factors import FACTORS
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.quantization.quantizing import CODES
 from jaxcompress.sparse.sparsifying import check_sparse
 
-__all__ = ["Shapes", "check_result", "check_zeros", "fitted", "original_shapes"]
+__all__ = [
+    "PARTS",
+    "Shapes",
+    "check_result",
+    "check_scales",
+    "check_zeros",
+    "code_paths",
+    "fitted",
+    "original_shapes",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+PARTS = {"factorize": FACTORS, "quantize": CODES}
+"""The names of the leaves that a kernel has become."""
 
 
 def original_shapes(spec: Mapping[str, Json], shapes: Shapes) -> Shapes | None:
@@ -36,10 +50,10 @@ def original_shapes(spec: Mapping[str, Json], shapes: Shapes) -> Shapes | None:
         return {**shapes, **touched}
     if spec["kind"] == "sparsify":
         return shapes
-    if spec["kind"] == "factorize":
+    if spec["kind"] in PARTS:
         sites = {path: tuple(site["shape"]) for path, site in spec["sites"].items()}
-        factors = {f"{path}/{name}" for path in sites for name in FACTORS}
-        return {**{path: shape for path, shape in shapes.items() if path not in factors}, **sites}
+        parts = {f"{path}/{name}" for path in sites for name in PARTS[spec["kind"]]}
+        return {**{path: shape for path, shape in shapes.items() if path not in parts}, **sites}
     if spec["kind"] != "chain":
         return None
     before: Shapes | None = shapes
@@ -82,6 +96,34 @@ def check_zeros(spec: Mapping[str, Json], leaves: Mapping[str, Array]) -> None:
         if step["kind"] != "sparsify":
             return
         check_sparse(step, leaves)
+
+
+def code_paths(spec: Mapping[str, Json]) -> set[str]:
+    """Return the paths of the codes and scales that kernels have become.
+
+    Example:
+        >>> sorted(code_paths({"kind": "quantize", "sites": {"a": {}}}))
+        ['a/codes', 'a/scales']
+    """
+    steps = spec["steps"] if spec["kind"] == "chain" else [spec]
+    sites = [path for step in steps if step["kind"] == "quantize" for path in step["sites"]]
+    return {f"{path}/{name}" for path in sites for name in CODES}
+
+
+def check_scales(spec: Mapping[str, Json], leaves: Mapping[str, Array]) -> None:
+    """Raise unless the scales of quantized kernels are finite and above 0.
+
+    Raises:
+        ValueError: naming those that are not.
+    """
+    scales = {path: leaves[path] for path in sorted(code_paths(spec)) if path.endswith("/scales")}
+    known = {path: np.asarray(array) for path, array in scales.items()}
+    wrong = [path for path, a in known.items() if not (np.isfinite(a) & (a > 0)).all()]
+    if wrong:
+        raise ValueError(
+            f"scales of codes are finite and above 0, but {wrong} are not; save what "
+            "compression.variables(variables) returns"
+        )
 
 
 def fitted(structure: Structure, compression: Compression, like: PyTree) -> tuple[list[str], Any]:

@@ -17,12 +17,12 @@ import numpy as np
 import safetensors
 
 from jaxcompress.annotations import Array, PyTree
-from jaxcompress.artifact.encoding import Encoding, decode, encode, lost, part_names
+from jaxcompress.artifact.encoding import decode, part_names
 from jaxcompress.artifact.schema import DTYPES
 from jaxcompress.artifact.structure import DataFile, Leaf
 from jaxcompress.graph.internals import is_key
 
-__all__ = ["describe", "encoded", "host_arrays", "read_leaves", "structs", "tensor_names"]
+__all__ = ["describe", "host_arrays", "read_leaves", "structs", "tensor_names"]
 
 
 def structs(tree: PyTree) -> PyTree:
@@ -123,52 +123,6 @@ def read_leaves(
         )
     _check_x64(expected)
     return {path: _array(path, leaf, tensors) for path, leaf in expected.items()}
-
-
-def encoded(
-    arrays: Mapping[str, np.ndarray], described: Mapping[str, Leaf], encoding: Encoding | None
-) -> tuple[dict[str, np.ndarray], dict[str, Leaf]]:
-    """Return the tensors to write, and the leaves described with how they are stored.
-
-    Raises:
-        ValueError: if a rounding encoding would lose numbers; all such leaves are named.
-
-    Example:
-        >>> leaves = {"a": np.eye(8, dtype=np.float32)}
-        >>> tensors, described = encoded(leaves, describe(leaves), Encoding())
-        >>> sorted(tensors), described["a"].nonzero
-        (['a:mask', 'a:values'], 8)
-    """
-    _check_lossless(arrays, described, encoding)
-    tensors: dict[str, np.ndarray] = {}
-    full: dict[str, Leaf] = {}
-    for path, array in arrays.items():
-        leaf = described[path]
-        one = None if encoding is None or leaf.key_impl else encode(array, encoding)
-        if one is None:
-            tensors[path] = array
-            nonzero = None if leaf.key_impl else int(np.count_nonzero(array))
-            full[path] = leaf._replace(nonzero=nonzero)
-            continue
-        tensors |= {f"{path}:{name}": part for name, part in one.parts.items()}
-        back = decode(one.stored, one.parts, leaf.shape, leaf.dtype)
-        full[path] = leaf._replace(nonzero=int(np.count_nonzero(back)), stored=one.stored)
-    return tensors, full
-
-
-def _check_lossless(
-    arrays: Mapping[str, np.ndarray], described: Mapping[str, Leaf], encoding: Encoding | None
-) -> None:
-    if encoding is None:
-        return
-    plain = {path: array for path, array in arrays.items() if not described[path].key_impl}
-    problems = {path: lost(array, encoding) for path, array in plain.items()}
-    wrong = [f"{path} holds numbers that are {what}" for path, what in problems.items() if what]
-    if wrong:
-        raise ValueError(
-            f"{encoding.values} rounds finite numbers within its range, but {'; '.join(wrong)}; "
-            'mend these leaves, or save with Encoding("exact")'
-        )
 
 
 def tensor_names(path: str, leaf: Leaf) -> list[str]:

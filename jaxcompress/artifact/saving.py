@@ -13,10 +13,18 @@ import jax
 from jax.tree_util import DictKey, GetAttrKey
 
 from jaxcompress.annotations import Array, Json, PyTree
+from jaxcompress.artifact.encoded_leaves import encoded
 from jaxcompress.artifact.encoding import Encoding
-from jaxcompress.artifact.fit import Shapes, check_result, check_zeros, original_shapes
+from jaxcompress.artifact.fit import (
+    Shapes,
+    check_result,
+    check_scales,
+    check_zeros,
+    code_paths,
+    original_shapes,
+)
 from jaxcompress.artifact.folder import write_artifact
-from jaxcompress.artifact.leaves import describe, encoded, host_arrays
+from jaxcompress.artifact.leaves import describe, host_arrays
 from jaxcompress.artifact.network import named_network
 from jaxcompress.artifact.program import program_entry, program_tensor
 from jaxcompress.artifact.spec import from_spec
@@ -87,7 +95,9 @@ def save(
     notes = plain(dict(metadata or {}), "metadata")
 
     carried = None if program is None else program_entry(program, described)
-    tensors, described = encoded(host_arrays(leaves), described, encoding)
+    exact = code_paths(spec)
+    check_scales(spec, leaves)
+    tensors, described = encoded(host_arrays(leaves), described, encoding, exact)
     _warn_of_non_finite(leaves)
     tensors |= program_tensor(program)
     is_nested = _is_nested(variables)

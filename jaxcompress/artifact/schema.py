@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from jaxcompress.annotations import Array, Json
-from jaxcompress.artifact.encoding import FLOATS, part_names
+from jaxcompress.artifact.encoding import is_encodable, part_names
 from jaxcompress.artifact.encoding import problem as stored_problem
 from jaxcompress.artifact.shape_schema import is_shape
 from jaxcompress.artifact.spec_schema import shapes_before
@@ -135,8 +135,10 @@ def _leaf(path: str, leaf: Array) -> Iterator[str]:
     if unknown:
         yield f"{place}: unknown {sorted(unknown)}"
     if stored is not None:
-        is_encodable = len(leaf["shape"]) >= 2 and size and leaf.get("dtype") in FLOATS
-        problem = stored_problem(stored) if is_encodable and not is_key else "no such leaf is"
+        problem = "no such leaf is" if is_key else stored_problem(stored)
+        dtype = leaf.get("dtype")
+        if not problem and not is_encodable(tuple(leaf["shape"]), str(dtype), stored["values"]):
+            problem = "no such leaf is"
         if problem:
             yield f"{place}: stored as {stored!r:.80}, but {problem}"
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from jaxcompress.annotations import Json
 
-__all__ = ["FREE_INDICES", "Shapes", "is_shape", "shapes_before"]
+__all__ = [
+    "FREE_INDICES",
+    "Shapes",
+    "is_shape",
+    "rearranged_shape",
+    "require",
+    "shapes_before",
+]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -25,6 +32,38 @@ def is_shape(value: Any) -> bool:
 def _is_count(value: Any) -> bool:
     """Tell whether a value is a whole number from 0 on, no bool, that an axis can have as size."""
     return type(value) is int and 0 <= value < 2**31
+
+
+def rearranged_shape(shape: list[int], steps: Any) -> tuple[list[int], list[int]]:
+    """Return the scanned sizes and the shape of the kernel as it is contracted.
+
+    Raises:
+        ValueError, TypeError: if the steps are none.
+
+    Example:
+        >>> rearranged_shape([4, 2, 3], [["slice", []], ["transpose", [1, 0]]])
+        ([4], [3, 2])
+    """
+    scanned: list[int] = []
+    require(isinstance(steps, list), "steps")
+    for name, numbers in steps:
+        require(isinstance(numbers, list) and all(type(n) is int for n in numbers), "steps")
+        if name == "slice":
+            scanned, shape = [*scanned, shape[0]], shape[1:]
+        elif name == "transpose":
+            require(sorted(numbers) == list(range(len(shape))), "transpose")
+            shape = [shape[i] for i in numbers]
+        else:
+            require(name == "reshape" and is_shape(numbers), "reshape")
+            require(prod(numbers) == prod(shape), "reshape")
+            shape = numbers
+    return scanned, shape
+
+
+def require(holds: bool, what: str) -> None:
+    """Raise an error that names a part of a spec, unless something holds."""
+    if not holds:
+        raise ValueError(what)
 
 
 def shapes_before(

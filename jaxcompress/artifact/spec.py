@@ -10,6 +10,7 @@ from jaxcompress.compression.record import Compression, chain
 from jaxcompress.low_rank.factorizing import from_spec as factorize_from_spec
 from jaxcompress.prune.rotation import from_spec as rotate_from_spec
 from jaxcompress.prune.shrinking import from_spec as shrink_from_spec
+from jaxcompress.quantization.quantizing import from_spec as quantize_from_spec
 from jaxcompress.sparse.sparsifying import from_spec as sparsify_from_spec
 
 __all__ = ["from_spec"]
@@ -38,7 +39,9 @@ def from_spec(spec: Mapping[str, Json]) -> Compression:
         return factorize_from_spec(spec)
     if kind == "sparsify":
         return sparsify_from_spec(spec)
+    if kind == "quantize":
+        return quantize_from_spec(spec)
     raise ValueError(
-        "a spec is of kind 'chain', 'fold', 'rotate', 'shrink', 'factorize' or 'sparsify', but "
-        f"this is {kind!r}"
+        "a spec is of kind 'chain', 'fold', 'rotate', 'shrink', 'factorize', 'sparsify' or "
+        f"'quantize', but this is {kind!r}"
     )

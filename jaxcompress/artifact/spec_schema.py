@@ -11,8 +11,14 @@ from typing import Any
 
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.artifact.fold_schema import fold_problems
+from jaxcompress.artifact.quantize_schema import quantize_problems
 from jaxcompress.artifact.rotate_schema import rotate_problems, rotation_problem
-from jaxcompress.artifact.shape_schema import FREE_INDICES, is_shape
+from jaxcompress.artifact.shape_schema import (
+    FREE_INDICES,
+    is_shape,
+    rearranged_shape,
+    require,
+)
 from jaxcompress.low_rank.site_factors import FACTORS
 
 __all__ = ["shapes_before"]
@@ -49,7 +55,11 @@ def shapes_before(spec: Mapping[str, Json], shapes: Shapes, nonzero: Counts) -> 
     for step in reversed(steps):
         kind = step.get("kind") if isinstance(step, dict) else None
         check = _CHECKS.get(kind) if isinstance(kind, str) else None
-        named = None if check is None else step.get("sites" if kind == "factorize" else "leaves")
+        named = (
+            None
+            if check is None
+            else step.get("sites" if kind in ("factorize", "quantize") else "leaves")
+        )
         if check is None or not isinstance(named, dict):
             return [f"spec: a step of kind {kind!r:.80} without what it changes"], shapes
         # Later steps may fill what this one emptied.
@@ -150,20 +160,20 @@ def _factorize(sites: Mapping[str, Array], shapes: Shapes, _: Counts) -> tuple[l
 
 def _factor_shapes(site: Json) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of a site's two factors, or raise one of the errors of wrong types."""
-    _require(is_shape(site["shape"]), "shape")
-    scanned, kernel = _rearranged(site["shape"], site["steps"])
+    require(is_shape(site["shape"]), "shape")
+    scanned, kernel = rearranged_shape(site["shape"], site["steps"])
     layout, form, rank = site["layout"], site["form"], site["rank"]
-    _require(form in ("dense", "channel", "spatial"), "form")
+    require(form in ("dense", "channel", "spatial"), "form")
     rows, columns = (list(part) for part in _rows_and_columns(form, layout))
     named = rows + columns
-    _require(all(type(i) is int for i in named), "layout")
-    _require(sorted(named) == list(range(len(kernel))), "layout")
+    require(all(type(i) is int for i in named), "layout")
+    require(sorted(named) == list(range(len(kernel))), "layout")
     groups = layout.get("groups", 1)
-    _require(type(groups) is int and groups >= 1, "groups")
+    require(type(groups) is int and groups >= 1, "groups")
     height = prod(kernel[i] for i in rows)
     width = prod(kernel[i] for i in columns)
-    _require(width % groups == 0, "groups")
-    _require(type(rank) is int and 1 <= rank <= min(height, width // groups), f"rank {rank!r:.40}")
+    require(width % groups == 0, "groups")
+    require(type(rank) is int and 1 <= rank <= min(height, width // groups), f"rank {rank!r:.40}")
     if form == "dense":
         first = [*(kernel[i] for i in rows), rank]
         second = [rank, *(kernel[i] for i in columns)]
@@ -184,33 +194,11 @@ def _rows_and_columns(form: str, layout: Mapping[str, Json]) -> Iterator[list[in
         yield from ([first, layout["input"]], [second, layout["output"]])
 
 
-def _rearranged(shape: list[int], steps: Any) -> tuple[list[int], list[int]]:
-    """Return the scanned sizes and the shape of the kernel as it is contracted."""
-    scanned: list[int] = []
-    _require(isinstance(steps, list), "steps")
-    for name, numbers in steps:
-        _require(isinstance(numbers, list) and all(type(n) is int for n in numbers), "steps")
-        if name == "slice":
-            scanned, shape = [*scanned, shape[0]], shape[1:]
-        elif name == "transpose":
-            _require(sorted(numbers) == list(range(len(shape))), "transpose")
-            shape = [shape[i] for i in numbers]
-        else:
-            _require(name == "reshape" and is_shape(numbers), "reshape")
-            _require(prod(numbers) == prod(shape), "reshape")
-            shape = numbers
-    return scanned, shape
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)
-
-
 _CHECKS = {
     "shrink": _shrink,
     "fold": fold_problems,
     "rotate": rotate_problems,
     "sparsify": _sparsify,
     "factorize": _factorize,
+    "quantize": quantize_problems,
 }

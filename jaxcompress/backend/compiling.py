@@ -6,9 +6,9 @@ import functools
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr
 
-from jaxcompress.annotations import Function, PyTree
+from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.graph.internals import inner_jaxprs
 
@@ -67,13 +67,14 @@ def is_alone(tree: PyTree) -> bool:
     return not traced and all(len(array.sharding.device_set) == 1 for array in arrays)
 
 
-def _work(jaxpr: Jaxpr | ClosedJaxpr) -> float:
+def _work(jaxpr: Jaxpr) -> float:
     """Count the multiply-accumulates of convolutions, each loop's body once."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
+            kernel: Array = equation.invars[1].aval
+            outputs: Array = equation.outvars[0].aval
             features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += equation.outvars[0].aval.size * kernel.size / max(features, 1)
+            total += outputs.size * kernel.size / max(features, 1)
         total += sum(_work(inner.jaxpr) for inner in inner_jaxprs(equation))
     return total

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Function, PyTree
+from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import scan_counts
 from jaxcompress.graph.interpret import Node, Rewriting
 from jaxcompress.graph.program import LabelledProgram, label_program, read
@@ -20,7 +21,7 @@ from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["Look", "Visit", "observe", "visit"]
+__all__ = ["Look", "Visit", "observe", "over_uses", "visit"]
 
 Look = Callable[[str, Node, Sequence[Any], int], Any]
 """`look(path, node, operands, position of the kernel) -> new output, or None to leave it`."""
@@ -110,6 +111,23 @@ def visit(
     rewriting = Rewriting(none, rule_of, substitute=substitute)
     leaves = [jnp.asarray(leaf) for leaf in flatten_with_paths(variables)[0].values()]
     return run_rewritten(labelled, rewriting, leaves, (inputs,), {})
+
+
+def over_uses(graph: Graph, path: str, seen: Sequence[Array]) -> Array:
+    """Stack what was seen in the steps of scans, `[uses, scanned..., ...]`.
+
+    Raises:
+        ValueError: if a scanned kernel has several uses, whose order in the scans is unknown.
+    """
+    site = graph.sites[path]
+    lengths = site.shape[: sum(name == "slice" for name, _ in site.steps)]
+    if lengths and site.uses > 1:
+        raise ValueError(
+            "what a scanned kernel is given is told by step, but "
+            f"{path} is used {site.uses} times; leave it out"
+        )
+    stacked = jnp.stack(seen)
+    return stacked.reshape(-1, *lengths, *stacked.shape[1:])
 
 
 def _kernel(node: Node, paths: Container[str]) -> tuple[str | None, int]:

@@ -22,6 +22,7 @@ __all__ = [
     "abstract",
     "bind",
     "closed",
+    "dtype_of",
     "inner_jaxprs",
     "is_key",
     "is_literal",
@@ -53,6 +54,11 @@ def bind(
     with user_context, equation.ctx.manager:
         result = equation.primitive.bind(*values, **bind_params)
     return list(result) if equation.primitive.multiple_results else [result]
+
+
+def dtype_of(atom: Any) -> Any:
+    """Return the dtype of a variable or literal of a jaxpr."""
+    return atom.aval.dtype
 
 
 def source_line(equation: JaxprEqn) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
 from jaxcompress.backend import compiled
-from jaxcompress.compression.observing import observe
+from jaxcompress.compression.observing import observe, over_uses
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
@@ -27,7 +27,7 @@ from jaxcompress.graph.matrices import site_matrices, to_kernel
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.covariance import covariances_of
 from jaxcompress.low_rank.statistics.moments import per_row
-from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows, over_uses
+from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["compensate"]

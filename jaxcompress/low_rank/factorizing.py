@@ -18,12 +18,9 @@ import optax
 
 from jaxcompress.annotations import Array, Function, Json, PyTree
 from jaxcompress.compression.record import Compression
+from jaxcompress.compression.standing_in import run_standing_in
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import abstract
-from jaxcompress.graph.interpret import Rewriting
-from jaxcompress.graph.program import label_program, read
-from jaxcompress.graph.rules import rule_of
-from jaxcompress.graph.running import run_rewritten
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.restarting import restart_factors
 from jaxcompress.low_rank.site_factors import FACTORS, decompositions, split_leaves
@@ -141,19 +138,16 @@ def from_spec(
         def factorized(tree: PyTree, *inputs: PyTree, **keywords: Any) -> PyTree:
             leaves, treedef = flatten_with_paths(tree, whole=sites)
             _check_factors(leaves, sites)
-            original = [
-                abstract(leaf["first"], sites[path]["shape"]) if path in sites else abstract(leaf)
+            original = {
+                path: abstract(leaf["first"], sites[path]["shape"]) if path in sites else leaf
                 for path, leaf in leaves.items()
-            ]
-            program = read(f, jax.tree.unflatten(treedef, original), inputs, keywords)
-            labelled = label_program(program, discover=False)
-            none = np.zeros(labelled.labelling.count, bool)
-            rewriting = Rewriting(none, rule_of, substitute=two_ops(forms))
-            values = [
-                Factored(leaf["first"], leaf["second"]) if path in sites else leaf
-                for path, leaf in leaves.items()
-            ]
-            return run_rewritten(labelled, rewriting, values, inputs, keywords)
+            }
+            factors = {
+                path: Factored(leaves[path]["first"], leaves[path]["second"]) for path in sites
+            }
+            return run_standing_in(
+                f, (treedef, original), factors, two_ops(forms), inputs, keywords
+            )
 
         return factorized
 

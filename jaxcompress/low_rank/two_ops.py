@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jax import lax
+from jax.typing import DTypeLike
 
-from jaxcompress.annotations import Array, PyTree
-from jaxcompress.graph.internals import bind, source_line
-from jaxcompress.graph.interpret import Node, Rewriting
+from jaxcompress.annotations import Array
+from jaxcompress.compression.standing_in import Contract
+from jaxcompress.graph.interpret import Node
 
 __all__ = ["Factored", "first_operation", "second_operation", "two_ops"]
-
-# A sharding is asked for the kernel as a whole: its factors lie where they are put.
-PASSED = ("transpose", "reshape", "squeeze", "copy", "copy_p", "sharding_constraint")
 
 
 class Factored(NamedTuple):
@@ -28,50 +26,26 @@ class Factored(NamedTuple):
     first: Any
     second: Any
 
+    def astype(self, dtype: DTypeLike) -> Factored:
+        """Return the same factors in another dtype."""
+        return Factored(self.first.astype(dtype), self.second.astype(dtype))
 
-def two_ops(forms: Mapping[str, str]) -> PyTree:
-    """Return what runs factorized kernels in an interpreted jaxpr.
+
+def two_ops(forms: Mapping[str, str]) -> Contract:
+    """Return what contracts an operand with a factorized kernel.
 
     Args:
         forms: "dense", "channel" or "spatial" by path of the kernel.
     """
 
-    def substitute(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array] | None:
-        positions = [i for i, array in enumerate(arrays) if isinstance(array, Factored)]
-        if not positions:
-            return None
-        name = node.equation.primitive.name
-        if node.bodies:
-            return _enter(rewriting, node, arrays)
-        if name in PASSED:
-            return [arrays[0]]
-        if name in ("pcast", "pvary"):
-            return [Factored(*(bind(node.equation, [factor])[0] for factor in arrays[0]))]
-        if name == "convert_element_type":
-            dtype = node.equation.params["new_dtype"]
-            return [Factored(*(factor.astype(dtype) for factor in arrays[0]))]
-        path = node.inputs[positions[0]].leaf
-        if len(positions) > 1 or name not in ("dot_general", "conv_general_dilated"):
-            raise NotImplementedError(
-                f"a factorized kernel may only be contracted, but {name} at "
-                f"{source_line(node.equation)} reads {path}; leave that site alone (rank None)"
-            )
-        assert path is not None
-        position, kernel = positions[0], arrays[positions[0]]
-        middle = first_operation(node, arrays[1 - position], kernel.first, position, forms[path])
-        return [second_operation(node, middle, kernel.second, position, forms[path])]
+    def contract(path: str, node: Node, other: Array, kernel: Any, position: int) -> Array:
+        middle = first_operation(node, other, kernel.first, position, forms[path])
+        return second_operation(node, middle, kernel.second, position, forms[path])
 
-    return substitute
+    return contract
 
 
-def _enter(rewriting: Rewriting, node: Node, arrays: list[Array]) -> Sequence[Array]:
-    """Run a nested jaxpr through its rule, so that its equations are substituted too."""
-    rule = rewriting.rules(node.equation)
-    assert rule is not None and rule.rebind is not None
-    return rule.rebind(rewriting, node, arrays)
-
-
-def first_operation(node: Node, other: PyTree, factor: Array, position: int, form: str) -> Array:
+def first_operation(node: Node, other: Array, factor: Array, position: int, form: str) -> Array:
     """Contract the other operand with a first factor; the middle axis is called r.
 
     Args:

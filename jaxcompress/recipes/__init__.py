@@ -22,6 +22,7 @@ from jaxcompress.recipes.importances import (
 )
 from jaxcompress.recipes.problem import Problem
 from jaxcompress.recipes.pruning import prune
+from jaxcompress.recipes.quantizing import Quantized, quantize
 from jaxcompress.recipes.sites import LowRankSettings
 from jaxcompress.recipes.sparsity import Sparse, sparse
 from jaxcompress.recipes.teaching import Lesson, distill
@@ -37,6 +38,7 @@ __all__ = [
     "Magnitude",
     "Meta",
     "Problem",
+    "Quantized",
     "Random",
     "Sparse",
     "Taylor",
@@ -44,5 +46,6 @@ __all__ = [
     "inputs_of",
     "low_rank",
     "prune",
+    "quantize",
     "sparse",
 ]

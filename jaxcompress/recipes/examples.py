@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, PyTree
@@ -21,6 +22,7 @@ __all__ = [
     "Inputs",
     "Mask",
     "Seen",
+    "cut",
     "draw",
     "gather",
     "inputs_of",
@@ -145,6 +147,21 @@ def draw(examples: Batch, key: jax.Array, number: int, size: int) -> PyTree:
     )
     chosen = order[: number * size].reshape(number, size)
     return jax.device_put(jax.tree.map(lambda leaf: leaf[chosen], examples))
+
+
+def cut(examples: PyTree, size: int) -> list[PyTree]:
+    """Cut examples into batches of one size, as many as there are whole ones.
+
+    Example:
+        >>> [len(batch) for batch in cut(np.arange(5), 2)]
+        [2, 2]
+    """
+    total = len(jax.tree.leaves(examples)[0])
+    size = min(size, total)
+    parts = [slice(start, start + size) for start in range(0, total - size + 1, size)]
+    return [
+        jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf[part]), examples) for part in parts
+    ]
 
 
 def one_example(inputs: PyTree) -> PyTree:

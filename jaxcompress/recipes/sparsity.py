@@ -24,6 +24,7 @@ from jaxcompress.recipes.examples import (
     Inputs,
     Mask,
     Seen,
+    cut,
     gather,
     inputs_of,
     one_example,
@@ -152,7 +153,7 @@ def sparse(
     if seen is None or graph is None:
         small = masked(variables, masks)
     else:
-        looked = [Seen.of(batch, inputs, mask) for batch in _cut(seen)]
+        looked = [Seen.of(batch, inputs, mask) for batch in cut(seen, SIZE)]
         masks, small = _rebuilt(apply, variables, graph, masks, looked, pattern)
     return Sparse(sparsify(variables, masks, pattern=pattern, graph=graph), small)
 
@@ -186,16 +187,6 @@ def _form(graph: Graph, path: str) -> str | None:
         return None
     wanted = "channel" if "window" in site.layout else "dense"
     return wanted if wanted in {form.name for form in site.forms} else None
-
-
-def _cut(examples: PyTree) -> list[PyTree]:
-    """Cut examples into batches of one size, as many as there are whole ones."""
-    total = len(jax.tree.leaves(examples)[0])
-    size = min(SIZE, total)
-    parts = [slice(start, start + size) for start in range(0, total - size + 1, size)]
-    return [
-        jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf[part]), examples) for part in parts
-    ]
 
 
 def _check(batches: Any, graph: Graph | None, score: Score | None, loss: Any) -> None:

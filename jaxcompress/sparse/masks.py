@@ -7,8 +7,7 @@ like the variables, one of their trainable leaves, or a flat dict `{path: mask}`
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Graph, default_trainable
-from jaxcompress.paths import flatten_with_paths
+from jaxcompress.paths import check_matched, fits_any, flatten_with_paths
 from jaxcompress.sparse.oriented import sites_of
 
 __all__ = ["check_masks", "in_program_order", "masked", "nonzero_masks", "prunable"]
@@ -77,15 +76,15 @@ def prunable(
         ('b/kernel',)
     """
     trainable = default_trainable(dict(leaves))
-    _check_matched("protect", protect, leaves)
+    check_matched("protect", protect, leaves)
     matrices = {path: leaf for path, leaf in leaves.items() if np.ndim(leaf) >= 2 and np.size(leaf)}
     open_to = [
         path
         for path, leaf in matrices.items()
-        if trainable(path, leaf) and not _matches(path, protect)
+        if trainable(path, leaf) and not fits_any(path, protect)
     ]
-    asked = [path for path in open_to if _matches(path, include)]
-    _check_matched("include", include, open_to)
+    asked = [path for path in open_to if fits_any(path, include)]
+    check_matched("include", include, open_to)
     kernels = set(asked) | set(_kernels(leaves, open_to, graph))
     paths = in_program_order([path for path in open_to if path in kernels], graph)
     if not paths:
@@ -102,21 +101,6 @@ def _kernels(leaves: Mapping[str, Array], paths: Sequence[str], graph: Graph | N
     # A table that is looked up as well as contracted (tied embeddings) is no mere kernel.
     sites = sites_of(leaves, paths, graph)
     return [p for p, s in sites.items() if not s.other_uses and not p.lower().endswith(EXEMPT)]
-
-
-def _matches(path: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
-
-
-def _check_matched(argument: str, patterns: Sequence[str], paths: Collection[str]) -> None:
-    unmatched = [
-        pattern for pattern in patterns if not any(fnmatch.fnmatchcase(p, pattern) for p in paths)
-    ]
-    if unmatched:
-        raise ValueError(
-            f"{argument} names leaves by shell-style patterns of their paths, but {unmatched} match"
-            f" none of {list(paths)[:8]} and so on"
-        )
 
 
 def check_masks(leaves: Mapping[str, Array], masks: Mapping[str, Array]) -> None:

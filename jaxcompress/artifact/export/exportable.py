@@ -15,10 +15,17 @@ from jax.export import symbolic_shape
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 
 from jaxcompress.annotations import Function, PyTree
-from jaxcompress.graph.internals import inner_jaxprs, is_key, located, source_line
+from jaxcompress.graph.internals import dtype_of, inner_jaxprs, is_key, located, source_line
 from jaxcompress.graph.symbolic import is_symbolic
 
-__all__ = ["Traced", "abstract_inputs", "equations", "first_line", "traced"]
+__all__ = [
+    "Traced",
+    "abstract_inputs",
+    "check_convolutions",
+    "equations",
+    "first_line",
+    "traced",
+]
 
 HOST = ("pure_callback", "io_callback", "debug_callback", "debug_print")
 PACKAGE = str(Path(__file__).parents[2])
@@ -138,6 +145,30 @@ def equations(jaxpr: ClosedJaxpr, caller: JaxprEqn | None = None) -> Iterator[tu
         yield equation, source_line(placed)
         for inner in inner_jaxprs(equation):
             yield from equations(inner, placed)
+
+
+def check_convolutions(jaxpr: ClosedJaxpr, what: str) -> None:
+    """Raise if a program convolves integers.
+
+    Args:
+        jaxpr: of the program.
+        what: the format that has no such convolution.
+
+    Raises:
+        ValueError: naming every line that does.
+    """
+    wrong = [
+        line
+        for equation, line in equations(jaxpr)
+        if equation.primitive.name == "conv_general_dilated"
+        and jax.numpy.issubdtype(dtype_of(equation.invars[0]), jax.numpy.integer)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{what} convolves floats alone, but integers are convolved at "
+            f"{'; '.join(dict.fromkeys(wrong))}; export jc.quantization.float_arithmetic("
+            "compression, apply), which keeps the codes, or StableHLO"
+        )
 
 
 def first_line(error: BaseException) -> str:

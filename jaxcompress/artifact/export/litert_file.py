@@ -10,7 +10,7 @@ import importlib.metadata
 from jax import export
 
 from jaxcompress.annotations import Function, PyTree
-from jaxcompress.artifact.export.exportable import traced
+from jaxcompress.artifact.export.exportable import check_convolutions, traced
 from jaxcompress.artifact.export.stablehlo import serialized
 
 __all__ = ["export_litert"]
@@ -51,6 +51,7 @@ def export_litert(function: Function, variables: PyTree, *inputs: PyTree) -> byt
             "install requirements-exports.txt, as CONTRIBUTING.md says"
         ) from error
     program = traced(lambda *inputs: function(variables, *inputs), (), inputs, None)
+    check_convolutions(program.jaxpr, "LiteRT")
     exported = export.deserialize(bytearray(serialized(program, ["cpu"])))
     names = [f"input_{index}" for index in exported.module_kept_var_idx]
     results = [f"output_{index}" for index in range(len(exported.out_avals))]

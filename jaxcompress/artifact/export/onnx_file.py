@@ -15,7 +15,13 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.arguments import integer, require
-from jaxcompress.artifact.export.exportable import Traced, equations, first_line, traced
+from jaxcompress.artifact.export.exportable import (
+    Traced,
+    check_convolutions,
+    equations,
+    first_line,
+    traced,
+)
 from jaxcompress.graph.internals import bind
 from jaxcompress.graph.interpret import run
 from jaxcompress.graph.symbolic import is_symbolic
@@ -61,6 +67,7 @@ def export_onnx(
             "requirements-exports.txt, as CONTRIBUTING.md says"
         ) from error
     program = traced(lambda *inputs: function(variables, *inputs), (), inputs, batch_axis)
+    check_convolutions(program.jaxpr, "ONNX")
     specifications: list[Array] = jax.tree.leaves(program.arguments)
     count = len(jax.tree.leaves(program.outputs))
     try:

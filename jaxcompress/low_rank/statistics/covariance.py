@@ -18,14 +18,14 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
 from jaxcompress.backend import compiled
-from jaxcompress.compression.observing import observe
+from jaxcompress.compression.observing import observe, over_uses
 from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.moments import far_means, moved_back, per_row
-from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows, over_uses
+from jaxcompress.low_rank.statistics.site_inputs import There, extended_rows
 from jaxcompress.per_device import AxisName, average
 
 __all__ = [

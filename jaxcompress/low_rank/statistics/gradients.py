@@ -19,7 +19,7 @@ import numpy as np
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
 from jaxcompress.backend import compiled
-from jaxcompress.compression.observing import observe
+from jaxcompress.compression.observing import observe, over_uses
 from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -27,7 +27,6 @@ from jaxcompress.graph.internals import bind
 from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.covariance import covariance_root
-from jaxcompress.low_rank.statistics.site_inputs import over_uses
 from jaxcompress.per_device import AxisName, average, per_device
 
 __all__ = ["output_covariances", "output_roots", "output_sensitivities"]

@@ -1,4 +1,4 @@
-"""What the uses of a site are given, as rows of its matrix, and how uses are put together."""
+"""What the uses of a site are given, as rows of its matrix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxcompress.graph.interpret import Node
 from jaxcompress.low_rank.factors import to_factors
 from jaxcompress.low_rank.two_ops import first_operation
 
-__all__ = ["There", "extended_rows", "over_uses"]
+__all__ = ["There", "extended_rows"]
 
 There: TypeAlias = Callable[[Any], Array]
 """`mask(inputs) -> [examples, length]`, nonzero where a position of a sequence is no padding."""
@@ -67,20 +67,3 @@ def _has_positions(node: Node, other: Array, position: int, there: Array) -> boo
     leading = [axis for axis in (0, 1) if axis in contracted]
     apart = kept[:2] == [*there.shape] and not leading
     return apart or (kept[:1] == [there.size] and 0 not in leading)
-
-
-def over_uses(graph: Graph, path: str, seen: Sequence[Array]) -> Array:
-    """Stack what was seen in the steps of scans, `[uses, scanned..., ...]`.
-
-    Raises:
-        ValueError: if a scanned kernel has several uses, whose order in the scans is unknown.
-    """
-    site = graph.sites[path]
-    lengths = site.shape[: sum(name == "slice" for name, _ in site.steps)]
-    if lengths and site.uses > 1:
-        raise ValueError(
-            f"a scanned kernel has one covariance per step, but {path} is used {site.uses} times; "
-            "leave it out"
-        )
-    stacked = jnp.stack(seen)
-    return stacked.reshape(-1, *lengths, *stacked.shape[1:])

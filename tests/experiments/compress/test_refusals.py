@@ -28,6 +28,10 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"stages": ("prune", "prune")}, ["prune is done once"]),
     ({"stages": ("distil",)}, ["prune or low_rank has to meet flops=0.5"]),
     ({"stages": ("prune", "sparse")}, ["--sparsity 0.5"]),
+    (
+        {"stages": ("quantize", "prune", "sparse", "distil")},
+        ["prune takes floats, but comes after quantize", "sparse takes floats"],
+    ),
     ({"exports": ("onxx",)}, ["there is no 'onxx'; did you mean 'onnx'?"]),
     ({"sparsity": 1.0}, ["sparsity must be a finite number of at least 0 and below 1"]),
     (

@@ -63,6 +63,21 @@ def test_models_of_every_framework_are_compressed(file: str, digits: Path, tmp_p
     )
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("qwix"), reason="needs the extra `quantize`")
+def test_integers_are_taught_as_rounded_floats(digits: Path, tmp_path: Path) -> None:
+    stages: Any = ("prune", "quantize", "distil")
+    config = quick(tmp_path, model=reference("own_linen.py"), data=str(digits), stages=stages)
+    rows = run.main(config)
+    assert [row.name for row in rows] == ["whole", "after prune", "in integers", "taught"]
+    floats, integers, taught = rows[1:]
+    assert floats.num_params == integers.num_params == taught.num_params
+    assert integers.extra["distance"] != taught.extra["distance"]
+    program, codes = jc.load(tmp_path / "artifact")
+    assert np.isfinite(program(codes, np.zeros((2, 8, 8, 1), np.float32))).all()
+    dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(codes)}
+    assert "int8" in dtypes
+
+
 def test_a_split_is_searched_and_a_changed_budget_reruns_what_depends_on_it(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
