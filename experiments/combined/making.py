@@ -107,7 +107,7 @@ class Making:
 
     def known_of(self, network: Network) -> sites.Known:
         """Look at the sites of a network; at those of the whole one once for every budget."""
-        return self._known if network is self.whole else self._looked_at(network)
+        return self._known if network is self.whole else self._looked_at(self.renewed(network))
 
     @functools.cached_property
     def _known(self) -> sites.Known:
@@ -127,12 +127,11 @@ class Making:
             self.key(3),
         )
 
-    def renewed(self, network: Network, variables: PyTree = None) -> Network:
+    def renewed(self, network: Network) -> Network:
         """Return a network with the statistics of BatchNorm re-estimated."""
         count = self.config.looks.statistics
         images = self.images(4, count, min(BATCH, count))
-        values = network.variables if variables is None else variables
-        values = parallel.on_one_device(values)
+        values = parallel.on_one_device(network.variables)
         renewed = training.reestimate(network.train_apply, values, images, key=self.key(4))
         return network._replace(variables=renewed)
 

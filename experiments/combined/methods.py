@@ -1,9 +1,8 @@
-"""The methods: each says of a network what a smaller one looks like, roughly or with care.
+"""The methods: each says what a network looks like at any share of the whole network's cost.
 
-A maker `make(share, careful) -> network` gives channels and factors a share of the whole network's
-cost that may be left, and single weights a share of the kernels' that stays. Roughly made networks
-are of the same sizes, but factors are not refined, weights not reconstructed, and BatchNorm is not
-re-estimated.
+A maker `make(share) -> network` gives channels and factors a share of the whole network's cost that
+may be left, and single weights a share of the kernels' that stays. All are made in one go, without
+gradients of weights, and statistics of BatchNorm are those of before.
 """
 
 from __future__ import annotations
@@ -13,81 +12,49 @@ from types import MappingProxyType
 from typing import Any
 
 import jaxcompress as jc
-from experiments.combined.making import BATCH, Making
+from experiments.combined.making import Making
 from experiments.combined.settings import Kind
 from experiments.common.network import Network
-from jaxcompress import low_rank, recipes, sparse
-from jaxcompress.annotations import PyTree
+from jaxcompress import low_rank, sparse
 from jaxcompress.recipes import sites
 
 __all__ = ["METHODS", "Maker"]
 
-Maker = Callable[[float, bool], Network]
-FITTING_BATCH = 32
-"""Images at a time while factors are fitted again: the patches of all sites are held at once."""
+Maker = Callable[[float], Network]
 
 
 def prune(making: Making, network: Network, kind: Kind) -> Maker:
     """Remove the channels that masked Fisher misses least."""
     graph, scores = making.traced(network), making.scores_of(network)
 
-    def make(share: float, careful: bool) -> Network:
+    def make(share: float) -> Network:
         keep = jc.select(graph, scores, _budget(making, kind, share))
-        small = network.compressed(jc.shrink(graph, keep))
-        return making.renewed(small) if careful else small
+        return network.compressed(jc.shrink(graph, keep))
 
     return make
 
 
 def factorize(making: Making, network: Network, kind: Kind) -> Maker:
-    """Put two factors in the place of kernels, ranks of least expected error."""
+    """Put two factors in the place of kernels, ranks and factors of least expected error."""
     known = making.known_of(network)
     table = sites.weighted_sites(known, network.variables)
 
-    def make(share: float, careful: bool) -> Network:
+    def make(share: float) -> Network:
         ranks = sites.chosen_ranks(table, _budget(making, kind, share))
-        if not careful:
-            roots = known.roots, known.output_roots
-            change = low_rank.factorize(known.graph, ranks, known.forms, *roots)
-            return network.compressed(change)
-        change, small = sites.factorized(known, network.variables, ranks)
-        small = _compensated(making, network, known, change, small)
-        return making.renewed(network.after(change, small))
+        roots = known.roots, known.output_roots
+        return network.compressed(low_rank.factorize(known.graph, ranks, known.forms, *roots))
 
     return make
 
 
-def _compensated(
-    making: Making, network: Network, known: sites.Known, change: jc.Compression, small: PyTree
-) -> PyTree:
-    """Fit the factors once more, to the inputs that the factorized network itself gives."""
-    count = making.config.looks.fitting
-    images = list(making.images(7, count, min(FITTING_BATCH, count)))
-    whole = making.renewed(network, low_rank.multiplied_out(change, small)).variables
-    both = network.variables, whole
-    return sites.compensated(known, change, network.apply, both, small, images)
-
-
 def sparsify(making: Making, network: Network, kind: Kind) -> Maker:
-    """Set the weights to zero that kernels miss least, and move the others to make up for them."""
+    """Set the weights to zero that are smallest among all kernels'."""
     del kind
-    graph, count = making.traced(network), making.config.looks.covariances
+    graph = making.traced(network)
 
-    def make(share: float, careful: bool) -> Network:
-        if not careful:
-            masks = sparse.make_masks(network.variables, 1 - share, graph=graph)
-            change = sparse.sparsify(network.variables, masks, graph=graph)
-            return network.compressed(change)
-        images = list(making.images(2, count, min(BATCH, count)))
-        result = recipes.sparse(
-            network.apply,
-            network.variables,
-            images,
-            1 - share,
-            examples=count,
-            graph=graph,
-        )
-        return making.renewed(network.after(result.compression, result.variables))
+    def make(share: float) -> Network:
+        masks = sparse.make_masks(network.variables, 1 - share, graph=graph)
+        return network.compressed(sparse.sparsify(network.variables, masks, graph=graph))
 
     return make
 

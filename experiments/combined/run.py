@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 import jaxcompress as jc
-from experiments.combined.checks import check, points
+from experiments.combined.checks import check, points, targets
 from experiments.combined.making import INT8, Making, num_bytes
 from experiments.combined.plot import plot
 from experiments.combined.rows import averaged
@@ -66,10 +66,11 @@ def run_all(
     """Choose splits, make and measure every network, and write the report; seed by seed."""
     makings = {seed: Making(config, whole, dataset, seed) for seed in {0, *config.seeds}}
     known = {"whole": [stages.run("whole", functools.partial(measured_whole, makings[0]))]}
+    first = {target.kind: target for target in reversed(targets(config))}
     for seed in config.seeds:
         for way, target in points(config):
             name = f"{way}-{target.name}"
-            parts = split_of(makings[0], way, target, stages)
+            parts = split_of(makings[0], way, first[target.kind], stages)
             work = functools.partial(
                 point, makings[seed], way, target, parts, config.workdir / f"{name}-seed{seed}"
             )
@@ -91,7 +92,14 @@ def _told(facts: Mapping[str, Any]) -> str:
 
 
 def split_of(making: Making, way: Way, target: Target, stages: Stages) -> Parts:
-    """Return the parts of a way whose roughly made network answers most like the whole one."""
+    """Return the parts of a way whose network answers most like the whole one.
+
+    Args:
+        making: with seed 0.
+        way: the methods.
+        target: the first budget of its kind; the others go the same parts.
+        stages: does each once.
+    """
     splits = SPLITS[len(steps_of(way))]
     if len(splits) == 1:
         return splits[0]
@@ -99,7 +107,7 @@ def split_of(making: Making, way: Way, target: Target, stages: Stages) -> Parts:
     def work() -> dict[str, Json]:
         distances = []
         for parts in splits:
-            network = network_at(making, way, target, parts, careful=False)
+            network = network_at(making, way, target, parts)
             distances.append(making.distance(network))
         return {"parts": [list(parts) for parts in splits], "distances": distances}
 
@@ -116,7 +124,7 @@ def measured_whole(making: Making) -> dict[str, Json]:
 
 def point(making: Making, way: Way, target: Target, parts: Parts, folder: Path) -> dict[str, Json]:
     """Compress, measure, teach, and measure again."""
-    network = network_at(making, way, target, parts, careful=True)
+    network = network_at(making, way, target, parts)
     first = measured(making, network, folder)
     train_apply = network.train_apply
     if "sparse" in steps_of(way):

@@ -61,18 +61,19 @@ class Looks:
     Attributes:
         rounds: random masks of 32 images that channels of the whole network are scored at.
         again: the same of a network that is in factors already.
-        covariances: images that ranks and factors, and weights that are left, are chosen from.
-        fitting: images that factors are fitted to once more, after all are in their places.
+        covariances: images that ranks and factors are computed from.
         statistics: that BatchNorm is re-estimated on, augmented.
         held: that splits are judged on, and that are looked at for nothing else.
     """
 
     rounds: int = 32
     again: int = 8
-    covariances: int = 512
-    fitting: int = 128
-    statistics: int = 1024
+    covariances: int = 256
+    statistics: int = 512
     held: int = 1000
+
+
+RECOVERY = Tuning(epochs=1, train_images=1280, rate=0.01, distillation=1.0, batch_size=64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +100,11 @@ class Config:
     network: str = "resnet20"
     dataset: str = "cifar10"
     ways: tuple[Way, ...] = WAYS
-    bytes: tuple[float, ...] = (0.14, 0.1, 0.07)
+    bytes: tuple[float, ...] = (0.1, 0.06)
     flops: tuple[float, ...] = (0.5,)
     seeds: tuple[int, ...] = (0, 1, 2)
     looks: Looks = Looks()
-    recovery: Tuning = Tuning(epochs=2, train_images=2560, rate=0.01, distillation=1.0)
+    recovery: Tuning = RECOVERY
     test_images: int = 0
     workdir: Path = Path("runs/combined_resnet20")
 
@@ -112,8 +113,7 @@ RESNET56 = Config(
     network="resnet56",
     bytes=(0.1,),
     flops=(0.5,),
-    looks=Looks(rounds=16, covariances=256),
-    recovery=Tuning(epochs=2, train_images=1280, rate=0.01, distillation=1.0),
+    looks=Looks(rounds=16, covariances=128),
     workdir=Path("runs/combined_resnet56"),
 )
 PRESETS: Mapping[str, tuple[str, Config]] = MappingProxyType(

@@ -18,7 +18,7 @@ SPLITS: Mapping[int, tuple[Parts, ...]] = MappingProxyType(
     {
         1: ((1.0,),),
         2: ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25)),
-        3: ((0.15, 0.15, 0.7), (0.25, 0.25, 0.5), (0.35, 0.35, 0.3)),
+        3: ((0.15, 0.15, 0.7), (0.3, 0.3, 0.4)),
     }
 )
 """Parts of the way that each of so many methods may go, in logarithms of cost."""
@@ -36,8 +36,8 @@ def shares_of(share: float, parts: Parts) -> list[float]:
     return [share**gone for gone in itertools.accumulate(parts)]
 
 
-def network_at(making: Making, way: Way, target: Target, parts: Parts, careful: bool) -> Network:
-    """Compress the whole network by a way until it meets a budget.
+def network_at(making: Making, way: Way, target: Target, parts: Parts) -> Network:
+    """Compress the whole network by a way until it meets a budget, and re-estimate BatchNorm.
 
     Bytes are of int8. Channels and factors that others follow are given a share of the parameters,
     and the last method goes on until the file is small enough.
@@ -47,7 +47,6 @@ def network_at(making: Making, way: Way, target: Target, parts: Parts, careful: 
         way: the methods.
         target: the budget.
         parts: of the way, one for each method; they add up to 1.
-        careful: fit, reconstruct and re-estimate; without it, only BatchNorm is re-estimated.
 
     Raises:
         ValueError: if the budget is out of reach.
@@ -56,13 +55,12 @@ def network_at(making: Making, way: Way, target: Target, parts: Parts, careful: 
     most, total = _limits(making, target)
     shares = shares_of(total, parts)
     for step, share in zip(steps[:-1], shares[:-1], strict=True):
-        network = METHODS[step](making, network, target.kind)(share, careful)
+        network = METHODS[step](making, network, target.kind)(share)
     make, share = METHODS[steps[-1]](making, network, target.kind), shares[-1]
     if most is not None:
         start = share / shares[-2] if steps[-1] == "sparse" and len(shares) > 1 else share
-        share = fitted_share(lambda part: num_bytes(make(part, False)), most, start)
-    last = make(share, careful)
-    return last if careful else making.renewed(last)
+        share = fitted_share(lambda part: num_bytes(make(part)), most, start)
+    return making.renewed(make(share))
 
 
 def _limits(making: Making, target: Target) -> tuple[int | None, float]:

@@ -1,0 +1,192 @@
+"""Methods alone and in sequence: budgets are met, stages resume, rows tell what gains what."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcompress as jc
+from experiments.combined import run, settings
+from experiments.combined.checks import check, points
+from experiments.combined.rows import gains, marked
+from experiments.combined.settings import WAYS, Config, Looks, Target, Way, steps_of
+from experiments.combined.ways import SPLITS, fitted_share, shares_of
+from experiments.common import data, report
+from experiments.common.network import Network, untrained
+from experiments.common.report import Row
+from experiments.common.tuning import Tuning
+from jaxcompress import models, parallel
+
+NETWORK = {"num_classes": 10, "width": 8}
+LITTLE: tuple[Way, ...] = ("prune", "sparse", "prune-sparse")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Name files that are there, and read digits and a small network in their place."""
+    (tmp_path / "weights").write_text("of the fixture")
+    dataset = data.first(data.load("digits"), train_images=96, test_images=40)
+    module = models.build("resnet8", **NETWORK)
+    start = models.initialize(module, jax.random.key(0), data.image_shape(dataset).shape)
+    network = untrained("resnet8", NETWORK, start)
+    one = parallel.mesh(jax.devices()[:1])
+    monkeypatch.setattr(parallel, "mesh", lambda: one)
+
+    def original(*_: Any) -> tuple[Network, data.Dataset]:
+        return network, dataset
+
+    monkeypatch.setattr(run, "load", original)
+    return Config(
+        weights=tmp_path / "weights",
+        data_dir=tmp_path,
+        network="resnet8",
+        dataset="digits",
+        ways=LITTLE,
+        bytes=(0.2,),
+        flops=(0.6,),
+        seeds=(0,),
+        looks=Looks(1, 1, covariances=16, statistics=16, held=32),
+        recovery=Tuning(epochs=1, train_images=32, batch_size=16, distillation=1.0),
+        workdir=tmp_path / "run",
+    )
+
+
+def forbidden(*_: Any) -> NoReturn:
+    raise AssertionError("this was done before")
+
+
+def test_budgets_are_met_and_stages_resume(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run.main(config)
+    whole, *others = made
+    assert len(others) == 2 * len(points(config)) == 8
+    assert whole.flops and whole.num_params
+    for row in others:
+        assert row.flops and row.bytes and row.num_nonzero
+        if row.extra["kind"] == "flops":
+            assert row.flops <= 0.6 * whole.flops
+        elif row.extra["step"] == "right after":
+            assert row.bytes <= 0.2 * whole.extra["float32_bytes"]
+    by_name = {row.name: row for row in others}
+    for way in ("sparse", "prune-sparse"):
+        before, after = (by_name[f"{way}, bytes 0.2, {step}"] for step in run.STEPS)
+        assert after.num_nonzero is not None and before.num_nonzero is not None
+        assert 0 < after.num_nonzero <= before.num_nonzero < (before.num_params or 0)
+    assert by_name["prune-sparse, bytes 0.2, taught"].extra["best_part"] in ("prune", "sparse")
+    report.validate(json.loads((config.workdir / "report.json").read_text()))
+    assert (config.workdir / "combined.png").stat().st_size > 1000
+    function, variables = jc.load(config.workdir / "prune-bytes0.2-seed0")
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == (
+        by_name["prune, bytes 0.2, taught"].num_params
+    )
+
+    monkeypatch.setattr(run, "point", forbidden)
+    monkeypatch.setattr(run, "network_at", forbidden)
+    assert [row.to_json() for row in run.main(config)] == [row.to_json() for row in made]
+
+
+def test_masks_come_last_and_splits_go_the_whole_way() -> None:
+    assert all("sparse" not in steps_of(way)[:-1] for way in WAYS)
+    assert {len(steps_of(way)) for way in WAYS} == SPLITS.keys()
+    for count, splits in SPLITS.items():
+        assert all(len(parts) == count and sum(parts) == pytest.approx(1) for parts in splits)
+        assert all(shares_of(0.3, parts)[-1] == pytest.approx(0.3) for parts in splits)
+
+
+def test_the_largest_share_that_fits_is_found() -> None:
+    for most in (200, 500, 900):
+        share = fitted_share(lambda share: round(100 + 950 * share**1.5), most, 0.5)
+        assert 0.97 * most <= 100 + 950 * share**1.5 <= most + 1
+    stairs = fitted_share(lambda share: 100 * int(10 * share), 450, 0.9)
+    assert 0.4 <= stairs < 0.5
+    with pytest.raises(ValueError, match="left 600 of 500 at least"):
+        fitted_share(lambda _: 600, 500, 0.9)
+
+
+def rows_of(figures: dict[str, tuple[int, list[float]]]) -> list[Row]:
+    place = {"kind": "bytes", "share": 0.1, "step": "taught"}
+    return [
+        Row(
+            way,
+            accuracy=float(np.mean(accuracies)),
+            bytes=size,
+            flops=1.0,
+            extra={**place, "way": way, "accuracies": accuracies},
+        )
+        for way, (size, accuracies) in figures.items()
+    ]
+
+
+def test_dominated_points_and_gains_are_told() -> None:
+    rows = rows_of(
+        {
+            "prune": (9, [0.5, 0.6]),
+            "sparse": (10, [0.8, 0.7]),
+            "low_rank": (10, [0.9, 0.9]),
+            "prune-sparse": (10, [0.9, 0.7]),
+            "prune-low_rank-sparse": (11, [0.9, 0.9]),
+        }
+    )
+    told = {row.name: row.extra for row in gains(marked(rows))}
+    above = {way: extra["dominated_by"]["bytes"] for way, extra in told.items()}
+    assert above == {
+        "prune": None,
+        "sparse": "low_rank",
+        "low_rank": None,
+        "prune-sparse": "low_rank",
+        "prune-low_rank-sparse": "low_rank",
+    }
+    assert "gains" not in told["sparse"]
+    assert told["prune-sparse"]["best_part"] == "sparse"
+    assert told["prune-sparse"]["gains"] == pytest.approx([0.1, 0.0])
+    assert told["prune-low_rank-sparse"]["gains"] == pytest.approx([0.0, 0.0])
+    without = gains(rows_of({"sparse": (1, [0.5]), "prune-sparse": (1, [0.6])}))
+    assert "gains" not in without[1].extra
+
+
+def test_what_cannot_be_meant_is_refused_all_at_once(tmp_path: Path) -> None:
+    wrong = dataclasses.replace(
+        Config(),
+        weights=tmp_path / "nothing",
+        network="resnet21",
+        ways=("prune", "prune", "quantize"),  # type: ignore[arg-type]
+        bytes=(0.0, 1.5),
+        seeds=(),
+        looks=Looks(rounds=0),
+        recovery=Tuning(rate=-1.0, train_images=1),
+    )
+    with pytest.raises(ValueError, match="these settings cannot be meant") as caught:
+        run.main(wrong)
+    for part in (
+        "there is nothing at",
+        "no folder is named",
+        "there is no 'resnet21'",
+        "there is no 'quantize'",
+        "'prune' is named twice",
+        "but is 0.0",
+        "but is 1.5",
+        "there is none; say for example 0 1 2",
+        "looks.rounds must be",
+        "recovery.rate must be",
+    ):
+        assert part in str(caught.value), part
+    only_zeros = dataclasses.replace(Config(), ways=("sparse",), bytes=(), flops=(0.5,))
+    with pytest.raises(ValueError, match="zeros save no FLOPs"):
+        check(only_zeros)
+
+
+def test_more_than_int8_alone_is_asked_for(config: Config) -> None:
+    whole = dataclasses.replace(config, bytes=(0.9,), flops=(), ways=("prune",))
+    with pytest.raises(ValueError, match="more than int8 alone"):
+        run.main(whole)
+
+
+def test_every_preset_is_whole() -> None:
+    for _, preset in settings.PRESETS.values():
+        assert {way for way, _ in points(preset)} == set(WAYS)
+        assert Target("flops", 0.5) in {target for _, target in points(preset)}
