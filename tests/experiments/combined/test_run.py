@@ -14,6 +14,8 @@ import pytest
 import jaxcompress as jc
 from experiments.combined import run, settings
 from experiments.combined.checks import check, points
+from experiments.combined.making import Making
+from experiments.combined.methods import METHODS
 from experiments.combined.rows import gains, marked
 from experiments.combined.settings import WAYS, Config, Looks, Target, Way, steps_of
 from experiments.combined.ways import SPLITS, fitted_share, shares_of
@@ -24,7 +26,7 @@ from experiments.common.tuning import Tuning
 from jaxcompress import models, parallel
 
 NETWORK = {"num_classes": 10, "width": 8}
-LITTLE: tuple[Way, ...] = ("prune", "sparse", "prune-sparse")
+LITTLE: tuple[Way, ...] = ("sparse", "prune-sparse")
 
 
 @pytest.fixture
@@ -48,13 +50,17 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         network="resnet8",
         dataset="digits",
         ways=LITTLE,
-        bytes=(0.2,),
-        flops=(0.6,),
+        bytes=(0.32,),
+        flops=(),
         seeds=(0,),
         looks=Looks(1, 1, covariances=16, statistics=16, held=32),
         recovery=Tuning(epochs=1, train_images=32, batch_size=16, distillation=1.0),
         workdir=tmp_path / "run",
     )
+
+
+def making_of(config: Config) -> Making:
+    return Making(config, *run.load(), 0)  # type: ignore[call-arg]
 
 
 def forbidden(*_: Any) -> NoReturn:
@@ -64,30 +70,45 @@ def forbidden(*_: Any) -> NoReturn:
 def test_budgets_are_met_and_stages_resume(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     made = run.main(config)
     whole, *others = made
-    assert len(others) == 2 * len(points(config)) == 8
-    assert whole.flops and whole.num_params
-    for row in others:
-        assert row.flops and row.bytes and row.num_nonzero
-        if row.extra["kind"] == "flops":
-            assert row.flops <= 0.6 * whole.flops
-        elif row.extra["step"] == "right after":
-            assert row.bytes <= 0.2 * whole.extra["float32_bytes"]
-    by_name = {row.name: row for row in others}
-    for way in ("sparse", "prune-sparse"):
-        before, after = (by_name[f"{way}, bytes 0.2, {step}"] for step in run.STEPS)
-        assert after.num_nonzero is not None and before.num_nonzero is not None
-        assert 0 < after.num_nonzero <= before.num_nonzero < (before.num_params or 0)
-    assert by_name["prune-sparse, bytes 0.2, taught"].extra["best_part"] in ("prune", "sparse")
+    assert [row.name for row in others] == [
+        f"{way}, bytes 0.32, {step}" for step in run.STEPS for way in LITTLE
+    ]
+    for row in others[:2]:
+        assert row.bytes and row.bytes <= 0.32 * whole.extra["float32_bytes"]
+        assert row.num_nonzero and row.num_params and 0 < row.num_nonzero < row.num_params
+    assert [row.num_params == whole.num_params for row in others] == 2 * [True, False]
     report.validate(json.loads((config.workdir / "report.json").read_text()))
     assert (config.workdir / "combined.png").stat().st_size > 1000
-    function, variables = jc.load(config.workdir / "prune-bytes0.2-seed0")
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == (
-        by_name["prune, bytes 0.2, taught"].num_params
-    )
+    function, variables = jc.load(config.workdir / "prune-sparse-bytes0.32-seed0")
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == others[3].num_params
+    assert function(variables, np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
 
     monkeypatch.setattr(run, "point", forbidden)
     monkeypatch.setattr(run, "network_at", forbidden)
     assert [row.to_json() for row in run.main(config)] == [row.to_json() for row in made]
+
+
+def test_channels_and_factors_meet_shares_of_flops_in_both_orders(config: Config) -> None:
+    making = making_of(config)
+    for way in ("prune-low_rank", "low_rank-prune"):
+        steps = steps_of(way)
+        middle = METHODS[steps[0]](making, making.whole, "flops")(0.8)
+        last = METHODS[steps[1]](making, middle, "flops")(0.6)
+        flops = [making.traced(network).flops / making.graph.flops for network in (middle, last)]
+        assert 0.7 < flops[0] <= 0.8 and 0.5 < flops[1] <= 0.6
+        kinds = [step["kind"] for step in last.compression.spec["steps"]]
+        assert kinds == [{"prune": "shrink", "low_rank": "factorize"}[step] for step in steps]
+
+
+def test_zeros_are_held_while_a_network_learns() -> None:
+    variables = {"params": {"kernel": np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)}}
+
+    def train_apply(values: Any, images: Any) -> Any:
+        return images @ values["params"]["kernel"], {}
+
+    loss = lambda values: (run.held(train_apply, variables)(values, np.ones((3, 2)))[0] ** 2).sum()  # noqa: E731
+    gradient = jax.grad(loss)(variables)["params"]["kernel"]
+    assert ((gradient != 0) == (variables["params"]["kernel"] != 0)).all()
 
 
 def test_masks_come_last_and_splits_go_the_whole_way() -> None:
@@ -181,7 +202,7 @@ def test_what_cannot_be_meant_is_refused_all_at_once(tmp_path: Path) -> None:
 
 
 def test_more_than_int8_alone_is_asked_for(config: Config) -> None:
-    whole = dataclasses.replace(config, bytes=(0.9,), flops=(), ways=("prune",))
+    whole = dataclasses.replace(config, bytes=(0.9,), ways=("sparse",))
     with pytest.raises(ValueError, match="more than int8 alone"):
         run.main(whole)
 
