@@ -107,7 +107,7 @@ def split_of(making: Making, way: Way, target: Target, stages: Stages) -> Parts:
     def work() -> dict[str, Json]:
         distances = []
         for parts in splits:
-            network = network_at(making, way, target, parts)
+            network = network_at(making, way, target, parts, fits=False)
             distances.append(making.distance(network))
         return {"parts": [list(parts) for parts in splits], "distances": distances}
 
@@ -130,6 +130,7 @@ def point(making: Making, way: Way, target: Target, parts: Parts, folder: Path) 
     if "sparse" in steps_of(way):
         train_apply = held(train_apply, network.variables)
     taught = network._replace(variables=making.tuner(train_apply, network.variables))
+    taught = making.renewed(taught)
     shutil.rmtree(folder)
     return {"parts": list(parts), STEPS[0]: first, STEPS[1]: measured(making, taught, folder)}
 

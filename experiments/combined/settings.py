@@ -16,11 +16,11 @@ Way = Literal[
     "prune",
     "low_rank",
     "sparse",
-    "prune-low_rank",
-    "low_rank-prune",
     "prune-sparse",
     "low_rank-sparse",
+    "prune-low_rank",
     "prune-low_rank-sparse",
+    "low_rank-prune",
 ]
 """A method, or several in their order."""
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -100,7 +100,7 @@ class Config:
     network: str = "resnet20"
     dataset: str = "cifar10"
     ways: tuple[Way, ...] = WAYS
-    bytes: tuple[float, ...] = (0.1, 0.06)
+    bytes: tuple[float, ...] = (0.15, 0.1)
     flops: tuple[float, ...] = (0.5,)
     seeds: tuple[int, ...] = (0, 1, 2)
     looks: Looks = Looks()
@@ -111,7 +111,7 @@ class Config:
 
 RESNET56 = Config(
     network="resnet56",
-    bytes=(0.1,),
+    bytes=(0.15,),
     flops=(0.5,),
     looks=Looks(rounds=16, covariances=128),
     workdir=Path("runs/combined_resnet56"),

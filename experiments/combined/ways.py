@@ -17,7 +17,7 @@ Parts = tuple[float, ...]
 SPLITS: Mapping[int, tuple[Parts, ...]] = MappingProxyType(
     {
         1: ((1.0,),),
-        2: ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25)),
+        2: ((0.3, 0.7), (0.7, 0.3)),
         3: ((0.15, 0.15, 0.7), (0.3, 0.3, 0.4)),
     }
 )
@@ -36,7 +36,9 @@ def shares_of(share: float, parts: Parts) -> list[float]:
     return [share**gone for gone in itertools.accumulate(parts)]
 
 
-def network_at(making: Making, way: Way, target: Target, parts: Parts) -> Network:
+def network_at(
+    making: Making, way: Way, target: Target, parts: Parts, *, fits: bool = True
+) -> Network:
     """Compress the whole network by a way until it meets a budget, and re-estimate BatchNorm.
 
     Bytes are of int8. Channels and factors that others follow are given a share of the parameters,
@@ -47,6 +49,8 @@ def network_at(making: Making, way: Way, target: Target, parts: Parts) -> Networ
         way: the methods.
         target: the budget.
         parts: of the way, one for each method; they add up to 1.
+        fits: save until the bytes fit; without it parameters alone meet the share, which is quicker
+            and does to compare splits.
 
     Raises:
         ValueError: if the budget is out of reach.
@@ -57,9 +61,10 @@ def network_at(making: Making, way: Way, target: Target, parts: Parts) -> Networ
     for step, share in zip(steps[:-1], shares[:-1], strict=True):
         network = METHODS[step](making, network, target.kind)(share)
     make, share = METHODS[steps[-1]](making, network, target.kind), shares[-1]
-    if most is not None:
-        start = share / shares[-2] if steps[-1] == "sparse" and len(shares) > 1 else share
-        share = fitted_share(lambda part: num_bytes(make(part)), most, start)
+    if steps[-1] == "sparse" and len(shares) > 1:
+        share /= shares[-2]  # of the weights that are left
+    if most is not None and fits:
+        share = fitted_share(lambda part: num_bytes(make(part)), most, share)
     return making.renewed(make(share))
 
 
