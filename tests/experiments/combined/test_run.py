@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 import jaxcompress as jc
 from experiments.combined import run, settings
@@ -22,11 +23,12 @@ from experiments.combined.ways import SPLITS, fitted_share, shares_of
 from experiments.common import data, report
 from experiments.common.network import Network, untrained
 from experiments.common.report import Row
+from experiments.common.stages import Stages
 from experiments.common.tuning import Tuning
 from jaxcompress import models, parallel
 
 NETWORK = {"num_classes": 10, "width": 8}
-LITTLE: tuple[Way, ...] = ("sparse", "prune-sparse")
+LITTLE: tuple[Way, ...] = ("prune-sparse",)
 
 
 @pytest.fixture
@@ -68,24 +70,45 @@ def forbidden(*_: Any) -> NoReturn:
 
 
 def test_budgets_are_met_and_stages_resume(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SPLITS", {2: ((0.5, 0.5),)})
     made = run.main(config)
     whole, *others = made
     assert [row.name for row in others] == [
         f"{way}, bytes 0.32, {step}" for step in run.STEPS for way in LITTLE
     ]
-    for row in others[:2]:
-        assert row.bytes and row.bytes <= 0.32 * whole.extra["float32_bytes"]
-        assert row.num_nonzero and row.num_params and 0 < row.num_nonzero < row.num_params
-    assert [row.num_params == whole.num_params for row in others] == 2 * [True, False]
+    assert others[0].bytes and 0.3 < others[0].bytes / whole.extra["float32_bytes"] <= 0.32
+    for row in others:
+        assert row.num_nonzero and row.num_params and whole.num_params
+        assert 0 < row.num_nonzero < row.num_params < whole.num_params
     report.validate(json.loads((config.workdir / "report.json").read_text()))
     assert (config.workdir / "combined.png").stat().st_size > 1000
     function, variables = jc.load(config.workdir / "prune-sparse-bytes0.32-seed0")
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == others[3].num_params
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == others[1].num_params
     assert function(variables, np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
 
     monkeypatch.setattr(run, "point", forbidden)
     monkeypatch.setattr(run, "network_at", forbidden)
     assert [row.to_json() for row in run.main(config)] == [row.to_json() for row in made]
+
+
+def test_the_split_of_the_least_distance_is_chosen_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making, way, target = making_of(config), LITTLE[0], Target("bytes", 0.32)
+    tried: list[Any] = []
+
+    def network_at(*arguments: Any, fits: bool) -> Any:
+        assert not fits
+        tried.append(arguments[-1])
+        return tried[-1]
+
+    monkeypatch.setattr(run, "network_at", network_at)
+    monkeypatch.setattr(Making, "distance", lambda _, parts: {0.3: 2.0, 0.7: 1.0}[parts[0]])
+    for _ in range(2):
+        with Stages(config.workdir, {}, Console(quiet=True)) as stages:
+            assert run.split_of(making, way, target, stages) == (0.7, 0.3)
+            assert run.split_of(making, "prune", target, stages) == (1.0,)
+    assert tried == list(SPLITS[2])
 
 
 def test_channels_and_factors_meet_shares_of_flops_in_both_orders(config: Config) -> None:
