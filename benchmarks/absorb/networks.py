@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
-from safetensors.numpy import load_file
 
-from benchmarks.absorb.efficientnet import EfficientNetLite0, torch_name, torch_order
 from experiments.common import data
 from jaxcompress import models
 from jaxcompress.annotations import Array, Function, PyTree
-from jaxcompress.artifact import akamaster_resnet_name
-from jaxcompress.artifact.torch_weights import Rename, from_torch
+from jaxcompress.artifact import (
+    akamaster_resnet_name,
+    load_efficientnet_lite,
+    load_torch_weights,
+)
 
 __all__ = ["Images", "Task", "load_task"]
+
+
+IMAGENET = (1, 224, 224, 3)
 
 
 class Images(NamedTuple):
@@ -55,14 +60,14 @@ def load_task(network: str, data_dir: Path, statistics_images: int, test: slice,
     weights = data_dir / "weights"
     if network == "efficientnet_lite0":
         split = _imagenet(data_dir / "imagenet_sample", seed)
-        stored = load_file(weights / "efficientnet_lite0_imagenet.safetensors")
-        tensors = {name: torch_order(name, tensor) for name, tensor in stored.items()}
-        parts = _loaded(EfficientNetLite0(), tensors, torch_name, (1, 224, 224, 3))
+        file = weights / "efficientnet_lite0_imagenet.safetensors"
+        parts = _loaded(models.build(network), partial(load_efficientnet_lite, file), IMAGENET)
         return Task(*parts, *split, lambda images: (images.astype(np.float32) - 127) / 128, 50)
     dataset = data.load("cifar10", data_dir / "tensorflow_datasets")
     mean, std = data.IMAGENET
-    tensors = load_file(weights / f"{network}_cifar10.safetensors")
-    parts = _loaded(models.build(network), tensors, akamaster_resnet_name, (1, 32, 32, 3))
+    file = weights / f"{network}_cifar10.safetensors"
+    read = partial(load_torch_weights, file, rename=akamaster_resnet_name)
+    parts = _loaded(models.build(network), read, (1, 32, 32, 3))
     train = np.random.default_rng(seed).permutation(len(dataset.train_labels))[:statistics_images]
     statistics = Images(dataset.train_images[train], dataset.train_labels[train])
     judged = Images(dataset.test_images[test], dataset.test_labels[test])
@@ -70,11 +75,10 @@ def load_task(network: str, data_dir: Path, statistics_images: int, test: slice,
 
 
 def _loaded(
-    module: nn.Module, tensors: dict[str, np.ndarray], rename: Rename, shape: tuple[int, ...]
+    module: nn.Module, read: Callable[[PyTree], PyTree], shape: tuple[int, ...]
 ) -> tuple[Function, Function, Any]:
     like = jax.eval_shape(lambda key: models.initialize(module, key, shape), jax.random.key(0))
-    variables = from_torch(tensors, like, rename)
-    return models.evaluation_function(module), models.training_function(module), variables
+    return models.evaluation_function(module), models.training_function(module), read(like)
 
 
 def _imagenet(folder: Path, seed: int) -> tuple[Images, Images]:

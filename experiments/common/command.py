@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import tyro
 
+from experiments.common.limits import check
+
 __all__ = ["Command"]
 
 
@@ -35,8 +37,14 @@ class Command(NamedTuple):
     settings: type | Mapping[str, tuple[str, Any]]
 
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
-        """Run with the settings that the arguments give; by default those of the shell."""
-        self.main(self.parse(arguments))
+        """Run with the settings that the arguments give; by default those of the shell.
+
+        Raises:
+            ValueError: if numbers among them are out of their ranges; before anything is done.
+        """
+        settings = self.parse(arguments)
+        check(settings)
+        self.main(settings)
 
     def parse(self, arguments: Sequence[str] | None = None) -> Any:
         """Return the settings that the arguments give, or show the help and exit."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 import jaxcompress as jc
 from experiments.compress.nearest import nearest
+from jaxcompress.recipes.pruning import groups_of
 
-__all__ = ["KINDS", "budget_problems", "parsed", "part_of_the_way", "structural"]
+__all__ = ["KINDS", "budget_problems", "check_reachable", "parsed", "part_of_the_way", "structural"]
 
-KINDS = ("flops", "params", "bytes")
+KINDS = ("flops", "params", "bytes", "latency")
 INT8 = 0.27
 """Bytes of int8 with scales and a structure, as a share of float32; about."""
 
@@ -80,6 +83,20 @@ def structural(shares: Mapping[str, float], is_sparse: bool) -> dict[str, float]
     if most < 1:
         kept["params"] = min(most, kept.get("params", 1.0))
     return kept
+
+
+def check_reachable(shares: Mapping[str, float], graph: jc.Graph, remedy: str = "") -> None:
+    """Raise if no choice of channels reaches a budget; nothing is computed.
+
+    Raises:
+        ValueError: which of its kinds is out of reach, and how near one comes.
+    """
+    groups = groups_of(graph, "internal")
+    even = {name: np.ones(graph.groups[name].width, np.float32) for name in groups}
+    try:
+        jc.select(graph, even, jc.Budget(**shares))
+    except ValueError as error:
+        raise ValueError(f"budget: {error}{remedy}") from error
 
 
 def part_of_the_way(shares: Mapping[str, float], part: float, graph: jc.Graph) -> jc.Budget:

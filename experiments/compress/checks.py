@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from experiments.common.limits import number_problems
 from experiments.common.runtimes import missing
 from experiments.compress.budget import budget_problems, parsed, structural
 from experiments.compress.nearest import nearest
 from experiments.compress.settings import Config, Export, Stage
-from jaxcompress.arguments import integer, real
+from experiments.compress.timed import table_problems
 from jaxcompress.models import NETWORKS
 
 __all__ = ["check"]
@@ -32,34 +33,12 @@ def check(config: Config) -> None:
         - batch_size must be a whole number of at least 1, but is 0
         - budget: a share is a number in (0, 1], but 'flops=1.5'; say for example flops=0.5
     """
-    problems = [*_numbers(config), *budget_problems(config.budget), *_stages(config)]
+    problems = [*number_problems(config), *budget_problems(config.budget), *_stages(config)]
     problems += [] if problems else _together(config)
+    problems += table_problems(config.latency_table)
     problems += [*_model(config), *_pixels(config), *_exports(config)]
     if problems:
         raise ValueError("these settings cannot be meant:\n- " + "\n- ".join(problems))
-
-
-def _numbers(config: Config) -> list[str]:
-    scoring = config.scoring
-    said = {
-        "batch_size": integer(config.batch_size),
-        "epochs": integer(config.epochs),
-        "teacher_epochs": integer(config.teacher_epochs),
-        "rate": real(config.rate, above=0),
-        "scoring.rounds": integer(scoring.rounds),
-        "scoring.steps": integer(scoring.steps, least=0),
-        "scoring.examples": integer(scoring.examples, least=2),
-        "scoring.looked_at": integer(scoring.looked_at, least=2),
-        "num_classes": integer(config.num_classes, least=0),
-        "image_size": integer(config.image_size, least=0),
-        "train_images": integer(config.train_images, least=0),
-        "test_images": integer(config.test_images, least=0),
-        "seed": integer(config.seed, least=0),
-    }
-    problems = [f"{name} must be {problem}" for name, problem in said.items() if problem]
-    if real(config.sparsity, least=0) or config.sparsity >= 1:
-        problems.append(f"sparsity is a share in [0, 1), but is {config.sparsity}")
-    return problems
 
 
 def _unknown(setting: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -89,6 +68,16 @@ def _together(config: Config) -> list[str]:
             f"stages: prune or low_rank has to meet {kinds}, but the stages are "
             f"{' '.join(config.stages)}; add one of them"
         )
+    if "latency" in shares and ("prune" not in removing or len(removing) > 1):
+        problems.append(
+            "budget: latency is met by the stage prune alone, since ranks are not timed, but the "
+            f"stages are {' '.join(config.stages)}; say --stages prune distil"
+        )
+    if config.latency_table is not None and "latency" not in shares:
+        problems.append(
+            "latency_table: times limit nothing without a budget of them; add for example "
+            "latency=0.5 to the budget"
+        )
     if is_sparse and not config.sparsity and "bytes" not in shares:
         problems.append(
             "sparsity: the stage sparse has no share of zeros, but no budget of bytes to find it "
@@ -99,6 +88,11 @@ def _together(config: Config) -> list[str]:
 
 def _model(config: Config) -> list[str]:
     problems = []
+    if config.labels == "test" and config.weights is None and ":" not in config.model:
+        problems.append(
+            "labels: a shipped network without weights is trained by labels first, but labels=test "
+            "keeps them for judging; pass --weights"
+        )
     is_reference = ":" in config.model
     if not is_reference and config.model not in NETWORKS:
         problems.append(
@@ -118,12 +112,9 @@ def _model(config: Config) -> list[str]:
 
 
 def _pixels(config: Config) -> list[str]:
-    problems = [f"std: a deviation is above 0, but is {s}" for s in config.std if real(s, above=0)]
-    if config.mean and config.std and len(config.mean) != len(config.std):
-        problems.append(
-            f"mean and std have one number per channel, but are {config.mean} and {config.std}"
-        )
-    return problems
+    if not (config.mean and config.std) or len(config.mean) == len(config.std):
+        return []
+    return [f"mean and std have one number per channel, but are {config.mean} and {config.std}"]
 
 
 def _exports(config: Config) -> list[str]:

@@ -48,7 +48,7 @@ class Pixels:
 
 
 class Data(NamedTuple):
-    """Examples in memory, `{"image", "label"}`, the latter where there are labels.
+    """Examples in memory, `{"image", "label"}`, the latter where there are labels to use.
 
     Attributes:
         name: what they are.
@@ -66,13 +66,14 @@ class Data(NamedTuple):
 
     @property
     def has_labels(self) -> bool:
-        """Whether there are labels."""
-        return "label" in self.train
+        """Whether there are labels to judge by."""
+        return "label" in self.test
 
     @property
     def num_classes(self) -> int:
         """How many classes the labels name."""
-        return int(max(part["label"].max() for part in (self.train, self.test))) + 1
+        there = [part["label"] for part in (self.train, self.test) if "label" in part]
+        return int(max(labels.max() for labels in there)) + 1
 
     def one(self, pixels: Pixels | None = None) -> jax.ShapeDtypeStruct:
         """Return one example of the inputs, abstractly."""
@@ -95,9 +96,11 @@ def load(config: Config, size: int | None) -> Data:
     Raises:
         ValueError: if there is nothing of that name, or what there is cannot be meant.
     """
-    splits = checked(_splits(config, size), config.data, config.seed)
+    splits = checked(_splits(config, size), config.data, config.test_share, config.seed)
     train = _some(splits.train, config.train_images, config.seed)
     test = _some(splits.test, config.test_images, config.seed)
+    if config.labels == "test":
+        train = {"image": train["image"]}
     return Data(config.data, train, test, Pixels(), splits.notes)
 
 

@@ -19,6 +19,8 @@ from jaxcompress.annotations import PyTree
 __all__ = ["Task", "fitted", "pixels_of"]
 
 Outputs = Literal["classes", "values"]
+PUBLISHED = {"efficientnet_lite0": ((127 / 255,) * 3, (128 / 255,) * 3)}
+"""Means and deviations that published weights expect, where they are not `IMAGENET`."""
 
 
 class Task(NamedTuple):
@@ -39,6 +41,11 @@ class Task(NamedTuple):
         """Whether accuracy can be told."""
         return self.data.has_labels and self.outputs == "classes"
 
+    @property
+    def learns_from_labels(self) -> bool:
+        """Whether labels are used for more than judging."""
+        return self.is_judged_by_labels and "label" in self.data.train
+
     def one(self) -> jax.ShapeDtypeStruct:
         """Return one example of the inputs, abstractly."""
         return self.data.one()
@@ -52,7 +59,8 @@ def pixels_of(config: Config, train: dict[str, np.ndarray]) -> Pixels:
         flat = images.reshape(-1, images.shape[-1]) / 255
         default = tuple(map(float, flat.mean(0))), tuple(float(s) or 1.0 for s in flat.std(0))
         if config.weights is not None:
-            default = IMAGENET if config.weights.is_file() else _noted(config.weights, default)
+            published = PUBLISHED.get(config.model, IMAGENET)
+            default = published if config.weights.is_file() else _noted(config.weights, default)
     return Pixels(config.mean or default[0], config.std or default[1])
 
 

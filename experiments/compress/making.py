@@ -16,12 +16,14 @@ import jaxcompress as jc
 from experiments.common.stages import Stages
 from experiments.compress.fitting import Task
 from experiments.compress.judging import answers_of
+from experiments.compress.methods import traced
 from experiments.compress.model import Model
 from experiments.compress.settings import Config
 from jaxcompress import artifact
 from jaxcompress.annotations import Json
 from jaxcompress.knowledge import fingerprint
 from jaxcompress.knowledge.fingerprints import fingerprint_json
+from jaxcompress.latency import LatencyTable
 
 __all__ = ["Made", "Making", "digest", "identity_of"]
 
@@ -57,12 +59,14 @@ class Making:
         task: the whole network and its data.
         stages: does each once.
         console: where progress is shown.
+        table: what operations of the whole network take, where time is limited.
     """
 
     config: Config
     task: Task
     stages: Stages
     console: Console
+    table: LatencyTable | None = None
 
     @functools.cached_property
     def order(self) -> np.ndarray:
@@ -99,8 +103,13 @@ class Making:
     @functools.cached_property
     def graph(self) -> jc.Graph:
         """Of the whole network."""
-        model = self.task.model
-        return jc.trace(model.apply, model.variables, self.task.one())
+        return self.traced(self.task.model)
+
+    def traced(self, model: Model) -> jc.Graph:
+        """Return the graph of a network, which knows time where that is limited."""
+        if self.table is None:
+            return traced(self.task, model)
+        return jc.latency.with_latency(traced(self.task, model, self.table.batch), self.table)
 
     def key(self, number: int) -> jax.Array:
         """Return a key of its own for one kind of work."""

@@ -20,14 +20,23 @@ from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["factorized", "pruned", "sparsified", "traced"]
 
-SIZE = 128
+SIZE, MOST_BYTES = 128, 2**24
+"""Examples of a batch that is looked at, at most, and what they take: large ones are fewer."""
 STATISTICS = 2048
 """Examples that BatchNorm is re-estimated on, at most."""
 
 
-def traced(task: Task, model: Model) -> jc.Graph:
-    """Return the graph of a network of a task."""
-    return jc.trace(model.apply, model.variables, task.one())
+def traced(task: Task, model: Model, batch: int = 1) -> jc.Graph:
+    """Return the graph of a network of a task, at a batch of so many examples."""
+    one = task.one()
+    inputs = jax.ShapeDtypeStruct((batch, *one.shape[1:]), one.dtype)
+    return jc.trace(model.apply, model.variables, inputs)
+
+
+def size_of(task: Task) -> int:
+    """Return how many examples are looked at in one go."""
+    one = task.one()
+    return max(8, min(SIZE, MOST_BYTES // max(1, one.size * one.dtype.itemsize)))
 
 
 def pruned(
@@ -37,6 +46,7 @@ def pruned(
     looked: dict[str, np.ndarray],
     importance: Any,
     key: jax.Array,
+    graph: jc.Graph | None = None,
 ) -> Model:
     """Remove channels until the budget is met.
 
@@ -47,20 +57,21 @@ def pruned(
         looked: examples that channels are scored on.
         importance: how.
         key: of all that is random.
+        graph: of the network, traced otherwise than on one example.
     """
     has_norms = _has_statistics(task, model)
     compression = recipes.prune(
         model.apply,
         model.variables,
-        batches_of(looked, SIZE),
+        batches_of(looked, size_of(task)),
         budget,
         key=key,
-        loss=_label_loss(task, model) if task.is_judged_by_labels else None,
+        loss=_label_loss(task, model) if task.learns_from_labels else None,
         train_apply=model.train_apply if has_norms else None,
         distance=task.outputs,
         importance=importance,
         inputs=task.data.inputs,
-        graph=traced(task, model),
+        graph=traced(task, model) if graph is None else graph,
     )
     small = model.after(compression, compression.variables(model.variables))
     return _renewed(task, small, looked, has_norms)
@@ -89,13 +100,14 @@ def factorized(
     # Where statistics are named otherwise than mean and var, they are renewed at the end alone.
     has_norms = _has_statistics(task, model)
     examples = min(scoring.looked_at, len(looked["image"]))
+    size = min(size_of(task), examples)
     settings = recipes.LowRankSettings(
-        examples=examples, size=min(SIZE, examples), fitting=min(256, examples)
+        examples=examples, size=size, fitting=min(256, examples), fitting_size=min(32, size)
     )
     result = recipes.low_rank(
         model.apply,
         model.variables,
-        batches_of(looked, SIZE),
+        batches_of(looked, size_of(task)),
         budget,
         key=key,
         train_apply=model.train_apply if has_norms and model.statistics is None else None,
@@ -115,7 +127,7 @@ def sparsified(
     result = recipes.sparse(
         model.apply,
         model.variables,
-        batches_of(looked, SIZE),
+        batches_of(looked, size_of(task)),
         sparsity,
         examples=scoring.looked_at,
         inputs=task.data.inputs,
@@ -152,7 +164,7 @@ def _renewed(task: Task, model: Model, looked: dict[str, Array], has_norms: bool
     """Re-estimate the statistics of BatchNorms, where there are any."""
     if not has_norms or model.train_apply is None:
         return model
-    size = min(SIZE, len(looked["image"]))
+    size = min(size_of(task), len(looked["image"]))
     some = first_rows(looked, STATISTICS)
     whole = [batch for batch in batches_of(some, size) if len(batch["image"]) == size]
     inputs = jnp.stack([task.data.inputs(batch) for batch in whole])

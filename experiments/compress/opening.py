@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Console
 
-import jaxcompress as jc
 from experiments.compress import data as examples
-from experiments.compress.budget import parsed, structural
+from experiments.compress.budget import check_reachable, parsed, structural
 from experiments.compress.checks import STRUCTURAL
 from experiments.compress.fitting import Task, fitted, pixels_of
+from experiments.compress.methods import traced
 from experiments.compress.model import Model, given_model
 from experiments.compress.settings import Config
 from experiments.compress.shipped import shipped_model
 from jaxcompress.models import NETWORKS
-from jaxcompress.recipes.pruning import groups_of
 
 __all__ = ["opened"]
 
@@ -68,7 +67,9 @@ def _tell(task: Task, config: Config, console: Console) -> None:
     console.print(
         f"model: {config.model} ({model.kind}), inputs {shape}, outputs are {task.outputs}"
     )
-    labels = "with labels" if data.has_labels else "without labels"
+    labels = "without labels"
+    if data.has_labels:
+        labels = "with labels" if task.learns_from_labels else "with labels to judge by"
     count = f"{len(data.train['image']):,} training and {len(data.test['image']):,} test examples"
     console.print(f"data: {data.name}, {count}, {labels}")
     if data.train["image"].dtype == np.uint8:
@@ -81,14 +82,7 @@ def _tell(task: Task, config: Config, console: Console) -> None:
 def _check_reachable(config: Config, task: Task) -> None:
     """Refuse a budget of channels alone that no choice of them reaches; nothing is computed."""
     asked = structural(parsed(config.budget), "sparse" in config.stages)
+    asked.pop("latency", None)  # not timed yet
     order = [stage for stage in config.stages if stage in STRUCTURAL]
-    if not asked or order != ["prune"]:
-        return
-    graph = jc.trace(task.model.apply, task.model.variables, task.one())
-    groups = groups_of(graph, "internal")
-    even = {name: np.ones(graph.groups[name].width, np.float32) for name in groups}
-    try:
-        jc.select(graph, even, jc.Budget(**asked))
-    except ValueError as error:
-        remedy = "" if "low_rank" in config.stages else "; or add the stage low_rank"
-        raise ValueError(f"budget: {error}{remedy}") from error
+    if asked and order == ["prune"]:
+        check_reachable(asked, traced(task, task.model), "; or add the stage low_rank")

@@ -39,7 +39,8 @@ def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[
     task, scoring, looked = making.task, making.config.scoring, making.looked
     if stage == "prune":
         importance = importance_of(scoring, making.console)
-        model = pruned(task, made.model, budget, looked, importance, making.key(1))
+        graph = making.traced(made.model)
+        model = pruned(task, made.model, budget, looked, importance, making.key(1), graph)
     else:
         model = factorized(task, made.model, budget, looked, scoring, SWEEPS, making.key(2))
     return model, {"ceilings": budget.ceilings()}

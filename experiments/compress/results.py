@@ -1,11 +1,8 @@
-"""What a run leaves: a row for each network, the artifact within its bytes, table and report."""
+"""What a run leaves: a row for each network, the artifact within its bytes, programs."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,16 +10,16 @@ import numpy as np
 import jaxcompress as jc
 from experiments.common import report
 from experiments.common.measure import count_nonzero
-from experiments.common.table import table
 from experiments.compress.data import first_rows
 from experiments.compress.exporting import exported, exported_file, program_of
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
+from experiments.compress.timed import latency_of
 from jaxcompress import artifact
 from jaxcompress.annotations import Json
 
-__all__ = ["exports", "final_artifact", "finish", "fulfilled", "row_of"]
+__all__ = ["exports", "final_artifact", "fulfilled", "row_of"]
 
 LATENCY_BATCH = 64
 ENCODINGS = (
@@ -31,15 +28,6 @@ ENCODINGS = (
     artifact.Encoding("bfloat16"),
     artifact.Encoding("int8"),
 )
-
-ORIGINS = {
-    "NNX": "apply, variables = jaxcompress.adapters.from_nnx(make())",
-    "Equinox": "apply, variables = jaxcompress.adapters.from_equinox(make())",
-    "PyTorch": "apply, variables = jaxcompress.adapters.from_torch(make())",
-    "Linen": "apply(variables, inputs) is the module in evaluation mode, variables the whole ones",
-    "function": "apply and variables are what the model's function returns",
-}
-"""What is loaded with, by the kind of model."""
 
 
 def row_of(making: Making, made: Made, seconds: float) -> report.Row:
@@ -71,12 +59,13 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
     known = making.stages.run(f"measure-{digest(made.key, made.name)}", work)
     names = ("accuracy", "num_params", "num_nonzero", "flops", "latency_ms")
     others = ("distance", "agreement", "latency_batch", "count")
+    timed = {} if making.table is None else {"table_ms": latency_of(making, model) / 1e3}
     return report.Row(
         name=made.name,
         bytes=made.facts["bytes"],
         seconds=seconds,
         **{name: known[name] for name in names},
-        extra={name: known[name] for name in others if name in known},
+        extra={name: known[name] for name in others if name in known} | timed,
     )
 
 
@@ -176,57 +165,14 @@ def fulfilled(
         "flops": ((last.flops or 0), (whole.flops or 1)),
         "params": ((last.num_params or 0), (whole.num_params or 1)),
         "bytes": (size, (whole.bytes or 1)),
+        "latency": (last.extra.get("table_ms", 0), whole.extra.get("table_ms", 1)),
     }
     left, all_of_it = values[kind]
-    remedies = {"bytes": "add the stage sparse, or lower flops or params"}
+    remedies = {
+        "bytes": "add the stage sparse, or lower flops or params",
+        "latency": "add the stage prune",
+    }
     remedy = remedies.get(kind, "add the stage prune or low_rank")
     # Budgets in numbers are shares times floats: the last bit does not count.
     is_met = left <= asked * all_of_it * (1 + 1e-9)
     return {"asked": asked, "is": left / all_of_it, "met": is_met, "remedy": remedy}
-
-
-def finish(
-    making: Making, rows: Sequence[report.Row], met: Mapping[str, Any], notes: Mapping[str, Any]
-) -> None:
-    """Print the table and what of the budget is met; write the report; say how to load."""
-    console, config = making.console, making.config
-    table(rows, console)
-    _warn_of_chance(making, rows[0])
-    for row in rows[1:]:
-        agreement = row.extra.get("agreement")
-        agreed = "" if agreement is None else f", of {agreement:.1%} they agree"
-        console.print(
-            f"{row.name}: distance {row.extra['distance']:.4g} from the whole network's answers to "
-            f"{row.extra['count']} test examples{agreed}"
-        )
-    for kind, facts in met.items():
-        verdict = "met" if facts["met"] else f"NOT met: {facts['remedy']}"
-        console.print(
-            f"{kind}: {facts['is']:.3f} of the whole, {facts['asked']:g} asked: {verdict}"
-        )
-    settings = {**dataclasses.asdict(config), "met": dict(met), **notes}
-    path = report.write_report(config.workdir, "compress", settings, rows)
-    console.print(f"report: {path}\nartifact: {config.workdir / 'artifact'}")
-    folder = str(config.workdir / "artifact")
-    is_code_free = making.task.model.network or any(
-        one["format"] == "stablehlo" for one in notes["exports"]
-    )
-    if is_code_free:
-        console.print(f"load it: function, variables = jc.load({folder!r})", soft_wrap=True)
-    if not making.task.model.network:
-        origin = ORIGINS[making.task.model.kind]
-        console.print(
-            f"to train on: jc.load({folder!r}, apply, like=variables), where {origin}",
-            soft_wrap=True,
-        )
-
-
-def _warn_of_chance(making: Making, row: report.Row) -> None:
-    """Say so where labels seem to be numbered otherwise than outputs."""
-    data = making.task.data
-    if row.accuracy is not None and row.accuracy < 2 / data.num_classes:
-        making.console.print(
-            f"the whole network is right about {row.accuracy:.1%}, like chance among "
-            f"{data.num_classes} classes: are its outputs numbered as the labels are, and its "
-            "inputs scaled as in its training (--mean, --std)?"
-        )

@@ -19,10 +19,12 @@ from experiments.compress.checks import STRUCTURAL, check
 from experiments.compress.making import Made, Making, digest, identity_of
 from experiments.compress.opening import opened
 from experiments.compress.removal import removed, zeroed
-from experiments.compress.results import exports, final_artifact, finish, fulfilled, row_of
+from experiments.compress.results import exports, final_artifact, fulfilled, row_of
 from experiments.compress.settings import Config
 from experiments.compress.split import candidates, least
 from experiments.compress.teaching import store_answers, taught, trained
+from experiments.compress.telling import finish
+from experiments.compress.timed import with_times
 from jaxcompress import models
 from jaxcompress.annotations import Json
 
@@ -45,6 +47,7 @@ def run_all(making: Making) -> list[report.Row]:
     """Compress stage by stage, measure what each leaves, and write the report."""
     config, shares = making.config, parsed(making.config.budget)
     making, whole = whole_network(making)
+    making = with_times(making, whole.key)
     asked = structural(shares, "sparse" in config.stages)
     ways, tried = split_of(making, asked, whole.key)
     made, networks, seconds = whole, [(whole, whole.facts["seconds"])], 0.0

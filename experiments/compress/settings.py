@@ -41,8 +41,11 @@ class Config:
     Attributes:
         model: a function `module:function` or `file.py:function`, or a shipped network's name.
         data: `digits`, a folder of images by class, an `.npz`, a TFDS name, or a function.
-        budget: the shares that may be left, e.g. `flops=0.5 bytes=0.1`; of flops, params, bytes.
+        budget: the shares that may be left, e.g. `flops=0.5 bytes=0.1`; of flops, params, bytes,
+            latency.
         stages: in the order in which they are done; prune and low_rank share the budget.
+        latency_table: what each conv and dot takes on another device, as JSON; without it, a budget
+            of latency is met by what they take here, which is measured first.
         weights: of a shipped network: published ones as safetensors, or an artifact's folder;
             without them it is trained first.
         data_dir: where TFDS has prepared its data; by default where TFDS keeps them.
@@ -64,6 +67,8 @@ class Config:
         std: likewise, by default 1.
         channels: where the model wants them; auto: as the data have them, or first where only that
             fits, as for PyTorch's and Equinox' convolutions.
+        labels: what they are for: learning and judging, or judging on the test examples alone.
+        test_share: share of the examples that is tested on, where the data have no test part.
         train_images: how many; 0 for all.
         test_images: how many; 0 for all.
         exports: programs that are written too, each run and compared with the network.
@@ -75,6 +80,7 @@ class Config:
     data: str = "digits"
     budget: tuple[str, ...] = ("flops=0.5",)
     stages: tuple[Stage, ...] = ("prune", "distil")
+    latency_table: Path | None = None
     weights: Path | None = None
     data_dir: Path | None = None
     epochs: int = 10
@@ -90,6 +96,8 @@ class Config:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     channels: Literal["auto", "last", "first"] = "auto"
+    labels: Literal["both", "test"] = "both"
+    test_share: float = 0.1
     train_images: int = 0
     test_images: int = 0
     exports: tuple[Export, ...] = ("stablehlo",)

@@ -11,6 +11,7 @@ import jaxcompress as jc
 from experiments.compress.model import Model
 from jaxcompress import artifact, models
 from jaxcompress.annotations import PyTree
+from jaxcompress.models.efficientnet import EfficientNetLite
 from jaxcompress.models.resnet import ResNet
 from jaxcompress.models.resnet_imagenet import ImageNetResNet
 from jaxcompress.models.vgg import VGG
@@ -47,6 +48,8 @@ def shipped_model(name: str, classes: int, inputs: PyTree, weights: Path | None)
         return model
     if weights.is_dir():
         return _of_artifact(model, weights)
+    if isinstance(module, EfficientNetLite):
+        return model._replace(variables=artifact.load_efficientnet_lite(weights, like))
     rename = _names_of(module)
     return model._replace(variables=artifact.load_torch_weights(weights, like, rename))
 
@@ -66,6 +69,7 @@ def _names_of(module: object) -> Callable[[str], str | None]:
     if isinstance(module, VGG):
         return artifact.chengyangfu_vgg_name(module.depth, module.batch_norm)
     raise ValueError(
-        f"weights: names of published tensors are known for ResNets and CIFAR's VGGs, but not for "
-        f"{type(module).__name__}; load them in a function of your own, and pass that as --model"
+        "weights: names of published tensors are known for ResNets, CIFAR's VGGs and "
+        f"EfficientNet-Lite0, but not for {type(module).__name__}; load them in a "
+        "function of your own, and pass that as --model"
     )

@@ -10,15 +10,13 @@ from jaxcompress.annotations import Json
 
 __all__ = ["Splits", "array_problems", "checked"]
 
-HELD_OUT = 0.1
-
 
 class Splits(NamedTuple):
     """What was read.
 
     Attributes:
         train: `{"image", "label"}`, the latter where there are labels.
-        test: the same; None to hold a tenth of the training examples out.
+        test: the same; None to hold a part of the training examples out.
         notes: what was skipped or changed.
     """
 
@@ -27,14 +25,14 @@ class Splits(NamedTuple):
     notes: tuple[str, ...]
 
 
-def checked(splits: Splits, name: str, seed: int) -> Any:
+def checked(splits: Splits, name: str, held_out: float, seed: int) -> Any:
     """Return the splits, both there, of arrays that fit together.
 
     Raises:
         ValueError: naming everything that does not fit.
 
     Example:
-        >>> splits = checked(Splits({"image": np.zeros((20, 3))}, None, ()), "mine", seed=0)
+        >>> splits = checked(Splits({"image": np.zeros((20, 3))}, None, ()), "mine", 0.1, 0)
         >>> len(splits.train["image"]), len(splits.test["image"])
         (18, 2)
     """
@@ -47,7 +45,7 @@ def checked(splits: Splits, name: str, seed: int) -> Any:
         raise ValueError(f"data: {name} cannot be used:\n- " + "\n- ".join(problems))
     if splits.test is not None:
         return splits
-    return _held_out(splits, seed)
+    return _held_out(splits, held_out, seed)
 
 
 def array_problems(part: str, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -109,11 +107,11 @@ def _unlike(train: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> list[s
     return problems
 
 
-def _held_out(splits: Splits, seed: int) -> Splits:
-    """Split a tenth of the examples off, at random, the same ones each time."""
+def _held_out(splits: Splits, share: float, seed: int) -> Splits:
+    """Split a share of the examples off, at random, the same ones each time."""
     total = len(splits.train["image"])
     order = np.random.default_rng(seed).permutation(total)
-    count = max(1, round(HELD_OUT * total))
+    count = max(1, round(share * total))
     test = {name: array[order[:count]] for name, array in splits.train.items()}
     train = {name: array[order[count:]] for name, array in splits.train.items()}
     note = f"{count} of {total} examples, at random, are held out to test on"

@@ -52,7 +52,7 @@ def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tupl
     lesson = recipes.distill(
         _training(model),
         store.open_store(answers),
-        labels=itemgetter("label") if task.is_judged_by_labels else None,
+        labels=itemgetter("label") if task.learns_from_labels else None,
         distance=task.outputs,
         inputs=task.data.inputs,
     )

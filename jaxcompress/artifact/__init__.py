@@ -7,6 +7,7 @@ that run elsewhere: an artifact may carry one, and then loads without the model'
 
 from __future__ import annotations
 
+from jaxcompress.artifact.efficientnet_weights import load_efficientnet_lite
 from jaxcompress.artifact.encoding import Encoding
 from jaxcompress.artifact.export import (
     export_litert,
@@ -37,6 +38,7 @@ __all__ = [
     "from_torch",
     "inspect",
     "load",
+    "load_efficientnet_lite",
     "load_hugging_face",
     "load_stablehlo",
     "load_torch_weights",

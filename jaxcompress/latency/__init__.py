@@ -15,7 +15,7 @@ from __future__ import annotations
 from jaxcompress.latency.attaching import with_latency
 from jaxcompress.latency.changes import LatencyChanges, latency_changes
 from jaxcompress.latency.grids import width_grid
-from jaxcompress.latency.measuring import latency_table, measured_latency
+from jaxcompress.latency.measuring import latency_table, measured_latency, measured_seconds
 from jaxcompress.latency.multiples import suggested_multiple
 from jaxcompress.latency.table import Grid, LatencyTable, load_table, save_table
 
@@ -27,6 +27,7 @@ __all__ = [
     "latency_table",
     "load_table",
     "measured_latency",
+    "measured_seconds",
     "save_table",
     "suggested_multiple",
     "width_grid",

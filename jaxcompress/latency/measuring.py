@@ -18,7 +18,7 @@ from jaxcompress.graph.symbolic import is_symbolic
 from jaxcompress.latency.grids import width_grid
 from jaxcompress.latency.table import Grid, LatencyTable
 
-__all__ = ["latency_table", "measured_latency"]
+__all__ = ["Seconds", "latency_table", "measured_latency", "measured_seconds"]
 
 Seconds = Callable[[Operation, tuple[jax.ShapeDtypeStruct, ...]], float]
 Widths = Callable[[int], Sequence[int]]
@@ -81,13 +81,9 @@ def measured_latency(
 ) -> LatencyTable:
     """Measure every operation of a graph on the first device here, each compiled alone.
 
-    Of each width the median of `repeats` calls counts, on normal numbers, after one that is not
-    counted. A call is timed until its result is there, so that what starting a program takes counts
-    once an operation: for times far below it, measure larger batches.
-
     Args:
         graph: see `latency_table`.
-        repeats: calls of each operation at each widths.
+        repeats: see `measured_seconds`.
         grid: see `latency_table`.
         groups: see `latency_table`.
 
@@ -99,6 +95,27 @@ def measured_latency(
         >>> table = measured_latency(graph, repeats=1, grid=lambda width: [width])
         >>> table.batch, table.sites["a"].widths, table.seconds > 0
         (4, ((16,),), True)
+    """
+    seconds, device = measured_seconds(repeats), jax.devices()[0].device_kind
+    return latency_table(graph, seconds, device=device, how="measured", grid=grid, groups=groups)
+
+
+def measured_seconds(repeats: int = 10) -> Seconds:
+    """Return what times one operation on the first device here, for `latency_table`.
+
+    The median of the calls counts, on normal numbers, after one that is not counted. A call is
+    timed until its result is there, so that what starting a program takes counts once an operation:
+    for times far below it, measure larger batches.
+
+    Args:
+        repeats: calls of each operation at each widths.
+
+    Example:
+        >>> from jaxcompress.graph import trace
+        >>> graph = trace(lambda variables, x: x @ variables, jnp.ones((3, 2)), jnp.ones((4, 3)))
+        >>> (operation,) = graph.operations
+        >>> measured_seconds(repeats=1)(operation, operation.inputs(operation.widths)) > 0
+        True
     """
     require(repeats=integer(repeats))
 
@@ -113,8 +130,7 @@ def measured_latency(
             times.append(time.perf_counter() - start)
         return statistics.median(times)
 
-    device = jax.devices()[0].device_kind
-    return latency_table(graph, seconds, device=device, how="measured", grid=grid, groups=groups)
+    return seconds
 
 
 def _shrinking(graph: Graph, groups: Collection[str] | None) -> np.ndarray:
@@ -138,7 +154,8 @@ def _measured_grid(
 def _drawn(number: int, like: jax.ShapeDtypeStruct) -> jax.Array:
     if not jnp.issubdtype(like.dtype, jnp.floating):
         return jnp.ones(like.shape, like.dtype)
-    return jax.random.normal(jax.random.key(number), like.shape, like.dtype)
+    # On the host: each shape would compile a program of its own to draw on the device.
+    return jnp.asarray(np.random.default_rng(number).standard_normal(like.shape), like.dtype)
 
 
 def _check(graph: Graph, groups: Collection[str] | None) -> None:

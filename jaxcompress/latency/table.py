@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,16 +147,28 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
             ...
         ValueError: a table of latencies holds 'device', which table.json lacks
     """
-    content = json.loads(Path(path).read_text())
+    name = Path(path).name
     try:
-        grids = {
-            name: Grid(tuple(tuple(widths) for widths in one["widths"]), np.array(one["seconds"]))
-            for one in content.get("grids", ())
-            for name in one["sites"]
-        }
-        head = {name: content[name] for name in ("device", "how", "dtype", "batch")}
-        return LatencyTable(**head, sites={name: grids[name] for name in content["order"]})
+        content = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"a table of latencies is JSON, but {name} is not ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"a table of latencies is a JSON object, but {name} holds a list or value")
+    try:
+        return _read(content)
     except KeyError as error:
+        raise ValueError(f"a table of latencies holds {error}, which {name} lacks") from error
+    except TypeError as error:
         raise ValueError(
-            f"a table of latencies holds {error}, which {Path(path).name} lacks"
+            f"a table of latencies holds lists of widths and seconds, but {name} does not ({error})"
         ) from error
+
+
+def _read(content: Mapping[str, Any]) -> LatencyTable:
+    grids = {
+        site: Grid(tuple(tuple(widths) for widths in one["widths"]), np.array(one["seconds"]))
+        for one in content.get("grids", ())
+        for site in one["sites"]
+    }
+    head = {name: content[name] for name in ("device", "how", "dtype", "batch")}
+    return LatencyTable(**head, sites={site: grids[site] for site in content["order"]})

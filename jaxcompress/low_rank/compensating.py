@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
+from jaxcompress.backend import compiled
 from jaxcompress.compression.observing import observe
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -124,11 +125,9 @@ def _products(
             for path in forms
         }
 
-    compiled, total, count = jax.jit(means), None, 0
+    run, total, count = compiled(means), None, 0
     for inputs in batches:
-        mean = jax.tree.map(
-            lambda a: np.asarray(a, np.float64), compiled(variables, changed, inputs)
-        )
+        mean = jax.tree.map(lambda a: np.asarray(a, np.float64), run(variables, changed, inputs))
         total = mean if total is None else jax.tree.map(np.add, total, mean)
         count += 1
     if total is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxcompress.models.decoder import Decoder
+from jaxcompress.models.efficientnet import EfficientNetLite
 from jaxcompress.models.encoder import Encoder
 from jaxcompress.models.gpt2 import GPT2
 from jaxcompress.models.mobilenet import MobileNetV2
@@ -28,6 +29,7 @@ __all__ = [
     "VGG",
     "AlexNet",
     "Decoder",
+    "EfficientNetLite",
     "Encoder",
     "ImageNetResNet",
     "ImageNetVGG",

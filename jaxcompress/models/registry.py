@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.models.decoder import Decoder
+from jaxcompress.models.efficientnet import EfficientNetLite
 from jaxcompress.models.encoder import Encoder
 from jaxcompress.models.gpt2 import GPT2
 from jaxcompress.models.mobilenet import MobileNetV2
@@ -88,6 +89,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
         "cnn_10k": Network(LeNet, {"hidden": (10_000, 84)}),
         "alexnet_cifar": Network(AlexNet, {}),
         "mobilenet_v2": Network(MobileNetV2, {}),
+        "efficientnet_lite0": Network(EfficientNetLite, {}, _IMAGENET),
         "vit_tiny": Network(VisionTransformer, {}),
         "minilm_l6": Network(Encoder, _MINILM_L6, _TOKENS),
         "bert_base": Network(Encoder, _BERT_BASE, _TOKENS),

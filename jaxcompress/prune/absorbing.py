@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.backend import compiled
 from jaxcompress.compression.checks import check_keep
 from jaxcompress.compression.observing import observe
 from jaxcompress.compression.precision import like, widened
@@ -178,13 +179,13 @@ def _means(
     shifts: Mapping[str, Shift],
 ) -> dict[str, Any]:
     """Return the mean of what each kernel is given, over all axes that it does not meet."""
-    compiled = jax.jit(lambda tree, inputs: _batch_means(apply, tree, inputs, shifts))
+    run = compiled(lambda tree, inputs: _batch_means(apply, tree, inputs, shifts))
     means: dict[str, Any] = {}
     total = 0
     for inputs in batches:
         count = np.shape(jax.tree.leaves(inputs)[0])[graph.batch_axis or 0]
         total += count
-        for path, mean in compiled(variables, inputs).items():
+        for path, mean in run(variables, inputs).items():
             before = means.get(path, 0.0)
             means[path] = before + (mean - before) * (count / total)
     return means

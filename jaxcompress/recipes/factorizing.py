@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
+from jaxcompress.backend import fast_if_large, is_alone
 from jaxcompress.compression import Compression
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Budget, Graph, trace
@@ -230,4 +231,6 @@ def _renewed(
     if train_apply is None:
         return variables
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
-    return reestimate(changed(train_apply), variables, stacked, key=key)
+    run = changed(train_apply)
+    fast = fast_if_large(run) if is_alone((variables, stacked)) else run
+    return reestimate(fast, variables, stacked, key=key)

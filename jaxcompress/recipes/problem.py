@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.backend import compiled
 from jaxcompress.compiled import entry, stacked
 from jaxcompress.graph import Graph
 from jaxcompress.recipes.distances import Distance, distance_loss
@@ -93,7 +94,7 @@ def ask_of(
     loss = distance_loss(compared, distance)
 
     def ask(batches: Any) -> tuple[Loss, PyTree]:
-        answer, number = jax.jit(apply), len(jax.tree.leaves(batches)[0])
+        answer, number = compiled(apply), len(jax.tree.leaves(batches)[0])
         # Batch by batch: `inputs` knows nothing of the axis in front.
         single = [entry(batches, i) for i in range(number)]
         each = [inputs(batch) for batch in single]

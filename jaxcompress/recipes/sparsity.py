@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, real, require
+from jaxcompress.backend import compiled
 from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
@@ -220,7 +221,7 @@ def _gradients(
     def of_leaves(changed: dict[str, jax.Array], batch: Batch) -> jax.Array:
         return loss(jax.tree.unflatten(treedef, list({**leaves, **changed}.values())), batch)
 
-    gradient, total, count = jax.jit(jax.grad(of_leaves)), None, 0
+    gradient, total, count = compiled(jax.grad(of_leaves)), None, 0
     for batch in batches:
         gradients = jax.tree.map(widened, gradient(weights, batch))
         total = gradients if total is None else jax.tree.map(jnp.add, total, gradients)

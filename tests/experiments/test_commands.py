@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from experiments.common.command import Command
+from experiments.common.limits import REALS, number_problems
 
 ROOT = Path(__file__).parents[2]
 # One name for one setting: what stands on the left is called as on the right.
@@ -148,3 +149,35 @@ def test_no_import_stands_after_a_statement() -> None:
         if "E402" in (ROOT / name.replace(".", "/")).with_suffix(".py").read_text()
     ]
     assert not offences, "\n".join(offences)
+
+
+def configs(name: str) -> list[Any]:
+    settings = COMMANDS[name].settings
+    if isinstance(settings, Mapping):
+        return [config for _, config in settings.values()]
+    needed = {field.name: Path() for field in dataclasses.fields(settings) if is_needed(field)}
+    return [settings(**needed)]
+
+
+def is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_numbers_out_of_range_are_refused_before_anything_is_done(name: str) -> None:
+    for config in configs(name):
+        assert number_problems(config) == []
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if type(value) in (int, float):
+                wrong = dataclasses.replace(config, **{field.name: -1})
+                assert [line.split()[0] for line in number_problems(wrong)] == [field.name]
+            if type(value) is float:
+                assert field.name in REALS, f"{name}: {field.name} has no limit"
+                assert number_problems(dataclasses.replace(config, **{field.name: float("nan")}))
+
+
+def test_a_command_refuses_numbers_before_it_begins() -> None:
+    command = COMMANDS["experiments.quickstart"]._replace(main=lambda config: pytest.fail("begun"))
+    with pytest.raises(ValueError, match=r"(?s)flops must be .* 1\.5.*batch_size must be .* 0"):
+        command(["--flops", "1.5", "--batch-size", "0"])

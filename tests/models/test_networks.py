@@ -33,9 +33,9 @@ IMAGENET = (1, 224, 224, 3)
 TOKENS = jax.ShapeDtypeStruct((1, 3), jnp.int32)
 
 # akamaster/pytorch_resnet_cifar10, chengyangfu/pytorch-vgg-cifar10, torchvision's mobilenet_v2,
-# timm's mobilenetv2_050 and _140, DeiT-Ti; transformers' BertModel of bert-base-uncased and of
-# all-MiniLM-L6-v2, GPT2LMHeadModel and LlamaForCausalLM of their smallest; the rest follows by hand
-# from the layer widths.
+# timm's mobilenetv2_050 and _140, efficientnet_lite0, DeiT-Ti; transformers' BertModel of
+# bert-base-uncased and of all-MiniLM-L6-v2, GPT2LMHeadModel and LlamaForCausalLM of their smallest;
+# the rest follows by hand from the layer widths.
 PUBLISHED = [
     ("resnet8", {}, CIFAR, 75_290),
     ("resnet14", {}, CIFAR, 172_506),
@@ -61,6 +61,7 @@ PUBLISHED = [
     ("mobilenet_v2", {}, IMAGENET, 3_504_872),
     ("mobilenet_v2", {"width_multiplier": 0.5}, IMAGENET, 1_968_680),
     ("mobilenet_v2", {"num_classes": 10, "stem_stride": 1}, CIFAR, 2_236_682),
+    ("efficientnet_lite0", {}, IMAGENET, 4_652_008),
     (
         "vit_tiny",
         {"patch_size": 16, "class_token": True, "num_classes": 1000},

@@ -24,6 +24,7 @@ MACS: list[tuple[str, dict[str, Any], tuple[int, ...], float, float]] = [
     ("resnet56", {}, CIFAR, 125.49, 0.005),
     ("vgg16", {}, CIFAR, 313.73, 0.005),
     ("mobilenet_v2", {}, IMAGENET, 300, 5),
+    ("efficientnet_lite0", {}, IMAGENET, 385, 5),
     ("resnet50", {}, IMAGENET, 4090, 5),
     ("vgg16_imagenet", {}, IMAGENET, 15470, 5),
 ]

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
+from jaxcompress.backend import compiled
 from jaxcompress.compression.observing import observe
 from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
@@ -182,7 +182,7 @@ def input_moments(
     """
     check_sites(graph, forms)
     require_finite("variables", variables, "train or load them again")
-    means = jax.jit(
+    means = compiled(
         lambda tree, inputs, away: average(
             _batch_means(graph, apply, tree, inputs, forms, away, mask), axis_name
         )

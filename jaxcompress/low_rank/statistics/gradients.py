@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import real, require
+from jaxcompress.backend import compiled
 from jaxcompress.compression.observing import observe
 from jaxcompress.compression.precision import exact
 from jaxcompress.finite import require_finite
@@ -78,7 +79,7 @@ def output_covariances(
     """
     check_sites(graph, dict.fromkeys(paths))
     require_finite("variables", variables, "train or load them again")
-    means = jax.jit(
+    means = compiled(
         lambda tree, inputs, key: _batch_means(graph, apply, tree, inputs, paths, key, axis_name)
     )
     total: dict[str, np.ndarray] = {}

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Batch, Function, PyTree
+from jaxcompress.backend import compiled
 from jaxcompress.compiled import entry
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
@@ -63,7 +64,7 @@ def taylor(
     require_finite("variables", variables, "train or load them again")
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, entry(batches, 0))
-    gradient = jax.jit(_gradient(graph, loss, axis_name))
+    gradient = compiled(_gradient(graph, loss, axis_name))
     every = ones(graph)
     start = {name: every[name] for name in graph.graded}
     total: dict[str, jax.Array] = {name: jnp.zeros_like(gate) for name, gate in start.items()}

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
+from jaxcompress.backend import fast_if_large, is_alone
 from jaxcompress.compiled import entry, jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
@@ -159,7 +160,9 @@ def fisher(
     check_batches({"batches": batches}, leading=2)
     check_scalar(loss, variables, entry(batches, 0))
     ranges = _ranges(graph, keep, keep_of, graph.graded if groups is None else groups)
-    squares_of = jit_of(_squares, graph, loss, axis_name=axis_name)
+    squares_of = jit_of(
+        _squares, graph, loss, axis_name=axis_name, fast=is_alone((variables, batches))
+    )
     step = partial(squares_of, variables, key, ranges, dict(gates or {}))
     numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
     squares = map_rounds(step, (numbers, batches))
@@ -174,7 +177,7 @@ def _means(squares: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _squares(
-    graph: Graph, loss: Callable[[PyTree, Batch], jax.Array], axis_name: AxisName
+    graph: Graph, loss: Callable[[PyTree, Batch], jax.Array], axis_name: AxisName, fast: bool
 ) -> Function:
     """Make the mean squared gate gradients of one batch at the mask of its number."""
     gated_loss = gated(graph, loss)
@@ -197,4 +200,4 @@ def _squares(
         means = {name: jnp.square(examples * gradient[name]).mean(0) for name in masks}
         return average(means, axis_name)
 
-    return squares
+    return fast_if_large(squares) if fast else squares
