@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from experiments.combined.settings import WAYS, Config, Target, Way, steps_of
-from jaxcompress.arguments import integer, real
+from experiments.common.limits import number_problems
 from jaxcompress.models import NETWORKS
 
 __all__ = ["check", "points", "targets"]
@@ -52,9 +51,9 @@ def check(config: Config) -> None:
         - weights: a file of published weights is read, but none is named; pass --weights
         - data_dir: prepared images are read, but no folder is named; pass --data-dir
         - seeds: a point needs a seed, but there is none; say for example 0 1 2
-        - flops: a share is a number in (0, 1), but is 1.5; say for example 0.5
+        - flops must be a finite number above 0 and of at most 1, but is 1.5
     """
-    problems = [*_files(config), *_lists(config), *_shares(config), *_numbers(config)]
+    problems = [*_files(config), *_lists(config), *number_problems(config)]
     if problems:
         raise ValueError("these settings cannot be meant:\n- " + "\n- ".join(problems))
 
@@ -101,27 +100,3 @@ def _lists(config: Config) -> list[str]:
 def _twice(config: Config, name: str) -> list[object]:
     values: Sequence[object] = getattr(config, name)
     return [value for value in dict.fromkeys(values) if values.count(value) > 1]
-
-
-def _shares(config: Config) -> list[str]:
-    return [
-        f"{target.kind}: a share is a number in (0, 1), but is {target.share}; say for example 0.5"
-        for target in targets(config)
-        if real(target.share, above=0, below=1)
-    ]
-
-
-def _numbers(config: Config) -> list[str]:
-    said = {
-        f"looks.{name}": integer(value) for name, value in dataclasses.asdict(config.looks).items()
-    }
-    recovery = config.recovery
-    said |= {
-        "seeds": next(filter(None, (integer(seed, least=0) for seed in config.seeds)), None),
-        "recovery.epochs": integer(recovery.epochs, least=0),
-        "recovery.train_images": integer(recovery.train_images, least=1),
-        "recovery.batch_size": integer(recovery.batch_size),
-        "recovery.rate": real(recovery.rate, above=0),
-        "test_images": integer(config.test_images, least=0),
-    }
-    return [f"{name} must be {problem}" for name, problem in said.items() if problem]

@@ -140,7 +140,7 @@ class Making:
         """Teaches by the whole network's answers, stored once, to images augmented once."""
         recovery, shown = self.config.recovery, self.shown
         chosen = np.random.default_rng(self.seed).permutation(len(shown.train_images))
-        chosen = chosen[: recovery.train_images]
+        chosen = chosen[: recovery.train_images or None]
         images = knowledge.views(
             self.key(5), jnp.asarray(chosen), 0, shown.train_images[chosen], settings=VIEWS
         )

@@ -202,7 +202,7 @@ def test_what_cannot_be_meant_is_refused_all_at_once(tmp_path: Path) -> None:
         bytes=(0.0, 1.5),
         seeds=(),
         looks=Looks(rounds=0),
-        recovery=Tuning(rate=-1.0, train_images=1),
+        recovery=Tuning(rate=-1.0),
     )
     with pytest.raises(ValueError, match="these settings cannot be meant") as caught:
         run.main(wrong)
