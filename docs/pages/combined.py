@@ -179,7 +179,23 @@ took {minutes / 2:.0f} CPU minutes. {source(path)}
 
 {_gains(report)}
 
-![Accuracy against bytes and FLOPs](../../{picture})"""
+![Accuracy against bytes and FLOPs](../../{picture})
+
+{_command(config)}"""
+
+
+def _command(config: Result) -> str:
+    """Return the command that makes the table."""
+    words = " ".join(
+        " ".join([f"--{name}", *map(str, config[name])])
+        for name in ("bytes", "flops", "seeds", "ways")
+    )
+    network = config["network"]
+    return command(
+        f"python -m experiments.combined {network} --weights {network}_cifar10.safetensors",
+        "--data-dir tensorflow_datasets",
+        words,
+    )
 
 
 def page() -> str:
@@ -204,11 +220,4 @@ Every method is made here in one go, in its cheap form: by the recipes' defaults
 better ([one function a method](recipes.md)).
 
 {sections}
-
-{
-        command(
-            "python -m experiments.combined resnet20 --weights resnet20_cifar10.safetensors",
-            "--data-dir tensorflow_datasets",
-        )
-    }
 """
