@@ -16,6 +16,7 @@ from pathlib import Path
 
 from docs.pages import (
     api,
+    combined,
     exports,
     frozen,
     knowledge,
@@ -41,6 +42,7 @@ RESULTS: dict[str, Callable[[], str]] = {
     "ranks": ranks.page,
     "knowledge": knowledge.page,
     "slimnets": slimnets.page,
+    "combined": combined.page,
     "throughput": throughput.page,
     "pytorch": pytorch.page,
     "exports": exports.page,

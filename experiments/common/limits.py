@@ -39,7 +39,7 @@ def _positive(value: Any) -> str | None:
 
 REALS = MappingProxyType(
     {
-        **dict.fromkeys(("budgets", "final", "flops", "keep", "ratios", "shares"), _share),
+        **dict.fromkeys(("budgets", "bytes", "final", "flops", "keep", "ratios", "shares"), _share),
         **dict.fromkeys(("lossless", "sparsities", "sparsity"), _part),
         **dict.fromkeys(("rate", "student_rate", "teacher_rate", "seconds", "std"), _positive),
         "temperature": _positive,

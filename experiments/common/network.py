@@ -35,11 +35,15 @@ class Network(NamedTuple):
 
     def compressed(self, change: jc.Compression) -> Network:
         """Return the network after a further compression, made for it as it is."""
+        return self.after(change, change.variables(self.variables))
+
+    def after(self, change: jc.Compression, variables: PyTree) -> Network:
+        """Return the same with other variables, which know more than the change alone."""
         return Network(
             self.source,
             change.function(self.apply),
             change.function(self.train_apply),
-            change.variables(self.variables),
+            variables,
             jc.chain(self.compression, change),
         )
 

@@ -21,7 +21,15 @@ from jaxcompress.knowledge.losses import cross_entropy, kd
 from jaxcompress.recipes.distances import TEMPERATURE
 from jaxcompress.recipes.problem import ask_of
 
-__all__ = ["Importance", "Source", "kept_answers", "score", "source_of", "with_logits"]
+__all__ = [
+    "Importance",
+    "Source",
+    "kept_answers",
+    "problem_of",
+    "score",
+    "source_of",
+    "with_logits",
+]
 
 Importance = Literal["learned", "meta", "fisher", "taylor", "magnitude", "random"]
 
@@ -100,7 +108,7 @@ def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -
     `learned` starts from `fisher` and knows costs itself; gradients (`fisher`, `meta`, `taylor`)
     are weighed by what a channel costs; norms are divided by their group's mean.
     """
-    scores = IMPORTANCES[name](_problem(source), budget, key)
+    scores = IMPORTANCES[name](problem_of(source), budget, key)
     scores = {group: scores[group] for group in source.groups}
     if name == "learned":
         return scores
@@ -109,7 +117,7 @@ def score(name: Importance, source: Source, budget: jc.Budget, key: jax.Array) -
     return dict(jc.prune.per_cost(source.graph, scores, power=COST_POWER.get(name, 0.0)))
 
 
-def _problem(source: Source) -> recipes.Problem:
+def problem_of(source: Source) -> recipes.Problem:
     """Return what recipes compute scores from; `learned` asks where both functions are given."""
     ask, functions = None, (source.apply, source.train_apply)
     if functions[0] is not None and functions[1] is not None:

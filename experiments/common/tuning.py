@@ -50,7 +50,7 @@ class Tuner:
     Attributes:
         network: the original.
         whole: its data set, the first of whose training images are shown.
-        views: of the augmentation.
+        views: of the augmentation; None for the images as they are.
         tuning: for how long, and how.
         key: of the batches and their augmentation.
         mesh: the devices.
@@ -58,7 +58,7 @@ class Tuner:
 
     network: Network
     whole: data.Dataset
-    views: Views
+    views: Views | None
     tuning: Tuning
     key: jax.Array
     mesh: Mesh
@@ -101,7 +101,7 @@ def trained(
     dataset: data.Dataset,
     tuning: Tuning,
     *,
-    views: Views,
+    views: Views | None,
     key: jax.Array,
     mesh: Mesh,
     logits: np.ndarray | None = None,
@@ -113,7 +113,7 @@ def trained(
         variables: where to start.
         dataset: all of whose training images are shown.
         tuning: for how long, and how.
-        views: of the augmentation.
+        views: of the augmentation; None for the images as they are.
         key: of the batches and their augmentation.
         mesh: the devices.
         logits: `[n, classes]` of the training images.
