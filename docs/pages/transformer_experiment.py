@@ -13,12 +13,12 @@ LANGUAGE = "experiments/results/transformer_language.json"
 WAYS = {
     "whole": "as it is",
     "magnitude": "heads and perceptrons, by norms of kernels",
-    "activations": "the same, by `activation_norms`",
-    "prune": "the same, by `recipes.prune`",
-    "residual": "the residual width too, by `recipes.prune`",
+    "activations": "heads and perceptrons, by `activation_norms`",
+    "prune": "heads and perceptrons, by `recipes.prune`",
+    "residual": "these and the residual width, by `recipes.prune`",
     "low_rank": "`recipes.low_rank`",
     "both": "half of the way by `prune`, the rest by `low_rank`",
-    "sparse": "as many zeros, by `recipes.sparse`",
+    "sparse": "zeros instead, as many kernels' weights, by `recipes.sparse`",
     "torch_pruning": "heads and perceptrons, by Torch-Pruning's norms",
 }
 

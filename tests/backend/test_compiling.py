@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcompress import parallel
+from jaxcompress.annotations import Function
 from jaxcompress.backend import compiled, compiling, fast_if_large, is_alone
 
 
@@ -24,7 +25,7 @@ KERNEL = jax.random.normal(jax.random.key(0), (3, 3, 1, 8))
 IMAGES = jax.random.normal(jax.random.key(1), (8, 6, 6, 8))
 
 
-def convolutions(function: object, *arrays: jax.Array) -> int:
+def convolutions(function: Function, *arrays: jax.Array) -> int:
     return str(jax.make_jaxpr(function)(*arrays)).count("conv_general_dilated[")
 
 
