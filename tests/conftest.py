@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from jaxcompress.backend import compiling
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_as_it_is() -> Iterator[None]:
+    """Rewrite no program but where a test asks for it: the compilation cache cannot store those.
+
+    What it tries to store it keeps in memory, gigabytes of it; see `backend.fast_convolutions`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "LARGE", math.inf)
+        yield
 
 
 @pytest.fixture(scope="session")
