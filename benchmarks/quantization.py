@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ class Config:
 
     data_dir: Path = front_doors.Config.data_dir
     output: Path = Path("benchmarks/results/quantization_resnet20.json")
-    networks: tuple[str, ...] = ("whole", "half")
+    networks: tuple[Literal["whole", "half"], ...] = ("whole", "half")
     test_images: int = 10_000
     integer_images: int = 200
     statistics_images: int = 4096

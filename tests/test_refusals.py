@@ -149,7 +149,7 @@ def test_a_covariance_without_a_root_is_refused_by_name() -> None:
 def test_a_function_that_fails_says_with_what_it_was_traced() -> None:
     with pytest.raises(Exception) as error:
         trace(lambda v, x: x.transpose(1, 0) @ v["a"], VARIABLES, X[0])
-    assert error.value.__notes__ == [
+    assert (
         "the function was traced with inputs of shapes [6], examples first: one is images[:1], "
         "not images[0]"
-    ]
+    ) in error.value.__notes__

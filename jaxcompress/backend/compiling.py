@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 import jax
-from jax.extend.core import Jaxpr
+from jax.extend.core import Jaxpr, jaxpr_as_fun
 
 from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.backend.convolutions import fast_convolutions
@@ -41,15 +41,16 @@ def fast_if_large(function: Function) -> Function:
     """Return `fast_convolutions(function)`, which leaves small programs as they are.
 
     Example:
-        >>> fast_if_large(lambda x: x + 1)(2)
+        >>> int(fast_if_large(lambda x: x + 1)(2))
         3
     """
-    fast = fast_convolutions(function)
 
     @functools.wraps(function)
     def run(*args: PyTree) -> Any:
-        jaxpr = jax.make_jaxpr(function)(*args)
-        return (fast if _work(jaxpr.jaxpr) > LARGE else function)(*args)
+        jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        whole = jaxpr_as_fun(jaxpr)
+        call = fast_convolutions(whole) if _work(jaxpr.jaxpr) > LARGE else whole
+        return jax.tree.unflatten(jax.tree.structure(shape), call(*jax.tree.leaves(args)))
 
     return run
 

@@ -49,8 +49,8 @@ class Budget:
             graph is then one of `latency.with_latency`.
 
     Raises:
-        ValueError: if no ceiling is given, or one is not a positive finite number, the integer
-            1, or of a count between 1 and 2.
+        ValueError: if no ceiling is given, or one is not a positive finite number, or the integer
+            1.
 
     Example:
         >>> Budget(flops=0.5)
@@ -76,15 +76,6 @@ class Budget:
             raise ValueError(
                 "a ceiling is a fraction in (0, 1] or a larger absolute number, but "
                 + ", ".join(wrong)
-            )
-        between = [
-            f"{kind}={value!r}" for kind, value in self.ceilings().items() if _is_part(value, kind)
-        ]
-        if between:
-            raise ValueError(
-                "a ceiling of at most 1 is a fraction and a larger one a count, but "
-                + ", ".join(between)
-                + " is neither; say for example flops=0.5"
             )
         unclear = [f"{kind}={value!r}" for kind, value in self.ceilings().items() if _is_one(value)]
         if unclear:
@@ -140,11 +131,6 @@ class Budget:
         """
         given = self.ceilings().items()
         return {kind: value * whole[kind] if value <= 1 else float(value) for kind, value in given}
-
-
-def _is_part(value: Array, kind: str) -> bool:
-    """Whether a number is a little more than everything: of counts, no one means that."""
-    return kind != "latency" and not isinstance(value, jax.core.Tracer) and 1 < float(value) < 2
 
 
 def _is_one(value: Array) -> bool:

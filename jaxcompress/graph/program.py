@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxcompress.annotations import Array, Function, PyTree
 from jaxcompress.graph.axes import Axis, Value, whole
+from jaxcompress.graph.calling import told
 from jaxcompress.graph.internals import abstract, is_key
 from jaxcompress.graph.interpret import Body
 from jaxcompress.graph.labelling import Kind, Labelling
@@ -130,7 +131,7 @@ def read(
 
     def flat(values: list[Array], others: list[Array]) -> PyTree:
         args, names = restore(others)
-        result = _told(function, others)(jax.tree.unflatten(treedef, values), *args, **names)
+        result = told(function, others)(jax.tree.unflatten(treedef, values), *args, **names)
         _require_arrays(flatten_with_paths(result)[0], "every output must be an array")
         return result
 
@@ -141,31 +142,10 @@ def read(
     return Program(jaxpr, avals, others, outputs, tree, input_paths(inputs, keywords or {}))
 
 
-def _told(function: Function, inputs: list[Array]) -> Function:
-    """Say with what a function that fails was called: the commonest reason is a missing axis."""
-
-    def run(*args: Any, **names: Any) -> Any:
-        try:
-            return function(*args, **names)
-        except Exception as error:
-            shapes = ", ".join(str(list(leaf.shape)) for leaf in inputs)
-            error.add_note(
-                f"the function was traced with inputs of shapes {shapes}, examples first: one is "
-                "images[:1], not images[0]"
-            )
-            raise
-
-    return run
-
-
 def _require_arrays(leaves: dict[str, Array], rule: str) -> None:
-    wrong = {
-        path or "(the only one)": type(leaf).__name__
-        for path, leaf in leaves.items()
-        if not is_array(leaf)
-    }
-    if wrong:
-        listed = ", ".join(f"{path}: {kind}" for path, kind in wrong.items())
+    others = {path or "(the only one)": x for path, x in leaves.items() if not is_array(x)}
+    if others:
+        listed = ", ".join(f"{path}: {type(x).__name__}" for path, x in others.items())
         raise TypeError(
             f"{rule}, but found {listed}; close over other values, or split them off first "
             "(nnx.split, eqx.partition)"
