@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from jaxcompress import parallel
-from jaxcompress.annotations import Function
+from jaxcompress import models, parallel, trace
+from jaxcompress.annotations import Function, PyTree
 from jaxcompress.backend import compiled, compiling, fast_if_large, is_alone
+from jaxcompress.models.efficientnet import LiteBlock
+from jaxcompress.prune import importance
 
 
 def total(kernel: jax.Array, images: jax.Array) -> jax.Array:
@@ -52,3 +57,30 @@ def test_what_is_split_is_left_to_the_compiler(monkeypatch: pytest.MonkeyPatch) 
     expected = jax.jit(jax.grad(total))(KERNEL, IMAGES)
     for run in (compiled(jax.grad(total)), jax.jit(compiled(jax.grad(total)))):
         np.testing.assert_allclose(run(kernel, batch), expected, rtol=1e-5)
+
+
+class Depthwise(nn.Module):
+    """An inverted residual block, padded as TensorFlow does, and a classifier."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        hidden = LiteBlock(6, expansion=2, window=5, stride=2)(images, train)
+        return nn.Dense(3)(hidden.mean((1, 2)))
+
+
+def test_scores_are_those_of_the_program_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, batches = Depthwise(), jax.random.normal(jax.random.key(2), (2, 4, 8, 8, 3))
+    variables = models.initialize(module, jax.random.key(0), (1, 8, 8, 3))
+    graph = trace(models.evaluation_function(module), variables, batches[0])
+    train = models.training_function(module)
+    scores = []
+    for large in (math.inf, 0):
+        monkeypatch.setattr(compiling, "LARGE", large)
+
+        def loss(variables: PyTree, images: jax.Array) -> jax.Array:
+            return jnp.square(train(variables, images)[0]).mean()
+
+        scores.append(importance.fisher(graph, loss, variables, batches, key=jax.random.key(1)))
+    assert scores[0].keys() == scores[1].keys() != set()
+    for name, expected in scores[0].items():
+        np.testing.assert_allclose(scores[1][name], expected, rtol=1e-4)
