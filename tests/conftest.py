@@ -16,7 +16,7 @@ from jaxcompress.backend import compiling
 def _compiled_as_it_is() -> Iterator[None]:
     """Rewrite no program but where a test asks for it: the compilation cache cannot store those.
 
-    What it tries to store it keeps in memory, gigabytes of it; see `backend.fast_convolutions`.
+    What it tries to store it keeps in memory; see `backend.fast_convolutions`.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiling, "LARGE", math.inf)

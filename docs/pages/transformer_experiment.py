@@ -70,7 +70,9 @@ MiniLM-L6, Spearman's correlation on all 1,500 pairs of the development set, who
 {whole["score"]:.4f}; budgets are of FLOPs without embeddings, whose look-ups cost none, at
 {config["length"]} tokens. Each network is taught by stored embeddings of the training sentences,
 no labels, {steps:,} steps of {size}; one seed. CPU minutes were taken beside other work on the same
-cores. Rows of three runs: {source(MINILM)} {source(CHANNELS)} {source(OTHERS)}
+cores. Ways and budgets are runs of their own, of the commits named here: {source(MINILM)} {
+        source(CHANNELS)
+    } {source(OTHERS)}
 
 {table(HEAD, _lines(minilm, networks, 4))}
 

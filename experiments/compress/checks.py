@@ -34,12 +34,26 @@ def check(config: Config) -> None:
         - batch_size must be a whole number of at least 1, but is 0
         - budget: a share is a number in (0, 1], but 'flops=1.5'; say for example flops=0.5
     """
-    problems = [*number_problems(config), *budget_problems(config.budget), *_stages(config)]
+    problems = [
+        *number_problems(config),
+        *_epochs(config),
+        *budget_problems(config.budget),
+        *_stages(config),
+    ]
     problems += [] if problems else _together(config)
     problems += table_problems(config.latency_table)
     problems += [*_model(config), *_pixels(config), *_exports(config)]
     if problems:
         raise ValueError("these settings cannot be meant:\n- " + "\n- ".join(problems))
+
+
+def _epochs(config: Config) -> list[str]:
+    if config.epochs:
+        return []
+    return [
+        "epochs must be a whole number of at least 1, but is 0; leave the stage distil out where "
+        "nothing is to be learned"
+    ]
 
 
 def _unknown(setting: str, given: Sequence[str], known: Sequence[str]) -> list[str]:

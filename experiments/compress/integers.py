@@ -7,7 +7,7 @@ import numpy as np
 import jaxcompress as jc
 from experiments.compress.data import batches_of
 from experiments.compress.fitting import Task
-from experiments.compress.methods import SIZE, traced
+from experiments.compress.methods import size_of, traced
 from experiments.compress.model import Model
 from experiments.compress.settings import Config
 from jaxcompress import quantization, recipes
@@ -22,7 +22,7 @@ def quantized(task: Task, model: Model, looked: dict[str, np.ndarray], config: C
     result = recipes.quantize(
         model.apply,
         model.variables,
-        batches_of(looked, SIZE),
+        batches_of(looked, size_of(task)),
         bits=config.bits,
         activations=config.activations,
         examples=config.scoring.looked_at,

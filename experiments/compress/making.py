@@ -111,6 +111,14 @@ class Making:
             return traced(self.task, model)
         return jc.latency.with_latency(traced(self.task, model, self.table.batch), self.table)
 
+    @functools.cached_property
+    def times(self) -> str | None:
+        """The digest of the table of times, where there is one."""
+        if self.table is None:
+            return None
+        sites = {name: grid.seconds.tolist() for name, grid in self.table.sites.items()}
+        return digest(self.table.device, self.table.batch, sites)
+
     def key(self, number: int) -> jax.Array:
         """Return a key of its own for one kind of work."""
         return jax.random.fold_in(jax.random.key(self.config.seed), number)

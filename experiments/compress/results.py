@@ -40,13 +40,18 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
         made: the network.
         seconds: it took to make.
     """
-    task, model = making.task, made.model
+    task, model, table = making.task, made.model, making.table
 
     def work() -> dict[str, Json]:
         floats = as_floats(model, task.model)
         graph = traced(task, floats)
         batch = task.data.inputs(first_rows(task.data.test, LATENCY_BATCH))
         facts = judged(task, model, making.test_answers)
+        if table is not None:
+            facts["table_ms"] = latency_of(making, floats) / 1e3
+        if model.compression.spec != jc.chain().spec:
+            whole = making.graph, model.compression, task.model.variables
+            facts["details"] = details(*whole, model.variables)
         return {
             **facts,
             "num_params": int(graph.params),
@@ -59,20 +64,15 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
             "count": len(task.data.test["image"]),
         }
 
-    known = making.stages.run(f"measure-{digest(made.key, made.name)}", work)
+    known = making.stages.run(f"measure-{digest(made.key, made.name, making.times)}", work)
     names = ("accuracy", "num_params", "num_nonzero", "flops", "latency_ms")
-    others = ("distance", "agreement", "latency_batch", "count")
-    origin = making.task.model.variables
-    told = details(making.graph, model.compression, origin, model.variables)
-    timed = {} if making.table is None else {"table_ms": latency_of(making, model) / 1e3}
+    others = ("distance", "agreement", "latency_batch", "count", "table_ms", "details")
     return report.Row(
         name=made.name,
         bytes=made.facts["bytes"],
         seconds=seconds,
         **{name: known[name] for name in names},
-        extra={name: known[name] for name in others if name in known}
-        | timed
-        | ({} if model.compression.spec == jc.chain().spec else {"details": told}),
+        extra={name: known[name] for name in others if name in known},
     )
 
 

@@ -134,7 +134,7 @@ def done(making: Making, stage: str, made: Made, whole: Made, way: float | None)
         assert way is not None
         asked = structural(parsed(config.budget), "sparse" in config.stages)
         budget = part_of_the_way(asked, way, making.graph)
-        key = digest(made.key, stage, budget.ceilings(), dataclasses.asdict(scoring))
+        key = digest(made.key, stage, budget.ceilings(), dataclasses.asdict(scoring), making.times)
         work = partial(removed, making, stage, made, budget)
         return making.run(f"after {stage}", stage, key, work)
     if stage == "sparse":

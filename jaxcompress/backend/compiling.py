@@ -15,7 +15,7 @@ from jaxcompress.graph.internals import inner_jaxprs
 __all__ = ["compiled", "fast_if_large", "is_alone"]
 
 LARGE = 10**7
-"""Multiply-accumulates of convolutions below which a program runs sooner than it is rewritten."""
+"""Multiply-accumulates of convolutions below which programs are left as they are; not tuned."""
 
 
 def compiled(function: Function) -> Function:

@@ -23,6 +23,8 @@ def told(function: Function, inputs: Sequence[Array]) -> Function:
         try:
             return function(*args, **names)
         except Exception as error:
+            if not inputs:
+                raise
             shapes = ", ".join(str(list(leaf.shape)) for leaf in inputs)
             error.add_note(
                 f"the function was traced with inputs of shapes {shapes}, examples first: one is "

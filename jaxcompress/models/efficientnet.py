@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from jaxcompress.models.layers import he_fan_out, output_logits
+from jaxcompress.models.layers import he_fan_out, pooled_logits
 
 __all__ = ["EfficientNetLite", "LiteBlock"]
 
@@ -67,7 +66,7 @@ class LiteBlock(nn.Module):
     Example:
         >>> block = LiteBlock(features=4, expansion=2, window=5, stride=2)
         >>> init = partial(block.init, train=False)
-        >>> variables = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 4, 4, 4]))
+        >>> variables = jax.eval_shape(init, jax.random.key(0), jax.numpy.ones([1, 4, 4, 4]))
         >>> variables["params"]["depthwise_conv"]["kernel"].shape
         (5, 5, 1, 8)
     """
@@ -108,7 +107,9 @@ class EfficientNetLite(nn.Module):
 
     Example:
         >>> init = partial(EfficientNetLite().init_with_output, train=False)
-        >>> logits, variables = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 64, 64, 3]))
+        >>> logits, variables = jax.eval_shape(
+        ...     init, jax.random.key(0), jax.numpy.ones([1, 64, 64, 3])
+        ... )
         >>> logits.shape, variables["params"]["head_conv"]["kernel"].shape
         ((1, 1000), (1, 1, 320, 1280))
     """
@@ -126,13 +127,8 @@ class EfficientNetLite(nn.Module):
         hidden = nn.relu6(norm("stem_bn")(conv("stem_conv", 32, 3, stride=2)(images)))
         hidden = self._blocks(hidden, train)
         hidden = nn.relu6(norm("head_bn")(conv("head_conv", 1280, 1)(hidden)))
-        pooled = jnp.mean(hidden, axis=(1, 2))
-        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
-        kernel_init = nn.initializers.normal(0.01)
-        classifier = nn.Dense(
-            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
-        )
-        return output_logits(classifier(pooled))
+        settings = {"dropout": self.dropout, "train": train, "dtype": self.dtype}
+        return pooled_logits(hidden, self.num_classes, **settings)
 
     def _blocks(self, hidden: jax.Array, train: bool) -> jax.Array:
         """Apply the blocks, numbered through all stages: `block0` to `block15`."""

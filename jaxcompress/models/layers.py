@@ -20,6 +20,7 @@ __all__ = [
     "he_fan_in",
     "he_fan_out",
     "output_logits",
+    "pooled_logits",
     "tokens_and_mask",
 ]
 
@@ -98,6 +99,29 @@ def output_logits(logits: jax.Array) -> jax.Array:
         'float32'
     """
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def pooled_logits(
+    images: jax.Array, num_classes: int, *, dropout: float, train: bool, dtype: DTypeLike | None
+) -> jax.Array:
+    """Average over the pixels, drop out and classify, inside a module's `nn.compact`.
+
+    Maps `[batch, height, width, channels]` to logits `[batch, num_classes]`.
+
+    Example:
+        >>> class Head(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, images):
+        ...         return pooled_logits(images, 5, dropout=0.0, train=False, dtype=None)
+        >>> logits, variables = Head().init_with_output(jax.random.key(0), jnp.ones([2, 4, 4, 3]))
+        >>> logits.shape, sorted(variables["params"])
+        ((2, 5), ['classifier'])
+    """
+    pooled = jnp.mean(images, axis=(1, 2))
+    pooled = nn.Dropout(dropout, deterministic=not train)(pooled)
+    kernel_init = nn.initializers.normal(0.01)
+    classifier = nn.Dense(num_classes, kernel_init=kernel_init, dtype=dtype, name="classifier")
+    return output_logits(classifier(pooled))
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from jaxcompress.models.layers import batch_norm, convolution, he_fan_out, output_logits
+from jaxcompress.models.layers import batch_norm, convolution, he_fan_out, pooled_logits
 
 __all__ = ["InvertedResidual", "MobileNetV2", "scaled_width"]
 
@@ -43,7 +42,7 @@ class InvertedResidual(nn.Module):
     Example:
         >>> block = InvertedResidual(features=4, expansion=2)
         >>> init = partial(block.init, train=False)
-        >>> variables = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 4, 4, 4]))
+        >>> variables = jax.eval_shape(init, jax.random.key(0), jax.numpy.ones([1, 4, 4, 4]))
         >>> variables["params"]["depthwise_conv"]["kernel"].shape
         (3, 3, 1, 8)
     """
@@ -89,7 +88,9 @@ class MobileNetV2(nn.Module):
     Example:
         >>> module = MobileNetV2(num_classes=10, stem_stride=1)
         >>> init = partial(module.init_with_output, train=False)
-        >>> logits, variables = jax.eval_shape(init, jax.random.key(0), jnp.ones([1, 32, 32, 3]))
+        >>> logits, variables = jax.eval_shape(
+        ...     init, jax.random.key(0), jax.numpy.ones([1, 32, 32, 3])
+        ... )
         >>> logits.shape, variables["params"]["head_conv"]["kernel"].shape
         ((1, 10), (1, 1, 320, 1280))
     """
@@ -113,13 +114,8 @@ class MobileNetV2(nn.Module):
         hidden = self._stages(hidden, train)
         head = scaled_width(1280, max(1.0, self.width_multiplier))
         hidden = nn.relu6(norm("head_bn")(conv("head_conv", head, 1)(hidden)))
-        pooled = jnp.mean(hidden, axis=(1, 2))
-        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
-        kernel_init = nn.initializers.normal(0.01)
-        classifier = nn.Dense(
-            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier"
-        )
-        return output_logits(classifier(pooled))
+        settings = {"dropout": self.dropout, "train": train, "dtype": self.dtype}
+        return pooled_logits(hidden, self.num_classes, **settings)
 
     def _stages(self, hidden: jax.Array, train: bool) -> jax.Array:
         """Apply the inverted residual blocks, named `stage{1..7}_block{0..}`."""

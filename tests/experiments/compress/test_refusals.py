@@ -20,6 +20,7 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
         {"batch_size": 0, "budget": ("flops=1.5", "flop=0.5")},
         ["batch_size", "flops=1.5", "'flops'"],
     ),
+    ({"epochs": 0}, ["epochs must be a whole number of at least 1, but is 0"]),
     ({"budget": ("flops",)}, ["'flops' is no kind=share"]),
     ({"budget": ("flops=0.5", "flops=0.4")}, ["flops is limited twice"]),
     ({"budget": ("flops=nan",)}, ["a share is a number in (0, 1], but 'flops=nan'"]),
