@@ -127,8 +127,9 @@ class EfficientNetLite(nn.Module):
         hidden = nn.relu6(norm("stem_bn")(conv("stem_conv", 32, 3, stride=2)(images)))
         hidden = self._blocks(hidden, train)
         hidden = nn.relu6(norm("head_bn")(conv("head_conv", 1280, 1)(hidden)))
-        settings = {"dropout": self.dropout, "train": train, "dtype": self.dtype}
-        return pooled_logits(hidden, self.num_classes, **settings)
+        return pooled_logits(
+            hidden, self.num_classes, dropout=self.dropout, train=train, dtype=self.dtype
+        )
 
     def _blocks(self, hidden: jax.Array, train: bool) -> jax.Array:
         """Apply the blocks, numbered through all stages: `block0` to `block15`."""

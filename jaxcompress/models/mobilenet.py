@@ -114,8 +114,9 @@ class MobileNetV2(nn.Module):
         hidden = self._stages(hidden, train)
         head = scaled_width(1280, max(1.0, self.width_multiplier))
         hidden = nn.relu6(norm("head_bn")(conv("head_conv", head, 1)(hidden)))
-        settings = {"dropout": self.dropout, "train": train, "dtype": self.dtype}
-        return pooled_logits(hidden, self.num_classes, **settings)
+        return pooled_logits(
+            hidden, self.num_classes, dropout=self.dropout, train=train, dtype=self.dtype
+        )
 
     def _stages(self, hidden: jax.Array, train: bool) -> jax.Array:
         """Apply the inverted residual blocks, named `stage{1..7}_block{0..}`."""
