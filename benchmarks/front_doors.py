@@ -45,7 +45,8 @@ class Config:
         data_dir: folder with `weights` and `tensorflow_datasets`; that of JAXCOMPRESS_SHARED.
         output: the rows.
         network: of the public weights.
-        rows: which of "prune", "prune without labels", "low_rank", "sparse".
+        rows: which of "prune", "prune without labels", both without `compensate`, "low_rank",
+            "sparse".
         flops: what `prune` and `low_rank` leave.
         sparsity: of `sparse`.
         seed: of what is drawn.
@@ -56,7 +57,14 @@ class Config:
     data_dir: Path = Path(os.environ.get("JAXCOMPRESS_SHARED", "."))
     output: Path = Path("benchmarks/results/front_doors_resnet20.json")
     network: str = "resnet20"
-    rows: tuple[str, ...] = ("prune", "prune without labels", "low_rank", "sparse")
+    rows: tuple[str, ...] = (
+        "prune",
+        "prune without labels",
+        "prune, not compensated",
+        "prune without labels, not compensated",
+        "low_rank",
+        "sparse",
+    )
     flops: float = 0.5
     sparsity: float = 0.8
     seed: int = 0
@@ -109,18 +117,22 @@ class Task:
         return right / count
 
 
-def prune(task: Task, loss: Any) -> tuple[jc.Compression, PyTree]:
-    """Remove channels."""
+def prune(task: Task, loss: Any, compensated: bool = True) -> tuple[jc.Compression, PyTree]:
+    """Remove channels; kernels make up for those they no longer see."""
+    batches = task.batches(16_384, 256, 0)
     compression = jc.recipes.prune(
         task.apply,
         task.variables,
-        task.batches(16_384, 256, 0),
+        batches,
         jc.Budget(flops=task.config.flops),
         key=task.key,
         loss=loss,
         train_apply=task.train_apply,
     )
-    return compression, compression.variables(task.variables)
+    whole = task.variables
+    if compensated:
+        whole = jc.recipes.compensate(task.apply, whole, batches, compression)
+    return compression, compression.variables(whole)
 
 
 def low_rank(task: Task) -> tuple[jc.Compression, PyTree]:
@@ -146,6 +158,8 @@ def sparse(task: Task) -> tuple[jc.Compression, PyTree]:
 ROWS: dict[str, Callable[[Task], tuple[jc.Compression, Any]]] = {
     "prune": lambda task: prune(task, task.loss),
     "prune without labels": lambda task: prune(task, None),
+    "prune, not compensated": lambda task: prune(task, task.loss, compensated=False),
+    "prune without labels, not compensated": lambda task: prune(task, None, compensated=False),
     "low_rank": low_rank,
     "sparse": sparse,
 }

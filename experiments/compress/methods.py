@@ -22,6 +22,8 @@ __all__ = ["factorized", "pruned", "sparsified", "traced"]
 
 SIZE, MOST_BYTES = 128, 2**24
 """Examples of a batch that is looked at, at most, and what they take: large ones are fewer."""
+COMPENSATED = 512
+"""Examples that kernels make up for lost channels on, at most."""
 STATISTICS = 2048
 """Examples that BatchNorm is re-estimated on, at most."""
 
@@ -48,7 +50,7 @@ def pruned(
     key: jax.Array,
     graph: jc.Graph | None = None,
 ) -> Model:
-    """Remove channels until the budget is met.
+    """Remove channels until the budget is met; kernels make up for those they no longer see.
 
     Args:
         task: what the network is for.
@@ -60,6 +62,7 @@ def pruned(
         graph: of the network, traced otherwise than on one example.
     """
     has_norms = _has_statistics(task, model)
+    graph = traced(task, model) if graph is None else graph
     compression = recipes.prune(
         model.apply,
         model.variables,
@@ -71,9 +74,19 @@ def pruned(
         distance=task.outputs,
         importance=importance,
         inputs=task.data.inputs,
-        graph=traced(task, model) if graph is None else graph,
+        graph=graph,
     )
-    small = model.after(compression, compression.variables(model.variables))
+    whole = recipes.compensate(
+        model.apply,
+        model.variables,
+        batches_of(looked, size_of(task)),
+        compression,
+        examples=COMPENSATED,
+        size=min(32, size_of(task)),
+        inputs=task.data.inputs,
+        graph=graph,
+    )
+    small = model.after(compression, compression.variables(whole))
     return _renewed(task, small, looked, has_norms)
 
 

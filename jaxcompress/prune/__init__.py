@@ -9,10 +9,10 @@
 they are `Scores`, which know what they are comparable by, and `per_group` and `per_cost` make them
 comparable in other ways than by default. `select` turns them into a keep on the host, `threshold`
 into gates inside jit. `gated` and `gate` try a removal without changing a shape,
-`shrink` carries it out; `absorb` first puts what goes on average into the biases behind it, and
-`rotate` turns a residual stream so that its last channels carry least.
-`iterative` scores again as channels go, `local_search` compares
-candidates.
+`shrink` carries it out; `absorb` first puts what goes on average into the biases behind it,
+`compensate` lets kernels read from what stays what they read from what goes, and `rotate` turns a
+residual stream so that its last channels carry least. `iterative` scores again as channels go,
+`local_search` compares candidates.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from jaxcompress.prune.comparable import (
     per_cost,
     per_group,
 )
+from jaxcompress.prune.compensating import compensate, forms_that_lose
 from jaxcompress.prune.gating import gated, ones
 from jaxcompress.prune.iteration import iterative, iterative_scores
 from jaxcompress.prune.kernel_gates import gate
@@ -60,6 +61,8 @@ __all__ = [
     "channel_steps",
     "comparable_scores",
     "chunk_size",
+    "compensate",
+    "forms_that_lose",
     "gate",
     "gate_optimizer",
     "gated",

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from jaxcompress.recipes.compensating import compensate
 from jaxcompress.recipes.distances import Distance
 from jaxcompress.recipes.examples import inputs_of
 from jaxcompress.recipes.factorizing import LowRank, low_rank
@@ -42,6 +43,7 @@ __all__ = [
     "Random",
     "Sparse",
     "Taylor",
+    "compensate",
     "distill",
     "inputs_of",
     "low_rank",

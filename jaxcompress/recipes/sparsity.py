@@ -17,6 +17,7 @@ from jaxcompress.backend import compiled
 from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
+from jaxcompress.graph.input_rows import form_by_inputs
 from jaxcompress.low_rank.statistics import input_covariances
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.importance.checks import check_scalar
@@ -167,7 +168,7 @@ def _rebuilt(
     pattern: Pattern | None,
 ) -> tuple[dict[str, jax.Array], PyTree]:
     """Choose the weights of each kernel anew, as many as its mask keeps, and move them."""
-    forms = {path: form for path in masks if (form := _form(graph, path)) is not None}
+    forms = {path: form for path in masks if (form := form_by_inputs(graph, path)) is not None}
     if not forms:
         return dict(masks), masked(variables, masks)
     there = None if looked[0].mask is None else attrgetter("mask")
@@ -178,15 +179,6 @@ def _rebuilt(
     chosen, moved = reconstruct(graph, variables, covariances, zeros, pattern=grouped)
     together = {**masks, **chosen}
     return together, masked(moved, together)
-
-
-def _form(graph: Graph, path: str) -> str | None:
-    """Return the form in which a kernel's rows are the inputs at every place of its window."""
-    site = graph.sites.get(path)
-    if site is None or site.other_uses:
-        return None
-    wanted = "channel" if "window" in site.layout else "dense"
-    return wanted if wanted in {form.name for form in site.forms} else None
 
 
 def _check(batches: Any, graph: Graph | None, score: Score | None, loss: Any) -> None:

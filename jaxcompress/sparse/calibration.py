@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import prod
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
-from jaxcompress.graph.matrices import site_matrices, to_kernel
+from jaxcompress.graph.input_rows import matrices_beside
+from jaxcompress.graph.matrices import to_kernel
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.patterns import NofM
 
@@ -57,14 +55,9 @@ def calibrated(
             f"every kernel with a covariance needs a sparsity, but {missing} have none"
         )
     leaves, treedef = flatten_with_paths(variables)
-    unknown = sorted(set(covariances) - set(graph.sites))
-    if unknown:
-        raise ValueError(
-            f"covariances belong to sites, but {unknown} are none; sites are {sorted(graph.sites)}"
-        )
-    sites = {path: described(graph, path) for path in graph.sites if path in covariances}
-    matrices = site_matrices({path: jnp.asarray(leaves[path]) for path in sites}, sites)
-    _check(matrices, covariances, pattern)
+    sites, matrices = matrices_beside(graph, leaves, covariances)
+    if pattern is not None:
+        _check(matrices, pattern)
     require_finite("variables", {path: leaves[path] for path in sites}, "train or load them again")
     require_finite("covariances", dict(covariances), "look for NaN in the batches")
     masks, new = {}, dict(leaves)
@@ -81,29 +74,12 @@ def calibrated(
     return masks, jax.tree.unflatten(treedef, list(new.values()))
 
 
-def described(graph: Graph, path: str) -> dict[str, Any]:
-    """Describe a site whose matrix has one row per input, or per input and place of the window."""
-    return graph.sites[path].described(
-        "channel" if "window" in graph.sites[path].layout else "dense"
-    )
-
-
-def _check(
-    matrices: Mapping[str, jax.Array], covariances: Mapping[str, Array], pattern: NofM | None
-) -> None:
-    wrong = []
-    for path, matrix in matrices.items():
-        expected = (*matrix.shape[:-1], matrix.shape[-2])
-        if np.shape(covariances[path]) != expected:
-            wrong.append(f"{path}: {np.shape(covariances[path])}, expected {expected}")
-        elif pattern is not None and matrix.shape[-2] % pattern.m:
-            wrong.append(
-                f"{path}: {matrix.shape[-2]} rows do not divide into groups of {pattern.m}"
-            )
-        elif not prod(matrix.shape):
-            wrong.append(f"{path}: no entries")
+def _check(matrices: Mapping[str, jax.Array], pattern: NofM) -> None:
+    rows = {path: matrix.shape[-2] for path, matrix in matrices.items()}
+    wrong = [
+        f"{path}: {count} rows do not divide into groups of {pattern.m}"
+        for path, count in rows.items()
+        if count % pattern.m
+    ]
     if wrong:
-        raise ValueError(
-            "covariances are [scanned..., groups, rows, rows], of the form 'channel' for "
-            f"convolutions, 'dense' for dots, and N of M divides the rows, but {'; '.join(wrong)}"
-        )
+        raise ValueError(f"N of M divides the rows of a kernel, but {'; '.join(wrong)}")
