@@ -31,8 +31,8 @@ def forms_that_lose(graph: Graph, compression: Compression) -> dict[str, str]:
     """Return the kernels that lose inputs and can make up for them, and the forms of these inputs.
 
     They are what `compensate` needs covariances of. A kernel that is used at several places, or
-    whose inputs are no rows of a matrix, is left as it is; so are depthwise kernels, which pass
-    channels on.
+    whose inputs are no rows of a matrix, is left as it is; so is one of which whole groups go with
+    their outputs, as depthwise kernels do.
 
     Args:
         graph: of the whole network.
@@ -54,7 +54,7 @@ def forms_that_lose(graph: Graph, compression: Compression) -> dict[str, str]:
     forms = {path: form_by_inputs(graph, path) for path in graph.sites if path in kept}
     known = {path: form for path, form in forms.items() if form is not None}
     stays = _rows_that_stay(graph, kept, {path: described_by_inputs(graph, path) for path in known})
-    return {path: form for path, form in known.items() if not stays[path].all()}
+    return {path: form for path, form in known.items() if _is_partial(stays[path])}
 
 
 def compensate(
@@ -145,6 +145,11 @@ def _rows_that_stay(
         flags[path] = stays
     matrices = site_matrices(flags, sites)
     return {path: np.asarray(matrix).max(-1) > 0 for path, matrix in matrices.items()}
+
+
+def _is_partial(stays: np.ndarray) -> bool:
+    """Whether a matrix loses some of its rows, and not all."""
+    return bool((stays.any(-1) & ~stays.all(-1)).any())
 
 
 def _moved(matrix: jax.Array, covariance: Array, stays: np.ndarray, ridge: float) -> jax.Array:
