@@ -154,7 +154,7 @@ def _lost(report: Result) -> str:
     ]
     if not lost:
         return ""
-    return f"\n\nThe lesson, of one rate for all, takes from some: {', '.join(lost)}."
+    return f"\n\nThe lesson takes from some: {', '.join(lost)}."
 
 
 def _network(name: str, path: str) -> str:
@@ -164,14 +164,15 @@ def _network(name: str, path: str) -> str:
     picture = path.replace(".json", ".png")
     minutes = sum(row.get("cpu_seconds", 0) * len(row["accuracies"]) for row in report["rows"]) / 60
     seeds = ", ".join(map(str, config["seeds"]))
+    rates = " or ".join(f"{rate:g}" for rate in config.get("rates", [recovery["rate"]]))
     return f"""## {name}
 
 {first["count"]:,} test images of what was saved and loaded again, seeds {seeds}. Channels by masked
 Fisher of {looks["rounds"]} rounds, factors from {looks["covariances"]} images, BatchNorm
 re-estimated on {looks["statistics"]}; the lesson shows {recovery["train_images"]:,} images,
 {recovery["epochs"]} time(s) in batches of {recovery["batch_size"]}, with the whole network's stored
-answers alone. Bytes are shares of {first["float32_bytes"]:,}, the whole network in float32. Points
-took {minutes / 2:.0f} CPU minutes. {source(path)}
+answers alone, at a rate of {rates}. Bytes are shares of {first["float32_bytes"]:,}, the whole
+network in float32. Points took {minutes / 2:.0f} CPU minutes. {source(path)}
 
 {_verdicts(report)}{_lost(report)}
 

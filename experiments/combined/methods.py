@@ -24,12 +24,14 @@ Maker = Callable[[float], Network]
 
 
 def prune(making: Making, network: Network, kind: Kind) -> Maker:
-    """Remove the channels that masked Fisher misses least."""
+    """Remove the channels that masked Fisher misses least; kernels make up for them."""
     graph, scores = making.traced(network), making.scores_of(network)
+    squares = making.squares_of(network)
 
     def make(share: float) -> Network:
-        keep = jc.select(graph, scores, _budget(making, kind, share))
-        return network.compressed(jc.shrink(graph, keep))
+        compression = jc.shrink(graph, jc.select(graph, scores, _budget(making, kind, share)))
+        whole = jc.prune.compensate(graph, network.variables, squares, compression)
+        return network.after(compression, compression.variables(whole))
 
     return make
 

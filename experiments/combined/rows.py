@@ -47,6 +47,8 @@ def _point(known: Known, way: Way, target: Target, step: str) -> Row:
 def _row(name: str, facts: Sequence[Facts], step: str, about: dict[str, Json]) -> Row:
     measured = [fact[step] for fact in facts]
     means = {name: statistics.fmean(fact[name] for fact in measured) for name in measured[0]}
+    if "rate" in measured[0]:
+        about = {**about, "rates": [fact["rate"] for fact in measured]}
     accuracies = [fact["accuracy"] for fact in measured]
     return Row(
         name,

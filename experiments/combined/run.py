@@ -126,13 +126,32 @@ def point(making: Making, way: Way, target: Target, parts: Parts, folder: Path) 
     """Compress, measure, teach, and measure again."""
     network = network_at(making, way, target, parts)
     first = measured(making, network, folder)
-    train_apply = network.train_apply
-    if "sparse" in steps_of(way):
-        train_apply = held(train_apply, network.variables)
-    taught = network._replace(variables=making.tuner(train_apply, network.variables))
-    taught = making.renewed(taught)
+    rate, taught = best_taught(making, network, "sparse" in steps_of(way))
     shutil.rmtree(folder)
-    return {"parts": list(parts), STEPS[0]: first, STEPS[1]: measured(making, taught, folder)}
+    last = {**measured(making, taught, folder), "rate": rate}
+    return {"parts": list(parts), STEPS[0]: first, STEPS[1]: last}
+
+
+def best_taught(making: Making, network: Network, keeps_zeros: bool) -> tuple[float, Network]:
+    """Teach at every rate, and return what then answers most like the whole network.
+
+    Args:
+        making: of the whole network.
+        network: as it is right after.
+        keeps_zeros: train no weight that is zero.
+
+    Returns:
+        The rate, 0 where the network is best as it is, and the network.
+    """
+    train_apply, variables = network.train_apply, network.variables
+    if keeps_zeros:
+        train_apply = held(train_apply, variables)
+    found = {0.0: network}
+    for rate, tuner in making.tuners.items():
+        taught = network._replace(variables=tuner(train_apply, variables))
+        found[rate] = making.renewed(taught)
+    best = min(found, key=lambda rate: making.distance(found[rate]))
+    return best, found[best]
 
 
 def held(train_apply: Function, variables: PyTree) -> Function:

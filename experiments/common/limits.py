@@ -41,7 +41,9 @@ REALS = MappingProxyType(
     {
         **dict.fromkeys(("budgets", "bytes", "final", "flops", "keep", "ratios", "shares"), _share),
         **dict.fromkeys(("lossless", "sparsities", "sparsity"), _part),
-        **dict.fromkeys(("rate", "student_rate", "teacher_rate", "seconds", "std"), _positive),
+        **dict.fromkeys(
+            ("rate", "rates", "student_rate", "teacher_rate", "seconds", "std"), _positive
+        ),
         "temperature": _positive,
         "distillation": lambda value: real(value, least=0, most=1),
         "mean": real,
