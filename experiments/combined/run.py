@@ -146,12 +146,12 @@ def best_taught(making: Making, network: Network, keeps_zeros: bool) -> tuple[fl
     train_apply, variables = network.train_apply, network.variables
     if keeps_zeros:
         train_apply = held(train_apply, variables)
-    found = {0.0: network}
+    taught_at = {0.0: network}
     for rate, tuner in making.tuners.items():
         taught = network._replace(variables=tuner(train_apply, variables))
-        found[rate] = making.renewed(taught)
-    best = min(found, key=lambda rate: making.distance(found[rate]))
-    return best, found[best]
+        taught_at[rate] = making.renewed(taught)
+    best = min(taught_at, key=lambda rate: making.distance(taught_at[rate]))
+    return best, taught_at[best]
 
 
 def held(train_apply: Function, variables: PyTree) -> Function:

@@ -141,7 +141,7 @@ def test_recipe_and_misuse() -> None:
     apply, variables, images = network(1)
     graph = jc.trace(apply, variables, images)
     compression = jc.shrink(graph, {"params/depth/kernel[3]": KEEP})
-    settings = {"examples": 16, "size": 8, "ridge": 0.1}
+    settings: dict[str, Any] = {"examples": 16, "size": 8, "ridge": 0.1}
     whole = jc.recipes.compensate(apply, variables, [images], compression, **settings)
     _, wanted = removed(apply, variables, images, {"params/depth/kernel[3]": KEEP}, 0.1)
     for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(wanted), strict=True):
