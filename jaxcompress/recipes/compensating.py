@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 from typing import Any
 
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression import Compression
 from jaxcompress.graph import Graph, trace
-from jaxcompress.low_rank.statistics import input_covariances
 from jaxcompress.prune import compensating
 from jaxcompress.recipes.examples import (
     Inputs,
@@ -22,6 +20,7 @@ from jaxcompress.recipes.examples import (
     one_example,
     opened,
 )
+from jaxcompress.recipes.observing import covariances_of_seen
 
 __all__ = ["compensate"]
 
@@ -86,7 +85,5 @@ def compensate(
     if not forms:
         return variables
     looked = [Seen.of(batch, inputs, mask) for batch in cut(gather(every, examples), size)]
-    there = None if mask is None else attrgetter("mask")
-    run = lambda tree, batch: apply(tree, batch.inputs)  # noqa: E731
-    covariances = input_covariances(graph, run, variables, looked, forms, mask=there)
+    covariances = covariances_of_seen(graph, apply, variables, looked, forms)
     return compensating.compensate(graph, variables, covariances, compression, ridge=ridge)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,6 @@ from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
 from jaxcompress.graph.input_rows import form_by_inputs
-from jaxcompress.low_rank.statistics import input_covariances
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.importance.checks import check_scalar
 from jaxcompress.recipes.examples import (
@@ -31,6 +29,7 @@ from jaxcompress.recipes.examples import (
     one_example,
     opened,
 )
+from jaxcompress.recipes.observing import covariances_of_seen
 from jaxcompress.sparse import Scope, Score, magnitude, make_masks, masked, reconstruct, sparsify
 from jaxcompress.sparse.patterns import Block, NofM, Pattern
 
@@ -171,9 +170,7 @@ def _rebuilt(
     forms = {path: form for path in masks if (form := form_by_inputs(graph, path)) is not None}
     if not forms:
         return dict(masks), masked(variables, masks)
-    there = None if looked[0].mask is None else attrgetter("mask")
-    run = lambda tree, batch: apply(tree, batch.inputs)  # noqa: E731
-    covariances = input_covariances(graph, run, variables, looked, forms, mask=there)
+    covariances = covariances_of_seen(graph, apply, variables, looked, forms)
     zeros = {path: 1 - float(np.mean(np.asarray(masks[path]), dtype=np.float64)) for path in forms}
     grouped = pattern if isinstance(pattern, NofM) else None
     chosen, moved = reconstruct(graph, variables, covariances, zeros, pattern=grouped)
