@@ -46,6 +46,9 @@ def compensate(
         whole = jc.recipes.compensate(apply, variables, batches, compression)
         small = compression.variables(whole)  # then re-estimate BatchNorm
 
+    ResNet-20 at half of its FLOPs by `prune`: 82.20 instead of 79.27 % (`benchmarks.front_doors`,
+    10,000 test images, one seed). What `prune` gets from a lesson afterwards is not measured.
+
     Args:
         apply: `apply(variables, inputs) -> outputs`, in evaluation mode.
         variables: of the whole network.

@@ -67,8 +67,8 @@ def prune(
     re-estimated, no fine-tuning), where bare Taylor scores reach 33.5 and 71.0. Without labels it
     is a point less on ResNet-20, one seed (`benchmarks.front_doors`).
 
-    Afterwards, re-estimate BatchNorm (`training.reestimate` with `compression.function(
-    train_apply)`), then fine-tune, for example by `recipes.distill`.
+    Afterwards, `compensate` the kernels, re-estimate BatchNorm (`training.reestimate` with
+    `compression.function(train_apply)`), then fine-tune, for example by `recipes.distill`.
 
     Args:
         apply: `apply(variables, inputs) -> outputs`, in evaluation mode.
