@@ -68,7 +68,7 @@ class Config:
     flops: float = 0.5
     sparsity: float = 0.8
     seed: int = 0
-    test_images: int = 2000
+    test_images: int = 10_000
     statistics_images: int = 4096
 
 
