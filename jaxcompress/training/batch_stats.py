@@ -136,14 +136,21 @@ def _reestimate(
             new, _ = flatten_with_paths(train_apply(given, images, key)[1])
             return {path: new[path] for path in paths}
 
-        probes = jnp.array([PROBE, PROBE * (1 + STEP)], jnp.float32)
-        probed = average(jax.lax.map(lambda value: update(value, first, key), probes), axis_name)
+        # One loop over both, because each loop would hold a network of its own to be compiled.
+        steps = jnp.arange(len(jax.tree.leaves(batches)[0]))
+        places = jnp.concatenate([jnp.zeros(2, steps.dtype), steps])
+        values = jnp.concatenate([jnp.array([PROBE, PROBE * (1 + STEP)]), jnp.zeros(len(steps))])
+
+        def body(step: tuple[jax.Array, jax.Array]) -> Leaves:
+            place, value = step
+            images = jax.tree.map(lambda leaf: leaf[place], batches)
+            folded = jax.random.fold_in(key, place)
+            return update(value, images, jnp.where(value == 0, folded, key))
+
+        every = jax.lax.map(body, (places, values.astype(jnp.float32)))
+        updates = {path: leaf[2:] for path, leaf in every.items()}
+        probed = average({path: leaf[:2] for path, leaf in every.items()}, axis_name)
         momenta = {path: leaf[0] / PROBE for path, leaf in probed.items()}
-
-        def body(index: jax.Array, images: Batch) -> tuple[jax.Array, Leaves]:
-            return index + 1, update(0.0, images, jax.random.fold_in(key, index))
-
-        _, updates = jax.lax.scan(body, jnp.int32(0), batches)
         batch = {path: _batch(updates[path], momenta[path]) for path in paths}
         averages = _averages(batch, layers, axis_name)
         for layer in layers:
@@ -157,8 +164,8 @@ def _reestimate(
         new = {path: kept[path].astype(leaves[path].dtype) for path in paths}
         finite = {p: jnp.isfinite(x).all(range(1, x.ndim)) for p, x in updates.items()}
         fits = {p: (jnp.isfinite(new[p]) | ~jnp.isfinite(kept[p])).all() for p in paths}
-        every = {path: flags.all() for path, flags in exact.items()}
-        return replace_leaves(variables, new), Checks(finite, every, fits)
+        all_exact = {path: flags.all() for path, flags in exact.items()}
+        return replace_leaves(variables, new), Checks(finite, all_exact, fits)
 
     return renew
 

@@ -146,3 +146,17 @@ def test_statistics_with_nan_are_renewed(variables: Any, batches: jax.Array) -> 
     new = reestimate(function, {**variables, "batch_stats": stats}, batches, key=KEY)
     desired = reestimate(function, variables, batches, key=KEY)
     jax.tree.map(np.testing.assert_array_equal, new, desired)
+
+
+def test_the_network_is_compiled_once() -> None:
+    """Probes of the momentum and batches share a loop; two would hold the network twice."""
+
+    def train_apply(variables: Any, images: jax.Array, key: jax.Array) -> Any:
+        # Not `@`, which is lowered as a function that several callers share.
+        outputs = jnp.tanh(jax.lax.dot(images, variables["kernel"]))
+        return outputs, {"mean": 0.9 * variables["mean"] + 0.1 * outputs.mean()}
+
+    variables = {"kernel": jnp.ones((3, 2)), "mean": jnp.float32(0)}
+    run = jax.jit(lambda *arguments: reestimate(train_apply, *arguments, key=jax.random.key(0)))
+    text = run.lower(variables, jnp.ones((4, 5, 3))).as_text()
+    assert text.count("stablehlo.dot_general") == 1
