@@ -164,7 +164,7 @@ def _network(name: str, path: str) -> str:
     picture = path.replace(".json", ".png")
     minutes = sum(row.get("cpu_seconds", 0) * len(row["accuracies"]) for row in report["rows"]) / 60
     seeds = ", ".join(map(str, config["seeds"]))
-    rates = " or ".join(f"{rate:g}" for rate in config.get("rates", [recovery["rate"]]))
+    rates = " or ".join(f"{rate:g}" for rate in (recovery["rate"], *config.get("rates", ())))
     return f"""## {name}
 
 {first["count"]:,} test images of what was saved and loaded again, seeds {seeds}. Channels by masked

@@ -72,7 +72,8 @@ def page() -> str:
     given = masks["config"]
     return f"""# One function a method
 
-ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults, BatchNorm
+ResNet-20 with public weights, each of `jaxcompress.recipes` with its defaults,
+pruned networks compensated where nothing else is said, BatchNorm
 re-estimated on {config["statistics_images"]:,} augmented training images, **no fine-tuning**,
 {config["test_images"]:,} test images, seed {config["seed"]}. {source(DOORS)}
 

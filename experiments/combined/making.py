@@ -23,7 +23,7 @@ from experiments.common.teaching import stored_logits
 from experiments.common.tuning import Tuner
 from jaxcompress import artifact, knowledge, parallel, recipes, training
 from jaxcompress.annotations import Batch, Function, PyTree
-from jaxcompress.graph.input_rows import form_by_inputs
+from jaxcompress.graph.input_rows import forms_by_inputs
 from jaxcompress.knowledge import kd
 from jaxcompress.low_rank import input_covariances
 from jaxcompress.recipes import sites
@@ -109,7 +109,7 @@ class Making:
 
     def squares_of(self, network: Network) -> Mapping[str, Any]:
         """Return E[x x^T] of all kernels that may lose inputs; of the whole network's once."""
-        return self._squares if network is self.whole else self._squared(network)
+        return self._squares if network is self.whole else self._squared(self.renewed(network))
 
     @functools.cached_property
     def _squares(self) -> Mapping[str, Any]:
@@ -119,10 +119,9 @@ class Making:
         graph, count = self.traced(network), self.config.looks.covariances
         names = jc.graph.internal_groups(graph)
         readers = {one.path for name in names for one in graph.groups[name].consumers}
-        forms = {path: form_by_inputs(graph, path) for path in graph.sites if path in readers}
-        known = {path: form for path, form in forms.items() if form is not None}
+        forms = forms_by_inputs(graph, {path for path in readers if path is not None})
         images = list(self.images(2, count, min(BATCH, count)))
-        return input_covariances(graph, network.apply, network.variables, images, known)
+        return input_covariances(graph, network.apply, network.variables, images, forms)
 
     def known_of(self, network: Network) -> sites.Known:
         """Look at the sites of a network; at those of the whole one once for every budget."""
@@ -155,8 +154,8 @@ class Making:
         return network._replace(variables=renewed)
 
     @functools.cached_property
-    def tuners(self) -> dict[float, Tuner]:
-        """One for each rate: by the whole network's answers, to images augmented once."""
+    def tuner(self) -> Tuner:
+        """Teaches by the whole network's answers, stored once, to images augmented once."""
         recovery, shown = self.config.recovery, self.shown
         chosen = np.random.default_rng(self.seed).permutation(len(shown.train_images))
         chosen = chosen[: recovery.train_images or None]
@@ -166,11 +165,7 @@ class Making:
         lesson = dataclasses.replace(
             shown, train_images=np.asarray(images), train_labels=shown.train_labels[chosen]
         )
-        tunings = [dataclasses.replace(recovery, rate=rate) for rate in self.config.rates]
-        return {
-            tuning.rate: Tuner(self.whole, lesson, None, tuning, self.key(6), parallel.mesh())
-            for tuning in tunings
-        }
+        return Tuner(self.whole, lesson, None, recovery, self.key(6), parallel.mesh())
 
     @functools.cached_property
     def dense_bytes(self) -> int:

@@ -147,8 +147,8 @@ def best_taught(making: Making, network: Network, keeps_zeros: bool) -> tuple[fl
     if keeps_zeros:
         train_apply = held(train_apply, variables)
     taught_at = {0.0: network}
-    for rate, tuner in making.tuners.items():
-        taught = network._replace(variables=tuner(train_apply, variables))
+    for rate in dict.fromkeys((making.config.recovery.rate, *making.config.rates)):
+        taught = network._replace(variables=making.tuner(train_apply, variables, rate))
         taught_at[rate] = making.renewed(taught)
     best = min(taught_at, key=lambda rate: making.distance(taught_at[rate]))
     return best, taught_at[best]

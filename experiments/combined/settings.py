@@ -90,9 +90,9 @@ class Config:
         flops: budgets, shares of its FLOPs.
         seeds: of everything random, a network each; splits are chosen with seed 0.
         looks: how many training images are looked at.
-        recovery: the lesson by stored answers, without labels by default; `rate` is one of `rates`.
-        rates: of the lesson; each network takes the one, or no lesson, after which its answers to
-            the held images are nearest to the whole network's.
+        recovery: the lesson by stored answers, without labels by default.
+        rates: of the lesson, tried beside `recovery.rate`; each network takes the one, or no
+            lesson, after which its answers to the held images are nearest to the whole network's.
         test_images: how many test images are classified; 0 for all.
         workdir: where the report, the picture and the networks go.
     """
@@ -107,7 +107,7 @@ class Config:
     seeds: tuple[int, ...] = (0, 1, 2)
     looks: Looks = Looks()
     recovery: Tuning = RECOVERY
-    rates: tuple[float, ...] = (0.01, 0.001)
+    rates: tuple[float, ...] = (0.001,)
     test_images: int = 0
     workdir: Path = Path("runs/combined_resnet20")
 

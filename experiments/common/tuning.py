@@ -76,18 +76,20 @@ class Tuner:
         apply = lambda _, images: network.apply(network.variables, images)  # noqa: E731
         return stored_logits(apply, {}, self.dataset.train_images, preprocess=preprocess)
 
-    def __call__(self, train_apply: Function, variables: PyTree) -> Any:
+    def __call__(self, train_apply: Function, variables: PyTree, rate: float | None = None) -> Any:
         """Return the variables after training all of them together.
 
         Args:
             train_apply: of the compressed network.
             variables: of the compressed network.
+            rate: instead of that of `tuning`.
         """
+        tuning = self.tuning if rate is None else dataclasses.replace(self.tuning, rate=rate)
         return trained(
             train_apply,
             variables,
             self.dataset,
-            self.tuning,
+            tuning,
             views=self.views,
             key=self.key,
             mesh=self.mesh,

@@ -49,6 +49,8 @@ def pruned(
     importance: Any,
     key: jax.Array,
     graph: jc.Graph | None = None,
+    *,
+    compensates: bool = True,
 ) -> Model:
     """Remove channels until the budget is met; kernels make up for those they no longer see.
 
@@ -60,6 +62,7 @@ def pruned(
         importance: how.
         key: of all that is random.
         graph: of the network, traced otherwise than on one example.
+        compensates: without it kernels stay as they are, which is quicker and does to compare.
     """
     has_norms = _has_statistics(task, model)
     graph = traced(task, model) if graph is None else graph
@@ -76,16 +79,18 @@ def pruned(
         inputs=task.data.inputs,
         graph=graph,
     )
-    whole = recipes.compensate(
-        model.apply,
-        model.variables,
-        batches_of(looked, size_of(task)),
-        compression,
-        examples=COMPENSATED,
-        size=min(32, size_of(task)),
-        inputs=task.data.inputs,
-        graph=graph,
-    )
+    whole = model.variables
+    if compensates:
+        whole = recipes.compensate(
+            model.apply,
+            whole,
+            batches_of(looked, size_of(task)),
+            compression,
+            examples=COMPENSATED,
+            size=min(32, size_of(task)),
+            inputs=task.data.inputs,
+            graph=graph,
+        )
     small = model.after(compression, compression.variables(whole))
     return _renewed(task, small, looked, has_norms)
 

@@ -29,8 +29,9 @@ def candidates(
 ) -> list[dict[str, Json]]:
     """Try each part cheaply, and say how far what is left is from the whole network's answers.
 
-    Channels are scored by masked Fisher of a few rounds, without learned gates, and factors are not
-    compensated; the distance is that on training examples which nothing was decided from.
+    Channels are scored by masked Fisher of a few rounds, without learned gates, and neither kernels
+    nor factors are compensated; the distance is that on training examples which nothing was decided
+    from.
 
     Args:
         making: what stages share.
@@ -107,7 +108,8 @@ def _tried(
             if name == "prune":
                 is_first = model is task.model
                 score = importance if is_first else recipes.Fisher(min(ROUNDS, scoring.rounds))
-                model = pruned(task, model, budget, looked, score, making.key(1))
+                key = making.key(1)
+                model = pruned(task, model, budget, looked, score, key, compensates=False)
             else:
                 model = factorized(task, model, budget, looked, scoring, 0, making.key(2))
     except ValueError as error:

@@ -20,7 +20,7 @@ from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
-from jaxcompress.graph.input_rows import described_by_inputs, form_by_inputs, matrices_beside
+from jaxcompress.graph.input_rows import described_by_inputs, forms_by_inputs, matrices_beside
 from jaxcompress.graph.matrices import site_matrices, to_kernel
 from jaxcompress.paths import flatten_with_paths
 
@@ -51,10 +51,9 @@ def forms_that_lose(graph: Graph, compression: Compression) -> dict[str, str]:
         {'b': 'dense'}
     """
     kept = _kept(compression)
-    forms = {path: form_by_inputs(graph, path) for path in graph.sites if path in kept}
-    known = {path: form for path, form in forms.items() if form is not None}
-    stays = _rows_that_stay(graph, kept, {path: described_by_inputs(graph, path) for path in known})
-    return {path: form for path, form in known.items() if _is_partial(stays[path])}
+    forms = forms_by_inputs(graph, kept)
+    stays = _rows_that_stay(graph, kept, {path: described_by_inputs(graph, path) for path in forms})
+    return {path: form for path, form in forms.items() if _is_partial(stays[path])}
 
 
 def compensate(

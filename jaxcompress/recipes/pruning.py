@@ -65,7 +65,7 @@ def prune(
     what 120 steps learn of the loss at hard masks, `distance(network(masked), network(whole))`.
     That reaches 78.4 % on ResNet-20 and 89.2 on ResNet-56 (CIFAR-10, half of the FLOPs, BatchNorm
     re-estimated, no fine-tuning), where bare Taylor scores reach 33.5 and 71.0. Without labels it
-    is a point less on ResNet-20, one seed (`benchmarks.front_doors`).
+    is 1.4 points less on ResNet-20, one seed (`benchmarks.front_doors`).
 
     Afterwards, `compensate` the kernels, re-estimate BatchNorm (`training.reestimate` with
     `compression.function(train_apply)`), then fine-tune, for example by `recipes.distill`.

@@ -16,7 +16,7 @@ from jaxcompress.backend import compiled
 from jaxcompress.compression import Compression
 from jaxcompress.compression.precision import widened
 from jaxcompress.graph import Graph, default_trainable, trace
-from jaxcompress.graph.input_rows import form_by_inputs
+from jaxcompress.graph.input_rows import forms_by_inputs
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune.importance.checks import check_scalar
 from jaxcompress.recipes.examples import (
@@ -167,7 +167,7 @@ def _rebuilt(
     pattern: Pattern | None,
 ) -> tuple[dict[str, jax.Array], PyTree]:
     """Choose the weights of each kernel anew, as many as its mask keeps, and move them."""
-    forms = {path: form for path in masks if (form := form_by_inputs(graph, path)) is not None}
+    forms = forms_by_inputs(graph, masks)
     if not forms:
         return dict(masks), masked(variables, masks)
     covariances = covariances_of_seen(graph, apply, variables, looked, forms)

@@ -55,9 +55,8 @@ def calibrated(
             f"every kernel with a covariance needs a sparsity, but {missing} have none"
         )
     leaves, treedef = flatten_with_paths(variables)
-    sites, matrices = matrices_beside(graph, leaves, covariances)
-    if pattern is not None:
-        _check(matrices, pattern)
+    multiple_of = 1 if pattern is None else pattern.m
+    sites, matrices = matrices_beside(graph, leaves, covariances, multiple_of)
     require_finite("variables", {path: leaves[path] for path in sites}, "train or load them again")
     require_finite("covariances", dict(covariances), "look for NaN in the batches")
     masks, new = {}, dict(leaves)
@@ -72,14 +71,3 @@ def calibrated(
         moved = to_kernel(matrix.reshape(shape), site, leaf)
         new[path] = jnp.where(masks[path], moved, jnp.zeros((), leaf.dtype))
     return masks, jax.tree.unflatten(treedef, list(new.values()))
-
-
-def _check(matrices: Mapping[str, jax.Array], pattern: NofM) -> None:
-    rows = {path: matrix.shape[-2] for path, matrix in matrices.items()}
-    wrong = [
-        f"{path}: {count} rows do not divide into groups of {pattern.m}"
-        for path, count in rows.items()
-        if count % pattern.m
-    ]
-    if wrong:
-        raise ValueError(f"N of M divides the rows of a kernel, but {'; '.join(wrong)}")

@@ -136,20 +136,8 @@ def _reestimate(
             new, _ = flatten_with_paths(train_apply(given, images, key)[1])
             return {path: new[path] for path in paths}
 
-        # One loop over both, because each loop would hold a network of its own to be compiled.
-        steps = jnp.arange(len(jax.tree.leaves(batches)[0]))
-        places = jnp.concatenate([jnp.zeros(2, steps.dtype), steps])
-        values = jnp.concatenate([jnp.array([PROBE, PROBE * (1 + STEP)]), jnp.zeros(len(steps))])
-
-        def body(step: tuple[jax.Array, jax.Array]) -> Leaves:
-            place, value = step
-            images = jax.tree.map(lambda leaf: leaf[place], batches)
-            folded = jax.random.fold_in(key, place)
-            return update(value, images, jnp.where(value == 0, folded, key))
-
-        every = jax.lax.map(body, (places, values.astype(jnp.float32)))
-        updates = {path: leaf[2:] for path, leaf in every.items()}
-        probed = average({path: leaf[:2] for path, leaf in every.items()}, axis_name)
+        probed, updates = _updates(update, batches, key)
+        probed = average(probed, axis_name)
         momenta = {path: leaf[0] / PROBE for path, leaf in probed.items()}
         batch = {path: _batch(updates[path], momenta[path]) for path in paths}
         averages = _averages(batch, layers, axis_name)
@@ -164,10 +152,35 @@ def _reestimate(
         new = {path: kept[path].astype(leaves[path].dtype) for path in paths}
         finite = {p: jnp.isfinite(x).all(range(1, x.ndim)) for p, x in updates.items()}
         fits = {p: (jnp.isfinite(new[p]) | ~jnp.isfinite(kept[p])).all() for p in paths}
-        all_exact = {path: flags.all() for path, flags in exact.items()}
-        return replace_leaves(variables, new), Checks(finite, all_exact, fits)
+        every = {path: flags.all() for path, flags in exact.items()}
+        return replace_leaves(variables, new), Checks(finite, every, fits)
 
     return renew
+
+
+def _updates(
+    update: Callable[[Array, Batch, jax.Array], Leaves], batches: Any, key: jax.Array
+) -> tuple[Leaves, Leaves]:
+    """Return what both probes of the momentum, on the first batch, and all batches update to.
+
+    They share a loop, because each loop would hold a network of its own to be compiled.
+    """
+    steps = len(jax.tree.leaves(batches)[0])
+    places = jnp.concatenate([jnp.zeros(2, jnp.int32), jnp.arange(steps, dtype=jnp.int32)])
+    probes = jnp.array([PROBE, PROBE * (1 + STEP)], jnp.float32)
+    values = jnp.concatenate([probes, jnp.zeros(steps, jnp.float32)])
+
+    def body(step: tuple[jax.Array, jax.Array]) -> Leaves:
+        place, value = step
+        images = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), batches
+        )
+        drawn = jnp.where(value == 0, jax.random.fold_in(key, place), key)
+        return update(value, images, drawn)
+
+    every = jax.lax.map(body, (places, values))
+    probed = {path: leaf[:2] for path, leaf in every.items()}
+    return probed, {path: leaf[2:] for path, leaf in every.items()}
 
 
 def _is_exact(probed: jax.Array) -> jax.Array:
