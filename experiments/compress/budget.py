@@ -85,7 +85,9 @@ def structural(shares: Mapping[str, float], is_sparse: bool) -> dict[str, float]
     return kept
 
 
-def check_reachable(shares: Mapping[str, float], graph: jc.Graph, remedy: str = "") -> None:
+def check_reachable(
+    shares: Mapping[str, float], graph: jc.Graph, protect: Sequence[str] = (), remedy: str = ""
+) -> None:
     """Raise if no choice of channels reaches a budget; nothing is computed.
 
     Raises:
@@ -94,7 +96,7 @@ def check_reachable(shares: Mapping[str, float], graph: jc.Graph, remedy: str = 
     groups = groups_of(graph, "internal")
     even = {name: np.ones(graph.groups[name].width, np.float32) for name in groups}
     try:
-        jc.select(graph, even, jc.Budget(**shares))
+        jc.select(graph, even, jc.Budget(**shares), protect=protect)
     except ValueError as error:
         raise ValueError(f"budget: {error}{remedy}") from error
 

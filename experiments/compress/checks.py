@@ -11,13 +11,11 @@ from experiments.common.limits import number_problems
 from experiments.common.runtimes import missing
 from experiments.compress.budget import budget_problems, parsed, structural
 from experiments.compress.nearest import nearest
-from experiments.compress.settings import Config, Export, Stage
+from experiments.compress.settings import STRUCTURAL, Config, Export, Stage
 from experiments.compress.timed import table_problems
 from jaxcompress.models import NETWORKS
 
 __all__ = ["check"]
-
-STRUCTURAL = ("prune", "low_rank")
 
 
 def check(config: Config) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import jaxcompress as jc
 from experiments.compress.data import batches_of
 from experiments.compress.fitting import Task
-from experiments.compress.methods import size_of, traced
+from experiments.compress.methods import matching, size_of, traced
 from experiments.compress.model import Model
 from experiments.compress.settings import Config
 from jaxcompress import quantization, recipes
@@ -19,6 +19,7 @@ __all__ = ["as_floats", "coded", "is_quantized", "portable", "quantized", "round
 
 def quantized(task: Task, model: Model, looked: dict[str, np.ndarray], config: Config) -> Model:
     """Put integers in the place of a network's kernels, and of what they are given if asked."""
+    graph = traced(task, model)
     result = recipes.quantize(
         model.apply,
         model.variables,
@@ -26,8 +27,9 @@ def quantized(task: Task, model: Model, looked: dict[str, np.ndarray], config: C
         bits=config.bits,
         activations=config.activations,
         examples=config.scoring.looked_at,
+        protect=matching(config.protect, graph.sites),
         inputs=task.data.inputs,
-        graph=traced(task, model),
+        graph=graph,
     )
     return model.after(result.compression, result.variables)
 

@@ -18,7 +18,7 @@ from experiments.compress.fitting import Task
 from experiments.compress.judging import answers_of
 from experiments.compress.methods import traced
 from experiments.compress.model import Model
-from experiments.compress.settings import Config
+from experiments.compress.settings import STRUCTURAL, Config
 from jaxcompress import artifact
 from jaxcompress.annotations import Json
 from jaxcompress.knowledge import fingerprint
@@ -76,7 +76,7 @@ class Making:
 
     @functools.cached_property
     def held(self) -> dict[str, np.ndarray]:
-        """Training examples that candidates are compared on, and nothing else is decided from."""
+        """Training examples that splits are compared on; none where no split is searched."""
         chosen = self.order[: self._held_count]
         return {name: array[chosen] for name, array in self.task.data.train.items()}
 
@@ -88,6 +88,8 @@ class Making:
 
     @property
     def _held_count(self) -> int:
+        if sum(stage in STRUCTURAL for stage in self.config.stages) < 2:
+            return 0
         return max(1, min(MOST_HELD, round(HELD * len(self.order))))
 
     @functools.cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -16,9 +17,10 @@ from experiments.compress.settings import Scoring
 from jaxcompress import recipes, training
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.knowledge import cross_entropy
-from jaxcompress.paths import flatten_with_paths
+from jaxcompress.low_rank.ranks import default_forms
+from jaxcompress.paths import fits_any, flatten_with_paths
 
-__all__ = ["factorized", "pruned", "sparsified", "traced"]
+__all__ = ["factorized", "matching", "pruned", "sparsified", "traced"]
 
 SIZE, MOST_BYTES = 128, 2**24
 """Examples of a batch that is looked at, at most, and what they take: large ones are fewer."""
@@ -33,6 +35,16 @@ def traced(task: Task, model: Model, batch: int = 1) -> jc.Graph:
     one = task.one()
     inputs = jax.ShapeDtypeStruct((batch, *one.shape[1:]), one.dtype)
     return jc.trace(model.apply, model.variables, inputs)
+
+
+def matching(patterns: Sequence[str], paths: Collection[str]) -> tuple[str, ...]:
+    """Return the patterns that fit a path; kernels that became factors have other paths.
+
+    Example:
+        >>> matching(["*/head/*", "*/neck/*"], ["params/head/bias"])
+        ('*/head/*',)
+    """
+    return tuple(pattern for pattern in patterns if any(fits_any(p, [pattern]) for p in paths))
 
 
 def size_of(task: Task) -> int:
@@ -50,6 +62,7 @@ def pruned(
     key: jax.Array,
     graph: jc.Graph | None = None,
     *,
+    protect: Sequence[str] = (),
     compensates: bool = True,
 ) -> Model:
     """Remove channels until the budget is met; kernels make up for those they no longer see.
@@ -62,6 +75,7 @@ def pruned(
         importance: how.
         key: of all that is random.
         graph: of the network, traced otherwise than on one example.
+        protect: patterns of leaf paths whose channels stay.
         compensates: without it kernels stay as they are, which is quicker and does to compare.
     """
     has_norms = _has_statistics(task, model)
@@ -76,6 +90,7 @@ def pruned(
         train_apply=model.train_apply if has_norms else None,
         distance=task.outputs,
         importance=importance,
+        protect=matching(protect, graph.leaves),
         inputs=task.data.inputs,
         graph=graph,
     )
@@ -103,6 +118,7 @@ def factorized(
     scoring: Scoring,
     sweeps: int,
     key: jax.Array,
+    protect: Sequence[str] = (),
 ) -> Model:
     """Put two factors in the place of kernels until the budget is met.
 
@@ -114,9 +130,12 @@ def factorized(
         scoring: how many of them.
         sweeps: in which factors make up for the network before them.
         key: of all that is random.
+        protect: patterns of kernels that stay.
     """
     # Where statistics are named otherwise than mean and var, they are renewed at the end alone.
     has_norms = _has_statistics(task, model)
+    graph = traced(task, model)
+    forms = default_forms(graph)
     examples = min(scoring.looked_at, len(looked["image"]))
     size = min(size_of(task), examples)
     settings = recipes.LowRankSettings(
@@ -130,26 +149,34 @@ def factorized(
         key=key,
         train_apply=model.train_apply if has_norms and model.statistics is None else None,
         distance=task.outputs,
+        forms={path: form for path, form in forms.items() if not fits_any(path, protect)},
         compensate=sweeps,
         settings=settings,
         inputs=task.data.inputs,
-        graph=traced(task, model),
+        graph=graph,
     )
     return _renewed(task, model.after(result.compression, result.variables), looked, has_norms)
 
 
 def sparsified(
-    task: Task, model: Model, sparsity: float, looked: dict[str, np.ndarray], scoring: Scoring
+    task: Task,
+    model: Model,
+    sparsity: float,
+    looked: dict[str, np.ndarray],
+    scoring: Scoring,
+    protect: Sequence[str] = (),
 ) -> Model:
     """Set a share of the kernels' weights to zero, and move the others to make up for them."""
+    graph = traced(task, model)
     result = recipes.sparse(
         model.apply,
         model.variables,
         batches_of(looked, size_of(task)),
         sparsity,
         examples=scoring.looked_at,
+        protect=matching(protect, graph.leaves),
         inputs=task.data.inputs,
-        graph=traced(task, model),
+        graph=graph,
     )
     small = model.after(result.compression, result.variables)
     return _renewed(task, small, looked, _has_statistics(task, model))

@@ -7,13 +7,13 @@ from rich.console import Console
 
 from experiments.compress import data as examples
 from experiments.compress.budget import check_reachable, parsed, structural
-from experiments.compress.checks import STRUCTURAL
 from experiments.compress.fitting import Task, fitted, pixels_of
 from experiments.compress.methods import traced
 from experiments.compress.model import Model, given_model
-from experiments.compress.settings import Config
+from experiments.compress.settings import STRUCTURAL, Config
 from experiments.compress.shipped import shipped_model
 from jaxcompress.models import NETWORKS
+from jaxcompress.paths import check_matched, flatten_with_paths
 
 __all__ = ["opened"]
 
@@ -31,6 +31,7 @@ def opened(config: Config, console: Console) -> Task:
     if model is None:
         model = shipped_model(config.model, _classes(config, data), data.one(), config.weights)
     task = fitted(config, model, data)
+    check_matched("protect", config.protect, flatten_with_paths(task.model.variables)[0])
     _tell(task, config, console)
     _check_reachable(config, task)
     return task
@@ -85,4 +86,5 @@ def _check_reachable(config: Config, task: Task) -> None:
     asked.pop("latency", None)  # not timed yet
     order = [stage for stage in config.stages if stage in STRUCTURAL]
     if asked and order == ["prune"]:
-        check_reachable(asked, traced(task, task.model), "; or add the stage low_rank")
+        remedy = "; or add the stage low_rank"
+        check_reachable(asked, traced(task, task.model), config.protect, remedy)

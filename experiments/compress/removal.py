@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from experiments.common.progress import steps
 from experiments.compress.compiling import compiled
 from experiments.compress.fitting import Task
 from experiments.compress.making import Made, Making
-from experiments.compress.methods import factorized, pruned, sparsified, traced
+from experiments.compress.methods import factorized, matching, pruned, sparsified, traced
 from experiments.compress.model import Model
 from experiments.compress.settings import Scoring
 from jaxcompress import artifact, recipes, sparse
@@ -37,12 +38,15 @@ def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[
         budget: in numbers.
     """
     task, scoring, looked = making.task, making.config.scoring, making.looked
+    protect = making.config.protect
     if stage == "prune":
         importance = importance_of(scoring, making.console)
         graph = making.traced(made.model)
-        model = pruned(task, made.model, budget, looked, importance, making.key(1), graph)
+        key = making.key(1)
+        model = pruned(task, made.model, budget, looked, importance, key, graph, protect=protect)
     else:
-        model = factorized(task, made.model, budget, looked, scoring, SWEEPS, making.key(2))
+        key = making.key(2)
+        model = factorized(task, made.model, budget, looked, scoring, SWEEPS, key, protect)
     return model, {"ceilings": budget.ceilings()}
 
 
@@ -75,12 +79,14 @@ def zeroed(making: Making, made: Made, most: float | None) -> tuple[Model, Any]:
         most: bytes that the artifact may take; None where the share is asked.
     """
     task, config = making.task, making.config
-    sparsity = config.sparsity if most is None else zeros_for_bytes(task, made.model, most)
-    model = sparsified(task, made.model, sparsity, making.looked, config.scoring)
+    protect, sparsity = config.protect, config.sparsity
+    if most is not None:
+        sparsity = zeros_for_bytes(task, made.model, most, protect)
+    model = sparsified(task, made.model, sparsity, making.looked, config.scoring, protect)
     return model, {"sparsity": sparsity}
 
 
-def zeros_for_bytes(task: Task, model: Model, most: float) -> float:
+def zeros_for_bytes(task: Task, model: Model, most: float, protect: Sequence[str] = ()) -> float:
     """Return the least share of zeros with which an artifact in int8 fits, by saving some.
 
     Where none fits, as many as there can be.
@@ -89,13 +95,15 @@ def zeros_for_bytes(task: Task, model: Model, most: float) -> float:
         task: what the network is for.
         model: the network.
         most: bytes.
+        protect: patterns of leaf paths that keep their weights.
     """
     graph, few, many = traced(task, model), 0.0, 1.0
+    protect = matching(protect, graph.leaves)
     enough: float | None = None
 
     def size(sparsity: float) -> int | None:
         try:
-            masks = sparse.make_masks(model.variables, sparsity, graph=graph)
+            masks = sparse.make_masks(model.variables, sparsity, protect=protect, graph=graph)
         except ValueError:  # every output keeps a weight
             return None
         zeroed = sparse.masked(model.variables, masks)

@@ -15,13 +15,13 @@ import jaxcompress as jc
 from experiments.common import environment, report
 from experiments.common.stages import Stages
 from experiments.compress.budget import parsed, part_of_the_way, structural
-from experiments.compress.checks import STRUCTURAL, check
+from experiments.compress.checks import check
 from experiments.compress.integers import quantized
 from experiments.compress.making import Made, Making, digest, identity_of
 from experiments.compress.opening import opened
 from experiments.compress.removal import removed, zeroed
 from experiments.compress.results import exports, final_artifact, fulfilled, row_of
-from experiments.compress.settings import Config
+from experiments.compress.settings import STRUCTURAL, Config
 from experiments.compress.split import candidates, least
 from experiments.compress.teaching import store_answers, taught, trained
 from experiments.compress.telling import finish
@@ -130,22 +130,24 @@ def done(making: Making, stage: str, made: Made, whole: Made, way: float | None)
         way: how far on the way to the budget it goes, in logarithms of cost.
     """
     config, scoring = making.config, making.config.scoring
+    looks = scoring.looked_at, list(config.protect)
     if stage in STRUCTURAL:
         assert way is not None
         asked = structural(parsed(config.budget), "sparse" in config.stages)
         budget = part_of_the_way(asked, way, making.graph)
-        key = digest(made.key, stage, budget.ceilings(), dataclasses.asdict(scoring), making.times)
+        known = making.times, list(config.protect)
+        key = digest(made.key, stage, budget.ceilings(), dataclasses.asdict(scoring), *known)
         work = partial(removed, making, stage, made, budget)
         return making.run(f"after {stage}", stage, key, work)
     if stage == "sparse":
         most = None
         if not config.sparsity:
             most = parsed(config.budget)["bytes"] * whole.facts["bytes"]
-        key = digest(made.key, stage, config.sparsity, most, scoring.looked_at)
+        key = digest(made.key, stage, config.sparsity, most, *looks)
         work = partial(zeroed, making, made, most)
         return making.run("after sparse", stage, key, work)
     if stage == "quantize":
-        key = digest(made.key, stage, config.bits, config.activations, scoring.looked_at)
+        key = digest(made.key, stage, config.bits, config.activations, *looks)
         make = partial(quantized, making.task, made.model, making.looked, config)
         return making.run("in integers", stage, key, lambda: (make(), {"bits": config.bits}))
     answers = store_answers(making, whole.key)

@@ -6,13 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Config", "Export", "Scoring", "Stage"]
+__all__ = ["STRUCTURAL", "Config", "Export", "Scoring", "Stage"]
 
 Stage = Literal["prune", "low_rank", "sparse", "quantize", "distil"]
 """prune: channels go; low_rank: kernels in two factors; sparse: single weights become zero;
 quantize: kernels, and what they are given, become integers, after all that removes; distil: what is
 left, rounded where integers are, learns from the whole network's stored answers, and labels if
 there are any."""
+
+STRUCTURAL: tuple[Stage, ...] = ("prune", "low_rank")
+"""Those that share the budget: what is left has fewer channels or ranks."""
 
 Export = Literal["stablehlo", "onnx", "litert"]
 """stablehlo: inside the artifact, which is then loaded without the model's code; onnx, litert:
@@ -46,6 +49,8 @@ class Config:
         budget: the shares that may be left, e.g. `flops=0.5 bytes=0.1`; of flops, params, bytes,
             latency.
         stages: in the order in which they are done; prune and low_rank share the budget.
+        protect: patterns of leaf paths, e.g. `*/head/*`: no stage takes from kernels that fit one,
+            and channels on their axes stay.
         latency_table: what each conv and dot takes on another device, as JSON; without it, a budget
             of latency is met by what they take here, which is measured first.
         weights: of a shipped network: published ones as safetensors, or an artifact's folder;
@@ -85,6 +90,7 @@ class Config:
     data: str = "digits"
     budget: tuple[str, ...] = ("flops=0.5",)
     stages: tuple[Stage, ...] = ("prune", "distil")
+    protect: tuple[str, ...] = ()
     latency_table: Path | None = None
     weights: Path | None = None
     data_dir: Path | None = None

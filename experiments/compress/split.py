@@ -56,7 +56,14 @@ def candidates(
             return _tried(making, order, shares, part, remembered)
 
         name = digest(
-            key, "split", list(order), dict(shares), part, scoring.rounds, scoring.looked_at
+            key,
+            "split",
+            list(order),
+            dict(shares),
+            part,
+            scoring.rounds,
+            scoring.looked_at,
+            *making.config.protect,
         )
         facts = making.stages.run(f"split-{name}", work)
         kept = ("part", "distance", "flops", "params", "refused", "seconds")
@@ -98,7 +105,7 @@ def _tried(
 ) -> dict[str, Json]:
     """Compress by both, and compare answers."""
     task, scoring, looked = making.task, making.config.scoring, making.looked
-    model = task.model
+    model, protect = task.model, making.config.protect
     steps = [(order[0], part, part > 0), (order[1], 1.0, part < 1)]
     try:
         for name, way, is_needed in steps:
@@ -109,9 +116,12 @@ def _tried(
                 is_first = model is task.model
                 score = importance if is_first else recipes.Fisher(min(ROUNDS, scoring.rounds))
                 key = making.key(1)
-                model = pruned(task, model, budget, looked, score, key, compensates=False)
+                model = pruned(
+                    task, model, budget, looked, score, key, protect=protect, compensates=False
+                )
             else:
-                model = factorized(task, model, budget, looked, scoring, 0, making.key(2))
+                key = making.key(2)
+                model = factorized(task, model, budget, looked, scoring, 0, key, protect)
     except ValueError as error:
         return {"part": part, "refused": str(error)}
     return {"part": part, **_compared(making, model)}

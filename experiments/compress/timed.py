@@ -53,7 +53,8 @@ def with_times(making: Making, key: str) -> Making:
         f"{table.device}, {table.how}"
     )
     # The table of another network is refused by the graph, what channels cannot reach by the check.
-    check_reachable(structural(shares, "sparse" in config.stages), making.graph)
+    asked = structural(shares, "sparse" in config.stages)
+    check_reachable(asked, making.graph, config.protect)
     return making
 
 
