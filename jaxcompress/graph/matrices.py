@@ -16,7 +16,7 @@ import jax
 from jaxcompress.annotations import Array
 from jaxcompress.graph.rearrange import rearranged
 
-__all__ = ["row_and_column_dimensions", "site_matrices", "to_kernel", "to_matrices"]
+__all__ = ["row_and_column_dimensions", "site_matrices", "to_kernel", "to_kernels", "to_matrices"]
 
 Layout = Mapping[str, Any]
 Described = Mapping[str, Any]
@@ -93,3 +93,19 @@ def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
         matrix.astype(leaf.dtype)
     )
     return kernel
+
+
+def to_kernels(
+    matrices: Mapping[str, Array], sites: Mapping[str, Described], leaves: Mapping[str, Array]
+) -> dict[str, jax.Array]:
+    """Apply `to_kernel` to all sites by path, in one program."""
+    needed = {path: {key: sites[path][key] for key in MATRIX} for path in matrices}
+    return _kernels(dict(matrices), dict(leaves), json.dumps(needed))
+
+
+@functools.partial(jax.jit, static_argnames="described")
+def _kernels(
+    matrices: Mapping[str, Array], leaves: Mapping[str, Array], described: str
+) -> dict[str, jax.Array]:
+    sites = json.loads(described)
+    return {path: to_kernel(matrices[path], sites[path], leaves[path]) for path in sites}

@@ -23,7 +23,7 @@ from jaxcompress.compression.observing import observe, over_uses
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.interpret import Node
-from jaxcompress.graph.matrices import site_matrices, to_kernel
+from jaxcompress.graph.matrices import site_matrices, to_kernels
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.statistics.covariance import covariances_of
 from jaxcompress.low_rank.statistics.moments import per_row
@@ -85,7 +85,7 @@ def compensate(
     leaves, treedef = flatten_with_paths(variables)
     described = {path: graph.sites[path].described(form) for path, form in forms.items()}
     matrices = site_matrices({path: leaves[path] for path in forms}, described)
-    covariances = {}
+    covariances, targets = {}, {}
     for path, (auto, cross) in products.items():
         moments = {"auto": auto, "cross": cross}
         parts = covariances_of(moments, centred)
@@ -93,8 +93,9 @@ def compensate(
         moved = _moved(
             parts["auto"], parts["cross"], np.asarray(matrices[path], np.float64), step, ridge
         )
-        leaves[path] = to_kernel(jnp.asarray(moved), described[path], jnp.asarray(leaves[path]))
-    return jax.tree.unflatten(treedef, list(leaves.values())), covariances
+        targets[path] = jnp.asarray(moved)
+    kernels = to_kernels(targets, described, {path: jnp.asarray(leaves[path]) for path in forms})
+    return jax.tree.unflatten(treedef, list({**leaves, **kernels}.values())), covariances
 
 
 def _moved(

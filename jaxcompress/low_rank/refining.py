@@ -20,7 +20,7 @@ from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression.record import Compression
 from jaxcompress.graph.matrices import site_matrices
-from jaxcompress.low_rank.site_factors import to_halves, to_leaves
+from jaxcompress.low_rank.site_factors import halves_of, leaves_of
 from jaxcompress.paths import flatten_with_paths
 
 __all__ = ["improve", "refine"]
@@ -61,37 +61,28 @@ def refine(
         return small
     originals, _ = flatten_with_paths(variables)
     leaves, treedef = flatten_with_paths(small, whole=described)
-    for path, site in sites.items():
-        weights = None if outputs is None else outputs[path]
-        leaves[path] = _refined(
-            leaves[path], originals[path], site, covariances[path], weights, rounds
-        )
-    return jax.tree.unflatten(treedef, list(leaves.values()))
+    halves, matrices = halves_of(leaves, sites), site_matrices(originals, sites)
+    orders = _places({path: originals[path].shape for path in sites}, sites)
+    better = {}
+    for path in sites:
+        left, right, matrix = (np.asarray(a, np.float64) for a in (*halves[path], matrices[path]))
+        weights, dtype = None if outputs is None else outputs[path], originals[path].dtype
+        made = improve(left, right, matrix, covariances[path], orders[path], weights, rounds)
+        better[path] = [jnp.asarray(half, dtype) for half in made]
+    return jax.tree.unflatten(treedef, list({**leaves, **leaves_of(better, sites)}.values()))
 
 
-def _refined(
-    factors: Mapping[str, Array],
-    leaf: Array,
-    site: Mapping[str, Json],
-    covariance: Array,
-    weights: PyTree,
-    rounds: int,
-) -> dict[str, Array]:
-    matrix = np.asarray(site_matrices({"": leaf}, {"": site})[""], np.float64)
-    left, right = (np.asarray(half, np.float64) for half in to_halves(factors, site))
-    order = _places(leaf.shape, site)
-    left, right = improve(left, right, matrix, covariance, order, weights, rounds)
-    return to_leaves(jnp.asarray(left, leaf.dtype), jnp.asarray(right, leaf.dtype), site)
-
-
-def _places(shape: tuple[int, ...], site: Mapping[str, Json]) -> np.ndarray:
-    """Return where the entries of the full-patch matrices stand in those of the site's form."""
-    numbers = np.arange(np.prod(shape)).reshape(shape)
-    entries, full = (
-        np.asarray(site_matrices({"": numbers}, {"": {**site, "form": form}})[""]).ravel()
-        for form in (site["form"], "channel")
-    )
-    return np.argsort(entries)[full]
+def _places(
+    shapes: Mapping[str, tuple[int, ...]], sites: Mapping[str, Mapping[str, Json]]
+) -> dict[str, np.ndarray]:
+    """Return where the entries of the full-patch matrices stand in those of the sites' forms."""
+    numbers = {path: np.arange(np.prod(shape)).reshape(shape) for path, shape in shapes.items()}
+    full = {path: {**site, "form": "channel"} for path, site in sites.items()}
+    entries, patches = (site_matrices(numbers, described) for described in (sites, full))
+    return {
+        path: np.argsort(np.asarray(entries[path]).ravel())[np.asarray(patches[path]).ravel()]
+        for path in sites
+    }
 
 
 def improve(

@@ -22,7 +22,15 @@ from jaxcompress.graph.matrices import site_matrices
 from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.low_rank.factors import Decomposition, after, decompose, split, to_factors
 
-__all__ = ["FACTORS", "decompositions", "split_leaves", "to_halves", "to_leaves"]
+__all__ = [
+    "FACTORS",
+    "decompositions",
+    "halves_of",
+    "leaves_of",
+    "split_leaves",
+    "to_halves",
+    "to_leaves",
+]
 
 FACTORS = ("first", "second")
 """The names of the two leaves that stand for a kernel."""
@@ -160,3 +168,29 @@ def to_halves(factors: Mapping[str, Array], site: Described) -> tuple[jax.Array,
     avals = [jax.ShapeDtypeStruct(shape, dtype) for shape in halves]
     left, right = jax.linear_transpose(lambda a, b: to_leaves(a, b, site), *avals)(dict(factors))
     return left, right
+
+
+def halves_of(
+    factors: Mapping[str, Mapping[str, Array]], sites: Mapping[str, Described]
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Undo `to_leaves` for all sites by path, in one program."""
+    return _halves({path: factors[path] for path in sites}, json.dumps(dict(sites)))
+
+
+@functools.partial(jax.jit, static_argnames="described")
+def _halves(
+    factors: Mapping[str, Mapping[str, Array]], described: str
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    return {path: to_halves(factors[path], site) for path, site in json.loads(described).items()}
+
+
+def leaves_of(
+    halves: Mapping[str, Sequence[Array]], sites: Mapping[str, Described]
+) -> dict[str, dict[str, Array]]:
+    """Apply `to_leaves` to all sites by path, in one program."""
+    return _leaves({path: halves[path] for path in sites}, json.dumps(dict(sites)))
+
+
+@functools.partial(jax.jit, static_argnames="described")
+def _leaves(halves: Mapping[str, Sequence[Array]], described: str) -> dict[str, dict[str, Array]]:
+    return {path: to_leaves(*halves[path], site) for path, site in json.loads(described).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -91,8 +93,16 @@ def multiplied_out(lowrank: Compression, small: PyTree) -> PyTree:
     """
     sites = lowrank.spec["sites"]
     leaves, treedef = flatten_with_paths(small, whole=sites)
-    for path, site in sites.items():
-        left, right = to_halves(leaves[path], site)
+    made = _products({path: leaves[path] for path in sites}, json.dumps(dict(sites)))
+    return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
+
+
+@functools.partial(jax.jit, static_argnames="described")
+def _products(factors: Mapping[str, PyTree], described: str) -> dict[str, jax.Array]:
+    """Multiply the factors of all sites, by path, in one program."""
+    made = {}
+    for path, site in json.loads(described).items():
+        left, right = to_halves(factors[path], site)
         like = jax.ShapeDtypeStruct(tuple(site["shape"]), left.dtype)
-        leaves[path] = to_kernel(widened(left) @ widened(right), site, like)
-    return jax.tree.unflatten(treedef, list(leaves.values()))
+        made[path] = to_kernel(widened(left) @ widened(right), site, like)
+    return made
