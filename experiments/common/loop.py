@@ -99,13 +99,13 @@ def train(
         FloatingPointError: if a metric is NaN or infinite, naming it and the first such step.
     """
     _check(dataset, batch_size, mesh, extra or {})
+    state = state or init_state(variables, tx, trainable=trainable)
     # A copy, because the loop donates its state and the caller may still want the variables.
-    state = jax.tree.map(jnp.copy, state or init_state(variables, tx, trainable=trainable))
-    state = parallel.replicate(state, mesh)
+    state = parallel.replicate(_copied(state), mesh)
     images = Images(preprocess(dataset), views, view_of or current_epoch)
     body = make_body(train_step(loss, tx, trainable=trainable), images, mesh)
     data = _device_data(dataset, extra or {}, mesh)
-    run = Epochs(body, compile_steps(body, mesh), data, batch_size)
+    run = Epochs(body, compile_steps(body, mesh), data, batch_size, mesh)
     keys = _keys(key, view_key)
 
     history: list[dict[str, float]] = []
@@ -119,6 +119,12 @@ def train(
             measured = on_epoch(state) if on_epoch else {}
             history.append({"epoch": epoch + 1, "seconds": seconds, **means, **measured})
     return Trained(state, history)
+
+
+@jax.jit
+def _copied(tree: PyTree) -> PyTree:
+    """Copy every leaf, all by one program."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _check(dataset: Dataset, batch_size: int, mesh: Mesh, extra: dict[str, Json]) -> None:
