@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxcompress.annotations import Array
 from jaxcompress.graph.rearrange import rearranged
@@ -96,16 +97,23 @@ def to_kernel(matrix: jax.Array, site: Described, leaf: Array) -> jax.Array:
 
 
 def to_kernels(
-    matrices: Mapping[str, Array], sites: Mapping[str, Described], leaves: Mapping[str, Array]
+    matrices: Mapping[str, Array], sites: Mapping[str, Described], dtypes: Mapping[str, Any]
 ) -> dict[str, jax.Array]:
-    """Apply `to_kernel` to all sites by path, in one program."""
-    needed = {path: {key: sites[path][key] for key in MATRIX} for path in matrices}
-    return _kernels(dict(matrices), dict(leaves), json.dumps(needed))
+    """Apply `to_kernel` to all sites by path, in one program; each kernel gets its dtype."""
+    needed = {
+        path: {key: sites[path][key] for key in ("shape", *MATRIX)}
+        | {"dtype": jnp.dtype(dtypes[path]).name}
+        for path in matrices
+    }
+    made = _kernels(dict(matrices), json.dumps(needed))
+    return {path: made[path] for path in matrices}
 
 
 @functools.partial(jax.jit, static_argnames="described")
-def _kernels(
-    matrices: Mapping[str, Array], leaves: Mapping[str, Array], described: str
-) -> dict[str, jax.Array]:
-    sites = json.loads(described)
-    return {path: to_kernel(matrices[path], sites[path], leaves[path]) for path in sites}
+def _kernels(matrices: Mapping[str, Array], described: str) -> dict[str, jax.Array]:
+    return {
+        path: to_kernel(
+            matrices[path], site, jax.ShapeDtypeStruct(tuple(site["shape"]), site["dtype"])
+        )
+        for path, site in json.loads(described).items()
+    }

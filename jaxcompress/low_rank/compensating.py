@@ -94,7 +94,8 @@ def compensate(
             parts["auto"], parts["cross"], np.asarray(matrices[path], np.float64), step, ridge
         )
         targets[path] = jnp.asarray(moved)
-    kernels = to_kernels(targets, described, {path: jnp.asarray(leaves[path]) for path in forms})
+    dtypes = {path: jnp.result_type(leaves[path]) for path in forms}
+    kernels = to_kernels(targets, described, dtypes)
     return jax.tree.unflatten(treedef, list({**leaves, **kernels}.values())), covariances
 
 

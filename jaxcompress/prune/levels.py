@@ -16,7 +16,7 @@ from jaxcompress.annotations import Array, PyTree
 from jaxcompress.graph import Cost
 from jaxcompress.graph.budget import Ceilings
 from jaxcompress.per_device import per_device
-from jaxcompress.prune.units import Units, order_units, share_places
+from jaxcompress.prune.units import Units, order_units, places_of, share_places
 
 __all__ = ["greedy_levels", "uniform_levels"]
 
@@ -32,7 +32,7 @@ def greedy_levels(cost: Cost, units: Units, scores: Array, budget: Ceilings, fil
         fill: go on after the first unit that does not fit.
     """
     order = order_units(units, scores)
-    place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+    place = places_of(order)
     count = _longest_prefix(cost, units, place, budget, int(units.forced.sum()), len(order))
     group, level, end = (jnp.asarray(x) for x in (units.group, units.level, units.end))
     kept_units = jnp.zeros(len(cost.names), order.dtype).at[group].add(place < count)

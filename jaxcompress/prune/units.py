@@ -18,7 +18,15 @@ from jaxcompress.annotations import Array
 from jaxcompress.graph import Cost
 from jaxcompress.prune.limits import Limits
 
-__all__ = ["Units", "make_units", "order_units", "rank_channels", "share_places", "unit_scores"]
+__all__ = [
+    "Units",
+    "make_units",
+    "order_units",
+    "places_of",
+    "rank_channels",
+    "share_places",
+    "unit_scores",
+]
 
 
 class Units(NamedTuple):
@@ -87,8 +95,17 @@ def share_places(units: Units) -> np.ndarray:
 
 def rank_channels(score: Array) -> Array:
     """Return `int[width]`, each channel's place when ordered by falling score, ties by index."""
-    order = jnp.argsort(-score, stable=True)
-    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+    return places_of(jnp.argsort(-score, stable=True))
+
+
+def places_of(order: Array) -> Array:
+    """Return the inverse of a permutation, by a sort: a scatter takes longer to compile.
+
+    Example:
+        >>> places_of(jnp.array([2, 0, 1])).tolist()
+        [1, 2, 0]
+    """
+    return lax.sort((order, jnp.arange(len(order), dtype=order.dtype)), num_keys=1)[1]
 
 
 def unit_scores(scores: Mapping[str, Array], cost: Cost, limits: Mapping[str, Limits]) -> Array:
@@ -99,6 +116,9 @@ def unit_scores(scores: Mapping[str, Array], cost: Cost, limits: Mapping[str, Li
             ends = np.asarray(limits[name].ends, np.int64)
             sizes = np.diff(ends, prepend=0)
             ordered = -jnp.sort(-jnp.asarray(scores[name]))
+            if (sizes == 1).all():
+                per_group.append(ordered[: len(ends)] / 1)
+                continue
             unit = np.repeat(np.arange(len(ends)), sizes)
             sums = jnp.zeros(len(ends), ordered.dtype).at[unit].add(ordered[: len(unit)])
             first = ordered[ends - sizes]

@@ -12,8 +12,9 @@ from jaxcompress.compression.precision import widened
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.graph.input_rows import matrices_beside
-from jaxcompress.graph.matrices import to_kernel
+from jaxcompress.graph.matrices import to_kernels
 from jaxcompress.paths import flatten_with_paths
+from jaxcompress.sparse.masks import masked
 from jaxcompress.sparse.patterns import NofM
 
 __all__ = ["calibrated"]
@@ -59,15 +60,15 @@ def calibrated(
     sites, matrices = matrices_beside(graph, leaves, covariances, multiple_of)
     require_finite("variables", {path: leaves[path] for path in sites}, "train or load them again")
     require_finite("covariances", dict(covariances), "look for NaN in the batches")
-    masks, new = {}, dict(leaves)
-    for path, site in sites.items():
+    chosen, moved = {}, {}
+    for path in sites:
         shape = matrices[path].shape
         flat = widened(matrices[path]).reshape(-1, *shape[-2:])
         squares = jnp.asarray(covariances[path], jnp.float32).reshape(-1, shape[-2], shape[-2])
         mask, matrix = choice(flat, squares, by_path[path])
-        leaf = jnp.asarray(leaves[path])
-        wide = jnp.zeros(leaf.shape, jnp.float32)
-        masks[path] = to_kernel(mask.reshape(shape), site, wide) > 0
-        moved = to_kernel(matrix.reshape(shape), site, leaf)
-        new[path] = jnp.where(masks[path], moved, jnp.zeros((), leaf.dtype))
-    return masks, jax.tree.unflatten(treedef, list(new.values()))
+        chosen[path], moved[path] = mask.reshape(shape), matrix.reshape(shape)
+    kept = to_kernels(chosen, sites, dict.fromkeys(sites, jnp.float32))
+    masks = {path: mask > 0 for path, mask in kept.items()}
+    dtypes = {path: jnp.result_type(leaves[path]) for path in sites}
+    made = masked(to_kernels(moved, sites, dtypes), masks)
+    return masks, jax.tree.unflatten(treedef, list({**leaves, **made}.values()))

@@ -7,6 +7,7 @@ Dense and Conv; `oriented` brings other kernels into this order.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,10 +56,7 @@ def _spread(equal: jax.Array, count: int | jax.Array) -> jax.Array:
 
 
 def _output_first(scores: jax.Array, apart: int) -> jax.Array:
-    """Put the best of each output, which is the last axis, before everything else.
-
-    What counts as removed, -inf or NaN, stays so.
-    """
+    """Put the best of each output, the last axis, first; what is removed, -inf or NaN, stays so."""
     flat = scores.reshape(*scores.shape[:apart], -1, scores.shape[-1])
     flat = jnp.where(jnp.isnan(flat), -jnp.inf, flat)
     best = jax.nn.one_hot(flat.argmax(-2), flat.shape[-2], axis=-2, dtype=bool)
@@ -118,14 +116,7 @@ class Block:
             apart: per leaf, how many axes in front number kernels of their own; first the best
                 block of each output is kept.
         """
-        means = [self._means(score) for score in scores]
-        if apart is not None:
-            means = [_output_first(mean, n) for mean, n in zip(means, apart, strict=True)]
-        flat = jnp.concatenate([mean.ravel() for mean in means])
-        ends = np.cumsum([mean.size for mean in means])[:-1]
-        parts = jnp.split(keep_largest(flat, count), ends)
-        shaped = zip(parts, means, strict=True)
-        return [self._weights(part.reshape(mean.shape)) for part, mean in shaped]
+        return _kept_blocks(list(scores), count, self, None if apart is None else tuple(apart))
 
     def holds(self, mask: np.ndarray) -> bool:
         """Tell whether a mask keeps or removes every block as a whole."""
@@ -212,14 +203,7 @@ class NofM:
         """Return the mask of one leaf that keeps the best `count / groups` of each group."""
         del apart  # each group of each output keeps some
         (score,) = scores
-        groups = self._groups(score)
-        of_each = count // (score.size // self.m)
-        here, other = groups[..., :, None], groups[..., None, :]
-        index = jnp.arange(self.m)
-        is_better = (other > here) | ((other == here) & (index[None, :] < index[:, None]))
-        kept = is_better.sum(axis=-1) < of_each
-        moved = jnp.moveaxis(score, self._position, -1).shape
-        return [jnp.moveaxis(kept.reshape(moved), -1, self._position)]
+        return [_kept_of_groups(score, count, self)]
 
     def holds(self, mask: np.ndarray) -> bool:
         """Tell whether no group keeps more than `n`."""
@@ -231,6 +215,30 @@ class NofM:
 
 
 Pattern: TypeAlias = Block | NofM
+
+
+# One program for each pattern and shapes.
+@functools.partial(jax.jit, static_argnames=("block", "apart"))
+def _kept_blocks(
+    scores: Sequence[jax.Array], count: Array, block: Block, apart: tuple[int, ...] | None
+) -> list[jax.Array]:
+    means = [block._means(score) for score in scores]
+    if apart is not None:
+        means = list(map(_output_first, means, apart))
+    flat = jnp.concatenate([mean.ravel() for mean in means])
+    parts = jnp.split(keep_largest(flat, count), np.cumsum([mean.size for mean in means])[:-1])
+    return [block._weights(p.reshape(mean.shape)) for p, mean in zip(parts, means, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnames="pattern")
+def _kept_of_groups(score: jax.Array, count: Array, pattern: NofM) -> jax.Array:
+    groups = pattern._groups(score)
+    of_each = count // (score.size // pattern.m)
+    here, other, index = groups[..., :, None], groups[..., None, :], jnp.arange(pattern.m)
+    is_better = (other > here) | ((other == here) & (index[None, :] < index[:, None]))
+    kept = is_better.sum(axis=-1) < of_each
+    moved = jnp.moveaxis(score, pattern._position, -1).shape
+    return jnp.moveaxis(kept.reshape(moved), -1, pattern._position)
 
 
 def rounded(total: int, sparsity: Array) -> Array:
