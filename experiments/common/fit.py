@@ -1,4 +1,4 @@
-"""Train a student by a lesson; interrupted, it goes on from its last whole epoch."""
+"""Train a student by a lesson; interrupted, it goes on where its state was last kept."""
 
 from __future__ import annotations
 
@@ -63,12 +63,8 @@ def fit(
     """
     tx = _optimizer(schedule, len(dataset.train_labels))
     both = {"student": variables, "assistant": lesson.assistant}
-    state = training.init_state(both, tx, trainable=trainable)
-    if training.checkpoint_steps(folder):
-        state = training.restore_checkpoint(folder, like=state)
 
-    def keep_state(state: training.TrainState) -> dict[str, float]:
-        training.save_checkpoint(folder, state, overwrite=True)
+    def ended(_: training.TrainState) -> dict[str, float]:
         on_epoch()
         return {}
 
@@ -86,8 +82,8 @@ def fit(
         view_of=lesson.view_of,
         extra=lesson.extra,
         trainable=trainable,
-        state=state,
-        on_epoch=keep_state,
+        folder=folder,
+        on_epoch=ended,
     )
     return jax.device_get(trained.state.variables["student"])
 
