@@ -17,6 +17,7 @@ PARTS = (
     "files",
     "finite",
     "compiled",
+    "batches",
     "parallel",
     "per_device",
     "graph",
