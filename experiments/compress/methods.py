@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxcompress as jc
@@ -14,7 +13,7 @@ from experiments.compress.data import batches_of, first_rows
 from experiments.compress.fitting import Task
 from experiments.compress.model import Model
 from experiments.compress.settings import Scoring
-from jaxcompress import recipes, training
+from jaxcompress import recipes
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.knowledge import cross_entropy
 from jaxcompress.low_rank.ranks import default_forms
@@ -206,18 +205,20 @@ def _has_statistics(task: Task, model: Model) -> bool:
 
 
 def _renewed(task: Task, model: Model, looked: dict[str, Array], has_norms: bool) -> Model:
-    """Re-estimate the statistics of BatchNorms, where there are any."""
+    """Re-estimate the statistics of BatchNorms, where there are any, as far as that helps."""
     if not has_norms or model.train_apply is None:
         return model
-    size = min(size_of(task), len(looked["image"]))
-    some = first_rows(looked, STATISTICS)
-    whole = [batch for batch in batches_of(some, size) if len(batch["image"]) == size]
-    inputs = jnp.stack([task.data.inputs(batch) for batch in whole])
-    variables = training.reestimate(
-        model.train_apply,
+    variables = recipes.renew(
+        model.apply,
         model.variables,
-        inputs,
+        batches_of(first_rows(looked, STATISTICS), size_of(task)),
+        (task.model.apply, task.model.variables),
+        train_apply=model.train_apply,
         key=jax.random.key(0),
+        distance=task.outputs,
         statistics=model.statistics,
+        examples=STATISTICS,
+        size=size_of(task),
+        inputs=task.data.inputs,
     )
     return model._replace(variables=variables)
