@@ -60,7 +60,7 @@ def described() -> list[Device]:
         pace = Pace(*(_bounded(steps["v5e"][name], chip) for name in (FORWARD, STEP)))
         basis = "the same share of its peaks as estimated on v5e: not measured, and optimistic"
         devices.append(Device(chip, pace, basis))
-    return sorted(devices, key=lambda device: list(PEAKS).index(device.name))
+    return sorted(devices, key=lambda device: device.name, reverse=True)
 
 
 def _steps() -> dict[str, dict[str, Any]]:
