@@ -15,11 +15,11 @@ from rich.console import Console
 from experiments.common.progress import steps
 from experiments.common.streaming.batches import Batches
 from experiments.common.timing import Stopwatch
+from experiments.imagenet.network import fast
 from experiments.imagenet.settings import Config
 from experiments.imagenet.teaching import rows_of
 from jaxcompress import parallel, recipes, training
 from jaxcompress.annotations import Json, PyTree
-from jaxcompress.backend import fast_convolutions
 
 __all__ = ["learn", "optimizer"]
 
@@ -118,7 +118,7 @@ def learn(
 
 def _step(lesson: recipes.Lesson, tx: optax.GradientTransformation, mesh: Mesh) -> training.Step:
     step = training.train_step(lesson.training_loss, tx)
-    return training.jit_step(fast_convolutions(step) if mesh.size == 1 else step, mesh)
+    return training.jit_step(fast(step), mesh)
 
 
 def _begun(

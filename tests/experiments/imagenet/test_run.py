@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
+from experiments.common import environment, report
 from experiments.common.projection import Pace
 from experiments.imagenet import learning, paces, projection, run
 from experiments.imagenet.measuring import classified
@@ -54,15 +57,23 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     )
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def one_device() -> Iterator[None]:
     """Eight simulated devices take twice the time; tests of the loop compare one with eight."""
     one, made = jax.devices()[:1], parallel.mesh
-    monkeypatch.setattr(parallel, "mesh", lambda devices=None: made(one))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "prepare", lambda: None)
+        patch.setattr(parallel, "mesh", lambda devices=None: made(one))
+        yield
 
 
-def test_every_stage_is_done_once_and_told(config: Config) -> None:
-    rows = run.main(config)
+@pytest.fixture(scope="module")
+def rows(config: Config, one_device: None) -> list[report.Row]:
+    """Run every stage, once for all tests."""
+    return run.main(config)
+
+
+def test_every_stage_is_done_once_and_told(config: Config, rows: list[report.Row]) -> None:
     assert [row.name for row in rows] == ["teacher", "pruned", "student"]
     assert rows[0].flops and rows[2].flops and rows[2].flops <= 0.6 * rows[0].flops
     first = json.loads((config.workdir / "report.json").read_text())
@@ -82,11 +93,12 @@ def test_every_stage_is_done_once_and_told(config: Config) -> None:
 
 
 def test_an_interrupted_lesson_ends_as_one_that_was_not(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, rows: list[report.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the middle of the third epoch, it goes on with the batches that are left."""
-    whole, again = (dataclasses.replace(config, workdir=tmp_path / n) for n in ("whole", "again"))
-    run.main(whole)
+    again = dataclasses.replace(config, workdir=tmp_path / "again")
+    later = ("lesson", "student", "stage-fine-tune.json", "stage-measure*")
+    shutil.copytree(config.workdir, again.workdir, ignore=shutil.ignore_patterns(*later))
     step, given = learning._step, []
 
     def failing(*arguments: Any) -> Any:
@@ -106,7 +118,7 @@ def test_an_interrupted_lesson_ends_as_one_that_was_not(
     run.main(again)
     # Steps 4 and 5 came after the checkpoint, and are done again; 6 was never done.
     assert given[3:6] == given[6:9] and len(given) == 6 + (8 - 3)
-    ends = [jc.load(c.workdir / "student")[1] for c in (whole, again)]
+    ends = [jc.load(c.workdir / "student")[1] for c in (config, again)]
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
@@ -126,8 +138,8 @@ def test_what_does_not_fit_is_refused_together(config: Config, tmp_path: Path) -
 def test_hours_are_projected_with_their_arithmetic(tmp_path: Path) -> None:
     rows = run.main(dataclasses.replace(PRESETS["resnet50"][1], project=True, workdir=tmp_path))
     assert {"v5e", "H100"} <= {row.name for row in rows}
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["config"]["paper_device_hours"] == 199
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["config"]["paper_device_hours"] == 199
     fast = paces.Device("chip", Pace(10_000.0, 5_000.0), "made up")
     result = projection.projected(Config(threads=10), fast, decoded=250.0)
     # Ten cores read 2,500 images a second, half of what the device would take.
