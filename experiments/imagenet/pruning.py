@@ -98,7 +98,10 @@ def shrink(
         graph=graph_of(data.config, teacher),
     )
     small = teacher.after(compression, compression.variables(whole))
-    seen = data.looked_at(scoring.statistics_images, STATISTICS_SIZE)
+    count = min(scoring.statistics_images, len(data.train))
+    # Batches of one size, of which few images are left over.
+    size = count // -(-count // STATISTICS_SIZE)
+    seen = data.looked_at(count, size)
     pixels = np.stack([batch["image"] for batch in seen])
     renewed = training.reestimate(fast(small.train_apply), small.variables, pixels, key=key)
     jc.save(folder, compression, renewed)
