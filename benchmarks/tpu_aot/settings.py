@@ -9,7 +9,7 @@ from typing import Literal, get_args
 __all__ = ["Config", "NetworkName", "Step", "Topology"]
 
 
-Topology = Literal["v5e:1x1", "v5e:2x2", "v5e:16x16", "v6e:2x2", "v5p:2x2x1", "v4:2x2x1"]
+Topology = Literal["v5e:1x1", "v5e:2x2", "v5e:16x16", "v6e:1x1", "v6e:2x2", "v5p:2x2x1", "v4:2x2x1"]
 NetworkName = Literal["resnet56", "resnet50", "resnet50_256", "decoder"]
 Step = Literal[
     "evaluation",
@@ -19,6 +19,7 @@ Step = Literal[
     "factorized",
     "masked",
     "training",
+    "training at half",
     "taylor",
     "fisher",
     "meta",

@@ -50,12 +50,16 @@ def evaluation(network: Network) -> Program:
 
 def half(network: Network, multiple_of: int) -> Program:
     """The network at half of its FLOPs, the same part of every group."""
+    prune = _halved(network, multiple_of)
+    small = jax.eval_shape(prune.variables, network.variables)
+    return _evaluated(prune.function(network.apply), small, network)
+
+
+def _halved(network: Network, multiple_of: int) -> jc.Compression:
     scores = {name: np.arange(group.width) for name, group in network.graph.groups.items()}
     budget = jc.Budget(flops=0.5)
     keep = jc.select(network.graph, scores, budget, uniform=True, multiple_of=multiple_of)
-    prune = jc.shrink(network.graph, keep)
-    small = jax.eval_shape(prune.variables, network.variables)
-    return _evaluated(prune.function(network.apply), small, network)
+    return jc.shrink(network.graph, keep)
 
 
 def factorized(network: Network) -> Program:
@@ -75,17 +79,20 @@ def masked(network: Network) -> Program:
     return Program(apply, (network.variables, gates, inputs), (None, None, 0))
 
 
-def train(network: Network) -> Program:
+def train(network: Network, prune: jc.Compression | None = None) -> Program:
     """A step of SGD with momentum and weight decay, its state donated."""
+    prune = jc.chain() if prune is None else prune
+    train_apply = prune.function(network.train)
 
     def loss(variables: PyTree, batch: Batch, key: jax.Array) -> Any:
-        logits, state = network.train(variables, batch[network.input], key)
+        logits, state = train_apply(variables, batch[network.input], key)
         value = jc.knowledge.cross_entropy(logits.astype(jnp.float32), batch["label"])
         return value.mean(), (state, {})
 
     tx = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
     step = training.train_step(loss, tx)
-    state = jax.eval_shape(lambda v: training.init_state(v, tx), network.variables)
+    small = jax.eval_shape(prune.variables, network.variables)
+    state = jax.eval_shape(lambda v: training.init_state(v, tx), small)
     return Program(step, (state, network.batch, _key()), (None, 0, None), donate=(0,))
 
 
@@ -177,6 +184,7 @@ STEPS: Mapping[str, Callable[[Network], Program]] = {
     "factorized": factorized,
     "masked": masked,
     "training": train,
+    "training at half": lambda network: train(network, _halved(network, 8)),
     "taylor": taylor,
     "fisher": fisher,
     "meta": meta,

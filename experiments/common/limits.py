@@ -17,7 +17,8 @@ __all__ = ["check", "number_problems"]
 
 FROM_ZERO = frozenset(
     "candidates choice_images epochs image_size layers large_batch_size num_classes project seed "
-    "seeds steps sweeps test_images threads train_images validation_images".split()
+    "seeds steps sweeps test_images threads train_images validation_images warmup_epochs "
+    "workers".split()
 )
 """Counts that may be 0: none, or all, as each says."""
 
@@ -40,7 +41,8 @@ def _positive(value: Any) -> str | None:
 REALS = MappingProxyType(
     {
         **dict.fromkeys(("budgets", "bytes", "final", "flops", "keep", "ratios", "shares"), _share),
-        **dict.fromkeys(("lossless", "sparsities", "sparsity"), _part),
+        **dict.fromkeys(("ema", "lossless", "sparsities", "sparsity"), _part),
+        "least_area": _share,
         **dict.fromkeys(
             ("rate", "rates", "student_rate", "teacher_rate", "seconds", "std"), _positive
         ),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 import jaxcompress as jc
-from jaxcompress import models
+from jaxcompress import artifact, models
 from jaxcompress.annotations import Function, Json, PyTree
-from jaxcompress.artifact import akamaster_resnet_name, load_torch_weights
+from jaxcompress.models.efficientnet import EfficientNetLite
+from jaxcompress.models.resnet import ResNet
+from jaxcompress.models.resnet_imagenet import ImageNetResNet
+from jaxcompress.models.vgg import VGG
 
-__all__ = ["Network", "published_variables", "untrained"]
+__all__ = ["Network", "load_published", "published_variables", "untrained"]
 
 
 class Network(NamedTuple):
@@ -61,7 +64,7 @@ def untrained(name: str, config: Mapping[str, Json], variables: PyTree = None) -
 
 
 def published_variables(module: Any, shape: tuple[int, ...], weights: Path) -> Any:
-    """Load the PyTorch state dict of a CIFAR ResNet, as safetensors.
+    """Load the published weights of a network, as safetensors.
 
     Args:
         module: the network.
@@ -72,4 +75,35 @@ def published_variables(module: Any, shape: tuple[int, ...], weights: Path) -> A
         ValueError: if the file holds another network's weights.
     """
     like = jax.eval_shape(lambda: models.initialize(module, jax.random.key(0), shape))
-    return load_torch_weights(weights, like, akamaster_resnet_name)
+    return load_published(module, like, weights)
+
+
+def load_published(module: object, like: PyTree, weights: Path) -> Any:
+    """Load published weights into variables of which the shapes are known.
+
+    Args:
+        module: the network.
+        like: its variables, or their shapes.
+        weights: a state dict of PyTorch, as safetensors.
+
+    Raises:
+        ValueError: if the file holds another network's weights, or its names are not known.
+    """
+    if isinstance(module, EfficientNetLite):
+        return artifact.load_efficientnet_lite(weights, like)
+    return artifact.load_torch_weights(weights, like, _names_of(module))
+
+
+def _names_of(module: object) -> Callable[[str], str | None]:
+    """Return how the published weights of a network call its leaves."""
+    if isinstance(module, ResNet):
+        return artifact.akamaster_resnet_name
+    if isinstance(module, ImageNetResNet):
+        return artifact.torchvision_resnet_name
+    if isinstance(module, VGG):
+        return artifact.chengyangfu_vgg_name(module.depth, module.batch_norm)
+    raise ValueError(
+        "weights: names of published tensors are known for ResNets, CIFAR's VGGs and "
+        f"EfficientNet-Lite0, but not for {type(module).__name__}; load them in a "
+        "function of your own, which experiments.compress takes as --model, or save an artifact"
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from experiments.common.image_folders import ENDINGS, classes_of, files_of
 from experiments.compress.splits import Splits
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["folder_of_images"]
 
 TRANSPARENT = ("RGBA", "LA", "PA")
-ENDINGS = (".png", ".jpg", ".jpeg")
 LEAST = 4
 SHOWN = 3
 
@@ -52,10 +52,10 @@ def folder_of_images(folder: Path, size: int | None) -> Splits:
     """
     parts = {name: folder / name for name in ("train", "test", "val") if (folder / name).is_dir()}
     if "train" not in parts or len(parts) < 2:
-        arrays, notes = _read(folder, _classes(folder, folder), size)
+        arrays, notes = _read(folder, classes_of(folder, folder), size)
         return Splits(arrays, None, notes)
     test = parts.get("test", parts.get("val", folder))
-    classes = _classes(folder, parts["train"])
+    classes = classes_of(folder, parts["train"])
     train, notes = _read(parts["train"], classes, size)
     height = train["image"].shape[1]
     held, more = _read(test, classes, height)
@@ -70,32 +70,11 @@ def _as_channels(arrays: dict[str, np.ndarray], channels: int) -> dict[str, np.n
     return {**arrays, "image": images.astype(np.uint8)}
 
 
-def _classes(root: Path, folder: Path) -> list[str]:
-    """Name the classes in the order of their numbers."""
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    listed = root / "classes.txt"
-    if listed.is_file():
-        named = listed.read_text().split()
-        missing = [name for name in there if name not in named]
-        if missing:
-            raise ValueError(
-                f"data: {listed} lists all classes, but lacks {missing[:SHOWN]}; add them, in the "
-                "order of the model's outputs"
-            )
-        return named
-    if len(there) < 2:
-        raise ValueError(
-            f"data: a folder of images holds one folder for each class, but {folder} holds "
-            f"{there}; put the images of each class into a folder of its name"
-        )
-    return there
-
-
 def _read(
     folder: Path, classes: Sequence[str], size: int | None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Read the images of all classes, and say what was skipped or changed."""
-    files, other = _files(folder, classes)
+    files, other = files_of(folder, classes)
     skipped: list[str] = []
     pictures: list[Picture] = []
     size = size or _commonest(files)
@@ -119,18 +98,6 @@ def _read(
         images = images[..., :1]
     labels = np.array([picture.label for picture in pictures], np.int32)
     return {"image": images, "label": labels}, tuple(notes)
-
-
-def _files(folder: Path, classes: Sequence[str]) -> tuple[list[tuple[int, Path]], int]:
-    """Return the images with their labels, and how many other files there are."""
-    files = [
-        (number, file)
-        for number, name in enumerate(classes)
-        for file in sorted((folder / name).rglob("*"))
-        if file.is_file()
-    ]
-    images = [(number, file) for number, file in files if file.suffix.lower() in ENDINGS]
-    return images, len(files) - len(images)
 
 
 def _commonest(files: Sequence[tuple[int, Path]]) -> int:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
 import jaxcompress as jc
+from experiments.common.network import load_published
 from experiments.compress.model import Model
 from jaxcompress import artifact, models
 from jaxcompress.annotations import PyTree
-from jaxcompress.models.efficientnet import EfficientNetLite
-from jaxcompress.models.resnet import ResNet
-from jaxcompress.models.resnet_imagenet import ImageNetResNet
-from jaxcompress.models.vgg import VGG
 
 __all__ = ["shipped_model"]
 
@@ -48,28 +44,10 @@ def shipped_model(name: str, classes: int, inputs: PyTree, weights: Path | None)
         return model
     if weights.is_dir():
         return _of_artifact(model, weights)
-    if isinstance(module, EfficientNetLite):
-        return model._replace(variables=artifact.load_efficientnet_lite(weights, like))
-    rename = _names_of(module)
-    return model._replace(variables=artifact.load_torch_weights(weights, like, rename))
+    return model._replace(variables=load_published(module, like, weights))
 
 
 def _of_artifact(model: Model, folder: Path) -> Model:
     compression = jc.from_spec(artifact.inspect(folder)["spec"])
     _, variables = jc.load(folder, model.apply, like=model.variables)
     return model.after(compression, variables)._replace(origin=(model.apply, model.variables))
-
-
-def _names_of(module: object) -> Callable[[str], str | None]:
-    """Return how the published weights of a network call its leaves."""
-    if isinstance(module, ResNet):
-        return artifact.akamaster_resnet_name
-    if isinstance(module, ImageNetResNet):
-        return artifact.torchvision_resnet_name
-    if isinstance(module, VGG):
-        return artifact.chengyangfu_vgg_name(module.depth, module.batch_norm)
-    raise ValueError(
-        "weights: names of published tensors are known for ResNets, CIFAR's VGGs and "
-        f"EfficientNet-Lite0, but not for {type(module).__name__}; load them in a "
-        "function of your own, and pass that as --model"
-    )

@@ -14,17 +14,15 @@ from rich.console import Console
 import jaxcompress as jc
 from experiments.common import report, score
 from experiments.common.distill import Teaching, featured_training, teaching_loss, trainable
+from experiments.common.projection import CLASSES, Pace, Work, stage_hours
 from jaxcompress import knowledge, models, parallel, training
 from jaxcompress.annotations import Batch, Json, PyTree
 from jaxcompress.prune import importance
 
 __all__ = ["project"]
 
-EXAMPLES, CLASSES = 1_281_167, 1000
-# Masked Fisher and learned gates see this many images, a step of either costs about three of
-# training, and compiling them takes about this long.
 SCORE_IMAGES = score.ROUNDS * score.IMAGES + score.LEARN_STEPS * score.LEARN_IMAGES
-SCORE_COST, COMPILE_HOURS = 3, 0.1
+"""Masked Fisher and learned gates see so many images."""
 
 
 def project(config: Json, console: Console) -> list[report.Row]:
@@ -48,11 +46,8 @@ def project(config: Json, console: Console) -> list[report.Row]:
     replicated = parallel.replicate(variables, mesh)
     forward = 1e3 * batch / report.latency_ms(run, replicated, batch_data["image"], repeats=5)
     step = batch / seconds_of_step(module, config, prune, variables, batch_data, mesh)
-    hours = {
-        "knowledge": config.stored_views * EXAMPLES / forward / 3600,
-        "gates": SCORE_COST * SCORE_IMAGES / step / 3600 + COMPILE_HOURS,
-        "fine-tune": config.student_epochs * EXAMPLES / step / 3600,
-    }
+    work = Work(config.stored_views, SCORE_IMAGES, config.student_epochs)
+    hours = stage_hours(work, Pace(forward, step))
     for name, value in hours.items():
         console.print(f"{name}: {value * mesh.size:,.1f} device-hours, projected")
     console.print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,11 +38,13 @@ class Source:
         mask: `mask(batch) -> [batch, length]`, nonzero where a position is no padding, for data
             of sequences: a teacher's outputs `[batch, length, ...]` are taken to be zero at
             padding, before they are stored. None stores every position.
+        on_host: where `data` draw the views themselves while they are read, what a view is, for
+            JSON: then `leaf[numbers, views]` gives `[batch, ...]`, and `settings` are None.
 
     Raises:
         ValueError: if there are no examples or views, an array has fewer rows than there are
             examples, `settings` is None and that leaves all views equal or unmixed as asked, or
-            views are to be drawn of something else than images, or without a key.
+            views are to be drawn of something else than images, or without a key, or twice.
     """
 
     data: PyTree
@@ -53,11 +55,18 @@ class Source:
     settings: Views | None = None
     mix: Mix | None = None
     mask: Callable[[Any], Array] | None = None
+    on_host: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a source of nothing, or of the same view again."""
         require(examples=integer(self.examples), views=integer(self.views))
-        if self.settings is None and (self.views > 1 or self.mix is not None):
+        if self.on_host is not None and (self.settings is not None or self.mix is not None):
+            raise ValueError(
+                "views are drawn on the host or on the device, but both on_host and settings or "
+                "mix are given; pass one of them"
+            )
+        is_same = self.settings is None and self.on_host is None
+        if is_same and (self.views > 1 or self.mix is not None):
             raise ValueError(
                 f"without settings every view is the example itself, but views={self.views} and "
                 f"mix={self.mix} are asked for; pass settings=Views(...)"
@@ -85,6 +94,7 @@ class Source:
             "mix": None if self.mix is None else dataclasses.asdict(self.mix),
             # Only where there is one: stores without stay what they were.
             **({} if self.mask is None else {"masked": True}),
+            **({} if self.on_host is None else {"on_host": dict(self.on_host)}),
         }
 
     def inputs(self, examples: Batch, indices: Any) -> Inputs:
@@ -95,7 +105,8 @@ class Source:
         if self.mix is not None:
             chosen = _partners(self.key, examples, indices, mix=self.mix)
             others = _rows(self.data, np.asarray(chosen))
-        return Inputs(examples, indices, _rows(self.data, examples), others)
+        address = examples if self.on_host is None else (examples, indices)
+        return Inputs(examples, indices, _rows(self.data, address), others)
 
 
 class Inputs(NamedTuple):
@@ -121,8 +132,8 @@ def _described(key: jax.Array | None) -> dict[str, Json]:
     return {"key": numbers, "generator": str(jax.random.key_impl(key))}
 
 
-def _rows(data: PyTree, examples: np.ndarray) -> PyTree:
-    return jax.tree.map(lambda leaf: np.asarray(leaf[examples]), data)
+def _rows(data: PyTree, address: np.ndarray | tuple[np.ndarray, np.ndarray]) -> PyTree:
+    return jax.tree.map(lambda leaf: np.asarray(leaf[address]), data)
 
 
 _partners = partial(jax.jit, static_argnames="mix")(partners)

@@ -33,7 +33,16 @@ OTHER_NAMES = {
     "config": "its fields",
 }
 # What has a few values of which a type could tell, but is a name of another package's registry.
-OPEN_CHOICES = {"network", "dataset", "features", "before_features", "rows", "names", "python"}
+OPEN_CHOICES = {
+    "network",
+    "dataset",
+    "features",
+    "before_features",
+    "rows",
+    "names",
+    "python",
+    "protect",
+}
 # What is one's own, a function or a file, where other commands take a name or a folder.
 OWN = {"experiments.compress": {"model", "data", "budget"}}
 

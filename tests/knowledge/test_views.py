@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxcompress import parallel
-from jaxcompress.knowledge import Views, view, views
+from jaxcompress.knowledge import Source, Views, view, views
 
 KEY = jax.random.key(3)
 IMAGES = np.random.default_rng(0).integers(1, 256, (24, 8, 8, 3), dtype=np.uint8)
@@ -115,3 +115,16 @@ def test_settings_are_independent_of_each_other() -> None:
     assert np.array_equal(both, cropped) or np.array_equal(both, cropped[:, ::-1])
     same = view(KEY, 1, 2, IMAGES[0], settings=Views(pad=0, flip=False))
     np.testing.assert_array_equal(same, IMAGES[0])
+
+
+def test_views_drawn_on_the_host_are_read_by_number_and_described() -> None:
+    class Drawn:
+        def __getitem__(self, address: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            return np.stack(address, axis=1)
+
+    source = Source(Drawn(), 5, "drawn", views=3, on_host={"crop": "whole"})
+    assert source.inputs([4, 1], [0, 2]).data.tolist() == [[4, 0], [1, 2]]
+    assert source.describe()["on_host"] == {"crop": "whole"} and source.describe()["count"] == 3
+    assert "on_host" not in Source(np.ones(5), 5, "plain").describe()
+    with pytest.raises(ValueError, match="on the host or on the device"):
+        Source(Drawn(), 5, "twice", jax.random.key(0), settings=Views(), on_host={})

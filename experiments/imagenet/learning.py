@@ -1,0 +1,164 @@
+"""The lesson: steps over streamed batches; interrupted, it goes on from its last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from rich.console import Console
+
+from experiments.common.progress import steps
+from experiments.common.streaming.batches import Batches
+from experiments.common.timing import Stopwatch
+from experiments.imagenet.network import fast
+from experiments.imagenet.settings import Config
+from experiments.imagenet.teaching import rows_of
+from jaxcompress import parallel, recipes, training
+from jaxcompress.annotations import Json, PyTree
+
+__all__ = ["learn", "optimizer"]
+
+FOR_ONE_RATE = 256
+"""Images of a step that the rate is for: of twice as many, the rate is twice as high."""
+MOMENTUM, DECAY = 0.9, 1e-4
+CHECKED = 20
+"""Steps between looks at the loss."""
+STATE_BYTES = 256
+"""Room for the state of the batches, which are JSON; checkpoints hold arrays of one shape."""
+
+
+class Progress(NamedTuple):
+    """All that a checkpoint of the lesson holds.
+
+    Attributes:
+        state: of training.
+        average: of the variables, over the steps; the variables themselves without one.
+        given: the state of the batches, `uint8[STATE_BYTES]`.
+    """
+
+    state: training.TrainState
+    average: PyTree
+    given: np.ndarray
+
+
+def optimizer(config: Config, total: int) -> optax.GradientTransformation:
+    """Return SGD with momentum; the rate rises for some epochs and falls to zero as a cosine.
+
+    Args:
+        config: of the rate, for `FOR_ONE_RATE` images a step.
+        total: how many steps there are.
+    """
+    peak = config.rate * config.batch_size / FOR_ONE_RATE
+    warm = min(total - 1, total * config.warmup_epochs // config.epochs)
+    rate = optax.warmup_cosine_decay_schedule(0.0 if warm else peak, peak, warm, total)
+    decay = optax.add_decayed_weights(DECAY, mask=_kernels)
+    return optax.chain(decay, optax.sgd(rate, momentum=MOMENTUM, nesterov=True))
+
+
+def _kernels(params: dict[str, PyTree]) -> dict[str, bool]:
+    return {path: path.endswith("/kernel") for path in params}
+
+
+def learn(
+    lesson: recipes.Lesson,
+    variables: PyTree,
+    batches: Batches,
+    config: Config,
+    mesh: Mesh,
+    folder: Path,
+    console: Console,
+) -> tuple[Any, dict[str, Json]]:
+    """Return the student's variables after the lesson, and its pace.
+
+    Args:
+        lesson: its loss, and what is stored.
+        variables: where it starts.
+        batches: of all epochs.
+        config: the settings.
+        mesh: the devices.
+        folder: of the checkpoints.
+        console: where progress is shown.
+
+    Raises:
+        FloatingPointError: if the loss is NaN or infinite.
+    """
+    total = len(batches)
+    tx = optimizer(config, total)
+    step = _step(lesson, tx, mesh)
+    progress, first = _begun(variables, tx, batches, mesh, folder)
+    state, average, key = progress.state, progress.average, jax.random.key(config.seed)
+    losses: list[Any] = []
+    watch = Stopwatch()
+    for number in steps(range(first, total), total - first, "learning", console):
+        batch = parallel.shard_batch(rows_of(lesson, next(batches)), mesh)
+        state, metrics = step(state, batch, jax.random.fold_in(key, number))
+        average = _averaged(average, state.variables, config.ema)
+        losses.append(metrics["loss"])
+        if number == first:  # compiling is not the pace
+            jax.block_until_ready(metrics)
+            watch = Stopwatch()
+        if len(losses) % CHECKED == 0 or number == total - 1:
+            _check(losses, first)
+        if (number + 1) % config.save_steps == 0:
+            _save(folder, Progress(state, average, _given(batches)))
+    taken = max(1, len(losses) - 1)
+    batches.close()
+    last = losses[-max(1, total // 10) :]
+    return jax.device_get(average), {
+        "steps": total,
+        "images_per_second": taken * config.batch_size / max(watch.seconds, 1e-9),
+        "loss": float(np.mean([float(loss) for loss in last])) if last else None,
+    }
+
+
+def _step(lesson: recipes.Lesson, tx: optax.GradientTransformation, mesh: Mesh) -> training.Step:
+    step = training.train_step(lesson.training_loss, tx)
+    return training.jit_step(fast(step), mesh)
+
+
+def _begun(
+    variables: PyTree, tx: optax.GradientTransformation, batches: Batches, mesh: Mesh, folder: Path
+) -> tuple[Progress, int]:
+    """Return where the lesson stands: at its start, or at the last checkpoint."""
+    placed = parallel.replicate(jax.tree.map(jnp.asarray, variables), mesh)
+    state = parallel.replicate(training.init_state(placed, tx), mesh)
+    start = Progress(state, placed, _given(batches))
+    if not training.checkpoint_steps(folder):
+        return start, 0
+    known = training.restore_checkpoint(folder, start)
+    batches.set_state(np.asarray(known.given).tobytes())
+    return known, int(known.state.step)
+
+
+def _save(folder: Path, progress: Progress) -> None:
+    training.save_checkpoint(folder, progress, step=int(progress.state.step))
+
+
+def _given(batches: Batches) -> np.ndarray:
+    # Blanks after JSON are no part of it.
+    return np.frombuffer(batches.get_state().ljust(STATE_BYTES), np.uint8)
+
+
+def _averaged(average: PyTree, variables: PyTree, decay: float) -> Any:
+    return _mixed(average, variables, decay) if decay else variables
+
+
+_mixed = jax.jit(
+    lambda old, new, decay: jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)
+)
+
+
+def _check(losses: list[Any], first: int) -> None:
+    values = np.asarray(jax.device_get(losses[-CHECKED:]))
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if wrong.size:
+        number = first + len(losses) - len(values) + int(wrong[0]) + 1
+        raise FloatingPointError(
+            f"a lesson goes on while its loss is finite, but it is {values[wrong[0]]} at step "
+            f"{number}; look at the data and the variables, or lower rate"
+        )
