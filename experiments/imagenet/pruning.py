@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common.network import Network
 from experiments.common.progress import steps
-from experiments.imagenet.network import abstract_pixels, fast
+from experiments.imagenet.network import abstract_pixels
 from experiments.imagenet.reading import Data
 from experiments.imagenet.settings import Config
-from jaxcompress import artifact, recipes, training
+from jaxcompress import artifact, recipes
 from jaxcompress.annotations import Batch, Function, Json, PyTree
 from jaxcompress.backend import compiled
 from jaxcompress.knowledge import cross_entropy
@@ -101,11 +100,18 @@ def shrink(
     count = min(scoring.statistics_images, len(data.train))
     # Batches of one size, of which few images are left over.
     size = count // -(-count // STATISTICS_SIZE)
-    seen = data.looked_at(count, size)
-    pixels = np.stack([batch["image"] for batch in seen])
-    renewed = training.reestimate(fast(small.train_apply), small.variables, pixels, key=key)
+    renewed = recipes.renew(
+        small.apply,
+        small.variables,
+        data.looked_at(count, size),
+        (teacher.apply, teacher.variables),
+        train_apply=small.train_apply,
+        key=key,
+        examples=count,
+        size=size,
+    )
     jc.save(folder, compression, renewed)
-    return {"statistics_images": int(pixels.shape[0] * pixels.shape[1])}
+    return {"statistics_images": count // size * size}
 
 
 def _loss(network: Network) -> Any:

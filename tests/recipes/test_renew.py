@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxcompress import recipes, training
+from jaxcompress.recipes.distances import distance_of
 
 KEY = jax.random.key(0)
 
@@ -40,8 +41,8 @@ def batches() -> list[jax.Array]:
 
 def renewed(variables: Any, whole: Any, batches: Any, **options: Any) -> Any:
     teacher = apply, whole
-    functions = {"train_apply": train_apply, "key": KEY}
-    return recipes.renew(apply, variables, batches, teacher, **functions, **options)
+    options = {"train_apply": train_apply, "key": KEY, **options}
+    return recipes.renew(apply, variables, batches, teacher, **options)
 
 
 def test_statistics_that_are_right_stay_bit_by_bit(whole: Any, batches: Any) -> None:
@@ -60,8 +61,6 @@ def test_statistics_that_are_wrong_are_re_estimated(whole: Any, batches: Any) ->
 @pytest.mark.parametrize("distance", ["classes", "values"])
 @pytest.mark.parametrize("off", [0.0, 0.05, 0.15, 0.5])
 def test_what_is_chosen_is_the_nearest(whole: Any, batches: Any, distance: Any, off: float) -> None:
-    from jaxcompress.recipes.distances import distance_of
-
     wrong = {**whole, "mean": whole["mean"] + off}
     new = renewed(wrong, whole, batches, distance=distance, size=16)
     ends = [wrong, training.reestimate(train_apply, wrong, batches, key=KEY)]

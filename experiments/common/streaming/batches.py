@@ -95,7 +95,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
                 f"a batch is split over all processes, but batch_size={size} does not divide by "
                 f"{shard.shard_count}; take a multiple"
             )
-        self._given, self._iterator = 0, None
+        self._given = 0
+        self._iterator: Any = None
 
     def __len__(self) -> int:
         """How many batches there are in all."""

@@ -52,10 +52,10 @@ def _shown(image: ImageFile.ImageFile, size: int, box: Box) -> np.ndarray:
     if image.format == "JPEG":
         image.draft("RGB", (min(width, needed[0]), min(height, needed[1])))
     wide, high = image.size[0] / width, image.size[1] / height
-    corners = (box.left * wide, box.top * high)
-    corners += (corners[0] + box.width * wide, corners[1] + box.height * high)
+    left, top = box.left * wide, box.top * high
+    right, bottom = left + box.width * wide, top + box.height * high
     # Rounding must not ask for a fraction of a pixel outside.
-    inside = (*corners[:2], min(corners[2], image.size[0]), min(corners[3], image.size[1]))
+    inside = left, top, min(right, image.size[0]), min(bottom, image.size[1])
     colours = _opaque(image).resize((size, size), Image.Resampling.BILINEAR, box=inside)
     if box.is_mirrored:
         colours = colours.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
