@@ -14,7 +14,7 @@ from experiments.common import loop
 from experiments.common.data import Dataset
 from experiments.common.distill import trainable
 from experiments.common.lessons import Lesson
-from jaxcompress import training
+from jaxcompress import parallel, training
 from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge import Views
 
@@ -65,7 +65,7 @@ def fit(
     both = {"student": variables, "assistant": lesson.assistant}
     state = training.init_state(both, tx, trainable=trainable)
     if training.checkpoint_steps(folder):
-        state = training.restore_checkpoint(folder, like=state)
+        state = training.restore_checkpoint(folder, like=parallel.replicate(state, mesh))
 
     def keep_state(state: training.TrainState) -> dict[str, float]:
         training.save_checkpoint(folder, state, overwrite=True)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from experiments.common import data, loop
 from experiments.common.network import Network
 from experiments.common.teaching import distillation, stored_logits
+from jaxcompress import parallel
 from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.knowledge.drawing import Views
 
@@ -85,7 +86,7 @@ class Tuner:
             rate: instead of that of `tuning`.
         """
         tuning = self.tuning if rate is None else dataclasses.replace(self.tuning, rate=rate)
-        return trained(
+        run = trained(
             train_apply,
             variables,
             self.dataset,
@@ -94,7 +95,8 @@ class Tuner:
             key=self.key,
             mesh=self.mesh,
             logits=self.logits if self.tuning.distillation else None,
-        ).state.variables
+        )
+        return parallel.on_one_device(run.state.variables)
 
 
 def trained(

@@ -1,0 +1,17 @@
+"""One of two processes of a command: ``python -m ... PORT NUMBER MODULE ARGUMENTS``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+
+def main() -> None:
+    """Run the command as a shell would, with the flag."""
+    port, number, module, *arguments = sys.argv[1:]
+    command = importlib.import_module(f"{module}.__main__").COMMAND
+    command([*arguments, "--distributed", f"{number}/2@localhost:{port}"])
+
+
+if __name__ == "__main__":
+    main()
