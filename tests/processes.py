@@ -13,7 +13,7 @@ import pytest
 __all__ = ["outputs_of_two"]
 
 
-def outputs_of_two(module: str, *arguments: str, devices: int = 1) -> list[str]:
+def outputs_of_two(module: str, *arguments: str, devices: int = 1, seconds: int = 240) -> list[str]:
     """Run ``python -m MODULE PORT NUMBER *ARGUMENTS`` twice at once; return what each says.
 
     Skips the test where `jax.distributed` does not run.
@@ -21,7 +21,10 @@ def outputs_of_two(module: str, *arguments: str, devices: int = 1) -> list[str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    # Compiled as in this process, but for as many devices.
+    count = "--xla_force_host_platform_device_count"
+    given = os.environ.get("XLA_FLAGS", "").split()
+    flags = " ".join([*(flag for flag in given if count not in flag), f"{count}={devices}"])
     both = [
         subprocess.Popen(
             [sys.executable, "-m", module, str(port), str(number), *arguments],
@@ -33,7 +36,7 @@ def outputs_of_two(module: str, *arguments: str, devices: int = 1) -> list[str]:
         for number in range(2)
     ]
     try:
-        results = [process.communicate(timeout=240) for process in both]
+        results = [process.communicate(timeout=seconds) for process in both]
     finally:
         for process in both:
             process.kill()

@@ -17,6 +17,7 @@ from experiments.common.lessons import Lesson
 from jaxcompress import parallel, training
 from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge import Views
+from jaxcompress.processes import by_first
 
 __all__ = ["Schedule", "fit"]
 
@@ -64,8 +65,10 @@ def fit(
     tx = _optimizer(schedule, len(dataset.train_labels))
     both = {"student": variables, "assistant": lesson.assistant}
     state = training.init_state(both, tx, trainable=trainable)
-    if training.checkpoint_steps(folder):
-        state = training.restore_checkpoint(folder, like=parallel.replicate(state, mesh))
+    steps = by_first("looking for a state", lambda: list(training.checkpoint_steps(folder)))
+    if steps:
+        like = parallel.replicate(state, mesh)
+        state = training.restore_checkpoint(folder, like=like, step=steps[-1])
 
     def keep_state(state: training.TrainState) -> dict[str, float]:
         training.save_checkpoint(folder, state, overwrite=True)

@@ -8,12 +8,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
+from experiments.common.data import Dataset, identity
 from experiments.common.environment import code_digest
 from jaxcompress.annotations import Json
-from jaxcompress.files import locked
+from jaxcompress.files import file_digest, locked
 from jaxcompress.processes import agree, by_first, check_shared
 
-__all__ = ["held"]
+__all__ = ["agree_on_data", "held"]
 
 
 @contextlib.contextmanager
@@ -41,6 +44,25 @@ def held(workdir: Path, config: Json) -> Iterator[None]:
         by_first("claiming the folder of an experiment", lambda: _claim(stack, workdir))
         check_shared(workdir)
         yield
+
+
+def agree_on_data(dataset: Dataset, *files: Path) -> None:
+    """Raise in all processes unless all have read the same data and files.
+
+    Args:
+        dataset: as it was loaded.
+        files: e.g. of weights, compared by what they hold.
+
+    Raises:
+        ValueError: naming what differs, and in which processes.
+
+    Example:
+        >>> from experiments.common.data import load
+        >>> agree_on_data(load("digits"))
+    """
+    if jax.process_count() > 1:
+        digests = {str(file): file_digest(file) for file in files}
+        agree("the data of an experiment", {"data": identity(dataset), **digests})
 
 
 def _claim(stack: contextlib.ExitStack, workdir: Path) -> None:

@@ -110,6 +110,8 @@ def join(*, several: bool) -> None:
             f"this command runs in one process, but {FLAG} or {VARIABLE} asks for several; start "
             "it once, without them: it uses all devices of its machine"
         )
+    # It would take the signal that ends a process for a notice, which no experiment asks for.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**asked, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
     except (RuntimeError, ValueError) as error:

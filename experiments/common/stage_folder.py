@@ -39,7 +39,7 @@ def claimed(workdir: Path, settings: dict[str, Json]) -> Iterator[None]:
 
 def _remove_partial(workdir: Path) -> None:
     """Remove what a killed run, the folder's owner before this one, was writing."""
-    for pattern in (".stage-*.partial", ".settings.json.*.partial", "stage-*.reserve"):
+    for pattern in (".stage-*.partial", ".settings.json.*.partial", "stage-*.reserve", ".shared.*"):
         for file in workdir.glob(pattern):
             file.unlink(missing_ok=True)
 

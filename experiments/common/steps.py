@@ -166,9 +166,9 @@ class Epochs(NamedTuple):
         rest = (self.data, indices, epoch, keys)
         shapes = jax.eval_shape(self.body, 0, Carry(state, None, None), *rest).totals
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        start = totals, jax.tree.map(lambda _: jnp.int32(0), shapes)
+        zeros = totals, jax.tree.map(lambda _: jnp.int32(0), shapes)
         # Laid out as the step returns them: what lies elsewhere would be another program.
-        carry = Carry(state, *parallel.replicate(start, self.mesh))
+        carry = Carry(state, *parallel.replicate(zeros, self.mesh))
         for start in range(0, self.steps, STEPS_PER_CALL):
             stop = min(start + STEPS_PER_CALL, self.steps)
             carry = self.run(start, stop, carry, *rest)

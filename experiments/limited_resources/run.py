@@ -37,7 +37,7 @@ Facts = dict[str, dict[str, Any]]
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages that are not done, and return the rows of the report."""
-    environment.prepare(several=True)
+    environment.prepare(several=not config.project)
     if config.project:
         return projection.project(config, CONSOLE)
     dataset = teacher.dataset_of(config)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import data, environment, report
-from experiments.common.holding import held
+from experiments.common.holding import agree_on_data, held
 from experiments.common.measure import Measure, augmented
 from experiments.common.network import Network
 from experiments.common.published import load
@@ -39,6 +39,7 @@ def main(config: Config) -> list[report.Row]:
 def run_all(config: Config) -> list[report.Row]:
     """Run all stages in a folder that is held."""
     dense, dataset = load(config.network, config.weights, config.dataset, config.data_dir)
+    agree_on_data(dataset, config.weights)
     mesh = parallel.mesh()
     keys = jax.random.split(jax.random.key(config.seed), 3)
     measure = Measure(dataset, mesh, config.workdir, dense.source)

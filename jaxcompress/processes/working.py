@@ -18,6 +18,8 @@ from jaxcompress.processes.meeting import SECONDS, exchanged, give_up, is_first
 __all__ = ["agree", "by_first", "check_shared", "together"]
 
 Result = TypeVar("Result")
+WORK_SECONDS = 6 * 3600.0
+"""How long one process waits for another that does the same: machines differ, and work is long."""
 VISIBLE_SECONDS = 5.0
 """How long a file may take to appear on another machine."""
 
@@ -46,7 +48,7 @@ def by_first(about: str, work: Callable[[], Any], *, seconds: float = SECONDS) -
     return exchanged(about, result, seconds=seconds)[0]
 
 
-def together(about: str, work: Callable[[], Result], *, seconds: float = SECONDS) -> Result:
+def together(about: str, work: Callable[[], Result], *, seconds: float = WORK_SECONDS) -> Result:
     """Do something in every process, and go on when all have done it; if one fails, all raise.
 
     Args:

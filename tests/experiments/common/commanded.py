@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
+
+from experiments.common import environment, joining
+from jaxcompress.backend import compiling
 
 
 def main() -> None:
-    """Run the command as a shell would, with the flag."""
+    """Run the command as a shell would, with the flag; programs are compiled as tests do it."""
     port, number, module, *arguments = sys.argv[1:]
+    environment.prepare, compiling.LARGE = joining.join, math.inf
     command = importlib.import_module(f"{module}.__main__").COMMAND
     command([*arguments, "--distributed", f"{number}/2@localhost:{port}"])
 

@@ -84,8 +84,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 SMALLEST = (
-    "digits --network resnet8 --network-config width 2 --features stage3_block0 --method crossed "
-    "--importance magnitude --teacher-epochs 2 --student-epochs 1 --train-images 128 "
+    "digits --network resnet8 --network-config width 2 --features stage3_block0 --method logits "
+    "--importance magnitude --teacher-epochs 1 --student-epochs 1 --train-images 128 "
     "--test-images 64 --statistics-images 128 --batch-size 64"
 ).split()
 
@@ -96,18 +96,18 @@ def test_limited_resources_in_two_processes(tmp_path: Path) -> None:
 
     module, one, two = "experiments.limited_resources", tmp_path / "one", tmp_path / "two"
     arguments = (module, *SMALLEST, "--workdir", str(two))
-    outputs_of_two("tests.experiments.common.commanded", *arguments, devices=4)
+    outputs_of_two("tests.experiments.common.commanded", *arguments, devices=4, seconds=600)
     COMMAND([*SMALLEST, "--workdir", str(one)])
     with np.load(one / "keep.npz") as alone, np.load(two / "keep.npz") as both:
         assert {n: x.tolist() for n, x in alone.items()} == {n: x.tolist() for n, x in both.items()}
-    rows = [json.loads((d / "crossed" / "report.json").read_text())["rows"] for d in (one, two)]
+    rows = [json.loads((d / "logits" / "report.json").read_text())["rows"] for d in (one, two)]
     for alone, both in zip(*rows, strict=True):
         counted = ("name", "num_params", "num_nonzero", "flops", "count")
         assert {n: alone[n] for n in counted} == {n: both[n] for n in counted}
         # One of 64 images.
         assert both["accuracy"] == pytest.approx(alone["accuracy"], abs=1.5 / 64)
     for name in ("teacher", "pruned", "student"):
-        folders = (d / "crossed" / "artifacts" / name for d in (one, two))
+        folders = (d / "logits" / "artifacts" / name for d in (one, two))
         alone, both = (jc.load(folder)[1] for folder in folders)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), alone, both)
 
