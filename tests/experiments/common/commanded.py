@@ -6,6 +6,8 @@ import importlib
 import math
 import sys
 
+import pytest
+
 from experiments.common import environment, joining
 from jaxcompress.backend import compiling
 
@@ -13,9 +15,11 @@ from jaxcompress.backend import compiling
 def main() -> None:
     """Run the command as a shell would, with the flag; programs are compiled as tests do it."""
     port, number, module, *arguments = sys.argv[1:]
-    environment.prepare, compiling.LARGE = joining.join, math.inf
     command = importlib.import_module(f"{module}.__main__").COMMAND
-    command([*arguments, "--distributed", f"{number}/2@localhost:{port}"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "prepare", joining.join)
+        patch.setattr(compiling, "LARGE", math.inf)
+        command([*arguments, "--distributed", f"{number}/2@localhost:{port}"])
 
 
 if __name__ == "__main__":
