@@ -64,7 +64,8 @@ def source(path: str, environment: Result | None = None) -> str:
     names = [name for name in ("python", "jax", "torch") if versions.get(name)]
     listed = ", ".join(f"{name} {versions[name]}" for name in names)
     commit = f", commit {known['commit'][:8]}" if known.get("commit") else ""
-    return f"From [`{path}`](../../{path}): {known['device']}, {listed}{commit}."
+    device = known["device"].replace("none: compiled", "not run, compiled")
+    return f"From [`{path}`](../../{path}): {device}, {listed}{commit}."
 
 
 def command(*lines: str) -> str:

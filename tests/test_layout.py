@@ -18,6 +18,7 @@ PARTS = (
     "finite",
     "compiled",
     "processes",
+    "batches",
     "parallel",
     "per_device",
     "graph",

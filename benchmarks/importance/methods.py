@@ -144,7 +144,7 @@ def _learned(
             budget,
             query,
             support,
-            lambda step: jax.jit(fast_convolutions(step)),
+            compiled=lambda step: jax.jit(fast_convolutions(step)),
             optimizer=gate_optimizer(updates, channel_rate=channel_rate),
             inner=inner,
             order=order,

@@ -1,4 +1,4 @@
-"""Train a student by a lesson; interrupted, it goes on from its last whole epoch."""
+"""Train a student by a lesson; interrupted, it goes on where its state was last kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from experiments.common import loop
 from experiments.common.data import Dataset
 from experiments.common.distill import trainable
 from experiments.common.lessons import Lesson
-from jaxcompress import parallel, training
+from jaxcompress import training
 from jaxcompress.annotations import PyTree
 from jaxcompress.knowledge import Views
-from jaxcompress.processes import by_first
 
 __all__ = ["Schedule", "fit"]
 
@@ -64,14 +63,8 @@ def fit(
     """
     tx = _optimizer(schedule, len(dataset.train_labels))
     both = {"student": variables, "assistant": lesson.assistant}
-    state = training.init_state(both, tx, trainable=trainable)
-    steps = by_first("looking for a state", lambda: list(training.checkpoint_steps(folder)))
-    if steps:
-        like = parallel.replicate(state, mesh)
-        state = training.restore_checkpoint(folder, like=like, step=steps[-1])
 
-    def keep_state(state: training.TrainState) -> dict[str, float]:
-        training.save_checkpoint(folder, state, overwrite=True)
+    def ended(_: training.TrainState) -> dict[str, float]:
         on_epoch()
         return {}
 
@@ -89,8 +82,8 @@ def fit(
         view_of=lesson.view_of,
         extra=lesson.extra,
         trainable=trainable,
-        state=state,
-        on_epoch=keep_state,
+        folder=folder,
+        on_epoch=ended,
     )
     return jax.device_get(trained.state.variables["student"])
 

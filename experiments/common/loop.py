@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from experiments.common.steps import (
     current_epoch,
     make_body,
 )
+from experiments.common.stopping import keeping
 from experiments.common.timing import Stopwatch
 from jaxcompress import parallel
 from jaxcompress.annotations import Json, PyTree
@@ -40,8 +42,8 @@ class Trained(NamedTuple):
 
     Attributes:
         state: the last training state; `state.variables` is the network.
-        history: per epoch, `epoch`, `seconds`, the mean of each metric over its steps as
-            `train_<metric>`, and what `on_epoch` returned.
+        history: per epoch, `epoch`, `seconds`, the mean of each metric over those of its steps
+            that were run here as `train_<metric>`, and what `on_epoch` returned.
     """
 
     state: TrainState
@@ -63,7 +65,7 @@ def train(
     view_of: ViewOf | None = None,
     extra: dict[str, Json] | None = None,
     trainable: Trainable | None = None,
-    state: TrainState | None = None,
+    folder: Path | None = None,
     on_epoch: Callable[[TrainState], dict[str, float]] | None = None,
     progress: bool = True,
 ) -> Trained:
@@ -89,7 +91,8 @@ def train(
             shows, e.g. one of those that a teacher has seen; None: the `epoch`-th.
         extra: arrays `[n, ...]`, one row per training example, e.g. stored logits.
         trainable: what is optimized, see `jaxcompress.training.train_step`.
-        state: continue from this state, of the same run, at an epoch's start.
+        folder: where the state is kept, every so often, at each epoch's end and when the process
+            is asked to stop, and where a run that was killed goes on; None: nowhere.
         on_epoch: what to measure after each epoch, for the history.
         progress: show a progress bar.
 
@@ -99,7 +102,7 @@ def train(
         FloatingPointError: if a metric is NaN or infinite, naming it and the first such step.
     """
     _check(dataset, batch_size, mesh, extra or {})
-    state = state or init_state(variables, tx, trainable=trainable)
+    state = init_state(variables, tx, trainable=trainable)
     # A copy, because the loop donates its state and the caller may still want the variables.
     state = parallel.replicate(_copied(state), mesh)
     images = Images(preprocess(dataset), views, view_of or current_epoch)
@@ -109,12 +112,14 @@ def train(
     keys = parallel.replicate(_keys(key, view_key), mesh)
 
     history: list[dict[str, float]] = []
-    first = int(state.step) // run.steps
-    with Progress(transient=True, disable=not progress) as bar:
-        task = bar.add_task("training", total=(epochs - first) * run.steps)
+    with keeping(folder) as kept, Progress(transient=True, disable=not progress) as bar:
+        state = kept.restored(state)
+        first, more = divmod(int(state.step), run.steps)
+        task = bar.add_task("training", total=(epochs - first) * run.steps - more)
         for epoch in range(first, epochs):
             watch = Stopwatch()
-            state, means = run.epoch(state, epoch, keys, partial(bar.update, task))
+            state, means = run.epoch(state, epoch, keys, partial(bar.update, task), kept.at_times)
+            kept.now(state)
             seconds = watch.seconds
             measured = on_epoch(state) if on_epoch else {}
             history.append({"epoch": epoch + 1, "seconds": seconds, **means, **measured})

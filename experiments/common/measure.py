@@ -17,6 +17,7 @@ from experiments.common import data
 from experiments.common.report import Row, latency_ms
 from jaxcompress import artifact, parallel, training
 from jaxcompress.annotations import Function, Json, PyTree
+from jaxcompress.backend import compiled
 from jaxcompress.graph import default_trainable
 from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.paths import flatten_with_paths
@@ -93,7 +94,7 @@ class Measure:
     def _latency(self, apply: Function, variables: PyTree) -> float:
         images = data.preprocess(self.dataset)(self.dataset.test_images[: self.latency_batch])
         variables = parallel.on_one_device(variables)
-        return latency_ms(jax.jit(apply), variables, images, repeats=5)
+        return latency_ms(compiled(apply), variables, images, repeats=5)
 
 
 def accuracy_of(

@@ -24,6 +24,8 @@ from jaxcompress.training import Step, TrainState
 __all__ = ["Epochs", "Images", "Keys", "ViewOf", "compile_steps", "current_epoch", "make_body"]
 
 STEPS_PER_CALL = 50
+STEPS_PER_LOOK = 10
+"""Where steps are calls of their own: looking costs no more than waiting for ten of them."""
 
 ViewOf: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 """`view_of(examples, epoch) -> int[batch]`."""
@@ -159,9 +161,18 @@ class Epochs(NamedTuple):
         return len(self.data["label"]) // self.batch_size
 
     def epoch(
-        self, state: TrainState, epoch: int, keys: Keys, report: Callable[..., Any]
+        self,
+        state: TrainState,
+        epoch: int,
+        keys: Keys,
+        report: Callable[..., Any],
+        on_steps: Callable[[TrainState], None],
     ) -> tuple[TrainState, dict[str, float]]:
-        """Run one epoch, waiting for the device only to report; return the metrics' means."""
+        """Run what is left of one epoch, waiting for the device only to report.
+
+        Returns:
+            The state, and the mean of each metric over the steps that were run here.
+        """
         indices = _shuffle(keys.shuffle, epoch, len(self.data["label"]), self.batch_size)
         rest = (self.data, indices, epoch, keys)
         shapes = jax.eval_shape(self.body, 0, Carry(state, None, None), *rest).totals
@@ -169,14 +180,17 @@ class Epochs(NamedTuple):
         zeros = totals, jax.tree.map(lambda _: jnp.int32(0), shapes)
         # Laid out as the step returns them: what lies elsewhere would be another program.
         carry = Carry(state, *parallel.replicate(zeros, self.mesh))
-        for start in range(0, self.steps, STEPS_PER_CALL):
-            stop = min(start + STEPS_PER_CALL, self.steps)
+        first = int(state.step) - epoch * self.steps
+        at_once = STEPS_PER_LOOK if on_cpu(self.mesh) else STEPS_PER_CALL
+        for start in range(first, self.steps, at_once):
+            stop = min(start + at_once, self.steps)
             carry = self.run(start, stop, carry, *rest)
             _check_finite(carry.bad, epoch)
-            loss = float(carry.totals["loss"]) / stop
+            loss = float(carry.totals["loss"]) / (stop - first)
             report(advance=stop - start, description=f"epoch {epoch + 1}, mean loss {loss:.3f}")
-        means = {f"train_{name}": float(x) / self.steps for name, x in carry.totals.items()}
-        return carry.state, means
+            on_steps(carry.state)
+        count = self.steps - first
+        return carry.state, {f"train_{name}": float(x) / count for name, x in carry.totals.items()}
 
 
 _shuffle = jax.jit(epoch_indices, static_argnames=("size", "batch_size"))

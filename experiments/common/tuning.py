@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -55,6 +56,7 @@ class Tuner:
         tuning: for how long, and how.
         key: of the batches and their augmentation.
         mesh: the devices.
+        workdir: where states are kept of the trainings that have a name; None: nowhere.
     """
 
     network: Network
@@ -63,6 +65,7 @@ class Tuner:
     tuning: Tuning
     key: jax.Array
     mesh: Mesh
+    workdir: Path | None = None
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
@@ -77,14 +80,22 @@ class Tuner:
         apply = lambda _, images: network.apply(network.variables, images)  # noqa: E731
         return stored_logits(apply, {}, self.dataset.train_images, preprocess=preprocess)
 
-    def __call__(self, train_apply: Function, variables: PyTree, rate: float | None = None) -> Any:
+    def __call__(
+        self,
+        train_apply: Function,
+        variables: PyTree,
+        rate: float | None = None,
+        name: str | None = None,
+    ) -> Any:
         """Return the variables after training all of them together.
 
         Args:
             train_apply: of the compressed network.
             variables: of the compressed network.
             rate: instead of that of `tuning`.
+            name: of what is trained, by which a killed run finds where it was.
         """
+        folder = self.workdir / f"{name}-state" if self.workdir and name else None
         tuning = self.tuning if rate is None else dataclasses.replace(self.tuning, rate=rate)
         run = trained(
             train_apply,
@@ -95,6 +106,7 @@ class Tuner:
             key=self.key,
             mesh=self.mesh,
             logits=self.logits if self.tuning.distillation else None,
+            folder=folder,
         )
         return parallel.on_one_device(run.state.variables)
 
@@ -109,6 +121,7 @@ def trained(
     key: jax.Array,
     mesh: Mesh,
     logits: np.ndarray | None = None,
+    folder: Path | None = None,
 ) -> loop.Trained:
     """Train by cross-entropy and, where `tuning.distillation` is not 0, by stored `logits`.
 
@@ -121,6 +134,7 @@ def trained(
         key: of the batches and their augmentation.
         mesh: the devices.
         logits: `[n, classes]` of the training images.
+        folder: where the state is kept, see `loop.train`.
     """
 
     def loss(variables: PyTree, batch: Batch, _: jax.Array) -> Any:
@@ -139,6 +153,7 @@ def trained(
         mesh=mesh,
         views=views,
         extra=None if logits is None else {"logits": logits},
+        folder=folder,
     )
 
 

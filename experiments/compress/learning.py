@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ import optax
 from rich.console import Console
 
 from experiments.common.progress import steps
+from experiments.common.stopping import keeping
 from experiments.compress.compiling import compiled
 from experiments.compress.settings import Config
 from jaxcompress import sparse
@@ -31,6 +34,7 @@ def learn(
     config: Config,
     console: Console,
     are_zeros_held: bool = False,
+    folder: Path | None = None,
 ) -> tuple[PyTree, dict[str, Json]]:
     """Return the variables after some passes over the examples, and what it took.
 
@@ -42,6 +46,7 @@ def learn(
         config: the optimizer, its rate, the size of batches, the seed.
         console: for the progress.
         are_zeros_held: whether kernels' weights that are zero stay so.
+        folder: where the state is kept, and where a run that was killed goes on; None: nowhere.
 
     Raises:
         FloatingPointError: if the loss is NaN or infinite.
@@ -57,14 +62,24 @@ def learn(
     step = compiled(train_step(loss, tx))
     key = jax.random.key(config.seed)
     losses: list[Any] = []
-    for rows in steps(_rows(count, size, epochs, config.seed), total, "learning", console):
-        batch = {name: array[rows] for name, array in arrays.items()}
-        state, metrics = step(state, batch, jax.random.fold_in(key, len(losses)))
-        losses.append(metrics["loss"])
-        if len(losses) % CHECKED == 0 or len(losses) == total:
-            _check(losses)
+    with keeping(folder) as kept:
+        state = kept.restored(state)
+        first = int(state.step)
+        rest = islice(_rows(count, size, epochs, config.seed), first, None)
+        for number, rows in enumerate(steps(rest, total - first, "learning", console), first):
+            batch = {name: array[rows] for name, array in arrays.items()}
+            state, metrics = step(state, batch, jax.random.fold_in(key, number))
+            losses.append(metrics["loss"])
+            if (number + 1) % CHECKED == 0 or number + 1 == total:
+                _check(losses[-1], number + 1)
+                kept.at_times(state)
+    return jax.device_get(state.variables), {"steps": total, **_last(losses, total)}
+
+
+def _last(losses: list[Any], total: int) -> dict[str, Json]:
+    """Return the mean loss of the last tenth of the steps, as far as they were run here."""
     last = [float(value) for value in losses[-max(1, total // 10) :]]
-    return jax.device_get(state.variables), {"steps": total, "loss": float(np.mean(last))}
+    return {"loss": float(np.mean(last))} if last else {}
 
 
 def _rows(count: int, size: int, epochs: int, seed: int) -> Iterator[np.ndarray]:
@@ -84,10 +99,10 @@ def _optimizer(config: Config, total: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(5.0), optax.add_decayed_weights(1e-4), momentum)
 
 
-def _check(losses: list[Any]) -> None:
-    value = float(losses[-1])
+def _check(loss: Any, count: int) -> None:
+    value = float(loss)
     if not np.isfinite(value):
         raise FloatingPointError(
-            f"training goes on while its loss is finite, but after step {len(losses)} it is "
+            f"training goes on while its loss is finite, but after step {count} it is "
             f"{value}; lower --rate, or look for large values in the inputs"
         )

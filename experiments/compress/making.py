@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -125,6 +127,10 @@ class Making:
         """Return a key of its own for one kind of work."""
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
+    def state_folder(self, key: str) -> Path:
+        """Return where training keeps its state, until the stage is done."""
+        return self.stages.workdir / f"state-{key}"
+
     def run(self, row: str, stage: str, key: str, make: Callable[[], tuple[Model, Any]]) -> Made:
         """Make a network, or read it where that is done.
 
@@ -143,6 +149,7 @@ class Making:
             return {**facts, "bytes": artifact.num_bytes(folder)}
 
         facts = self.stages.run(name, work, [name])
+        shutil.rmtree(self.state_folder(key), ignore_errors=True)
         compression = jc.from_spec(artifact.inspect(folder)["spec"])
         _, variables = jc.load(folder, whole.apply, like=whole.variables)
         model = whole._replace(compression=jc.chain()).after(compression, variables)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import jax
 import numpy as np
 
 import jaxcompress as jc
 from experiments.common import report
 from experiments.common.measure import count_nonzero
+from experiments.compress.compiling import compiled
 from experiments.compress.data import first_rows
 from experiments.compress.exporting import exported, exported_file, program_of
 from experiments.compress.integers import as_floats, portable
@@ -58,7 +58,7 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
             "num_nonzero": count_nonzero(floats.variables),
             "flops": float(graph.flops),
             "latency_ms": report.latency_ms(
-                jax.jit(model.apply), model.variables, batch, repeats=5
+                compiled(model.apply), model.variables, batch, repeats=5
             ),
             "latency_batch": len(batch),
             "count": len(task.data.test["image"]),

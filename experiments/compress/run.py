@@ -83,7 +83,7 @@ def whole_network(making: Making) -> tuple[Making, Made]:
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.variables)):
         settings = config.teacher_epochs, config.optimizer, config.rate, config.batch_size
         key = digest(key, *settings, config.seed)
-        made = making.run("whole", "train", key, lambda: trained(making, initial(making)))
+        made = making.run("whole", "train", key, lambda: trained(making, initial(making), key))
         model = model._replace(variables=made.model.variables)
         return dataclasses.replace(making, task=making.task._replace(model=model)), made
     plain = model._replace(compression=jc.chain())
@@ -154,5 +154,5 @@ def done(making: Making, stage: str, made: Made, whole: Made, way: float | None)
     is_sparse = "sparse" in config.stages[: config.stages.index("distil")]
     settings = config.epochs, config.optimizer, config.rate, config.batch_size
     key = digest(made.key, stage, *settings, is_sparse)
-    work = partial(taught, making, made.model, answers, is_sparse)
+    work = partial(taught, making, made.model, answers, is_sparse, key)
     return making.run("taught", stage, key, work)

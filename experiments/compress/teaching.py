@@ -40,7 +40,9 @@ def _stored(task: Task, folder: Path) -> dict[str, Json]:
     return {"examples": source.examples, "size": store.num_bytes(manifest)}
 
 
-def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tuple[Model, Any]:
+def taught(
+    making: Making, model: Model, answers: Path, is_sparse: bool, key: str
+) -> tuple[Model, Any]:
     """Let a network learn from stored answers, and from labels where there are any.
 
     One in integers learns as the floats that are rounded to them.
@@ -50,6 +52,7 @@ def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tupl
         model: the network.
         answers: where they are stored.
         is_sparse: whether weights that are zero stay so.
+        key: digest of all that this depends on.
     """
     task, config = making.task, making.config
     pupil = rounded_floats(model, task.model) if is_quantized(model) else model
@@ -69,14 +72,15 @@ def taught(making: Making, model: Model, answers: Path, is_sparse: bool) -> tupl
         config,
         making.console,
         is_sparse,
+        making.state_folder(key),
     )
     if is_quantized(model):
         return coded(model, learned), facts
     return model._replace(variables=learned), facts
 
 
-def trained(making: Making, model: Model) -> tuple[Model, Any]:
-    """Train a new network by its labels."""
+def trained(making: Making, model: Model, key: str) -> tuple[Model, Any]:
+    """Train a new network by its labels; `key` is a digest of all that this depends on."""
     task, config = making.task, making.config
     train = _training(model)
 
@@ -85,7 +89,10 @@ def trained(making: Making, model: Model) -> tuple[Model, Any]:
         return cross_entropy(logits, batch["label"]).mean(), (state, {})
 
     epochs, console = config.teacher_epochs, making.console
-    learned, facts = learn(loss, model.variables, task.data.train, epochs, config, console)
+    folder = making.state_folder(key)
+    learned, facts = learn(
+        loss, model.variables, task.data.train, epochs, config, console, folder=folder
+    )
     return model._replace(variables=learned), facts
 
 

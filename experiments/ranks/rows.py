@@ -90,7 +90,9 @@ def compare(
         judged(whole, factors, "re-estimated")
         if tuner is not None and factors in tuned:
             statistics = {**small, "batch_stats": whole["batch_stats"]}
-            trained = tuner(lowrank.function(network.train_apply), statistics)
+            known_as = f"{method}-{factors}-{fraction:.2f}"
+            train_apply = lowrank.function(network.train_apply)
+            trained = tuner(train_apply, statistics, name=known_as)
             judged(low_rank.multiplied_out(lowrank, trained), factors, "fine-tuned")
     return rows
 
@@ -117,7 +119,7 @@ def final(
     if sweeps:
         steps["compensated"] = functools.partial(compensated, judge, lowrank, sweeps)
     if tuner.tuning.epochs:
-        steps["fine-tuned"] = functools.partial(tuner, train_apply)
+        steps["fine-tuned"] = functools.partial(tuner, train_apply, name=f"{fraction:.2f}-final")
     name = f"{method}, {factors}, {fraction:.0%}, factorized"
     rows = [measure(name, apply, small, lowrank, seconds, final=fraction)]
     say(rows[-1])

@@ -51,7 +51,7 @@ def run_all(config: Config, stages: Stages) -> list[report.Row]:
     keys = jax.random.split(jax.random.key(config.seed), 4)
     judge = judge_of(config, keys)
     views, mesh = judge.views, judge.mesh
-    tuner = Tuner(judge.network, judge.dataset, views, config.tuning, keys[2], mesh)
+    tuner = Tuner(judge.network, judge.dataset, views, config.tuning, keys[2], mesh, config.workdir)
     network = judge.network
     graph = jc.trace(network.apply, network.variables, data.image_shape(judge.dataset))
     whole = graph, network.variables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import time
 import zlib
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from experiments.slimnets.training import trained
 from jaxcompress.annotations import Json
 from jaxcompress.artifact import Encoding, num_bytes
 from jaxcompress.files import locked, write_json
+from jaxcompress.knowledge.fingerprints import fingerprint_json
 
 __all__ = ["Series", "finished", "finished_or_made", "make", "network_of"]
 
@@ -116,7 +118,8 @@ def make(name: str, series: Series) -> dict[str, Json]:
     key = jax.random.fold_in(jax.random.key(series.seed), zlib.crc32(name.encode()))
     # Not the wall clock: rows run side by side, and other work beside them.
     watch = Stopwatch(time.process_time)
-    made = network_of(recipe, series, key)
+    state = series.folder / f"{name}-state-{fingerprint_json(inputs)[:10]}"
+    made = network_of(recipe, series, key, state)
     seconds = watch.seconds
     row: dict[str, Json] = {
         "name": name,
@@ -128,6 +131,7 @@ def make(name: str, series: Series) -> dict[str, Json]:
     }
     row = json.loads(json.dumps(row, default=float))
     write_json(series.folder / name / "row.json", row)
+    shutil.rmtree(state, ignore_errors=True)
     CONSOLE.print(
         f"    {row['accuracy']:.2%}, {row['num_nonzero']:,} non-zero, {row['bytes']:,} B, "
         f"{row['cpu_seconds']:.0f} CPU s"
@@ -135,8 +139,8 @@ def make(name: str, series: Series) -> dict[str, Json]:
     return row
 
 
-def network_of(recipe: Recipe, series: Series, key: jax.Array) -> Network:
-    """Start, compress and train the network of one row."""
+def network_of(recipe: Recipe, series: Series, key: jax.Array, state: Path) -> Network:
+    """Start, compress and train the network of one row; its state is kept in a folder."""
     preset, dataset = series.preset, series.dataset
     begin = functools.partial(
         start,
@@ -154,7 +158,7 @@ def network_of(recipe: Recipe, series: Series, key: jax.Array) -> Network:
         # The row that teaches, as it was left.
         left = series.recipes[recipe.teacher]
         teacher = begin(left._replace(start=recipe.teacher, folds=False, published=False))
-    return trained(recipe, made, teacher, preset, dataset, key, series.mesh)
+    return trained(recipe, made, teacher, preset, dataset, key, series.mesh, state)
 
 
 def saved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -39,8 +40,12 @@ def trained(
     dataset: data.Dataset,
     key: jax.Array,
     mesh: Mesh,
+    folder: Path | None = None,
 ) -> Network:
-    """Train under masks if the recipe prunes, with the teacher if it distils."""
+    """Train under masks if the recipe prunes, with the teacher if it distils.
+
+    Where there is a folder, the state is kept there, see `loop.train`.
+    """
     only_prunes = recipe.prunes and recipe.teacher is None
     epochs = preset.prune_epochs if only_prunes else preset.epochs
     batch_size = preset.prune_batch_size if only_prunes else preset.batch_size
@@ -62,6 +67,7 @@ def trained(
         views=None if only_prunes else views_of(preset),
         extra=extra,
         trainable=lambda path, leaf: path.startswith("student/params/"),
+        folder=folder,
     )
     # Where the loop's devices share arrays, artifacts and measurements want them on one.
     variables = parallel.on_one_device(result.state.variables["student"])

@@ -193,4 +193,5 @@ def leaves_of(
 
 @functools.partial(jax.jit, static_argnames="described")
 def _leaves(halves: Mapping[str, Sequence[Array]], described: str) -> dict[str, dict[str, Array]]:
-    return {path: to_leaves(*halves[path], site) for path, site in json.loads(described).items()}
+    sites = json.loads(described)
+    return {path: to_leaves(halves[path][0], halves[path][1], sites[path]) for path in sites}

@@ -21,10 +21,11 @@ from jaxcompress.graph.trainable import (
     partition,
     replace_leaves,
 )
-from jaxcompress.training.batch_stats import Running, TrainApply, reestimate
+from jaxcompress.training.batch_stats import TrainApply, reestimate
 from jaxcompress.training.checkpoint import checkpoint_steps, save_checkpoint
 from jaxcompress.training.evaluation import Apply, EvalStep, eval_step, evaluate
 from jaxcompress.training.restoring import restore_checkpoint
+from jaxcompress.training.running_layers import Running
 from jaxcompress.training.step import Loss, Step, TrainState, init_state, jit_step, train_step
 
 __all__ = [

@@ -12,41 +12,7 @@ from jaxcompress.finite import non_finite
 from jaxcompress.parallel import on_host
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["check_batches", "check_classes", "check_gradients", "check_scalar"]
-
-
-def check_batches(batches: Mapping[str, Array], leading: int) -> None:
-    """Raise unless no leaf is empty and the leaves of each tree agree on their leading axes.
-
-    Args:
-        batches: trees of arrays, by the name of the argument.
-        leading: how many axes come before those of an example.
-
-    Raises:
-        ValueError: naming all offenders.
-
-    Example:
-        >>> check_batches({"query": np.ones((2, 0, 3))}, leading=2)
-        Traceback (most recent call last):
-            ...
-        ValueError: a batch needs at least one example, but query has shape (2, 0, 3); pass more
-    """
-    for argument, tree in batches.items():
-        leaves, _ = flatten_with_paths(tree)
-        shapes = {f"{argument}/{path}".strip("/"): np.shape(leaf) for path, leaf in leaves.items()}
-        empty = [
-            f"{path} has shape {shape}"
-            for path, shape in shapes.items()
-            if len(shape) < leading or 0 in shape[:leading]
-        ]
-        if empty or not shapes:
-            facts = ", ".join(empty) or f"{argument} has no arrays"
-            raise ValueError(f"a batch needs at least one example, but {facts}; pass more")
-        if len({shape[:leading] for shape in shapes.values()}) > 1:
-            raise ValueError(
-                f"arrays of one batch agree on their first {leading} axes, but these do not: "
-                f"{shapes}; index all of them with the same examples"
-            )
+__all__ = ["check_classes", "check_gradients", "check_scalar"]
 
 
 def check_scalar(loss: Function, variables: PyTree, batch: Batch) -> None:

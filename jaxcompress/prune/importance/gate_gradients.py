@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.backend import compiled
-from jaxcompress.compiled import entry
+from jaxcompress.batches import one_by_one
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.per_device import AxisName, slope
 from jaxcompress.prune.gating import gated, ones
-from jaxcompress.prune.importance.checks import check_batches, check_gradients, check_scalar
+from jaxcompress.prune.importance.checks import check_gradients, check_scalar
 from jaxcompress.prune.scores import Scores
 
 __all__ = ["taylor"]
@@ -40,7 +40,8 @@ def taylor(
         graph: of a function of the variables.
         loss: `loss(variables, batch) -> scalar`, in evaluation or training mode.
         variables: pytree of arrays.
-        batches: pytree of arrays `[batches, batch, ...]`.
+        batches: an iterable of batches, pytrees of arrays `[batch, ...]`, or one pytree of arrays
+            `[batches, batch, ...]`.
         axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which each batch is
             split; see `jaxcompress.per_device`.
 
@@ -62,18 +63,18 @@ def taylor(
         (4,)
     """
     require_finite("variables", variables, "train or load them again")
-    check_batches({"batches": batches}, leading=2)
-    check_scalar(loss, variables, entry(batches, 0))
+    first, every_batch = one_by_one("batches", batches)
+    check_scalar(loss, variables, first)
     gradient = compiled(_gradient(graph, loss, axis_name))
     every = ones(graph)
     start = {name: every[name] for name in graph.graded}
     total: dict[str, jax.Array] = {name: jnp.zeros_like(gate) for name, gate in start.items()}
-    count = len(jax.tree.leaves(batches)[0])
     # A Python loop over one compiled step: inside a scan, XLA's CPU backend runs the gradient of a
     # convolution tens of times slower.
-    for number in range(count):
-        gradients = gradient(start, variables, entry(batches, number))
-        total = _added(total, gradients)
+    count = 0
+    for batch in every_batch:
+        total = _added(total, gradient(start, variables, batch))
+        count += 1
     means = {name: total[name] / count for name in start}
     check_gradients(means)
     return Scores(means, "taylor", "raw gradient", power=1.0)

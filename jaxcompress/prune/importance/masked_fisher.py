@@ -16,13 +16,14 @@ import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.backend import fast_if_large, is_alone
-from jaxcompress.compiled import entry, jit_of
+from jaxcompress.batches import are_stacked, one_by_one
+from jaxcompress.compiled import jit_of, stacked
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
 from jaxcompress.per_device import AxisName, average, per_device, slope
 from jaxcompress.prune.gating import gated
-from jaxcompress.prune.importance.checks import check_batches, check_gradients, check_scalar
+from jaxcompress.prune.importance.checks import check_gradients, check_scalar
 from jaxcompress.prune.importance.rounds import map_rounds
 from jaxcompress.prune.scores import Scores
 
@@ -130,7 +131,8 @@ def fisher(
             `loss(variables, batch) -> scalar`, the mean over the examples of the batch, in
             evaluation or training mode.
         variables: pytree of arrays.
-        batches: pytree of arrays `[rounds, batch, ...]`.
+        batches: one for each round: an iterable of pytrees of arrays `[batch, ...]`, or one pytree
+            of arrays `[rounds, batch, ...]`.
         key: of the masks.
         keep: range of the keep probability of a group, drawn in each round.
         keep_of: other ranges of single groups; residual `streams` bear less, e.g. (0.75, 1).
@@ -157,15 +159,18 @@ def fisher(
         (4,)
     """
     require_finite("variables", variables, "train or load them again")
-    check_batches({"batches": batches}, leading=2)
-    check_scalar(loss, variables, entry(batches, 0))
+    first, every = one_by_one("batches", batches)
+    check_scalar(loss, variables, first)
     ranges = _ranges(graph, keep, keep_of, graph.graded if groups is None else groups)
     squares_of = jit_of(
-        _squares, graph, loss, axis_name=axis_name, fast=is_alone((variables, batches))
+        _squares, graph, loss, axis_name=axis_name, fast=is_alone((variables, first))
     )
     step = partial(squares_of, variables, key, ranges, dict(gates or {}))
-    numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
-    squares = map_rounds(step, (numbers, batches))
+    if are_stacked(batches):
+        numbers = jnp.arange(len(jax.tree.leaves(batches)[0]))
+        squares = map_rounds(step, (numbers, batches))
+    else:
+        squares = stacked([step((jnp.int32(i), batch)) for i, batch in enumerate(every)])
     means = _means(squares)
     check_gradients(means)
     return Scores(means, "fisher", "raw gradient", power=1.5)

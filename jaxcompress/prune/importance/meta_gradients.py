@@ -18,6 +18,7 @@ import optax
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
 from jaxcompress.arguments import integer, require
+from jaxcompress.batches import check_examples
 from jaxcompress.compiled import entry, jit_of
 from jaxcompress.compression.checks import check_groups
 from jaxcompress.finite import require_finite
@@ -25,7 +26,7 @@ from jaxcompress.graph import Graph, Trainable
 from jaxcompress.parallel import on_host
 from jaxcompress.per_device import AxisName, slope
 from jaxcompress.prune.gating import gated
-from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
+from jaxcompress.prune.importance.checks import check_classes, check_scalar
 from jaxcompress.prune.importance.inner_steps import adapt, check_steps
 from jaxcompress.prune.importance.rounds import map_rounds
 from jaxcompress.prune.scores import Scores
@@ -172,8 +173,8 @@ def _gates_of_episodes(
 
 
 def _check(loss: Function, variables: PyTree, support: Batch, query: Batch, together: int) -> None:
-    check_batches({"query": query}, leading=2)
-    check_batches({"support": support}, leading=3)
+    check_examples({"query": query}, leading=2)
+    check_examples({"support": support}, leading=3)
     episodes = {
         name: len(jax.tree.leaves(t)[0]) for name, t in (("support", support), ("query", query))
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Json, PyTree
-from jaxcompress.compiled import entry
+from jaxcompress.batches import are_stacked, count_of, one_by_one
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
-from jaxcompress.prune.importance.checks import check_batches, check_classes, check_scalar
+from jaxcompress.prune.importance.checks import check_classes, check_scalar
 from jaxcompress.prune.importance.inner_steps import check_steps
 from jaxcompress.prune.learned.learner import learn
 
@@ -27,6 +28,8 @@ def learn_gates(
     budget: Budget,
     query: Batch,
     support: Batch = None,
+    *,
+    steps: int | None = None,
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit,
     **options: Json,
 ) -> dict[str, jax.Array]:
@@ -39,11 +42,13 @@ def learn_gates(
         scores: where to start, `{group: float[width]}`, not negative; masked `fisher` is best.
             Groups without scores stay whole.
         budget: see `learn`.
-        query: pytree of arrays `[steps, batch, ...]`.
-        support: pytree of arrays `[steps, inner steps, batch, ...]`, or None for no inner steps.
+        query: one batch for each step: an iterable of pytrees of arrays `[batch, ...]`, or one
+            pytree of arrays `[steps, batch, ...]`.
+        support: likewise, `[inner steps, batch, ...]` for each, or None for no inner steps.
+        steps: how many of them; needed where only the end of `query` tells.
         compiled: makes the program of one step; on a CPU, `lambda step:
             jax.jit(fast_convolutions(step))` of `jaxcompress.training` is faster.
-        **options: of `learn`, but `steps`.
+        **options: of `learn`.
 
     Returns:
         `{group: float[width]}` for `select`, at the same budget.
@@ -64,19 +69,28 @@ def learn_gates(
         >>> learned["a[1]"].shape
         (4,)
     """
-    check_batches({"query": query}, leading=2)
-    if support is not None:
-        check_batches({"support": support}, leading=3)
-    check_classes(query)
-    check_scalar(loss, variables, entry(query, 0))
-    steps = len(jax.tree.leaves(query)[0])
-    pair = learn(graph, loss, budget, steps=steps, **options)
+    count = count_of(query) if steps is None else steps
+    if count is None:
+        raise ValueError(
+            "the budget falls over all steps, so that their number is known before the first, but "
+            f"query is a {type(query).__name__}, whose end alone tells; pass steps="
+        )
+    first, queries = one_by_one("query", query)
+    if are_stacked(query):
+        check_classes(query)
+    check_scalar(loss, variables, first)
+    inner = itertools.repeat(None) if support is None else one_by_one("support", support, 2)[1]
+    pair = learn(graph, loss, budget, steps=count, **options)
 
     update, state, losses = compiled(pair.update), pair.init(scores), []
     # A loop of the host: see `importance.rounds`.
-    for step in range(steps):
-        batch, inner = entry((query, support), step)
-        state, step_losses = update(state, variables, batch, inner)
+    for batch, inner_batches in itertools.islice(zip(queries, inner, strict=False), count):
+        state, step_losses = update(state, variables, batch, inner_batches)
         losses.append(step_losses)
+    if len(losses) < count:
+        raise ValueError(
+            f"there is a batch for each step, but of {count} only {len(losses)} came; pass more, "
+            "or lower steps"
+        )
     check_steps(jnp.stack(losses))
     return jax.jit(pair.scores)(state)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,11 +14,12 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.common import loop
+from experiments.common import loop, stopping
 from experiments.common import steps as loop_steps
 from experiments.common.data import Dataset, load
 from jaxcompress import parallel
 from jaxcompress.knowledge import Views, cross_entropy, view
+from jaxcompress.training import checkpoint_steps
 
 KEY = jax.random.key(0)
 TX = optax.sgd(0.05, momentum=0.9)
@@ -73,12 +77,48 @@ def test_the_number_of_devices_does_not_matter(dataset: Dataset, reference: loop
     np.testing.assert_allclose(kernel(run(dataset, 1)), kernel(reference), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("steps", "left"), [(6, [2, 3]), (8, [2, 3]), (18, [])])
 def test_an_interrupted_run_continues_as_if_it_had_not_been(
-    dataset: Dataset, reference: loop.Trained
+    dataset: Dataset,
+    reference: loop.Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    left: list[int],
 ) -> None:
-    state = run(dataset, epochs=1).state
-    continued = run(dataset, state=state)
-    assert [epoch["epoch"] for epoch in continued.history] == [2, 3]
+    """After an epoch, within one, and where only the end was missing."""
+    monkeypatch.setattr(loop_steps, "STEPS_PER_LOOK", 2)
+    monkeypatch.setattr(stopping, "SECONDS", 0.0)
+
+    def killed(kept: stopping.Kept, state: Any) -> None:
+        kept.now(state)
+        if int(state.step) == steps:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stopping.Kept, "at_times", killed)
+        run(dataset, folder=tmp_path)
+    continued = run(dataset, folder=tmp_path)
+    assert [epoch["epoch"] for epoch in continued.history] == left
+    np.testing.assert_array_equal(kernel(continued), kernel(reference))
+
+
+def test_who_is_asked_to_stop_keeps_the_state_and_ends(
+    dataset: Dataset, reference: loop.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_steps, "STEPS_PER_LOOK", 4)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def on_epoch(_: Any) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(SystemExit) as ended:
+        run(dataset, folder=tmp_path, on_epoch=on_epoch)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert max(checkpoint_steps(tmp_path)) == 10
+    continued = run(dataset, folder=tmp_path)
     np.testing.assert_array_equal(kernel(continued), kernel(reference))
 
 
@@ -133,6 +173,7 @@ def test_training_stops_at_the_first_step_that_is_not_finite(
     """Both kinds of loop; later steps are NaN as well, and the epoch's state is not kept."""
     monkeypatch.setattr(loop_steps, "on_cpu", lambda mesh: not on_device)
     monkeypatch.setattr(loop_steps, "STEPS_PER_CALL", 2)
+    monkeypatch.setattr(loop_steps, "STEPS_PER_LOOK", 2)
     variables = {**VARIABLES, "count": jnp.int32(0)}
 
     def breaks(variables: Any, batch: Any, key: jax.Array) -> Any:
@@ -153,5 +194,6 @@ def test_training_stops_at_the_first_step_that_is_not_finite(
         run(dataset, devices=1, loss=breaks, variables=variables, on_epoch=on_epoch)
     assert kept == [6]
     monkeypatch.setattr(loop_steps, "STEPS_PER_CALL", 50)
+    monkeypatch.setattr(loop_steps, "STEPS_PER_LOOK", 50)
     with pytest.raises(FloatingPointError, match="loss at step 8, late at step 9; "):
         run(dataset, devices=1, loss=breaks, variables=variables)

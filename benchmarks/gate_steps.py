@@ -1,0 +1,135 @@
+"""How long gates have to learn: accuracy and processor seconds by steps and examples of each.
+
+    python -m benchmarks.gate_steps --data-dir .
+
+`recipes.prune` of public weights to half of the FLOPs, kernels compensated, BatchNorm re-estimated,
+no fine-tuning. Ways are compared on the last `choice_images` training images, of which nothing is
+learned; the test images only report. Seconds are the process's: of scoring alone, and with all
+that compiling takes. What is there already is not measured again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcompress as jc
+from benchmarks import front_doors
+from experiments.common import data
+from experiments.common.command import Command
+from experiments.common.environment import prepare
+from experiments.common.timing import Stopwatch
+from jaxcompress.annotations import Function, PyTree
+from jaxcompress.backend import fast_convolutions
+from jaxcompress.recipes import Fisher, Learned
+
+__all__ = ["COMMAND", "Config", "main"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is compared.
+
+    Attributes:
+        data_dir: see `benchmarks.front_doors`.
+        network: of the public weights.
+        output: the rows.
+        ways: `ROUNDSxEXAMPLES+STEPSxEXAMPLES`: of Fisher, from which gates start, and of learning.
+        seeds: of what is drawn.
+        choice_images: training images that ways are compared on.
+        test_images: how many are classified.
+    """
+
+    data_dir: Path = front_doors.Config.data_dir
+    network: str = "resnet56"
+    output: Path = Path("benchmarks/results/gate_steps_resnet56.json")
+    ways: tuple[str, ...] = ("32x32+120x128", "32x32+60x128", "32x32+30x128", "32x32+60x64")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    choice_images: int = 5000
+    test_images: int = 10_000
+
+
+def parsed(way: str) -> Learned:
+    """Return how channels are scored.
+
+    Example:
+        >>> parsed("32x16+60x64").start, parsed("32x16+60x64").steps
+        (Fisher(rounds=32, examples=16, gentle=(0.75, 1.0)), 60)
+    """
+    (rounds, few), (steps, many) = (map(int, part.split("x")) for part in way.split("+"))
+    return Learned(Fisher(rounds, few), steps, many)
+
+
+def main(config: Config) -> None:
+    """Measure every way with every seed, all ways with one seed before the next."""
+    prepare()
+    rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
+    for seed in config.seeds:
+        task, held = _task(config, seed)
+        for way in config.ways:
+            if any((row["way"], row["seed"]) == (way, seed) for row in rows):
+                continue
+            rows.append({"way": way, "seed": seed, **_row(config, task, held, way)})
+            print(rows[-1], flush=True)
+            front_doors.write(config, rows)
+
+
+def _task(config: Config, seed: int) -> tuple[front_doors.Task, Any]:
+    """Return the network with all training images but the last, and these."""
+    settings = front_doors.Config(
+        config.data_dir, network=config.network, seed=seed, test_images=config.test_images
+    )
+    task, last = front_doors.Task(settings), config.choice_images
+    whole = task.dataset
+    task.dataset = dataclasses.replace(
+        whole, train_images=whole.train_images[:-last], train_labels=whole.train_labels[:-last]
+    )
+    return task, (whole.train_images[-last:], whole.train_labels[-last:])
+
+
+def _row(config: Config, task: front_doors.Task, held: Any, way: str) -> dict[str, Any]:
+    watch, batches = Stopwatch(time.process_time), task.batches(16_384, 256, 0)
+    compression = jc.recipes.prune(
+        task.apply,
+        task.variables,
+        batches,
+        jc.Budget(flops=0.5),
+        key=task.key,
+        loss=task.loss,
+        train_apply=task.train_apply,
+        importance=parsed(way),
+    )
+    seconds = watch.seconds
+    whole = jc.recipes.compensate(task.apply, task.variables, batches, compression)
+    small = compression.variables(whole)
+    small = task.renewed(compression.function(task.train_apply), small)
+    apply = compression.function(task.apply)
+    return {
+        "choice_accuracy": _share_right(task, apply, small, *held),
+        "accuracy": task.accuracy(apply, small),
+        "cpu_seconds": round(seconds, 1),
+    }
+
+
+def _share_right(
+    task: front_doors.Task, apply: Function, variables: PyTree, images: Any, labels: Any
+) -> float:
+    run, normalize, right = jax.jit(fast_convolutions(apply)), data.preprocess(task.dataset), 0
+    for i in range(0, len(labels), 250):
+        answers = run(variables, jnp.asarray(normalize(images[i : i + 250])))
+        right += int((np.asarray(answers).argmax(-1) == labels[i : i + 250]).sum())
+    return right / len(labels)
+
+
+COMMAND = Command("benchmarks.gate_steps", __doc__, main, Config)
+
+if __name__ == "__main__":
+    COMMAND()
