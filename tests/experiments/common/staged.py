@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,26 @@ def saved(folder: Path) -> None:
     np.testing.assert_array_equal(loaded["split"], ROWS)
 
 
+class State(NamedTuple):
+    """What is kept of a training run."""
+
+    step: Any
+    rows: Any
+
+
+def stopped(folder: Path, number: int) -> Any:
+    """Return the code with which training ends, where the second process is asked to stop."""
+    from experiments.common.stopping import Kept
+    from jaxcompress import parallel
+
+    kept = Kept(folder / "kept", lambda: number == 1)
+    try:
+        kept.at_times(parallel.replicate(State(np.int32(3), ROWS), parallel.mesh()))  # type: ignore[arg-type]
+    except SystemExit as end:
+        return end.code
+    return None
+
+
 def meetings(number: int) -> dict[str, str]:
     """Meet at different places, or too late."""
     from jaxcompress.processes import exchanged
@@ -115,7 +135,7 @@ def main() -> None:
     said: dict[str, Any] = {"alone": alone, **staged(Path(folder), int(number))}
     saved(Path(folder))
     save = refused(lambda: _save_nothing(Path(folder)))
-    said |= {"save": save, **meetings(int(number))}
+    said |= {"save": save, "code": stopped(Path(folder), int(number)), **meetings(int(number))}
     assert sys.__stdout__ is not None
     sys.__stdout__.write(f"{json.dumps(said)}\n")
 

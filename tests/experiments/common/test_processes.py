@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import jaxcompress as jc
 from experiments.common.joining import asked_for, without_flag
+from jaxcompress.training import checkpoint_steps
 from tests.experiments.common.staged import ROWS
 from tests.processes import outputs_of_two
 
@@ -57,6 +59,12 @@ def test_processes_that_differ_refuse_together(together: Together) -> None:
     assert "epochs: 2 there, 9 here" in said[0]["others"]
     assert "it failed in number 0: ValueError" in said[1]["others"]
     assert not list(folder.rglob(".shared.*"))
+
+
+def test_who_is_asked_to_stop_stops_all(together: Together) -> None:
+    folder, said = together
+    assert [one["code"] for one in said] == [128 + signal.SIGTERM] * 2
+    assert checkpoint_steps(folder / "kept") == {3: None}
 
 
 def test_who_does_not_come_is_named(together: Together) -> None:
