@@ -108,7 +108,7 @@ def join(*, several: bool) -> None:
     if not several:
         raise ValueError(
             f"this command runs in one process, but {FLAG} or {VARIABLE} asks for several; start "
-            "it once, without them: it uses all devices of its machine"
+            "it once, on one machine, without them"
         )
     # It would take the signal that ends a process for a notice, which no experiment asks for.
     jax.config.update("jax_enable_preemption_service", False)
