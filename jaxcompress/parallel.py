@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, require
+from jaxcompress.processes import exchanged, gathered
 
 __all__ = [
     "batch_sharding",
@@ -127,9 +127,7 @@ def on_host(array: Array) -> np.ndarray:
         >>> on_host(jax.numpy.arange(3)).tolist()
         [0, 1, 2]
     """
-    if _is_spread(array):
-        array = multihost_utils.process_allgather(array, tiled=True)
-    return np.asarray(array)
+    return np.asarray(gathered(array))
 
 
 def of_processes(numbers: Sequence[int], mesh: Mesh) -> np.ndarray:
@@ -142,7 +140,7 @@ def of_processes(numbers: Sequence[int], mesh: Mesh) -> np.ndarray:
     own_numbers = np.asarray(numbers, np.int32)
     if replicated(mesh).is_fully_addressable:
         return own_numbers[None]
-    return np.asarray(multihost_utils.process_allgather(own_numbers))
+    return np.asarray(exchanged("numbers of each", own_numbers.tolist()), np.int32)
 
 
 def host_device() -> jax.Device:

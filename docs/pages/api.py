@@ -28,6 +28,7 @@ PACKAGES = {
     "store": "jaxcompress.knowledge.store",
     "training": "jaxcompress.training",
     "parallel": "jaxcompress.parallel",
+    "processes": "jaxcompress.processes",
     "backend": "jaxcompress.backend",
     "models": "jaxcompress.models",
     "adapters": "jaxcompress.adapters",

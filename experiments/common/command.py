@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import tyro
 
+from experiments.common.joining import FLAG, VARIABLE, without_flag
 from experiments.common.limits import check
+from jaxcompress.processes import give_up
 
 __all__ = ["Command"]
+
+SEVERAL = (
+    f"In several processes, where the command can: {FLAG} auto (TPU pods, SLURM, Open MPI) or, in "
+    f"the first of two, {FLAG} 0/2@host:1234; or the same words in {VARIABLE}."
+)
 
 
 class Command(NamedTuple):
@@ -39,12 +48,20 @@ class Command(NamedTuple):
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
         """Run with the settings that the arguments give; by default those of the shell.
 
+        Among them may stand `--distributed`, see `experiments.common.joining`. Where the command
+        fails in one of several processes, the others learn of it and end too.
+
         Raises:
             ValueError: if numbers among them are out of their ranges; before anything is done.
         """
-        settings = self.parse(arguments)
+        settings = self.parse(without_flag(arguments, os.environ))
         check(settings)
-        self.main(settings)
+        try:
+            self.main(settings)
+        except BaseException as error:
+            if jax.distributed.is_initialized():
+                give_up(f"python -m {self.module}", error)
+            raise
 
     def parse(self, arguments: Sequence[str] | None = None) -> Any:
         """Return the settings that the arguments give, or show the help and exit."""
@@ -52,4 +69,5 @@ class Command(NamedTuple):
         parse: Callable[..., Any] = tyro.cli
         if isinstance(self.settings, Mapping):
             parse = tyro.extras.overridable_config_cli
-        return parse(self.settings, prog=program, description=self.text, args=arguments)
+        text = f"{self.text or ''}\n\n{SEVERAL}"
+        return parse(self.settings, prog=program, description=text, args=arguments)

@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 
 import jaxcompress
+from experiments.common.joining import join
 from jaxcompress.annotations import Json
 from jaxcompress.backend import onednn
 
@@ -29,21 +30,30 @@ ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
 PACKAGES = ("jaxcompress", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def prepare() -> None:
-    """Keep compiled programs between runs, where JAX can.
+def prepare(*, several: bool = False) -> None:
+    """Join the other processes of this run, if there are any; keep compiled programs between runs.
 
-    On a CPU it cannot: convolutions run on oneDNN there (`backend.fast_convolutions`), and jaxlib
-    0.10.2 neither stores such programs nor, once it has tried, ever frees their memory: who trains
-    many networks in one process reaches Linux' limit of memory maps.
+    Programs are kept where JAX can. On a CPU it cannot: convolutions run on oneDNN there
+    (`backend.fast_convolutions`), and jaxlib 0.10.2 neither stores such programs nor, once it has
+    tried, ever frees their memory: who trains many networks in one process reaches Linux' limit of
+    memory maps.
 
     JAX looks at both settings once, when the process first compiles: afterwards this does nothing.
 
     The devices stay as they are: a CPU is one. Several devices made of its cores would have to do
     with XLA's own, slower convolutions.
 
+    Args:
+        several: whether the experiment runs in several processes; see `experiments.common.joining`.
+
+    Raises:
+        ValueError: if it does not, and is asked to.
+        RuntimeError: if the processes do not find each other.
+
     Example:
         >>> prepare()  # doctest: +SKIP
     """
+    join(several=several)
     if onednn.available() and will_use_cpu(os.environ):
         jax.config.update("jax_enable_compilation_cache", False)
     elif not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

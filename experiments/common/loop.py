@@ -109,7 +109,7 @@ def train(
     body = make_body(train_step(loss, tx, trainable=trainable), images, mesh)
     data = _device_data(dataset, extra or {}, mesh)
     run = Epochs(body, compile_steps(body, mesh), data, batch_size, mesh)
-    keys = _keys(key, view_key)
+    keys = parallel.replicate(_keys(key, view_key), mesh)
 
     history: list[dict[str, float]] = []
     with keeping(folder) as kept, Progress(transient=True, disable=not progress) as bar:

@@ -13,6 +13,7 @@ import jaxcompress as jc
 from experiments.common.data import Dataset, image_shape
 from experiments.common.distill import Teaching, featured_training, teaching_loss
 from experiments.common.fit import Schedule, fit
+from experiments.common.keeping import save
 from experiments.common.lessons import Lesson
 from experiments.common.measure import augmented
 from experiments.common.network import published_variables
@@ -24,8 +25,9 @@ from jaxcompress import models, parallel, training
 from jaxcompress.annotations import Array, Batch, Json, PyTree
 from jaxcompress.files import atomic_file
 from jaxcompress.knowledge import Views
+from jaxcompress.processes import by_first
 
-__all__ = ["choose", "make_teacher", "read_keep", "save", "schedule_of", "shrink"]
+__all__ = ["choose", "make_teacher", "read_keep", "schedule_of", "shrink"]
 
 
 def make_teacher(
@@ -91,9 +93,13 @@ def choose(
     source = source_of(graph, groups, functions, variables, dataset, views)
     keep = jc.select(graph, score(importance, source, budget, key), budget)
     arrays: dict[str, Array] = {name: np.asarray(kept) for name, kept in keep.items()}
+    by_first(f"writing {file.name}", lambda: _write(file, arrays))
+    return {"kept": int(sum(kept.sum() for kept in keep.values()))}
+
+
+def _write(file: Path, arrays: dict[str, Array]) -> None:
     with atomic_file(file) as stream:
         np.savez(stream, **arrays)
-    return {"kept": int(sum(kept.sum() for kept in keep.values()))}
 
 
 def read_keep(file: Path) -> dict[str, np.ndarray]:
@@ -119,12 +125,9 @@ def shrink(
         batch_size=settings.batch_size,
         settings=settings.views,
     )
-    images = jax.device_put(batches["image"], parallel.batch_sharding(mesh, axis=1))
+    # From the host, because a mesh of several processes takes no array of one of them.
+    images = np.asarray(batches["image"])
+    images = jax.device_put(images, parallel.batch_sharding(mesh, axis=1))
     small = training.reestimate(prune.function(train_apply), small, images, key=key)
-    save(settings.workdir / "pruned", jax.device_get(small))
+    save(settings.workdir / "pruned", small)
     return {}
-
-
-def save(folder: Path, variables: PyTree) -> None:
-    """Save the variables of a stage."""
-    training.save_checkpoint(folder, variables, overwrite=True)

@@ -101,12 +101,13 @@ def accuracy_of(
     apply: Function, variables: PyTree, dataset: data.Dataset, mesh: Mesh, batch_size: int = 500
 ) -> tuple[float, float]:
     """Return the fraction of test images that are classified right, and how many there are."""
+    part = slice(jax.process_index(), None, jax.process_count())
     metrics = training.evaluate(
         apply,
         variables,
-        dataset.test_images,
-        dataset.test_labels,
-        batch_size=batch_size,
+        dataset.test_images[part],
+        dataset.test_labels[part],
+        batch_size=-(-batch_size // jax.process_count()),
         mesh=mesh,
         preprocess=data.preprocess(dataset),
     )

@@ -17,14 +17,16 @@ from typing import Any
 
 import jax
 
+import jaxcompress as jc
 from experiments.common.environment import describe
 from experiments.common.timing import Stopwatch
 from jaxcompress.annotations import Array, Function, Json
 from jaxcompress.files import write_json
-from jaxcompress.report import write_page
+from jaxcompress.processes import by_first
+from jaxcompress.report import plot_compression, write_page
 from jaxcompress.report.schema import FIELDS, problems
 
-__all__ = ["Row", "accuracy_line", "latency_ms", "plain", "validate", "write_report"]
+__all__ = ["Row", "accuracy_line", "draw", "latency_ms", "plain", "validate", "write_report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ def write_report(
 ) -> Path:
     """Write `report.json` into the folder `workdir`, whole or not at all, and return its path.
 
-    Its page, `report.html`, is written beside it.
+    Its page, `report.html`, is written beside it. The first of several processes writes both.
 
     Args:
         workdir: made where it does not exist.
@@ -123,10 +125,22 @@ def write_report(
     report |= {"stages": list(stages)} if stages else {}
     validate(report)
     path = Path(workdir) / "report.json"
+    by_first("writing the report", lambda: _write(path, report))
+    return path
+
+
+def _write(path: Path, report: Json) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, report)
     write_page(path.with_name("report.html"), [path.parent])
-    return path
+
+
+def draw(
+    picture: Path, title: str, graph: jc.Graph, keep: Mapping[str, Array], rows: Sequence[Row]
+) -> None:
+    """Draw what is kept and what each network costs into the file `picture`."""
+    values = [row.to_json() for row in rows]
+    by_first("drawing", lambda: plot_compression(picture, title, graph, keep, values))
 
 
 def _portable(value: Any) -> str:

@@ -3,6 +3,9 @@
 A stage leaves a JSON file of what it found beside the files it made, of which it keeps digests. Run
 again with the same settings and code, the experiment skips every stage that has one; what a later
 stage reads is then what the earlier one left, or an error.
+
+Several processes go through the stages together, in one folder that all see: the first alone holds
+it, writes, and says what is done; before a stage all compare settings and what earlier stages left.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,10 +23,12 @@ import jax
 from rich.console import Console
 
 from experiments.common.environment import code_digest
-from experiments.common.stage_files import differences, path_digest, read_object, read_stage
-from experiments.common.timing import Stopwatch
+from experiments.common.stage_files import differences, path_digest, read_stage
+from experiments.common.stage_folder import claimed
+from experiments.common.timing import spent_with
 from jaxcompress.annotations import Array, Json
-from jaxcompress.files import atomic_file, locked, write_json
+from jaxcompress.files import atomic_file, write_json
+from jaxcompress.processes import agree, by_first, check_shared, is_first, together
 
 __all__ = ["Stages"]
 
@@ -42,6 +46,7 @@ class Stages:
 
     Raises:
         BlockingIOError: if another run holds the folder; it is named.
+        RuntimeError: in all other processes, if the first raises one of these.
         ValueError: if the folder holds stages of other settings or other code, each difference is
             named, or is damaged, or `settings` are no JSON.
 
@@ -57,17 +62,21 @@ class Stages:
     settings: dict[str, Json]
     console: Console
     _release: Callable[[], object] = dataclasses.field(init=False, repr=False)
+    _settings: dict[str, Json] = dataclasses.field(init=False, repr=False)
     _left: dict[str, str] = dataclasses.field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Claim the folder for these settings."""
-        self.workdir.mkdir(parents=True, exist_ok=True)
+        self._settings = _as_json(self.settings)
+        agree("the settings of an experiment", self._settings)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(locked(self.workdir))
-            _remove_partial(self.workdir)
-            _agree(self.workdir, self.settings)
+            by_first("claiming the folder of an experiment", lambda: self._claim(stack))
+            check_shared(self.workdir)
             # Whoever drops the stages without closing them lets go of the folder as well.
             self._release = weakref.finalize(self, stack.pop_all().close)
+
+    def _claim(self, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(claimed(self.workdir, self._settings))
 
     def __enter__(self) -> Stages:
         """Hold the folder until the block ends."""
@@ -87,7 +96,8 @@ class Stages:
         Raises:
             ValueError: if its file is damaged.
         """
-        return bool(read_stage(self._file(name)).get("done"))
+        known = by_first(f"stage {name}", lambda: read_stage(self._file(name)))
+        return bool(known.get("done"))
 
     def _file(self, name: str) -> Path:
         if not name or "/" in name or os.sep in name:
@@ -117,20 +127,36 @@ class Stages:
                 stage or one before is not what it was when the stage finished.
             OSError: if the disk is full, before the work starts; its files could not be written.
         """
+        about = f"stage {name}"
+        if jax.process_count() > 1:
+            seen = {file: path_digest(self.workdir / file) for file in self._left}
+            agree(about, {**self._settings, **seen})
+        known = by_first(about, lambda: self._begin(name, files))
+        if known.get("done"):
+            self._left |= known["files"]
+            self.console.print(f"[bold]{name}[/bold]: done before, {known['seconds']:.0f} s")
+            return dict(known)
+        self.console.print(f"[bold]{name}[/bold]")
+        spent = spent_with(known)
+        try:
+            result = together(about, work)
+            facts = by_first(about, lambda: self._facts(name, result, files))
+        except BaseException as error:
+            if is_first():
+                self._keep_time(name, spent(), error)
+            raise
+        facts = by_first(about, lambda: self._finish(name, {**facts, **spent()}))
+        self._left |= facts["files"]
+        return facts
+
+    def _begin(self, name: str, files: Sequence[str]) -> dict[str, Json]:
+        """Return what is known of a stage, checked if it is done; make room for it if not."""
         known = read_stage(self._file(name))
         if known.get("done"):
             self._check(name, known, files)
-            self.console.print(f"[bold]{name}[/bold]: done before, {known['seconds']:.0f} s")
-            return known
-        self.console.print(f"[bold]{name}[/bold]")
-        self._reserve(name)
-        spent = _clock(known)
-        try:
-            facts = self._facts(name, work(), files)
-        except BaseException as error:
-            self._keep_time(name, spent(), error)
-            raise
-        return self._finish(name, {**facts, **spent()})
+        else:
+            self._reserve(name)
+        return known
 
     def _facts(self, name: str, result: dict[str, Array], files: Sequence[str]) -> dict[str, Json]:
         try:
@@ -161,7 +187,6 @@ class Stages:
                 f"delete {self._file(name).name} and the files of all stages after it to do them "
                 "again"
             )
-        self._left |= known["files"]
 
     def _reserve(self, name: str) -> None:
         """Take the room that the stage's file will need, before the work starts."""
@@ -189,7 +214,6 @@ class Stages:
                 f"a stage is done when its file is written, but writing {self._file(name)} failed "
                 f"({error.strerror}); make room and run again. It found {facts}",
             ) from error
-        self._left |= facts["files"]
         return facts
 
     def _keep_time(self, name: str, times: dict[str, float], error: BaseException) -> None:
@@ -201,41 +225,11 @@ class Stages:
             error.add_note(f"the time that stage {name} took could not be written: {second}")
 
 
-def _clock(known: dict[str, Array]) -> Callable[[], dict[str, float]]:
-    """Start to count, on top of earlier attempts; the result tells how much it is by now."""
-    watch, busy = Stopwatch(), Stopwatch(time.process_time)
-
-    def spent() -> dict[str, float]:
-        seconds = known.get("seconds", 0.0) + watch.seconds
-        cpu_seconds = known.get("cpu_seconds", 0.0) + busy.seconds
-        hours = seconds * jax.device_count() / 3600
-        return {"seconds": seconds, "device_hours": hours, "cpu_seconds": cpu_seconds}
-
-    return spent
-
-
-def _remove_partial(workdir: Path) -> None:
-    """Remove what a killed run, the folder's owner before this one, was writing."""
-    for pattern in (".stage-*.partial", ".settings.json.*.partial", "stage-*.reserve"):
-        for file in workdir.glob(pattern):
-            file.unlink(missing_ok=True)
-
-
-def _agree(workdir: Path, settings: dict[str, Json]) -> None:
-    """Write the settings where there are none; refuse the folder where there are others."""
+def _as_json(settings: dict[str, Json]) -> dict[str, Json]:
+    """Return the settings as their file holds them, with the digest of the code."""
     try:
-        content = json.loads(json.dumps({**settings, "code": code_digest()}, allow_nan=False))
+        return json.loads(json.dumps({**settings, "code": code_digest()}, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"settings of an experiment are JSON without NaN, but {settings} are not ({error})"
         ) from error
-    file = workdir / "settings.json"
-    if not file.exists():
-        return write_json(file, content)
-    remedy = "choose another workdir"
-    offences = differences(read_object(file, remedy), content)
-    if offences:
-        raise ValueError(
-            f"a folder holds the stages of one experiment, but {workdir} was made with other "
-            f"settings ({'; '.join(offences)}); {remedy}"
-        )

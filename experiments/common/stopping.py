@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from experiments.common.timing import Stopwatch
 from jaxcompress import training
+from jaxcompress.processes import by_first, exchanged
 from jaxcompress.training import TrainState
 
 __all__ = ["Kept", "asked_to_stop", "keeping"]
@@ -63,30 +64,41 @@ class Kept:
 
     def restored(self, like: State) -> State:
         """Return the newest state that was kept, laid out like the given one, or that one."""
-        if self.folder is None or not training.checkpoint_steps(self.folder):
+        steps = self._steps()
+        if self.folder is None or not steps:
             return like
-        return training.restore_checkpoint(self.folder, like=like)
+        return training.restore_checkpoint(self.folder, like=like, step=steps[-1])
+
+    def _steps(self) -> list[int]:
+        """Return the steps that are kept, as the first process sees them."""
+        folder = self.folder
+        if folder is None:
+            return []
+        return list(by_first("kept states", lambda: list(training.checkpoint_steps(folder))))
 
     def now(self, state: TrainState) -> None:
         """Keep a state, numbered by its step."""
         if self.folder is None:
             return
         step = int(state.step)
-        if step not in training.checkpoint_steps(self.folder):
+        if step not in self._steps():
             training.save_checkpoint(self.folder, state, step=step)
         self._watch = Stopwatch()
 
     def at_times(self, state: TrainState) -> None:
-        """Keep a state if it is time to.
+        """Keep a state if it is time to, or if any of several processes was asked to stop.
 
         Raises:
             SystemExit: with the code of a terminated process, if it was asked to stop.
         """
-        if self.asked():
+        if self.folder is None:
+            return
+        said = exchanged("whether to keep a state", [self.asked(), self._watch.seconds >= SECONDS])
+        is_asked, is_time = any(one[0] for one in said), said[0][1]
+        if is_asked or is_time:
             self.now(state)
+        if is_asked:
             raise SystemExit(128 + signal.SIGTERM)
-        if self._watch.seconds >= SECONDS:
-            self.now(state)
 
 
 @contextlib.contextmanager

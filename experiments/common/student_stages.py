@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 import jaxcompress as jc
 from experiments.common import data, making, recording, teacher
 from experiments.common.distill import Method
+from experiments.common.keeping import restored
 from experiments.common.lessons import Dense, knowledge_folder
 from experiments.common.student import Student
-from jaxcompress import models, training
+from jaxcompress import models
 from jaxcompress.annotations import Json, PyTree
 from jaxcompress.files import file_digest
 
@@ -51,7 +52,7 @@ def trained_teacher(
     run("teacher", make, ["teacher"])
     shape = data.image_shape(dataset).shape
     like = jax.eval_shape(lambda key: models.initialize(module, key, shape), key)
-    return training.restore_checkpoint(settings.workdir / "teacher", like)
+    return restored(settings.workdir / "teacher", like)
 
 
 def store_knowledge(
@@ -110,4 +111,4 @@ def pruned(
     arguments = settings, prune, train_apply, variables, dataset, mesh, keys[1]
     run("shrink", functools.partial(making.shrink, *arguments), ["pruned"])
     like = jax.eval_shape(prune.variables, variables)
-    return dense, training.restore_checkpoint(settings.workdir / "pruned", like)
+    return dense, restored(settings.workdir / "pruned", like)

@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import jax
 
-__all__ = ["Stopwatch", "timed"]
+from jaxcompress.annotations import Array
+
+__all__ = ["Stopwatch", "spent_with", "timed"]
 
 Result = TypeVar("Result")
 
@@ -43,3 +45,21 @@ def timed(make: Callable[[], Result]) -> tuple[Result, float]:
     watch = Stopwatch()
     result = jax.block_until_ready(make())
     return result, watch.seconds
+
+
+def spent_with(known: dict[str, Array]) -> Callable[[], dict[str, float]]:
+    """Start to count, on top of earlier attempts; the result tells how much it is by now.
+
+    Example:
+        >>> sorted(spent_with({"seconds": 3.0})())
+        ['cpu_seconds', 'device_hours', 'seconds']
+    """
+    watch, busy = Stopwatch(), Stopwatch(time.process_time)
+
+    def spent() -> dict[str, float]:
+        seconds = known.get("seconds", 0.0) + watch.seconds
+        cpu_seconds = known.get("cpu_seconds", 0.0) + busy.seconds
+        hours = seconds * jax.device_count() / 3600
+        return {"seconds": seconds, "device_hours": hours, "cpu_seconds": cpu_seconds}
+
+    return spent

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from experiments.common import data, loop
 from experiments.common.network import Network
 from experiments.common.teaching import distillation, stored_logits
+from jaxcompress import parallel
 from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.knowledge.drawing import Views
 
@@ -96,7 +97,7 @@ class Tuner:
         """
         folder = self.workdir / f"{name}-state" if self.workdir and name else None
         tuning = self.tuning if rate is None else dataclasses.replace(self.tuning, rate=rate)
-        return trained(
+        run = trained(
             train_apply,
             variables,
             self.dataset,
@@ -106,7 +107,8 @@ class Tuner:
             mesh=self.mesh,
             logits=self.logits if self.tuning.distillation else None,
             folder=folder,
-        ).state.variables
+        )
+        return parallel.on_one_device(run.state.variables)
 
 
 def trained(

@@ -117,7 +117,7 @@ class Arms:
 
 def main(config: Config) -> list[report.Row]:
     """Run the arms that are not done; print and write the table of all that were asked for."""
-    environment.prepare()
+    environment.prepare(several=True)
     dataset = teacher.dataset_of(config)
     check_student(config, config.methods, dataset)
     settings = student_stages.settings_of(config, dataset, FREE)

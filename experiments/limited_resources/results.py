@@ -13,7 +13,7 @@ from experiments.common import report
 from experiments.common.table import table
 from experiments.limited_resources.settings import Config
 from jaxcompress.annotations import Array, PyTree
-from jaxcompress.report import details, plot_compression
+from jaxcompress.report import details
 
 __all__ = ["finish", "outputs_of"]
 
@@ -57,5 +57,5 @@ def finish(
     path = report.write_report(outputs_of(config), "limited_resources", settings, rows, stages)
     picture = outputs_of(config) / "limited_resources.png"
     title = f"{config.network} at {config.flops:.0%} FLOPs, taught by {config.method}"
-    plot_compression(picture, title, graph, keep, [row.to_json() for row in rows])
+    report.draw(picture, title, graph, keep, rows)
     CONSOLE.print(f"report: {path}\npicture: {picture}\npage: {path.with_name('report.html')}")

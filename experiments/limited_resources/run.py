@@ -13,8 +13,9 @@ from rich.console import Console
 import jaxcompress as jc
 from experiments.common import data, environment, report, student_stages, teacher
 from experiments.common.fit import fit
+from experiments.common.keeping import restored, save
 from experiments.common.lessons import Dense, lesson
-from experiments.common.making import save, schedule_of
+from experiments.common.making import schedule_of
 from experiments.common.measure import Measure
 from experiments.common.spread import spread_of
 from experiments.common.stages import Stages
@@ -22,7 +23,7 @@ from experiments.common.student_checks import check_student
 from experiments.limited_resources import projection
 from experiments.limited_resources.results import finish, outputs_of
 from experiments.limited_resources.settings import Config
-from jaxcompress import models, parallel, training
+from jaxcompress import models, parallel
 from jaxcompress.annotations import Json, PyTree
 
 __all__ = ["main"]
@@ -36,7 +37,7 @@ Facts = dict[str, dict[str, Any]]
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages that are not done, and return the rows of the report."""
-    environment.prepare()
+    environment.prepare(several=not config.project)
     if config.project:
         return projection.project(config, CONSOLE)
     dataset = teacher.dataset_of(config)
@@ -67,7 +68,7 @@ def run_all(config: Config, dataset: data.Dataset, stages: Stages) -> list[repor
         finetune, config, name, module, dense, small, dataset, mesh, keys["fine-tune"]
     )
     run(f"fine-tune-{config.method}", work, [name])
-    student = training.restore_checkpoint(config.workdir / name, small)
+    student = restored(config.workdir / name, small)
     measure = Measure(dataset, mesh, outputs_of(config) / "artifacts", network)
     rows = measure_all(config, measure, module, dense, small, student, by_stage)
     finish(config, dense.graph, dense.keep, dense.variables, rows, by_stage)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import data, environment, report
+from experiments.common.holding import agree_on_data, held
 from experiments.common.measure import Measure, augmented
 from experiments.common.network import Network
 from experiments.common.published import load
@@ -20,9 +21,7 @@ from experiments.common.tuning import Tuner, Tuning
 from experiments.prune.settings import Config
 from jaxcompress import parallel, training
 from jaxcompress.annotations import Json
-from jaxcompress.files import locked
 from jaxcompress.knowledge.drawing import Views
-from jaxcompress.report import plot_compression
 
 __all__ = ["main"]
 
@@ -32,15 +31,15 @@ CONSOLE = Console()
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages and return the rows of the report; a folder has one run at a time."""
-    environment.prepare()
-    config.workdir.mkdir(parents=True, exist_ok=True)
-    with locked(config.workdir):
+    environment.prepare(several=True)
+    with held(config.workdir, config):
         return run_all(config)
 
 
 def run_all(config: Config) -> list[report.Row]:
     """Run all stages in a folder that is held."""
     dense, dataset = load(config.network, config.weights, config.dataset, config.data_dir)
+    agree_on_data(dataset, config.weights)
     mesh = parallel.mesh()
     keys = jax.random.split(jax.random.key(config.seed), 3)
     measure = Measure(dataset, mesh, config.workdir, dense.source)
@@ -119,5 +118,5 @@ def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -
     path = report.write_report(config.workdir, "prune", config, rows)
     picture = config.workdir / "prune.png"
     title = f"{config.network} at {config.flops:.0%} FLOPs by {config.importance}"
-    plot_compression(picture, title, graph, keep, [row.to_json() for row in rows])
+    report.draw(picture, title, graph, keep, rows)
     CONSOLE.print(f"report: {path}\npicture: {picture}")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import data, environment, report
+from experiments.common.holding import held
 from experiments.common.measure import Measure, augmented
 from experiments.common.network import Network, untrained
 from experiments.common.table import table
@@ -21,9 +22,9 @@ from experiments.quickstart.fresh import check_fresh_process
 from experiments.quickstart.settings import Config
 from jaxcompress import models, parallel, training
 from jaxcompress.annotations import Batch, PyTree
-from jaxcompress.files import locked
 from jaxcompress.knowledge.losses import cross_entropy
-from jaxcompress.report import curves, details, plot_compression
+from jaxcompress.processes import by_first
+from jaxcompress.report import curves, details
 
 __all__ = ["main"]
 
@@ -35,9 +36,8 @@ CONSOLE = Console()
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages and return the rows of the report; a folder has one run at a time."""
-    environment.prepare()
-    config.workdir.mkdir(parents=True, exist_ok=True)
-    with locked(config.workdir):
+    environment.prepare(several=True)
+    with held(config.workdir, config):
         return run_all(config)
 
 
@@ -74,7 +74,8 @@ def run_all(config: Config) -> list[report.Row]:
 
     say("5/5", "loading the student in a fresh process")
     images = np.asarray(data.preprocess(dataset)(dataset.test_images[:64]))
-    check_fresh_process(config.workdir / "student", student.apply, student.variables, images)
+    arguments = config.workdir / "student", student.apply, student.variables, images
+    by_first("loading the student", lambda: check_fresh_process(*arguments))
     CONSOLE.print(f"    logits of {len(images)} test images are equal bit for bit")
     finish(config, graph, keep, rows)
     return rows
@@ -113,7 +114,7 @@ def trained_teacher(
         key=keys[1],
         mesh=mesh,
     )
-    return network._replace(variables=run.state.variables)
+    return network._replace(variables=parallel.on_one_device(run.state.variables))
 
 
 def choose(
@@ -178,7 +179,8 @@ def taught(
         mesh=mesh,
         logits=logits,
     )
-    return network._replace(variables=run.state.variables), run.history
+    variables = parallel.on_one_device(run.state.variables)
+    return network._replace(variables=variables), run.history
 
 
 def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -> None:
@@ -186,8 +188,7 @@ def finish(config: Config, graph: jc.Graph, keep: Any, rows: list[report.Row]) -
     table(rows)
     path = report.write_report(config.workdir, "quickstart", config, rows)
     picture = config.workdir / "quickstart.png"
-    dictionaries = [row.to_json() for row in rows]
-    plot_compression(picture, "ResNet-20 on digits", graph, keep, dictionaries)
+    report.draw(picture, "ResNet-20 on digits", graph, keep, rows)
     ratio = (rows[-1].accuracy or 0) / (rows[0].accuracy or 1)
     CONSOLE.print(f"the student keeps {ratio:.1%} of the teacher's accuracy")
     page = config.workdir / "report.html"

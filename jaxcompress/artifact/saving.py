@@ -32,6 +32,7 @@ from jaxcompress.artifact.structure import DataFile, Structure, plain
 from jaxcompress.compression.record import Compression
 from jaxcompress.finite import non_finite
 from jaxcompress.paths import flatten_with_paths, path_string
+from jaxcompress.processes import by_first, gathered, is_first
 
 __all__ = ["save"]
 
@@ -50,8 +51,11 @@ def save(
 
     An artifact that is there already is replaced at once: whoever kills this leaves the old one or
     the new one. Of several savers of one folder, threads or processes, each waits for the one
-    before it; readers beside them get the old one or the new one. This process must be able to
-    address all arrays. Weakly typed leaves become strong.
+    before it; readers beside them get the old one or the new one. Weakly typed leaves become
+    strong.
+
+    Under `jax.distributed` all processes call it together. Arrays of which each holds a part are
+    gathered leaf by leaf; the first process alone writes, and the others go on, or raise, with it.
 
     Variables with NaN or infinity are a legal artifact and come back bit by bit; a warning names
     their leaves, since every method refuses them. An encoding that rounds them refuses them too.
@@ -73,6 +77,7 @@ def save(
         ValueError: if the variables are not the compression's result, the network is unknown,
             the program takes other variables, or something does not survive JSON. Nothing has
             been written then.
+        RuntimeError: if the first of several processes failed; that one says how.
 
     Example:
         >>> import tempfile
@@ -85,8 +90,41 @@ def save(
         >>> function(variables, 3.0).item()
         6.0
     """
+    leaves, structure = flatten_with_paths(variables)
+    # One at a time: only the first process keeps what the others have parts of.
+    held = {path: _held(leaf) for path, leaf in leaves.items()}
+    by_first(
+        f"saving the artifact {Path(path).name}",
+        lambda: _write(
+            Path(path),
+            compression,
+            held,
+            jax.tree.unflatten(structure, held.values()),
+            network,
+            metadata,
+            encoding,
+            program,
+        ),
+    )
+
+
+def _held(leaf: Array) -> Array:
+    whole = gathered(leaf)
+    return whole if is_first() else None
+
+
+def _write(
+    path: Path,
+    compression: Compression,
+    leaves: Mapping[str, Array],
+    variables: PyTree,
+    network: tuple[str, Mapping[str, Any]] | None,
+    metadata: Mapping[str, Array] | None,
+    encoding: Encoding | None,
+    program: bytes | None,
+) -> None:
+    """Check everything and write it; the leaves are those of `variables`, held by this process."""
     spec = plain(dict(compression.spec), "the compression's spec")
-    leaves, _ = flatten_with_paths(variables)
     described = describe(leaves)
     original = original_shapes(spec, {p: leaf.shape for p, leaf in described.items()})
     check_result(from_spec(spec), described, original)
@@ -108,7 +146,7 @@ def save(
             spec, described, original, is_nested, file, named, notes, _library(), empty, carried
         )
 
-    write_artifact(Path(path), tensors, structure_for)
+    write_artifact(path, tensors, structure_for)
 
 
 def _warn_of_non_finite(leaves: Mapping[str, Array]) -> None:
@@ -116,7 +154,7 @@ def _warn_of_non_finite(leaves: Mapping[str, Array]) -> None:
         warnings.warn(
             f"variables with NaN or infinity are saved, in {', '.join(paths)}; what is pruned, "
             "factorized or taught needs finite ones",
-            stacklevel=3,
+            stacklevel=6,
         )
 
 

@@ -12,16 +12,15 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.arguments import integer, real, require
 from jaxcompress.files import locked, sync_folder
+from jaxcompress.processes import by_first, check_shared, is_first, together
 from jaxcompress.training import digests, record
 
 __all__ = ["checkpoint_steps", "is_score", "save_checkpoint"]
@@ -75,17 +74,18 @@ def save_checkpoint(
     folder = Path(directory).absolute()
     leaves = record.describe(state)
     with contextlib.ExitStack() as held:
-        number = _by_writer(lambda: _begin(held, folder, step, keep, score, overwrite))
+        about = f"writing the checkpoint {folder.name}"
+        number = by_first(about, lambda: _begin(held, folder, step, keep, score, overwrite))
         aside = folder / UNFINISHED
         try:
-            _all_see(aside)
-            _write(aside / str(number), state)
-            _by_writer(lambda: _finish(folder, number, keep, score, leaves))
+            check_shared(aside)
+            together(about, lambda: _write(aside / str(number), state))
+            by_first(about, lambda: _finish(folder, number, keep, score, leaves))
         finally:
             # On a full disk what is left would hinder others as well.
-            if jax.process_index() == 0:
+            if is_first():
                 shutil.rmtree(aside, ignore_errors=True)
-        _by_writer(lambda: 0)
+        by_first(about, lambda: None)
 
 
 def _begin(
@@ -161,40 +161,6 @@ def _finish(
     for number in scores.keys() - {*list(scores)[-keep:], *best}:
         os.rename(folder / str(number), aside / str(number))
     return step
-
-
-def _by_writer(work: Callable[[], int]) -> int:
-    """Let the first process do something; all go on with its result together, or all raise."""
-    if jax.process_count() == 1:
-        return work()
-    failed: Exception | None = None
-    text = ""
-    if jax.process_index() == 0:
-        try:
-            text = str(work())
-        except Exception as error:
-            failed = error
-    told = np.frombuffer(text.encode().ljust(64), np.uint8)
-    text = bytes(multihost_utils.broadcast_one_to_all(told).astype(np.uint8)).decode().strip()
-    if failed:
-        raise failed
-    if not text:
-        raise RuntimeError(
-            "the first process writes a checkpoint for all, but it failed; its own error says why"
-        )
-    return int(text)
-
-
-def _all_see(aside: Path) -> None:
-    if jax.process_count() == 1:
-        return
-    seen = multihost_utils.process_allgather(np.array(aside.is_dir()))
-    blind = np.flatnonzero(~np.asarray(seen, bool)).tolist()
-    if blind:
-        raise ValueError(
-            f"all processes write into one folder, but those of number {blind} do not see "
-            f"{aside.parent}; choose one on a disk that they share"
-        )
 
 
 def checkpoint_steps(directory: str | os.PathLike[str]) -> dict[int, float | None]:

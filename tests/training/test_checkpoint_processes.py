@@ -35,8 +35,9 @@ def test_what_processes_save_together_one_restores(outputs: tuple[Path, list[lis
 
 def test_all_processes_refuse_together(outputs: tuple[Path, list[list[str]]]) -> None:
     folder, (first, second) = outputs
-    follows = "RuntimeError: the first process writes a checkpoint for all, but it failed"
+    follows = "RuntimeError: all processes do this together: writing the checkpoint run"
     assert "FileExistsError" in first[0] and follows in second[0]
+    assert "it failed in number 0: FileExistsError: a checkpoint is written to a new" in second[0]
     assert "highest there is 5 and got step=5" in first[1] and follows in second[1]
     for said in (first, second):
         assert "w: an array of one process" in said[2] and "parallel.replicate" in said[2]

@@ -34,6 +34,7 @@ from jaxcompress.knowledge.store.planning import Teacher, num_bytes, plan, recor
 from jaxcompress.knowledge.store.read import Store
 from jaxcompress.knowledge.store.storage import Storage
 from jaxcompress.knowledge.store.work import Work
+from jaxcompress.processes import by_first, check_shared, together
 
 __all__ = ["Progress", "write"]
 
@@ -83,7 +84,8 @@ def write(
         about: further facts that readers must agree on, e.g. the normalisation.
         batch_size: examples per call of the teacher, a divisor of the block.
         mesh: which devices share a batch; default this process's.
-        part: (number, count) of those that share the blocks; default this process and all.
+        part: (number, count) of those that share the blocks; default this process and all of
+            `jax.distributed`, which then begin and end together.
         on_progress: called before the first block, with the size, and after each block.
 
     Returns:
@@ -111,18 +113,26 @@ def write(
     mesh = mesh or parallel.mesh(jax.local_devices())
     _check_batch(batch_size, storage, mesh)
     manifest = plan(teacher, variables, source, storage, about)
-    _claim(folder, manifest)
-    arrays = open_arrays(folder, manifest, write=True)
-    number, count = part or (jax.process_index(), jax.process_count())
-    assigned = blocks(manifest)[number::count]
-    missing = sorted(set(unwritten(folder, manifest)) & set(assigned))
     record = jax.jit(recorder(teacher, source, storage))
     size = min(batch_size, storage.block)
     work = Work(record, parallel.replicate(variables, mesh), source, size, mesh)
-    _check_teacher(work, Store(str(folder), manifest, arrays), missing)
-    report = _reporter(folder, manifest, len(assigned), on_progress)
-    report(len(assigned) - len(missing))
-    _write_blocks(folder, arrays, work, missing, lambda left: report(len(assigned) - left))
+
+    def write_part(number: int, count: int) -> None:
+        arrays = open_arrays(folder, manifest, write=True)
+        assigned = blocks(manifest)[number::count]
+        missing = sorted(set(unwritten(folder, manifest)) & set(assigned))
+        _check_teacher(work, Store(str(folder), manifest, arrays), missing)
+        report = _reporter(folder, manifest, len(assigned), on_progress)
+        report(len(assigned) - len(missing))
+        _write_blocks(folder, arrays, work, missing, lambda left: report(len(assigned) - left))
+
+    if part is not None:  # whoever else writes need not be of this run
+        _claim(folder, manifest)
+        write_part(*part)
+        return manifest
+    by_first("claiming a store", lambda: _claim(folder, manifest))
+    check_shared(folder)
+    together("writing a store", lambda: write_part(jax.process_index(), jax.process_count()))
     return manifest
 
 

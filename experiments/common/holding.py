@@ -1,0 +1,70 @@
+"""A folder that one run holds, of one process or of several together."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from experiments.common.data import Dataset, identity
+from experiments.common.environment import code_digest
+from jaxcompress.annotations import Json
+from jaxcompress.files import file_digest, locked
+from jaxcompress.processes import agree, by_first, check_shared
+
+__all__ = ["agree_on_data", "held"]
+
+
+@contextlib.contextmanager
+def held(workdir: Path, config: Json) -> Iterator[None]:
+    """Hold a folder, made where there is none; several processes must have one configuration.
+
+    Args:
+        workdir: the folder, which all processes see.
+        config: a dataclass, the settings of the run.
+
+    Raises:
+        BlockingIOError: if another run holds the folder; it is named.
+        RuntimeError: in all other processes, if the first fails.
+        ValueError: if processes differ in settings or code, or do not see the folder.
+
+    Example:
+        >>> import tempfile
+        >>> Config = dataclasses.make_dataclass("Config", ["seed"])
+        >>> with held(Path(tempfile.mkdtemp()), Config(0)):
+        ...     pass
+    """
+    settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    agree("the settings of an experiment", {**settings, "code": code_digest()})
+    with contextlib.ExitStack() as stack:
+        by_first("claiming the folder of an experiment", lambda: _claim(stack, workdir))
+        check_shared(workdir)
+        yield
+
+
+def agree_on_data(dataset: Dataset, *files: Path) -> None:
+    """Raise in all processes unless all have read the same data and files.
+
+    Args:
+        dataset: as it was loaded.
+        files: e.g. of weights, compared by what they hold.
+
+    Raises:
+        ValueError: naming what differs, and in which processes.
+
+    Example:
+        >>> from experiments.common.data import load
+        >>> agree_on_data(load("digits"))
+    """
+    if jax.process_count() > 1:
+        digests = {str(file): file_digest(file) for file in files}
+        agree("the data of an experiment", {"data": identity(dataset), **digests})
+
+
+def _claim(stack: contextlib.ExitStack, workdir: Path) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(locked(workdir))
