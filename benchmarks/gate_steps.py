@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -34,6 +35,16 @@ from jaxcompress.recipes import Fisher, Learned
 __all__ = ["COMMAND", "Config", "main"]
 
 
+WAYS = MappingProxyType(
+    {
+        "120 steps of 128": Learned(Fisher(32, 32), 120, 128),
+        "60 steps of 128": Learned(Fisher(32, 32), 60, 128),
+        "30 steps of 128": Learned(Fisher(32, 32), 30, 128),
+        "60 steps of 64": Learned(Fisher(32, 32), 60, 64),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """What is compared.
@@ -42,7 +53,6 @@ class Config:
         data_dir: see `benchmarks.front_doors`.
         network: of the public weights.
         output: the rows.
-        ways: `ROUNDSxEXAMPLES+STEPSxEXAMPLES`: of Fisher, from which gates start, and of learning.
         seeds: of what is drawn.
         choice_images: training images that ways are compared on.
         test_images: how many are classified.
@@ -51,21 +61,9 @@ class Config:
     data_dir: Path = front_doors.Config.data_dir
     network: str = "resnet56"
     output: Path = Path("benchmarks/results/gate_steps_resnet56.json")
-    ways: tuple[str, ...] = ("32x32+120x128", "32x32+60x128", "32x32+30x128", "32x32+60x64")
     seeds: tuple[int, ...] = (0, 1, 2)
     choice_images: int = 5000
     test_images: int = 10_000
-
-
-def parsed(way: str) -> Learned:
-    """Return how channels are scored.
-
-    Example:
-        >>> parsed("32x16+60x64").start, parsed("32x16+60x64").steps
-        (Fisher(rounds=32, examples=16, gentle=(0.75, 1.0)), 60)
-    """
-    (rounds, few), (steps, many) = (map(int, part.split("x")) for part in way.split("+"))
-    return Learned(Fisher(rounds, few), steps, many)
 
 
 def main(config: Config) -> None:
@@ -74,7 +72,7 @@ def main(config: Config) -> None:
     rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
     for seed in config.seeds:
         task, held = _task(config, seed)
-        for way in config.ways:
+        for way in WAYS:
             if any((row["way"], row["seed"]) == (way, seed) for row in rows):
                 continue
             rows.append({"way": way, "seed": seed, **_row(config, task, held, way)})
@@ -105,7 +103,7 @@ def _row(config: Config, task: front_doors.Task, held: Any, way: str) -> dict[st
         key=task.key,
         loss=task.loss,
         train_apply=task.train_apply,
-        importance=parsed(way),
+        importance=WAYS[way],
     )
     seconds = watch.seconds
     whole = jc.recipes.compensate(task.apply, task.variables, batches, compression)
