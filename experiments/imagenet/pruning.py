@@ -20,7 +20,7 @@ from jaxcompress.annotations import Batch, Function, Json, PyTree
 from jaxcompress.backend import compiled
 from jaxcompress.knowledge import cross_entropy
 
-__all__ = ["chosen", "choose", "graph_of", "shrink"]
+__all__ = ["choose", "chosen", "graph_of", "renewed", "shrink"]
 
 SIZE = 32
 """Images that kernels are compensated on at once."""
@@ -98,14 +98,25 @@ def shrink(
         graph=graph_of(data.config, teacher),
     )
     small = teacher.after(compression, compression.variables(whole))
-    count = min(scoring.statistics_images, len(data.train))
+    variables, count = renewed(data, small, key)
+    jc.save(folder, compression, variables)
+    return {"statistics_images": count}
+
+
+def renewed(data: Data, network: Network, key: jax.Array) -> tuple[Any, int]:
+    """Return a network's variables with BatchNorm re-estimated, and on how many images.
+
+    Args:
+        data: whose training images are looked at.
+        network: with its variables.
+        key: of dropout.
+    """
+    count = min(data.config.scoring.statistics_images, len(data.train))
     # Batches of one size, of which few images are left over.
     size = count // -(-count // STATISTICS_SIZE)
-    seen = data.looked_at(count, size)
-    pixels = np.stack([batch["image"] for batch in seen])
-    renewed = training.reestimate(fast(small.train_apply), small.variables, pixels, key=key)
-    jc.save(folder, compression, renewed)
-    return {"statistics_images": int(pixels.shape[0] * pixels.shape[1])}
+    pixels = np.stack([batch["image"] for batch in data.looked_at(count, size)])
+    variables = training.reestimate(fast(network.train_apply), network.variables, pixels, key=key)
+    return variables, int(pixels.shape[0] * pixels.shape[1])
 
 
 def _loss(network: Network) -> Any:
