@@ -19,7 +19,7 @@ from jaxcompress.knowledge import cross_entropy
 from jaxcompress.low_rank.ranks import default_forms
 from jaxcompress.paths import fits_any, flatten_with_paths
 
-__all__ = ["factorized", "matching", "pruned", "sparsified", "traced"]
+__all__ = ["factorized", "matching", "pruned", "renewed", "sparsified", "traced"]
 
 SIZE, MOST_BYTES = 128, 2**24
 """Examples of a batch that is looked at, at most, and what they take: large ones are fewer."""
@@ -106,7 +106,7 @@ def pruned(
             graph=graph,
         )
     small = model.after(compression, compression.variables(whole))
-    return _renewed(task, small, looked, has_norms)
+    return renewed(task, small, looked)
 
 
 def factorized(
@@ -154,7 +154,7 @@ def factorized(
         inputs=task.data.inputs,
         graph=graph,
     )
-    return _renewed(task, model.after(result.compression, result.variables), looked, has_norms)
+    return renewed(task, model.after(result.compression, result.variables), looked)
 
 
 def sparsified(
@@ -178,7 +178,7 @@ def sparsified(
         graph=graph,
     )
     small = model.after(result.compression, result.variables)
-    return _renewed(task, small, looked, _has_statistics(task, model))
+    return renewed(task, small, looked)
 
 
 def _label_loss(task: Task, model: Model) -> Any:
@@ -204,9 +204,9 @@ def _has_statistics(task: Task, model: Model) -> bool:
     return any(path.split("/")[-1] == "mean" for path in state)
 
 
-def _renewed(task: Task, model: Model, looked: dict[str, Array], has_norms: bool) -> Model:
+def renewed(task: Task, model: Model, looked: dict[str, Array]) -> Model:
     """Re-estimate the statistics of BatchNorms, where there are any, as far as that helps."""
-    if not has_norms or model.train_apply is None:
+    if model.train_apply is None or not _has_statistics(task, model):
         return model
     variables = recipes.renew(
         model.apply,

@@ -13,6 +13,7 @@ from experiments.compress.fitting import Task
 from experiments.compress.integers import coded, is_quantized, rounded_floats
 from experiments.compress.learning import learn
 from experiments.compress.making import Making, digest
+from experiments.compress.methods import renewed
 from experiments.compress.model import Model
 from jaxcompress import knowledge, parallel, recipes
 from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
@@ -43,7 +44,7 @@ def _stored(task: Task, folder: Path) -> dict[str, Json]:
 def taught(
     making: Making, model: Model, answers: Path, is_sparse: bool, key: str
 ) -> tuple[Model, Any]:
-    """Let a network learn from stored answers, and from labels where there are any.
+    """Let a network learn from stored answers, and from labels; then renew its statistics.
 
     One in integers learns as the floats that are rounded to them.
 
@@ -76,7 +77,7 @@ def taught(
     )
     if is_quantized(model):
         return coded(model, learned), facts
-    return model._replace(variables=learned), facts
+    return renewed(task, model._replace(variables=learned), making.looked), facts
 
 
 def trained(making: Making, model: Model, key: str) -> tuple[Model, Any]:

@@ -19,7 +19,7 @@ from jaxcompress.annotations import Batch, Function, Json, PyTree
 from jaxcompress.backend import compiled
 from jaxcompress.knowledge import cross_entropy
 
-__all__ = ["chosen", "choose", "graph_of", "shrink"]
+__all__ = ["choose", "chosen", "graph_of", "renewed", "shrink"]
 
 SIZE = 32
 """Images that kernels are compensated on at once."""
@@ -97,21 +97,34 @@ def shrink(
         graph=graph_of(data.config, teacher),
     )
     small = teacher.after(compression, compression.variables(whole))
-    count = min(scoring.statistics_images, len(data.train))
+    variables, count = renewed(data, teacher, small, key)
+    jc.save(folder, compression, variables)
+    return {"statistics_images": count}
+
+
+def renewed(data: Data, teacher: Network, network: Network, key: jax.Array) -> tuple[Any, int]:
+    """Return variables with BatchNorm re-estimated as far as that helps, and on how many images.
+
+    Args:
+        data: whose training images are looked at.
+        teacher: the whole network, whose answers tell what helps.
+        network: with its variables.
+        key: of dropout.
+    """
+    count = min(data.config.scoring.statistics_images, len(data.train))
     # Batches of one size, of which few images are left over.
     size = count // -(-count // STATISTICS_SIZE)
-    renewed = recipes.renew(
-        small.apply,
-        small.variables,
+    variables = recipes.renew(
+        network.apply,
+        network.variables,
         data.looked_at(count, size),
         (teacher.apply, teacher.variables),
-        train_apply=small.train_apply,
+        train_apply=network.train_apply,
         key=key,
         examples=count,
         size=size,
     )
-    jc.save(folder, compression, renewed)
-    return {"statistics_images": count // size * size}
+    return variables, count // size * size
 
 
 def _loss(network: Network) -> Any:

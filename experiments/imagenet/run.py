@@ -33,7 +33,7 @@ __all__ = ["main"]
 CONSOLE = Console()
 FREE = ("workdir", "data_dir", "threads", "workers", "save_steps", "project")
 """Settings that change nothing of what the stages make."""
-GATES, SHRINK = 1, 2
+GATES, SHRINK, LESSON = 1, 2, 3
 
 
 def main(config: Config) -> list[report.Row]:
@@ -72,7 +72,7 @@ def run_all(data: Data, teacher: Network, stages: Stages) -> list[report.Row]:
 
     run("teacher", evaluated, data, teacher)
     run("knowledge", teaching.record, data, teacher, workdir / "answers", CONSOLE, file="answers")
-    keys = [jax.random.fold_in(key, number) for number in (GATES, SHRINK)]
+    keys = [jax.random.fold_in(key, number) for number in (GATES, SHRINK, LESSON)]
     gates = workdir / "gates"
     run("gates", pruning.choose, data, teacher, keys[0], gates, CONSOLE, file="gates")
     compression = pruning.chosen(gates)
@@ -80,7 +80,7 @@ def run_all(data: Data, teacher: Network, stages: Stages) -> list[report.Row]:
     shrink = data, teacher, compression, keys[1], pruned_folder
     run("shrink", pruning.shrink, *shrink, file="pruned")
     pruned = read(teacher, compression, pruned_folder)
-    run("fine-tune", taught, data, teacher, pruned, workdir, file="student")
+    run("fine-tune", taught, data, teacher, pruned, workdir, keys[2], file="student")
     student = read(teacher, compression, workdir / "student")
     run("measure-pruned", evaluated, data, pruned)
     run("measure-student", evaluated, data, student)
@@ -93,13 +93,26 @@ def read(teacher: Network, compression: jc.Compression, folder: Path) -> Network
     return teacher.after(compression, variables)
 
 
-def taught(data: Data, teacher: Network, pruned: Network, workdir: Path) -> dict[str, Json]:
-    """Teach the pruned network by what is stored; save it as an artifact."""
+def taught(
+    data: Data, teacher: Network, pruned: Network, workdir: Path, key: jax.Array
+) -> dict[str, Json]:
+    """Teach the pruned network by what is stored; save it as an artifact.
+
+    BatchNorm is renewed at the end: running averages are of the last small batches, and an
+    average of variables has no statistics of its own.
+    """
     config, mesh = data.config, parallel.mesh()
     lesson = teaching.lesson_of(data, pruned, workdir / "answers")
     folder = workdir / "lesson"
     learned, facts = learn(lesson, pruned.variables, data.lesson(), config, mesh, folder, CONSOLE)
+    student = pruned._replace(variables=learned)
+    variables, count = pruning.renewed(data, teacher, student, key)
     notes = {"mean": list(config.mean), "std": list(config.std), "image_size": config.image_size}
-    network = teacher.source
-    jc.save(workdir / "student", pruned.compression, learned, network=network, metadata=notes)
-    return facts
+    jc.save(
+        workdir / "student",
+        pruned.compression,
+        variables,
+        network=teacher.source,
+        metadata=notes,
+    )
+    return {**facts, "statistics_images": count}
