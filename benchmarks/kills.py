@@ -2,9 +2,9 @@
 
     python -m benchmarks.kills
 
-One run is left alone. Another is killed (SIGKILL) after a random time and started again, as often
-as `kills`, and then left to end. Training keeps its state after every few steps here, so that
-epochs of a second are cut as well. The artifacts of both must be equal, file by file.
+One run is left alone. Others are killed (SIGKILL) after a random time and started again until they
+end, one after the other, until there were so many `kills`. Training keeps its state after every few
+steps here, so that epochs of a second are cut as well. All artifacts must be equal, file by file.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Config:
     """How often it is killed.
 
     Attributes:
-        kills: of one run.
+        kills: of all runs together.
         epochs: of the teacher, and of the student.
         seed: of the moments.
         output: what is written.
     """
 
     kills: int = 20
-    epochs: int = 8
+    epochs: int = 3
     seed: int = 0
     output: Path = Path("benchmarks/results/kills.json")
 
@@ -59,54 +59,58 @@ def main(config: Config) -> None:
         _started(Path(root, "alone"), config).wait()
         alone = watch.seconds
         print(f"left alone: {alone:.0f} s", flush=True)
-        seconds, steps = _killed(Path(root, "killed"), config, alone)
-        digests = {name: _artifacts(Path(root, name)) for name in ("alone", "killed")}
-    is_equal = digests["alone"] == digests["killed"] and bool(digests["alone"])
-    print(f"{len(digests['alone'])} artifacts, equal: {is_equal}")
+        expected = _artifacts(Path(root, "alone"))
+        kills: list[dict[str, Json]] = []
+        runs: list[bool] = []
+        moments = random.Random(config.seed)
+        while len(kills) < config.kills:
+            folder = Path(root, f"killed-{len(runs)}")
+            kills += _killed(folder, moments, config, alone)
+            runs.append(_artifacts(folder) == expected)
+            print(f"run {len(runs)} ended, {len(kills)} kills, equal: {runs[-1]}", flush=True)
+    is_equal = all(runs) and bool(expected)
     result: dict[str, Json] = {
-        "kills": seconds,
-        "killed_in": steps,
-        "seconds_alone": alone,
-        "artifacts": sorted(digests["alone"]),
+        "kills": kills,
+        "runs": len(runs),
+        "seconds_alone": round(alone, 1),
+        "artifacts": sorted(expected),
         "equal": is_equal,
         "environment": environment.describe(),
     }
     config.output.write_text(json.dumps(result, indent=2) + "\n")
     if not is_equal:
-        raise SystemExit(f"the artifacts differ: {digests}")
+        raise SystemExit("the artifacts differ")
 
 
 def _started(folder: Path, config: Config) -> subprocess.Popen[bytes]:
     epochs = str(config.epochs)
     arguments = ["digits", "--workdir", str(folder), "--teacher-epochs", epochs]
-    arguments += ["--student-epochs", epochs]
+    arguments += ["--student-epochs", epochs, "--network", "resnet8"]
+    arguments += ["--features", "stage3_block0", "--importance", "fisher"]
     return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.DEVNULL)
 
 
-def _killed(folder: Path, config: Config, alone: float) -> tuple[list[float], list[str]]:
-    """Start and kill until it was killed often enough, then let it end.
+def _killed(
+    folder: Path, moments: random.Random, config: Config, alone: float
+) -> list[dict[str, Json]]:
+    """Start and kill until the run ends.
 
     Returns:
-        After how many seconds it was killed, and the newest thing in its folder then.
+        Of each kill after how many `seconds` it came, and what was the `newest` in the folder.
     """
-    moments = random.Random(config.seed)
-    seconds: list[float] = []
-    newest: list[str] = []
-    while len(seconds) < config.kills:
-        after = moments.uniform(0.1, 0.3) * alone
+    kills: list[dict[str, Json]] = []
+    while True:
+        seconds = moments.uniform(0.2, 0.8) * alone
         run = _started(folder, config)
         try:
-            run.wait(after)
-            break  # it ended: nothing is left to kill
+            if run.wait(seconds):
+                raise SystemExit("a run failed; its own error stands above")
+            return kills
         except subprocess.TimeoutExpired:
             run.kill()
             run.wait()
-        seconds.append(round(after, 2))
-        newest.append(_newest(folder))
-        print(f"killed after {after:.1f} s, at {newest[-1]}", flush=True)
-    if _started(folder, config).wait():
-        raise SystemExit("the last run failed; its own error stands above")
-    return seconds, newest
+        kills.append({"seconds": round(seconds, 2), "newest": _newest(folder)})
+        print(kills[-1], flush=True)
 
 
 def _newest(folder: Path) -> str:
