@@ -22,9 +22,9 @@ def test_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     prune, others = blocks()
     exec(compile(prune, "README.md", "exec"), known)
     images = known["batches"][0]
-    halves = known["small_apply"](known["small_variables"], images)
+    halves = known["small_apply"](known["small"], images)
     assert halves.shape == (64, 10) and np.isfinite(halves).all()
     exec(compile(others, "README.md", "exec"), known)
-    loss = known["lesson"].loss(known["small_variables"], images, known["key"])
+    loss = known["lesson"].loss(known["small"], images, known["key"])
     assert float(loss) > 0 and known["lowrank"].variables and known["sparse"].variables
     np.testing.assert_array_equal(known["function"](known["variables"], images), halves)
