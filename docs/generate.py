@@ -19,6 +19,7 @@ from docs.pages import (
     combined,
     exports,
     frozen,
+    imagenet,
     knowledge,
     pruning,
     pytorch,
@@ -49,6 +50,7 @@ RESULTS: dict[str, Callable[[], str]] = {
     "tests": tests.page,
     "transformers": transformers.page,
     "tpu": tpu.page,
+    "imagenet": imagenet.page,
 }
 PAGES: dict[str, Callable[[], str]] = {
     **{f"results/{name}": page for name, page in RESULTS.items()},
