@@ -28,6 +28,8 @@ FOR_ONE_RATE = 256
 MOMENTUM, DECAY = 0.9, 1e-4
 CHECKED = 20
 """Steps between looks at the loss."""
+AHEAD = 3
+"""Steps that the device may have before it, so that it never waits for the host."""
 STATE_BYTES = 256
 """Room for the state of the batches, which are JSON; checkpoints hold arrays of one shape."""
 
@@ -102,6 +104,8 @@ def learn(
         if number == first:  # compiling is not the pace
             jax.block_until_ready(metrics)
             watch = Stopwatch()
+        # Steps are handed out ahead of the device: more of them would only hold batches in memory.
+        jax.block_until_ready(losses[-AHEAD:][0])
         if len(losses) % CHECKED == 0 or number == total - 1:
             _check(losses, first)
         if (number + 1) % config.save_steps == 0:
