@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from experiments.common.progress import steps
+from experiments.common.stopping import asked_to_stop
 from experiments.common.streaming.batches import Batches
 from experiments.common.timing import Stopwatch
 from experiments.imagenet.network import fast
@@ -88,6 +90,8 @@ def learn(
 
     Raises:
         FloatingPointError: if the loss is NaN or infinite.
+        SystemExit: with the code of a terminated process, if it was asked to stop; the state is
+            saved.
     """
     total = len(batches)
     tx = optimizer(config, total)
@@ -96,20 +100,24 @@ def learn(
     state, average, key = progress.state, progress.average, jax.random.key(config.seed)
     losses: list[Any] = []
     watch = Stopwatch()
-    for number in steps(range(first, total), total - first, "learning", console):
-        batch = parallel.shard_batch(rows_of(lesson, next(batches)), mesh)
-        state, metrics = step(state, batch, jax.random.fold_in(key, number))
-        average = _averaged(average, state.variables, config.ema)
-        losses.append(metrics["loss"])
-        if number == first:  # compiling is not the pace
-            jax.block_until_ready(metrics)
-            watch = Stopwatch()
-        # Steps are handed out ahead of the device: more of them would only hold batches in memory.
-        jax.block_until_ready(losses[-AHEAD:][0])
-        if len(losses) % CHECKED == 0 or number == total - 1:
-            _check(losses, first)
-        if (number + 1) % config.save_steps == 0:
-            _save(folder, Progress(state, average, _given(batches)))
+    with asked_to_stop() as asked:
+        for number in steps(range(first, total), total - first, "learning", console):
+            batch = parallel.shard_batch(rows_of(lesson, next(batches)), mesh)
+            state, metrics = step(state, batch, jax.random.fold_in(key, number))
+            average = _averaged(average, state.variables, config.ema)
+            losses.append(metrics["loss"])
+            if number == first:  # compiling is not the pace
+                jax.block_until_ready(metrics)
+                watch = Stopwatch()
+            # Steps are handed out ahead of the device: more would only hold batches in memory.
+            jax.block_until_ready(losses[-AHEAD:][0])
+            if len(losses) % CHECKED == 0 or number == total - 1:
+                _check(losses, first)
+            is_asked = asked()
+            if is_asked or (number + 1) % config.save_steps == 0:
+                _save(folder, Progress(state, average, _given(batches)))
+            if is_asked:
+                raise SystemExit(128 + signal.SIGTERM)
     taken = max(1, len(losses) - 1)
     batches.close()
     last = losses[-max(1, total // 10) :]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,15 @@ def test_every_stage_is_done_once_and_told(config: Config, rows: list[report.Row
         run.main(dataclasses.replace(config, flops=0.5))
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
 def test_an_interrupted_lesson_ends_as_one_that_was_not(
-    config: Config, rows: list[report.Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config,
+    rows: list[report.Row],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_killed: bool,
 ) -> None:
-    """Killed in the middle of the third epoch, it goes on with the batches that are left."""
+    """Stopped in the middle of the third epoch, it goes on with the batches that are left."""
     again = dataclasses.replace(config, workdir=tmp_path / "again")
     later = ("lesson", "student", "stage-fine-tune.json", "stage-measure*")
     shutil.copytree(config.workdir, again.workdir, ignore=shutil.ignore_patterns(*later))
@@ -106,18 +112,23 @@ def test_an_interrupted_lesson_ends_as_one_that_was_not(
 
         def one(state: Any, batch: Any, key: Any) -> Any:
             given.append(np.asarray(batch["example"]).tolist())
-            if len(given) == 6:
+            if len(given) == 6 and is_killed:
                 raise KeyboardInterrupt
+            if len(given) == 5 and not is_killed:
+                os.kill(os.getpid(), signal.SIGTERM)
             return run_step(state, batch, key)
 
         return one
 
     monkeypatch.setattr(learning, "_step", failing)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt if is_killed else SystemExit):
         run.main(again)
     run.main(again)
-    # Steps 4 and 5 came after the checkpoint, and are done again; 6 was never done.
-    assert given[3:6] == given[6:9] and len(given) == 6 + (8 - 3)
+    if is_killed:
+        # Steps 4 and 5 came after the checkpoint, and are done again; 6 was never done.
+        assert given[3:6] == given[6:9] and len(given) == 6 + (8 - 3)
+    else:
+        assert len(given) == 8  # the fifth was saved when the process was asked to stop
     ends = [jc.load(c.workdir / "student")[1] for c in (config, again)]
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
