@@ -40,12 +40,16 @@ class Config:
 
     Attributes:
         kills: of all runs together.
+        soonest: seconds after which a run is killed, at least.
+        latest: likewise, at most; the longer, the fewer kills of one run.
         epochs: of the teacher, and of the student.
         seed: of the moments.
         output: what is written.
     """
 
     kills: int = 20
+    soonest: float = 8.0
+    latest: float = 60.0
     epochs: int = 3
     seed: int = 0
     output: Path = Path("benchmarks/results/kills.json")
@@ -65,7 +69,7 @@ def main(config: Config) -> None:
         moments = random.Random(config.seed)
         while len(kills) < config.kills:
             folder = Path(root, f"killed-{len(runs)}")
-            kills += _killed(folder, moments, config, alone)
+            kills += _killed(folder, moments, config)
             runs.append(_artifacts(folder) == expected)
             print(f"run {len(runs)} ended, {len(kills)} kills, equal: {runs[-1]}", flush=True)
     is_equal = all(runs) and bool(expected)
@@ -90,9 +94,7 @@ def _started(folder: Path, config: Config) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.DEVNULL)
 
 
-def _killed(
-    folder: Path, moments: random.Random, config: Config, alone: float
-) -> list[dict[str, Json]]:
+def _killed(folder: Path, moments: random.Random, config: Config) -> list[dict[str, Json]]:
     """Start and kill until the run ends.
 
     Returns:
@@ -100,7 +102,7 @@ def _killed(
     """
     kills: list[dict[str, Json]] = []
     while True:
-        seconds = moments.uniform(0.2, 0.8) * alone
+        seconds = moments.uniform(config.soonest, config.latest)
         run = _started(folder, config)
         try:
             if run.wait(seconds):
