@@ -48,8 +48,8 @@ class Config:
     """
 
     kills: int = 20
-    soonest: float = 8.0
-    latest: float = 60.0
+    soonest: int = 8
+    latest: int = 60
     epochs: int = 3
     seed: int = 0
     output: Path = Path("benchmarks/results/kills.json")
