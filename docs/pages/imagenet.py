@@ -19,7 +19,7 @@ every stage of it on 500 images, the rate at which images are read, and what the
 of the rest."""
 SAMPLED = """`experiments.imagenet sample`: EfficientNet-Lite0 with its public weights, {flops} of
 the FLOPs by learned gates on expanded widths, kernels compensated, BatchNorm renewed; then
-{epochs} passes of a lesson by the 16 largest logits of two views. One half of the images of a
+{epochs} passes of a lesson at a rate of {rate} by the 16 largest logits of two views. One half of the images of a
 folder (ImageNet's training set) is looked at, the other {count} are tested on: one is 0.4 %."""
 PROJECTED = """ResNet-50 in bfloat16, {share} of the FLOPs, 100 epochs, two views. XLA's cycles at
 the chip's clock; H100: the share of its peaks that the v5e reaches by that estimate, which is a
@@ -32,7 +32,10 @@ def page() -> str:
     config = sample["config"]
     count = sample["rows"][0]["count"]
     sampled = SAMPLED.format(
-        flops=percent(config["flops"], 0), epochs=config["epochs"], count=count
+        flops=percent(config["flops"], 0),
+        epochs=config["epochs"],
+        rate=config["rate"],
+        count=count,
     )
     return "\n\n".join(
         [
