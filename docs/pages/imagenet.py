@@ -18,9 +18,10 @@ INTRODUCTION = """No run on all of ImageNet was made: there was no accelerator. 
 every stage of it on 500 images, the rate at which images are read, and what the compiler expects
 of the rest."""
 SAMPLED = """`experiments.imagenet sample`: EfficientNet-Lite0 with its public weights, {flops} of
-the FLOPs by learned gates on expanded widths, kernels compensated, BatchNorm renewed; then
-{epochs} passes of a lesson at a rate of {rate} by the 16 largest logits of two views. One half of the images of a
-folder (ImageNet's training set) is looked at, the other {count} are tested on: one is 0.4 %."""
+the FLOPs by learned gates on expanded widths, kernels compensated, BatchNorm renewed; then a lesson
+of {epochs} passes, at a rate of {rate}, by the 16 largest logits of two views. One half of the
+images of a folder (ImageNet's training set) is looked at, the other {count} are tested on: one is
+0.4 %."""
 PROJECTED = """ResNet-50 in bfloat16, {share} of the FLOPs, 100 epochs, two views. XLA's cycles at
 the chip's clock; H100: the share of its peaks that the v5e reaches by that estimate, which is a
 hope. {threads} cores read for each device, at {decoded:.0f} images a second of one core."""
