@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 
 from jaxcompress.annotations import Json
+from jaxcompress.arguments import real, require
 from jaxcompress.processes.meeting import SECONDS, exchanged, give_up, is_first
 
 __all__ = ["agree", "by_first", "check_shared", "together"]
@@ -40,6 +41,7 @@ def by_first(about: str, work: Callable[[], Any], *, seconds: float = SECONDS) -
         >>> by_first("counting", lambda: 3)
         3
     """
+    require(seconds=real(seconds, above=0))
     if jax.process_count() == 1:
         return work()
     if not is_first():
@@ -64,6 +66,7 @@ def together(about: str, work: Callable[[], Result], *, seconds: float = WORK_SE
         >>> together("reading", lambda: 3)
         3
     """
+    require(seconds=real(seconds, above=0))
     if jax.process_count() == 1:
         return work()
     result = _done(about, work)
@@ -94,6 +97,7 @@ def agree(about: str, facts: Mapping[str, Json], *, seconds: float = SECONDS) ->
     Example:
         >>> agree("the settings", {"epochs": 2})
     """
+    require(seconds=real(seconds, above=0))
     if jax.process_count() == 1:
         return
     said = exchanged(about, dict(facts), seconds=seconds)
@@ -133,6 +137,7 @@ def check_shared(folder: str | os.PathLike[str], *, seconds: float = SECONDS) ->
         >>> import tempfile
         >>> check_shared(tempfile.mkdtemp())
     """
+    require(seconds=real(seconds, above=0))
     if jax.process_count() == 1:
         return
     name = f".shared.{secrets.token_hex(8)}"

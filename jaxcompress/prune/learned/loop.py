@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Json, PyTree
+from jaxcompress.arguments import integer, require
 from jaxcompress.batches import are_stacked, count_of, one_by_one
 from jaxcompress.graph import Graph
 from jaxcompress.graph.budget import Budget
@@ -69,6 +70,7 @@ def learn_gates(
         >>> learned["a[1]"].shape
         (4,)
     """
+    require(steps=integer(steps, optional=True))
     count = count_of(query) if steps is None else steps
     if count is None:
         raise ValueError(
