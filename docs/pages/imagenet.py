@@ -22,9 +22,9 @@ the FLOPs by learned gates on expanded widths, kernels compensated, BatchNorm re
 of {epochs} passes, at a rate of {rate}, by the 16 largest logits of two views. One half of the
 images of a folder (ImageNet's training set) is looked at, the other {count} are tested on: one is
 0.4 %."""
-PROJECTED = """ResNet-50 in bfloat16, {share} of the FLOPs, 100 epochs, two views. XLA's cycles at
-the chip's clock; H100: the share of its peaks that the v5e reaches by that estimate, which is a
-hope. {threads} cores read for each device, at {decoded:.0f} images a second of one core."""
+PROJECTED = """ResNet-50 in bfloat16, {share} of the FLOPs, 100 epochs, two views. v5e: XLA's
+cycles at the chip's clock; others: the share of their peaks that the v5e reaches by that estimate,
+which is a hope. {threads} cores read for each device, at {decoded:.0f} images a second of one core."""
 
 
 def page() -> str:
@@ -48,7 +48,7 @@ def page() -> str:
             source(SAMPLE),
             command(
                 "python -m experiments.imagenet sample --data-dir imagenet_sample",
-                "--weights efficientnet_lite0_imagenet.safetensors",
+                f"--weights efficientnet_lite0_imagenet.safetensors --rate {config['rate']}",
             ),
             "## How fast images are read",
             _reading(reading["rows"]),
