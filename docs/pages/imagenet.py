@@ -24,7 +24,7 @@ images of a folder (ImageNet's training set) is looked at, the other {count} are
 0.4 %."""
 PROJECTED = """ResNet-50 in bfloat16, {share} of the FLOPs, 100 epochs, two views. v5e: XLA's
 cycles at the chip's clock; others: the share of their peaks that the v5e reaches by that estimate,
-which is a hope. {threads} cores read for each device, at {decoded:.0f} images a second of one core."""
+which is a hope. {threads} cores read for each device, at {decoded:.0f} images a second of each."""
 
 
 def page() -> str:
