@@ -108,13 +108,19 @@ class Task:
 
     def accuracy(self, apply: Function, variables: PyTree) -> float:
         """Classify the test images."""
-        run, right = jax.jit(fast_convolutions(apply)), 0
         count = self.config.test_images
         images, labels = self.dataset.test_images[:count], self.dataset.test_labels[:count]
-        for i in range(0, count, 250):
-            logits = run(variables, data.preprocess(self.dataset)(images[i : i + 250]))
+        return self.share_right(apply, variables, images, labels)
+
+    def share_right(
+        self, apply: Function, variables: PyTree, images: np.ndarray, labels: np.ndarray
+    ) -> float:
+        """Classify images, pixels, and return the share whose labels are right."""
+        run, normalize, right = jax.jit(fast_convolutions(apply)), data.preprocess(self.dataset), 0
+        for i in range(0, len(labels), 250):
+            logits = run(variables, normalize(images[i : i + 250]))
             right += int((np.asarray(logits).argmax(-1) == labels[i : i + 250]).sum())
-        return right / count
+        return right / len(labels)
 
 
 def prune(task: Task, loss: Any, compensated: bool = True) -> tuple[jc.Compression, PyTree]:

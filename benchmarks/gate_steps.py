@@ -18,18 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 import jaxcompress as jc
 from benchmarks import front_doors
-from experiments.common import data
 from experiments.common.command import Command
 from experiments.common.environment import prepare
 from experiments.common.timing import Stopwatch
-from jaxcompress.annotations import Function, PyTree
-from jaxcompress.backend import fast_convolutions
 from jaxcompress.recipes import Fisher, Learned
 
 __all__ = ["COMMAND", "Config", "main"]
@@ -111,20 +104,10 @@ def _row(config: Config, task: front_doors.Task, held: Any, way: str) -> dict[st
     small = task.renewed(compression.function(task.train_apply), small)
     apply = compression.function(task.apply)
     return {
-        "choice_accuracy": _share_right(task, apply, small, *held),
+        "choice_accuracy": task.share_right(apply, small, *held),
         "accuracy": task.accuracy(apply, small),
         "cpu_seconds": round(seconds, 1),
     }
-
-
-def _share_right(
-    task: front_doors.Task, apply: Function, variables: PyTree, images: Any, labels: Any
-) -> float:
-    run, normalize, right = jax.jit(fast_convolutions(apply)), data.preprocess(task.dataset), 0
-    for i in range(0, len(labels), 250):
-        answers = run(variables, jnp.asarray(normalize(images[i : i + 250])))
-        right += int((np.asarray(answers).argmax(-1) == labels[i : i + 250]).sum())
-    return right / len(labels)
 
 
 COMMAND = Command("benchmarks.gate_steps", __doc__, main, Config)

@@ -60,7 +60,8 @@ def main(config: Config) -> None:
     environment.prepare()
     with tempfile.TemporaryDirectory() as root:
         watch = Stopwatch()
-        _started(Path(root, "alone"), config).wait()
+        if _started(Path(root, "alone"), config).wait():
+            raise SystemExit("the run that was left alone failed; its own error stands above")
         alone = watch.seconds
         print(f"left alone: {alone:.0f} s", flush=True)
         expected = _artifacts(Path(root, "alone"))
@@ -93,6 +94,7 @@ def _started(folder: Path, config: Config) -> subprocess.Popen[bytes]:
     arguments = ["digits", "--workdir", str(folder), "--teacher-epochs", epochs]
     arguments += ["--student-epochs", epochs, "--network", "resnet8"]
     arguments += ["--features", "stage3_block0", "--importance", "fisher"]
+    arguments += ["--batch-size", "32"]  # more steps, in which it may be killed
     return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.DEVNULL)
 
 

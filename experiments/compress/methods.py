@@ -106,7 +106,7 @@ def pruned(
             graph=graph,
         )
     small = model.after(compression, compression.variables(whole))
-    return renewed(task, small, looked)
+    return renewed(task, small, looked, compares=compensates)
 
 
 def factorized(
@@ -154,7 +154,8 @@ def factorized(
         inputs=task.data.inputs,
         graph=graph,
     )
-    return renewed(task, model.after(result.compression, result.variables), looked)
+    small = model.after(result.compression, result.variables)
+    return renewed(task, small, looked, compares=sweeps > 0)
 
 
 def sparsified(
@@ -204,8 +205,15 @@ def _has_statistics(task: Task, model: Model) -> bool:
     return any(path.split("/")[-1] == "mean" for path in state)
 
 
-def renewed(task: Task, model: Model, looked: dict[str, Array]) -> Model:
-    """Re-estimate the statistics of BatchNorms, where there are any, as far as that helps."""
+def renewed(task: Task, model: Model, looked: dict[str, Array], *, compares: bool = True) -> Model:
+    """Re-estimate the statistics of BatchNorms, where there are any, as far as that helps.
+
+    Args:
+        task: what the network is for.
+        model: the network.
+        looked: examples that they are estimated on.
+        compares: without it they are re-estimated whatever the answers, which is quicker.
+    """
     if model.train_apply is None or not _has_statistics(task, model):
         return model
     variables = recipes.renew(
@@ -217,6 +225,7 @@ def renewed(task: Task, model: Model, looked: dict[str, Array]) -> Model:
         key=jax.random.key(0),
         distance=task.outputs,
         statistics=model.statistics,
+        shares=recipes.SHARES if compares else (1.0,),
         examples=STATISTICS,
         size=size_of(task),
         inputs=task.data.inputs,

@@ -6,19 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-from rich.console import Console
-
 import jaxcompress as jc
-from experiments.common.progress import steps
-from experiments.compress.compiling import compiled
+from experiments.common.gates import importance_of
 from experiments.compress.fitting import Task
 from experiments.compress.making import Made, Making
 from experiments.compress.methods import factorized, matching, pruned, sparsified, traced
 from experiments.compress.model import Model
-from experiments.compress.settings import Scoring
 from jaxcompress import artifact, recipes, sparse
-from jaxcompress.annotations import Function, PyTree
 
 __all__ = ["removed", "zeroed"]
 
@@ -40,7 +34,8 @@ def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[
     task, scoring, looked = making.task, making.config.scoring, making.looked
     protect = making.config.protect
     if stage == "prune":
-        importance = importance_of(scoring, making.console)
+        fisher = recipes.Fisher(scoring.rounds)
+        importance = importance_of(fisher, scoring.steps, scoring.examples, making.console)
         graph = making.traced(made.model)
         key = making.key(1)
         model = pruned(task, made.model, budget, looked, importance, key, graph, protect=protect)
@@ -48,26 +43,6 @@ def removed(making: Making, stage: str, made: Made, budget: jc.Budget) -> tuple[
         key = making.key(2)
         model = factorized(task, made.model, budget, looked, scoring, SWEEPS, key, protect)
     return model, {"ceilings": budget.ceilings()}
-
-
-def importance_of(scoring: Scoring, console: Console) -> recipes.Importance:
-    """Return how channels are scored: learned gates, or masked Fisher alone."""
-    fisher = recipes.Fisher(scoring.rounds)
-    if not scoring.steps:
-        return fisher
-
-    def shown(step: Function) -> Function:
-        run = compiled(step)
-        ticks = steps(range(scoring.steps), scoring.steps, "learning gates", console)
-
-        def counted(*arguments: PyTree) -> Any:
-            next(ticks)
-            return jax.block_until_ready(run(*arguments))
-
-        return counted
-
-    console.print(f"    scoring channels at {scoring.rounds} random masks")
-    return recipes.Learned(fisher, scoring.steps, scoring.examples, shown)
 
 
 def zeroed(making: Making, made: Made, most: float | None) -> tuple[Model, Any]:

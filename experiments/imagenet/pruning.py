@@ -9,14 +9,13 @@ import jax
 from rich.console import Console
 
 import jaxcompress as jc
+from experiments.common.gates import importance_of
 from experiments.common.network import Network
-from experiments.common.progress import steps
 from experiments.imagenet.network import abstract_pixels
 from experiments.imagenet.reading import Data
 from experiments.imagenet.settings import Config
 from jaxcompress import artifact, recipes
-from jaxcompress.annotations import Batch, Function, Json, PyTree
-from jaxcompress.backend import compiled
+from jaxcompress.annotations import Batch, Json, PyTree
 from jaxcompress.knowledge import cross_entropy
 
 __all__ = ["choose", "chosen", "graph_of", "renewed", "shrink"]
@@ -50,6 +49,7 @@ def choose(
     scoring = config.scoring
     count = scoring.rounds * scoring.masked_images + scoring.steps * scoring.examples
     looked = data.looked_at(min(count, MOST), max(scoring.examples, SIZE))
+    fisher = recipes.Fisher(scoring.rounds, scoring.masked_images)
     compression = recipes.prune(
         teacher.apply,
         teacher.variables,
@@ -58,7 +58,7 @@ def choose(
         key=key,
         loss=_loss(teacher),
         train_apply=teacher.train_apply,
-        importance=_importance(config, console),
+        importance=importance_of(fisher, scoring.steps, scoring.examples, console),
         protect=config.protect,
         multiple_of=config.multiple_of,
         graph=graph,
@@ -133,22 +133,3 @@ def _loss(network: Network) -> Any:
         return cross_entropy(logits, batch["label"]).mean()
 
     return loss
-
-
-def _importance(config: Config, console: Console) -> recipes.Importance:
-    scoring = config.scoring
-    fisher = recipes.Fisher(scoring.rounds, scoring.masked_images)
-    if not scoring.steps:
-        return fisher
-
-    def shown(step: Function) -> Function:
-        run = compiled(step)
-        ticks = steps(range(scoring.steps), scoring.steps, "learning gates", console)
-
-        def counted(*arguments: PyTree) -> Any:
-            next(ticks)
-            return jax.block_until_ready(run(*arguments))
-
-        return counted
-
-    return recipes.Learned(fisher, scoring.steps, scoring.examples, shown)

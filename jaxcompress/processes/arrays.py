@@ -13,8 +13,8 @@ __all__ = ["gathered"]
 def gathered(array: Array) -> Array:
     """Return an array that this process holds whole; what it holds already, it returns as it is.
 
-    All processes that hold parts call this together, array by array: never is more than one of a
-    tree gathered twice.
+    All processes that hold parts call this together, array by array, so that one at a time is held
+    twice.
 
     Example:
         >>> gathered(jax.numpy.arange(3)).tolist()

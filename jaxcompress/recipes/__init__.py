@@ -24,7 +24,7 @@ from jaxcompress.recipes.importances import (
 from jaxcompress.recipes.problem import Problem
 from jaxcompress.recipes.pruning import prune
 from jaxcompress.recipes.quantizing import Quantized, quantize
-from jaxcompress.recipes.renewing import renew
+from jaxcompress.recipes.renewing import SHARES, renew
 from jaxcompress.recipes.sites import LowRankSettings
 from jaxcompress.recipes.sparsity import Sparse, sparse
 from jaxcompress.recipes.teaching import Lesson, distill
@@ -42,6 +42,7 @@ __all__ = [
     "Problem",
     "Quantized",
     "Random",
+    "SHARES",
     "Sparse",
     "Taylor",
     "compensate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, Function, PyTree
-from jaxcompress.arguments import integer, require
+from jaxcompress.arguments import integer, real, require
 from jaxcompress.backend import compiled, fast_if_large, is_alone
+from jaxcompress.compiled import jit_of
+from jaxcompress.compression.precision import widened
 from jaxcompress.recipes.distances import Distance, check_answers, distance_of
 from jaxcompress.recipes.examples import Inputs, Mask, Seen, cut, gather, inputs_of, opened
 from jaxcompress.training import Running, reestimate
@@ -63,7 +66,7 @@ def renew(
 
     Raises:
         ValueError: if batches are empty or unlike, answers are not what the distance compares, or
-            there are no statistics.
+            there are no statistics, or no share leaves answers that are finite.
         TypeError: if batches is one batch.
 
     Example:
@@ -79,7 +82,12 @@ def renew(
         >>> round(float(new["mean"]), 3)
         3.5
     """
-    require(examples=integer(examples), compared=integer(compared), size=integer(size))
+    require(
+        examples=integer(examples),
+        compared=integer(compared),
+        size=integer(size),
+        shares=_shares_problem(shares),
+    )
     first, every = opened(batches)
     seen_first = Seen.of(first, inputs, mask)
     check_answers(*teacher, seen_first.inputs, distance, seen_first.mask)
@@ -88,24 +96,44 @@ def renew(
     images = [one.inputs for one in seen]
     new = reestimate(run, variables, images, key=key, statistics=statistics)
     candidates = [_mixed(variables, new, share) for share in shares]
+    if len(candidates) == 1:
+        return candidates[0]
     looked = seen[: max(1, compared // size)]
-    return min(candidates, key=_distances(apply, teacher, distance, looked))
+    distances = list(map(_distances(apply, teacher, distance, looked), candidates))
+    finite = [far for far in distances if math.isfinite(far)]
+    if not finite:
+        raise ValueError(
+            f"statistics are chosen by how far the answers are, but these are {distances} for the "
+            f"shares {list(shares)}; look for NaN in the variables and the batches"
+        )
+    return candidates[distances.index(min(finite))]
+
+
+def _shares_problem(shares: Sequence[float]) -> str | None:
+    problems = [problem for share in shares if (problem := real(share, least=0, most=1))]
+    return next(iter(problems), None) if len(shares) else "at least one number"
 
 
 def _mixed(old: PyTree, new: PyTree, share: float) -> PyTree:
     def mixed(one: Array, other: Array) -> Array:
         if share in (0, 1) or not jnp.issubdtype(jnp.result_type(one), jnp.inexact):
             return other if share else one
-        return ((1 - share) * one + share * other).astype(jnp.result_type(one))
+        return ((1 - share) * widened(one) + share * widened(other)).astype(jnp.result_type(one))
 
     return jax.tree.map(mixed, old, new)
+
+
+def _asked(apply: Function, fast: bool) -> Function:
+    return fast_if_large(apply) if fast else apply
 
 
 def _distances(
     apply: Function, teacher: tuple[Any, Any], distance: Distance, seen: Sequence[Seen]
 ) -> Callable[[PyTree], float]:
     """Make the function that says how far answers are from the teacher's, who is asked once."""
-    compare, whole = distance_of(distance), compiled(teacher[0])
+    compare = distance_of(distance)
+    # The same teacher asked again, for another network, is not compiled again.
+    whole = jit_of(_asked, teacher[0], fast=is_alone((teacher[1], seen)))
     answers = [whole(teacher[1], one.inputs) for one in seen]
 
     def error(variables: PyTree, one: Seen, wanted: PyTree) -> jax.Array:

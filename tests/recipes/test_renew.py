@@ -58,6 +58,25 @@ def test_statistics_that_are_wrong_are_re_estimated(whole: Any, batches: Any) ->
     np.testing.assert_array_equal(new["b"], whole["b"])
 
 
+def test_a_half_is_taken_in_float32(whole: Any, batches: Any) -> None:
+    wrong = {**whole, "mean": (whole["mean"] + 0.3).astype(jnp.bfloat16)}
+    new = renewed(wrong, whole, batches, size=16, shares=(0.5, 0.5))
+    end = training.reestimate(train_apply, wrong, batches, key=KEY)["mean"].astype(jnp.float32)
+    expected = (wrong["mean"].astype(jnp.float32) + end) / 2
+    assert new["mean"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(new["mean"], expected.astype(jnp.bfloat16))
+
+
+def test_statistics_that_are_not_finite_are_never_the_nearest(whole: Any, batches: Any) -> None:
+    broken = {**whole, "var": jnp.full(5, -5.0)}  # of whose root answers are NaN
+    new = renewed(broken, whole, batches, size=16)
+    assert bool((new["var"] > 0).all())
+    with pytest.raises(ValueError, match="these are .*nan.* for the shares"):
+        renewed(broken, whole, batches, size=16, shares=(0.0, 0.0))
+    with pytest.raises(ValueError, match="shares must be"):
+        renewed(whole, whole, batches, shares=(0.5, 2.0))
+
+
 @pytest.mark.parametrize("distance", ["classes", "values"])
 @pytest.mark.parametrize("off", [0.0, 0.05, 0.15, 0.5])
 def test_what_is_chosen_is_the_nearest(whole: Any, batches: Any, distance: Any, off: float) -> None:

@@ -58,6 +58,11 @@ SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"model": f"{OWN}:make", "data": f"{OWN}:breaking_batches"}, ["OSError: the disk is gone"]),
     ({"model": f"{OWN}:make"}, ["does not, of shape [8, 8, 1]: its example is [6]"]),
     (
+        {"model": f"{OWN}:make", "data": f"{OWN}:batches", "outputs": "values"}
+        | {"protect": ("*/nothing",)},
+        ["protect names leaves", "['*/nothing'] match none"],
+    ),
+    (
         {"model": f"{OWN}:make", "data": f"{OWN}:batches", "budget": ("flops=0.001",)},
         ["the smallest reachable is", "or add the stage low_rank"],
     ),

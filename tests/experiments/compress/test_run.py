@@ -16,6 +16,7 @@ from experiments.common import report
 from experiments.compress import run
 from experiments.compress.model import given_model
 from experiments.compress.settings import Config
+from jaxcompress.paths import flatten_with_paths
 from tests.experiments.compress.conftest import HERE, quick
 
 needs_torch = pytest.mark.skipif(
@@ -103,6 +104,57 @@ def test_a_split_is_searched_and_a_changed_budget_reruns_what_depends_on_it(
     new = {name.split("-")[1] for name in stages_of(other).keys() - first.keys()}
     assert new == {"prune", "distil", "measure", "exports"}
     assert {name: stages_of(other)[name] for name in first} == first
+
+
+def leaves_after(config: Config, stage: str) -> tuple[Any, Any]:
+    """Return the leaves of the whole network, and of what a stage has left."""
+    model = given_model(config.model)
+    (folder,) = config.workdir.glob(f"{stage}-*")
+    _, left = jc.load(folder, model.apply, like=model.variables)
+    return flatten_with_paths(model.variables)[0], flatten_with_paths(left)[0]
+
+
+def test_protected_kernels_lose_no_channels(digits: Path, tmp_path: Path) -> None:
+    """Of a kernel that loses some where it may."""
+    kept, model = "params/Dense_0/kernel", reference("own_linen.py")
+    settings = {
+        "model": model,
+        "data": str(digits),
+        "stages": ("prune",),
+        "budget": ("params=0.9",),
+    }
+    free = quick(tmp_path / "free", **settings)
+    run.main(free)
+    whole, small = leaves_after(free, "prune")
+    assert small[kept].shape != whole[kept].shape
+    config = quick(tmp_path / "protected", **settings, protect=(kept,))
+    rows = run.main(config)
+    whole, small = leaves_after(config, "prune")
+    assert small[kept].shape == whole[kept].shape
+    assert rows[1].num_params and rows[1].num_params <= 0.9 * (rows[0].num_params or 0)
+
+
+def test_what_is_protected_stays_in_every_stage(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dense layer keeps its shape and all of its weights; others lose both."""
+    monkeypatch.setattr("experiments.compress.split.PARTS", (0.5,))
+    kept = "params/Dense_0/kernel"
+    config = quick(
+        tmp_path,
+        model=reference("own_linen.py"),
+        data=str(digits),
+        stages=("prune", "low_rank", "sparse"),
+        budget=("flops=0.8",),
+        sparsity=0.5,
+        protect=(kept,),
+    )
+    rows = run.main(config)
+    assert (rows[-1].flops or 0) <= 0.8 * (rows[0].flops or 0)
+    whole, small = leaves_after(config, "sparse")
+    assert small[kept].shape == whole[kept].shape and (np.asarray(small[kept]) != 0).all()
+    others = {path: leaf for path, leaf in small.items() if "kernel" in path and path != kept}
+    assert any((np.asarray(leaf) == 0).any() for leaf in others.values())
 
 
 def test_bytes_are_met_by_zeros_and_rounding_without_labels(tmp_path: Path) -> None:
