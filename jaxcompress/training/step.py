@@ -90,6 +90,13 @@ def train_step(
     * `key` is used as passed, by every device alike. Per-example views want that; for dropout,
       fold `jax.lax.axis_index(axis_name)` into it inside the loss.
 
+    A batch that does not fit is given in k equal parts, a step each, with
+    ``optax.MultiSteps(tx, k).gradient_transformation()`` as `tx`: the k-th step updates θ by the
+    mean of the k gradients. That is the update of the whole batch where the loss is a mean over
+    examples, one by one. Parts with unequal numbers of valid examples count alike unless each sum
+    is divided by the mean number of a part; BatchNorm normalises by its part, and moves its running
+    averages k times. `step` counts parts, schedules in `tx` count updates.
+
     Args:
         loss: `loss(variables, batch, key) -> (scalar, (new_state, metrics))`. `new_state` holds
             the non-trainable leaves to replace, e.g. ``{"batch_stats": ...}`` or ``{}``;
@@ -110,6 +117,13 @@ def train_step(
         >>> state, metrics = step(state, jnp.full(4, 3.0), jax.random.key(0))
         >>> float(state.variables["scale"]), float(metrics["loss"])
         (3.0, 4.0)
+        >>> twice = optax.MultiSteps(tx, 2).gradient_transformation()
+        >>> step, state = train_step(loss, twice), init_state({"scale": jnp.float32(1.0)}, twice)
+        >>> for half in jnp.full((2, 2), 3.0):
+        ...     state, metrics = step(state, half, jax.random.key(0))
+        ...     print(float(state.variables["scale"]))
+        1.0
+        3.0
     """
 
     def step(
