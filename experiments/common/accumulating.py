@@ -1,4 +1,4 @@
-"""Batches in parts: their gradients are added up where a whole batch does not fit on the devices."""
+"""Batches in parts, whose gradients are added up: where a whole one does not fit on the devices."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def split_problem(batch_size: int, steps: int, devices: int) -> str | None:
 
     Example:
         >>> split_problem(32, 2, 8)
-        >>> print(split_problem(16, 4, 8))
-        a batch is split into accumulate_steps=4 parts, each over 8 devices, but batch_size=16 \
-        does not divide by 32; take a multiple of 32
+        >>> split_problem(16, 4, 8).rpartition(", but ")[2]
+        'batch_size=16 does not divide by 32; take a multiple of 32'
     """
     if batch_size % (steps * devices) == 0:
         return None
