@@ -102,7 +102,7 @@ def learn(
     state, average, key = progress.state, progress.average, jax.random.key(config.seed)
     losses: list[Any] = []
     watch = Stopwatch()
-    with asked_to_stop() as asked:
+    with asked_to_stop() as asked, training.saving_behind(folder) as save:
         for number in steps(range(first, total), total - first, "learning", console):
             batch = rows_of(lesson, next(batches))
             state, metrics = step(state, batch, jax.random.fold_in(key, number))
@@ -117,7 +117,7 @@ def learn(
                 _check(losses, first)
             is_asked = asked()
             if is_asked or (number + 1) % config.save_steps == 0:
-                _save(folder, Progress(state, average, _given(batches)))
+                save(Progress(state, average, _given(batches)), step=int(state.step))
             if is_asked:
                 raise SystemExit(128 + signal.SIGTERM)
     taken = max(1, len(losses) - 1)
@@ -164,10 +164,6 @@ def _begun(
     known = training.restore_checkpoint(folder, start)
     batches.set_state(np.asarray(known.given).tobytes())
     return known
-
-
-def _save(folder: Path, progress: Progress) -> None:
-    training.save_checkpoint(folder, progress, step=int(progress.state.step))
 
 
 def _given(batches: Batches) -> np.ndarray:
