@@ -52,9 +52,10 @@ def save_checkpoint(
 
     Example:
         >>> import tempfile
+        >>> import jax.numpy as jnp
         >>> folder = os.path.join(tempfile.mkdtemp(), "last")
         >>> for epoch in range(1, 4):
-        ...     save_checkpoint(folder, {"w": jax.numpy.full(2, epoch)}, step=epoch, score=-epoch)
+        ...     save_checkpoint(folder, {"w": jnp.full(2, epoch)}, step=epoch, score=-epoch)
         >>> step_folders.checkpoint_steps(folder)
         {1: -1.0, 2: -2.0, 3: -3.0}
     """
