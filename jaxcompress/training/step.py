@@ -7,6 +7,7 @@ a mesh (`jit_step`), or give it an axis name and wrap it in `jax.shard_map` or `
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.backend.wide_sums import wide_sums
@@ -26,6 +27,7 @@ from jaxcompress.graph.trainable import (
     partition,
     replace_leaves,
 )
+from jaxcompress.layouts import layout_on
 from jaxcompress.parallel import batch_sharding, replicated
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.per_device import AxisName, average, slope
@@ -164,19 +166,23 @@ def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:
 
 
 def _check_split(batch: Batch, mesh: Mesh) -> None:
-    if mesh.size == 1:
+    parts = mesh.shape[mesh.axis_names[0]]
+    if parts == 1:
         return
     sizes = {path: np.shape(leaf)[:1] for path, leaf in flatten_with_paths(batch)[0].items()}
-    wrong = {path: size for path, size in sizes.items() if not size or size[0] % mesh.size}
+    wrong = {path: size for path, size in sizes.items() if not size or size[0] % parts}
     if wrong:
         raise ValueError(
-            f"a batch is split over {mesh.size} devices along its first axis, but these "
+            f"a batch is split over {parts} devices along its first axis, but these "
             f"leaves have {wrong} examples; leave them out, or pad them by parallel.pad_batch"
         )
 
 
 def jit_step(step: Step, mesh: Mesh) -> Step:
-    """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
+    """Compile a step over a mesh: key replicated, batch split over the first axis of the mesh.
+
+    A state's leaves that lie on the mesh stay as they lie (variables split over devices, and the
+    optimizer's state with them); all others go to every device.
 
     Over several devices, sums of half precision are made in float32 (`wide_sums`), so that
     gradients are added up over the devices as on one.
@@ -195,23 +201,27 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
         1
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
-    compiled = jax.jit(
-        wide_sums(step) if mesh.size > 1 else step,
-        in_shardings=(whole, split, whole),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
-    )
+    body = wide_sums(step) if mesh.size > 1 else step
+
+    @functools.cache
+    def compiled(treedef: Any, layouts: tuple[NamedSharding, ...]) -> Step:
+        state = jax.tree.unflatten(treedef, layouts)
+        shardings: Any = {"in_shardings": (state, split, whole), "out_shardings": (state, whole)}
+        return jax.jit(body, donate_argnums=0, **shardings)
+
     returned: dict[int, weakref.ref[Any]] = {}
 
     def ours(leaf: Array) -> Array:
         reference = returned.get(id(leaf))
         if reference is not None and reference() is leaf:
             return leaf
-        return jax.device_put(jnp.copy(leaf), whole)
+        return jax.device_put(jnp.copy(leaf), layout_on(leaf, mesh))
 
     def run(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, Array]]:
         _check_split(batch, mesh)
-        state, metrics = compiled(jax.tree.map(ours, state), batch, key)
+        leaves, treedef = jax.tree.flatten(state)
+        layouts = tuple(layout_on(leaf, mesh) for leaf in leaves)
+        state, metrics = compiled(treedef, layouts)(jax.tree.map(ours, state), batch, key)
         returned.clear()
         returned.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))
         return state, metrics

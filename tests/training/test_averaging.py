@@ -1,4 +1,4 @@
-"""An average of the variables over the steps, by optax alone: a tree of variables like any other."""
+"""An average of the variables over the steps, by optax alone: a tree of variables like others."""
 
 from __future__ import annotations
 
