@@ -60,8 +60,10 @@ def fit_layout(
     Example:
         >>> mesh = parallel.mesh(jax.devices()[:1])
         >>> layout = parallel.batch_sharding(mesh)
-        >>> fit_layout(layout, (4, 6), (3, 6)).spec, fit_layout(layout, (4, 6), (3, 6), [0]).spec
-        (PartitionSpec('data', None), PartitionSpec(None, 'data'))
+        >>> tuple(fit_layout(layout, (4, 6), (3, 6)).spec)
+        ('data', None)
+        >>> tuple(fit_layout(layout, (4, 6), (3, 6), busy=[0]).spec)
+        (None, 'data')
     """
     given = [_names(entry) for entry in layout.spec] + [()] * (len(before) - len(layout.spec))
     stays = len(before) == len(after)

@@ -42,9 +42,10 @@ def take_leaves(leaves: Mapping[str, Array], indices: Indices) -> dict[str, Arra
     return program_of(leaves, kept)(leaves, kept)
 
 
-def program_of(leaves: Mapping[str, Array], indices: Indices) -> Callable[..., Any]:
-    """Return the compiled function of leaves and indices that takes from leaves so laid out."""
-    after, between = {}, []
+def program_of(leaves: Mapping[str, Array], indices: Indices) -> Any:
+    """Return the jitted function of leaves and indices that takes from leaves so laid out."""
+    after: dict[str, NamedSharding | None] = {}
+    between = []
     for path, leaf in leaves.items():
         layout, axes = layout_of(leaf), indices[path]
         if layout is None:

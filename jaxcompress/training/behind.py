@@ -26,8 +26,9 @@ class Save(Protocol):
         """Wait for the step before, and begin to write this one: see `save_checkpoint`."""
 
 
-@contextlib.contextmanager
-def saving_behind(directory: str | os.PathLike[str], *, keep: int = 2) -> Iterator[Save]:
+def saving_behind(
+    directory: str | os.PathLike[str], *, keep: int = 2
+) -> contextlib.AbstractContextManager[Save]:
     """Write checkpoints behind a training run, one at a time; the block ends when all are written.
 
     `save(state, step=, score=)` leaves what `save_checkpoint` leaves, but waits only until the
@@ -60,8 +61,13 @@ def saving_behind(directory: str | os.PathLike[str], *, keep: int = 2) -> Iterat
         {1: -1.0, 2: -2.0, 3: -3.0}
     """
     require(keep=integer(keep))
+    return _saving(Path(directory).absolute(), keep)
+
+
+@contextlib.contextmanager
+def _saving(folder: Path, keep: int) -> Iterator[Save]:
     with ThreadPoolExecutor(1, "checkpoint") as thread:
-        behind = _Behind(Path(directory).absolute(), keep, thread)
+        behind = _Behind(folder, keep, thread)
         try:
             yield behind.save
         except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,7 +39,7 @@ def test_processes_save_behind_and_hear_of_a_failure(outputs: tuple[Path, list[l
     folder, (first, second) = outputs
     assert checkpoint_steps(folder / "behind") == {0: 0.0, 1: -1.0, 2: -2.0}
     key = jax.random.key(7)
-    like = {"w": VALUES, "step": np.int32(0), "split": VALUES, "key": key}
+    like: Any = {"w": VALUES, "step": np.int32(0), "split": VALUES, "key": key}
     for step in (1, 2):
         there = restore_checkpoint(folder / "behind", like, step=step)
         assert int(there["step"]) == 3 + step and there["key"] == key

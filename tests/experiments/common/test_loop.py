@@ -86,7 +86,7 @@ def test_batches_in_parts_are_the_same_batches(
     np.testing.assert_allclose(kernel(trained), kernel(reference), rtol=1e-5, atol=1e-6)
     assert int(trained.state.step) == 4 * 3 * 6
     losses = [[epoch["train_loss"] for epoch in one.history] for one in (trained, reference)]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("steps", "left"), [(6, [2, 3]), (8, [2, 3]), (18, [])])
