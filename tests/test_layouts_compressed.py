@@ -70,6 +70,10 @@ def test_factors_are_split_and_made_one_kernel_at_a_time(
     assert seen == [(3, 3, 8, 32)] * 2 + [(32, 64)] * 2
     same(small, lowrank.variables(VARIABLES))
     check_split(small["params"], mesh)
+    state = lowrank.optimizer_state(TX, init_state(split, TX).opt_state)
+    check_split(state[0].mu, mesh)
+    expected = init_state(small, TX).opt_state
+    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, expected)
     close(lowrank.function(apply)(small, IMAGES), lowrank.function(apply)(small, IMAGES), 1e-5)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
-
 from experiments.common.accumulating import split_problem
 from experiments.common.streaming.images import Images
 from experiments.imagenet.settings import Config
-from jaxcompress import models
+from jaxcompress import models, parallel
 
 __all__ = ["check", "check_files"]
 
@@ -46,7 +44,7 @@ def check(config: Config, train: Images) -> None:
     Raises:
         ValueError: naming every setting that does not fit.
     """
-    devices, count = jax.device_count(), len(train)
+    devices, count = parallel.mesh().size, len(train)
     problems = []
     split = split_problem(config.batch_size, config.accumulate_steps, devices)
     if split:
