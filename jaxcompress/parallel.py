@@ -18,6 +18,7 @@ from jaxcompress.arguments import integer, require
 from jaxcompress.processes import exchanged, gathered
 
 __all__ = [
+    "batch_parts",
     "batch_sharding",
     "host_device",
     "mesh",
@@ -53,7 +54,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """The sharding of an array whose axis number `axis` is split over the devices of `mesh`.
+    """The sharding of an array whose axis number `axis` is split over the first axis of `mesh`.
 
     Example:
         >>> tuple(batch_sharding(mesh(jax.devices()[:1]), axis=1).spec)
@@ -156,19 +157,31 @@ def host_device() -> jax.Device:
         return jax.local_devices()[0]
 
 
+def batch_parts(mesh: Mesh) -> int:
+    """Return into how many parts this process splits its part of a batch: over the first axis.
+
+    Example:
+        >>> batch_parts(mesh(jax.devices()[:1]))
+        1
+    """
+    here = jax.process_index()
+    places = [index for index, d in np.ndenumerate(mesh.devices) if d.process_index == here]
+    return len({first for first, *_ in places})
+
+
 def shard_batch(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Split the leading axis of every leaf of `tree` over the devices of `mesh`.
+    """Split the leading axis of every leaf of `tree` over the first axis of `mesh`.
 
     With several processes each passes its own part of the batch.
 
     Raises:
-        ValueError: if a leading axis does not divide by this process's number of devices.
+        ValueError: if a leading axis does not divide by `batch_parts(mesh)`.
 
     Example:
         >>> shard_batch({"label": np.arange(3)}, mesh(jax.devices()[:1]))["label"].shape
         (3,)
     """
-    devices = len(mesh.local_devices)
+    devices = batch_parts(mesh)
     shapes = _shapes(tree)
     uneven = {path: shape for path, shape in shapes.items() if not shape or shape[0] % devices}
     if uneven:

@@ -20,6 +20,7 @@ PARTS = (
     "processes",
     "batches",
     "parallel",
+    "layouts",
     "per_device",
     "graph",
     "latency",

@@ -27,9 +27,10 @@ class Schedule(NamedTuple):
     Attributes:
         rate: first learning rate, which falls to zero by a cosine.
         epochs: passes over the training images.
-        batch_size: images per step.
+        batch_size: images per update.
         views: augmentation.
         view_key: of the views, which stored knowledge was drawn with.
+        accumulate_steps: parts of a batch, whose gradients are added up.
     """
 
     rate: float
@@ -37,6 +38,7 @@ class Schedule(NamedTuple):
     batch_size: int
     views: Views
     view_key: jax.Array
+    accumulate_steps: int = 1
 
 
 def fit(
@@ -75,6 +77,7 @@ def fit(
         dataset,
         epochs=schedule.epochs,
         batch_size=schedule.batch_size,
+        accumulate_steps=schedule.accumulate_steps,
         key=key,
         mesh=mesh,
         views=schedule.views,

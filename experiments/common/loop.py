@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 from rich.progress import Progress
 
+from experiments.common.accumulating import accumulated, split_problem
 from experiments.common.data import Dataset, preprocess
 from experiments.common.steps import (
     Epochs,
@@ -67,6 +68,7 @@ def train(
     trainable: Trainable | None = None,
     folder: Path | None = None,
     on_epoch: Callable[[TrainState], dict[str, float]] | None = None,
+    accumulate_steps: int = 1,
     progress: bool = True,
 ) -> Trained:
     """Train on a data set that fits on the device.
@@ -82,7 +84,7 @@ def train(
         dataset: its training images, normalised by its `mean` and `std`.
         epochs: passes over the data; the last examples of a shuffled epoch that do not fill a
             batch are left out.
-        batch_size: must divide by the number of devices.
+        batch_size: images per update; must divide by the number of devices.
         key: all randomness of the run.
         mesh: the devices.
         views: augment by a view of each example, see `view_of`; None: the images as they are.
@@ -94,6 +96,8 @@ def train(
         folder: where the state is kept, every so often, at each epoch's end and when the process
             is asked to stop, and where a run that was killed goes on; None: nowhere.
         on_epoch: what to measure after each epoch, for the history.
+        accumulate_steps: steps of an update, each with an equal part of its batch, whose gradients
+            are averaged: `optax.MultiSteps`. The state counts steps, schedules of `tx` updates.
         progress: show a progress bar.
 
     Raises:
@@ -101,14 +105,15 @@ def train(
             per training example or repeats a name of the batch.
         FloatingPointError: if a metric is NaN or infinite, naming it and the first such step.
     """
-    _check(dataset, batch_size, mesh, extra or {})
+    _check(dataset, batch_size, accumulate_steps, mesh, extra or {})
+    tx = accumulated(tx, accumulate_steps)
     state = init_state(variables, tx, trainable=trainable)
     # A copy, because the loop donates its state and the caller may still want the variables.
     state = parallel.replicate(_copied(state), mesh)
     images = Images(preprocess(dataset), views, view_of or current_epoch)
     body = make_body(train_step(loss, tx, trainable=trainable), images, mesh)
     data = _device_data(dataset, extra or {}, mesh)
-    run = Epochs(body, compile_steps(body, mesh), data, batch_size, mesh)
+    run = Epochs(body, compile_steps(body, mesh), data, batch_size, accumulate_steps, mesh)
     keys = parallel.replicate(_keys(key, view_key), mesh)
 
     history: list[dict[str, float]] = []
@@ -132,12 +137,12 @@ def _copied(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _check(dataset: Dataset, batch_size: int, mesh: Mesh, extra: dict[str, Json]) -> None:
-    if batch_size % mesh.size:
-        raise ValueError(
-            f"a batch is split over all devices, but batch_size={batch_size} does not divide by "
-            f"{mesh.size} devices; take a multiple of {mesh.size}"
-        )
+def _check(
+    dataset: Dataset, batch_size: int, parts: int, mesh: Mesh, extra: dict[str, Json]
+) -> None:
+    problem = split_problem(batch_size, parts, mesh.size)
+    if problem:
+        raise ValueError(problem)
     taken = sorted(extra.keys() & {"image", "label", "example", "view"})
     if taken:
         raise ValueError(

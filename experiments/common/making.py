@@ -50,7 +50,8 @@ def make_teacher(
 def schedule_of(settings: Student, rate: float, epochs: int) -> Schedule:
     """Return how long a network is trained, with the views that stored knowledge is of."""
     key = view_key(settings.seed)
-    return Schedule(rate, epochs, settings.batch_size, settings.views, key)
+    size, parts = settings.batch_size, settings.accumulate_steps
+    return Schedule(rate, epochs, size, settings.views, key, parts)
 
 
 def choose(

@@ -153,12 +153,13 @@ class Epochs(NamedTuple):
     run: Callable[..., Carry]
     data: dict[str, Array]
     batch_size: int
+    accumulate_steps: int
     mesh: Mesh
 
     @property
     def steps(self) -> int:
-        """Steps per epoch."""
-        return len(self.data["label"]) // self.batch_size
+        """Steps per epoch, each of a part of a batch."""
+        return len(self.data["label"]) // self.batch_size * self.accumulate_steps
 
     def epoch(
         self,
@@ -174,6 +175,7 @@ class Epochs(NamedTuple):
             The state, and the mean of each metric over the steps that were run here.
         """
         indices = _shuffle(keys.shuffle, epoch, len(self.data["label"]), self.batch_size)
+        indices = indices.reshape(self.steps, -1)
         rest = (self.data, indices, epoch, keys)
         shapes = jax.eval_shape(self.body, 0, Carry(state, None, None), *rest).totals
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

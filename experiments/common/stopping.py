@@ -17,7 +17,7 @@ from typing import TypeVar
 from experiments.common.timing import Stopwatch
 from jaxcompress import training
 from jaxcompress.processes import by_first, exchanged
-from jaxcompress.training import TrainState
+from jaxcompress.training import Save, TrainState
 
 __all__ = ["Kept", "asked_to_stop", "keeping"]
 
@@ -51,15 +51,18 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 @dataclass
 class Kept:
-    """Writes the state of a training run where it may have to go on.
+    """Writes the state of a training run where it may have to go on, while it does.
 
     Attributes:
         folder: of its numbered checkpoints; None to write none.
         asked: whether to stop.
+        save: begins to write one.
     """
 
     folder: Path | None
     asked: Callable[[], bool]
+    save: Save | None = None
+    _last: int = field(init=False, default=-1)
     _watch: Stopwatch = field(init=False, default_factory=Stopwatch)
 
     def restored(self, like: State) -> State:
@@ -67,7 +70,8 @@ class Kept:
         steps = self._steps()
         if self.folder is None or not steps:
             return like
-        return training.restore_checkpoint(self.folder, like=like, step=steps[-1])
+        self._last = steps[-1]
+        return training.restore_checkpoint(self.folder, like=like, step=self._last)
 
     def _steps(self) -> list[int]:
         """Return the steps that are kept, as the first process sees them."""
@@ -77,13 +81,13 @@ class Kept:
         return list(by_first("kept states", lambda: list(training.checkpoint_steps(folder))))
 
     def now(self, state: TrainState) -> None:
-        """Keep a state, numbered by its step."""
-        if self.folder is None:
+        """Keep a state, numbered by its step; it may be donated at once."""
+        if self.save is None:
             return
         step = int(state.step)
-        if step not in self._steps():
-            training.save_checkpoint(self.folder, state, step=step)
-        self._watch = Stopwatch()
+        if step != self._last:
+            self.save(state, step=step)
+        self._last, self._watch = step, Stopwatch()
 
     def at_times(self, state: TrainState) -> None:
         """Keep a state if it is time to, or if any of several processes was asked to stop.
@@ -103,7 +107,7 @@ class Kept:
 
 @contextlib.contextmanager
 def keeping(folder: Path | None) -> Iterator[Kept]:
-    """Keep the states of one training run in a folder, until the block ends.
+    """Keep the states of one training run in a folder, until the block ends and all are written.
 
     Args:
         folder: of this run alone; None to keep nothing, and to die of a SIGTERM as ever.
@@ -111,5 +115,5 @@ def keeping(folder: Path | None) -> Iterator[Kept]:
     if folder is None:
         yield Kept(None, lambda: False)
         return
-    with asked_to_stop() as asked:
-        yield Kept(folder, asked)
+    with asked_to_stop() as asked, training.saving_behind(folder) as save:
+        yield Kept(folder, asked, save)

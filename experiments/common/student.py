@@ -33,7 +33,9 @@ class Student:
         student_epochs: passes while fine-tuning.
         teacher_rate: learning rate of the teacher.
         student_rate: learning rate of fine-tuning.
-        batch_size: images per step.
+        batch_size: images per update, which the rates are for.
+        accumulate_steps: equal parts of a batch, whose gradients are added up where a whole one
+            does not fit; a part is what BatchNorm sees.
         train_images: how many training images are used; 0 for all.
         test_images: how many test images are classified; 0 for all.
         statistics_images: training images that BatchNorm statistics are re-estimated on.
@@ -59,6 +61,7 @@ class Student:
     teacher_rate: float = 0.1
     student_rate: float = 0.02
     batch_size: int = 128
+    accumulate_steps: int = 1
     train_images: int = 0
     test_images: int = 0
     statistics_images: int = 4096

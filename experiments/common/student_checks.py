@@ -7,10 +7,11 @@ from collections.abc import Collection
 import jax
 
 from experiments.common import data
+from experiments.common.accumulating import split_problem
 from experiments.common.distill import Method
 from experiments.common.student import Student
 from experiments.common.teacher import network_of, stored_outputs
-from jaxcompress import models
+from jaxcompress import models, parallel
 
 __all__ = ["check_student"]
 
@@ -26,10 +27,16 @@ def check_student(settings: Student, methods: Collection[Method], dataset: data.
     Raises:
         ValueError: naming every setting that does not fit.
     """
-    problems = [*_images(settings, dataset), *_views(settings, methods)]
+    problems = [*_split(settings), *_images(settings, dataset), *_views(settings, methods)]
     problems += _submodules(settings, dataset)
     if problems:
         raise ValueError("these settings do not fit together:\n- " + "\n- ".join(problems))
+
+
+def _split(settings: Student) -> list[str]:
+    parts, devices = settings.accumulate_steps, parallel.mesh().size
+    problem = split_problem(settings.batch_size, parts, devices)
+    return [] if problem is None else [f"batch_size, accumulate_steps: {problem}"]
 
 
 def _images(settings: Student, dataset: data.Dataset) -> list[str]:

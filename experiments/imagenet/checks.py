@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
-
+from experiments.common.accumulating import split_problem
 from experiments.common.streaming.images import Images
 from experiments.imagenet.settings import Config
-from jaxcompress import models
+from jaxcompress import models, parallel
 
 __all__ = ["check", "check_files"]
 
@@ -45,12 +44,11 @@ def check(config: Config, train: Images) -> None:
     Raises:
         ValueError: naming every setting that does not fit.
     """
-    devices, count = jax.device_count(), len(train)
+    devices, count = parallel.mesh().size, len(train)
     problems = []
-    if config.batch_size % devices:
-        problems.append(
-            f"batch_size={config.batch_size} is split over {devices} devices; take a multiple"
-        )
+    split = split_problem(config.batch_size, config.accumulate_steps, devices)
+    if split:
+        problems.append(split)
     looked = {
         "batch_size": config.batch_size,
         "scoring.masked_images": config.scoring.masked_images,

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
+from experiments.common.accumulating import accumulated
 from experiments.common.progress import steps
 from experiments.common.stopping import asked_to_stop
 from experiments.common.streaming.batches import Batches
@@ -21,12 +22,12 @@ from experiments.imagenet.network import fast
 from experiments.imagenet.settings import Config
 from experiments.imagenet.teaching import rows_of
 from jaxcompress import parallel, recipes, training
-from jaxcompress.annotations import Json, PyTree
+from jaxcompress.annotations import Batch, Json, PyTree
 
 __all__ = ["learn", "optimizer"]
 
 FOR_ONE_RATE = 256
-"""Images of a step that the rate is for: of twice as many, the rate is twice as high."""
+"""Images of an update that the rate is for: of twice as many, the rate is twice as high."""
 MOMENTUM, DECAY = 0.9, 1e-4
 CHECKED = 20
 """Steps between looks at the loss."""
@@ -54,8 +55,8 @@ def optimizer(config: Config, total: int) -> optax.GradientTransformation:
     """Return SGD with momentum; the rate rises for some epochs and falls to zero as a cosine.
 
     Args:
-        config: of the rate, for `FOR_ONE_RATE` images a step.
-        total: how many steps there are.
+        config: of the rate, for `FOR_ONE_RATE` images an update.
+        total: how many updates there are.
     """
     peak = config.rate * config.batch_size / FOR_ONE_RATE
     warm = min(total - 1, total * config.warmup_epochs // config.epochs)
@@ -94,15 +95,16 @@ def learn(
             saved.
     """
     total = len(batches)
-    tx = optimizer(config, total)
-    step = _step(lesson, tx, mesh)
-    progress, first = _begun(variables, tx, batches, mesh, folder)
+    tx = accumulated(optimizer(config, total), config.accumulate_steps)
+    step = _update(_step(lesson, tx, mesh), config.accumulate_steps, mesh)
+    progress = _begun(variables, tx, batches, mesh, folder)
+    first = int(progress.state.step) // config.accumulate_steps
     state, average, key = progress.state, progress.average, jax.random.key(config.seed)
     losses: list[Any] = []
     watch = Stopwatch()
-    with asked_to_stop() as asked:
+    with asked_to_stop() as asked, training.saving_behind(folder) as save:
         for number in steps(range(first, total), total - first, "learning", console):
-            batch = parallel.shard_batch(rows_of(lesson, next(batches)), mesh)
+            batch = rows_of(lesson, next(batches))
             state, metrics = step(state, batch, jax.random.fold_in(key, number))
             average = _averaged(average, state.variables, config.ema)
             losses.append(metrics["loss"])
@@ -115,7 +117,7 @@ def learn(
                 _check(losses, first)
             is_asked = asked()
             if is_asked or (number + 1) % config.save_steps == 0:
-                _save(folder, Progress(state, average, _given(batches)))
+                save(Progress(state, average, _given(batches)), step=int(state.step))
             if is_asked:
                 raise SystemExit(128 + signal.SIGTERM)
     taken = max(1, len(losses) - 1)
@@ -133,22 +135,35 @@ def _step(lesson: recipes.Lesson, tx: optax.GradientTransformation, mesh: Mesh) 
     return training.jit_step(fast(step), mesh)
 
 
+def _update(step: training.Step, parts: int, mesh: Mesh) -> training.Step:
+    """Take a step with each part of a batch of the host; metrics are means over them."""
+    if parts == 1:
+        return lambda state, batch, key: step(state, parallel.shard_batch(batch, mesh), key)
+
+    def update(state: training.TrainState, batch: Batch, key: jax.Array) -> tuple[Any, Any]:
+        metrics = []
+        for number in range(parts):
+            part = jax.tree.map(lambda rows, n=number: np.split(rows, parts)[n], batch)
+            part_key = jax.random.fold_in(key, number)
+            state, measured = step(state, parallel.shard_batch(part, mesh), part_key)
+            metrics.append(measured)
+        return state, jax.tree.map(lambda *values: sum(values) / parts, *metrics)
+
+    return update
+
+
 def _begun(
     variables: PyTree, tx: optax.GradientTransformation, batches: Batches, mesh: Mesh, folder: Path
-) -> tuple[Progress, int]:
+) -> Progress:
     """Return where the lesson stands: at its start, or at the last checkpoint."""
     placed = parallel.replicate(jax.tree.map(jnp.asarray, variables), mesh)
     state = parallel.replicate(training.init_state(placed, tx), mesh)
     start = Progress(state, placed, _given(batches))
     if not training.checkpoint_steps(folder):
-        return start, 0
+        return start
     known = training.restore_checkpoint(folder, start)
     batches.set_state(np.asarray(known.given).tobytes())
-    return known, int(known.state.step)
-
-
-def _save(folder: Path, progress: Progress) -> None:
-    training.save_checkpoint(folder, progress, step=int(progress.state.step))
+    return known
 
 
 def _given(batches: Batches) -> np.ndarray:
@@ -157,12 +172,10 @@ def _given(batches: Batches) -> np.ndarray:
 
 
 def _averaged(average: PyTree, variables: PyTree, decay: float) -> Any:
-    return _mixed(average, variables, decay) if decay else variables
+    return _mixed(variables, average, 1 - decay) if decay else variables
 
 
-_mixed = jax.jit(
-    lambda old, new, decay: jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)
-)
+_mixed = jax.jit(optax.incremental_update)
 
 
 def _check(losses: list[Any], first: int) -> None:

@@ -111,7 +111,7 @@ def measured(config: Config) -> Device:
     Args:
         config: of the network, its size, budget and batch.
     """
-    mesh, size = parallel.mesh(), config.batch_size
+    mesh, size = parallel.mesh(), config.batch_size // config.accumulate_steps
     network = network_of(config, CLASSES)
     shape = abstract_pixels(config, size).shape
     module = models.build(network.source[0], **network.source[1])

@@ -62,10 +62,13 @@ class Config:
         distillation: weight of the teacher's answers; labels have the rest.
         epochs: passes of the lesson.
         warmup_epochs: passes in which the rate rises.
-        rate: highest learning rate for 256 images a step; more images take more.
-        batch_size: images per step, on all devices together.
-        ema: decay of the average of the variables that the student is; 0 for the last ones.
-        save_steps: steps between checkpoints of the lesson.
+        rate: highest learning rate for 256 images an update; more images take more.
+        batch_size: images per update, on all devices together.
+        accumulate_steps: equal parts of a batch, whose gradients are added up where a whole one
+            does not fit; a part is what BatchNorm sees.
+        ema: decay, by each update, of the average of the variables that the student is; 0 for the
+            last ones.
+        save_steps: updates between checkpoints of the lesson.
         threads: that read and decode.
         workers: processes that read beside this one; 0 for this one alone.
         project: only project the device-hours.
@@ -98,6 +101,7 @@ class Config:
     warmup_epochs: int = 5
     rate: float = 0.02
     batch_size: int = 1024
+    accumulate_steps: int = 1
     ema: float = 0.0
     save_steps: int = 1000
     threads: int = 16

@@ -31,7 +31,8 @@ def project(config: Json, console: Console) -> list[report.Row]:
     The student is the network pruned by magnitude to the same FLOPs: which channels go hardly
     changes how long a step takes.
     """
-    mesh, size, batch = parallel.mesh(), config.project, config.batch_size
+    mesh, size = parallel.mesh(), config.project
+    batch = config.batch_size // config.accumulate_steps
     module = models.build(config.network, num_classes=CLASSES, **config.network_config)
     variables = models.initialize(module, jax.random.key(0), (1, size, size, 3))
     apply = models.evaluation_function(module)
@@ -40,7 +41,7 @@ def project(config: Json, console: Console) -> list[report.Row]:
     scores = dict(importance.magnitude(graph, variables))
     keep = jc.select(graph, scores, jc.Budget(flops=config.flops))
     prune = jc.shrink(graph, keep)
-    batch_data = random_batch(config, mesh)
+    batch_data = random_batch(dataclasses.replace(config, batch_size=batch), mesh)
 
     run = jax.jit(apply)
     replicated = parallel.replicate(variables, mesh)

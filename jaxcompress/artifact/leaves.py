@@ -9,12 +9,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+from jax.sharding import Sharding
 
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.artifact.encoding import decode, part_names
@@ -87,7 +89,11 @@ def host_arrays(leaves: Mapping[str, Array]) -> dict[str, np.ndarray]:
 
 
 def read_leaves(
-    data: BinaryIO, place: Path, file: DataFile, expected: Mapping[str, Leaf]
+    data: BinaryIO,
+    place: Path,
+    file: DataFile,
+    expected: Mapping[str, Leaf],
+    layouts: Mapping[str, Sharding] = MappingProxyType({}),
 ) -> dict[str, jax.Array]:
     """Read the leaves, after checking the data against its size, digest and description.
 
@@ -96,6 +102,7 @@ def read_leaves(
         place: its path, for errors.
         file: what the structure says of it.
         expected: the leaves by path.
+        layouts: where leaves are put; those that are not named go to the default device.
 
     Raises:
         ValueError: if it is truncated, was changed, holds other leaves than `expected`, or needs
@@ -122,7 +129,7 @@ def read_leaves(
             f"{'; '.join(problems)}; copy the artifact again or save it again"
         )
     _check_x64(expected)
-    return {path: _array(path, leaf, tensors) for path, leaf in expected.items()}
+    return {path: _array(path, leaf, tensors, layouts.get(path)) for path, leaf in expected.items()}
 
 
 def tensor_names(path: str, leaf: Leaf) -> list[str]:
@@ -178,7 +185,9 @@ def _check_x64(expected: Mapping[str, Leaf]) -> None:
         )
 
 
-def _array(path: str, leaf: Leaf, tensors: Mapping[str, Array]) -> jax.Array:
+def _array(
+    path: str, leaf: Leaf, tensors: Mapping[str, Array], layout: Sharding | None
+) -> jax.Array:
     if leaf.stored is not None:
         parts = {name: tensors[f"{path}:{name}"]["data"] for name in part_names(leaf.stored)}
         try:
@@ -190,11 +199,12 @@ def _array(path: str, leaf: Leaf, tensors: Mapping[str, Array]) -> jax.Array:
         dtype = jnp.dtype("uint32" if leaf.key_impl else leaf.dtype)
         host = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
     if leaf.key_impl:
-        return jax.random.wrap_key_data(jnp.asarray(host), impl=leaf.key_impl)
+        key = jax.random.wrap_key_data(jnp.asarray(host), impl=leaf.key_impl)
+        return key if layout is None else jax.device_put(key, layout)
     count = int(np.count_nonzero(host))
     if leaf.nonzero not in (None, count):
         raise ValueError(
             f"{path}: {count} values are not zero, but the structure says {leaf.nonzero}; save the "
             "artifact again"
         )
-    return jax.device_put(host)  # jnp.asarray compiles a program for every shape
+    return jax.device_put(host, layout)  # jnp.asarray compiles a program for every shape

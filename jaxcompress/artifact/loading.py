@@ -18,6 +18,7 @@ from jaxcompress.artifact.program import program_function, stored_leaves
 from jaxcompress.artifact.schema import PROGRAM_NAME
 from jaxcompress.artifact.spec import from_spec
 from jaxcompress.artifact.structure import Structure
+from jaxcompress.layouts import inherited
 from jaxcompress.models import evaluation_function
 
 __all__ = ["load"]
@@ -39,7 +40,8 @@ def load(
             trust; or else the evaluation function of the network that the artifact names.
         like: variables of the original network (its structure and shapes, arrays or
             `jax.ShapeDtypeStruct`), needed where they are not nested dicts (NNX, Equinox, lists),
-            unless the program is taken.
+            unless the program is taken. Where its leaves lie on a mesh, what has become of them is
+            put there, split over the same axes of the mesh (`jaxcompress.layouts`).
 
     Returns:
         `(function, variables)`: `apply` on the compressed variables, and these, as nested dicts by
@@ -73,7 +75,9 @@ def load(
             # A program takes leaves by their paths, whatever tree they were.
             _require_nested(structure, folder)
         place = folder / structure.file.name
-        stored = read_leaves(data, place, structure.file, stored_leaves(structure))
+        shapes = {leaf_path: leaf.shape for leaf_path, leaf in structure.leaves.items()}
+        layouts = inherited(like, shapes)
+        stored = read_leaves(data, place, structure.file, stored_leaves(structure), layouts)
         leaves = {leaf_path: stored[leaf_path] for leaf_path in structure.leaves}
         if apply is None:
             function = program_function(stored[PROGRAM_NAME], structure, folder)

@@ -21,9 +21,11 @@ from jaxcompress.compression.record import Compression
 from jaxcompress.compression.standing_in import run_standing_in
 from jaxcompress.graph import Graph
 from jaxcompress.graph.internals import abstract
+from jaxcompress.layouts import is_split
 from jaxcompress.low_rank.checks import check_sites
 from jaxcompress.low_rank.restarting import restart_factors
 from jaxcompress.low_rank.site_factors import FACTORS, decompositions, split_leaves
+from jaxcompress.low_rank.spreading import spread
 from jaxcompress.low_rank.two_ops import Factored, two_ops
 from jaxcompress.paths import flatten_with_paths
 
@@ -41,7 +43,8 @@ def factorize(
 
     W = U S V^T is cut to rank r and split into U sqrt(S) and sqrt(S) V^T. At full rank the function
     is unchanged up to rounding. Factors have the kernel's dtype; half precision is decomposed in
-    float32.
+    float32. Kernels that are split over devices are decomposed one at a time, each on one device,
+    and their factors split again (`jaxcompress.layouts`).
 
     Args:
         graph: of a function of the variables.
@@ -120,14 +123,22 @@ def from_spec(
     forms = {path: site["form"] for path, site in sites.items()}
 
     def factors(leaves: Mapping[str, Array]) -> dict[str, dict[str, Json]]:
-        return split_leaves(decompositions(leaves, sites, roots, output_roots), leaves, sites)
+        these = {path: site for path, site in sites.items() if path in leaves}
+        return split_leaves(decompositions(leaves, these, roots, output_roots), leaves, these)
+
+    def whole_and_split(kernels: Mapping[str, Array]) -> dict[str, dict[str, Json]]:
+        split = {path: leaf for path, leaf in kernels.items() if is_split(leaf)}
+        made = factors({path: leaf for path, leaf in kernels.items() if path not in split})
+        for path, leaf in split.items():
+            made |= spread(factors, path, leaf)
+        return made
 
     def variables(tree: PyTree) -> PyTree:
         leaves, treedef = flatten_with_paths(tree)
         _check_kernels(leaves, sites)
         kernels = {path: leaves[path] for path in sites}
         is_abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in kernels.values())
-        made = jax.eval_shape(factors, kernels) if is_abstract else factors(kernels)
+        made = jax.eval_shape(factors, kernels) if is_abstract else whole_and_split(kernels)
         return jax.tree.unflatten(treedef, list({**leaves, **made}.values()))
 
     def function(f: Function) -> Function:

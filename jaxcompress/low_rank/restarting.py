@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.compression.optimizer_state import Owned, restart_nodes, state_owners
 from jaxcompress.graph.matrices import site_matrices
+from jaxcompress.layouts import fit_layout, layout_of
 from jaxcompress.low_rank.site_factors import FACTORS, to_leaves
 from jaxcompress.paths import flatten_with_paths, path_string
 
@@ -64,8 +65,13 @@ def _place(path: str, owner: Owned) -> str:
 
 
 def _zeros(site: Mapping[str, Json], leaf: Array) -> dict[str, Array]:
-    made = _factors(site, jnp.result_type(leaf))
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), made)
+    made, layout = _factors(site, jnp.result_type(leaf)), layout_of(leaf)
+
+    def zeros(factor: jax.ShapeDtypeStruct) -> jax.Array:
+        split = None if layout is None else fit_layout(layout, np.shape(leaf), factor.shape)
+        return jnp.zeros(factor.shape, factor.dtype, device=split)
+
+    return jax.tree.map(zeros, made)
 
 
 def _factors(site: Mapping[str, Json], dtype: DTypeLike) -> dict[str, Array]:

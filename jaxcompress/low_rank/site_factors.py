@@ -13,11 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxcompress.annotations import Array
 from jaxcompress.compression.precision import like, widened
-from jaxcompress.finite import require_finite
+from jaxcompress.finite import non_finite, require_finite
 from jaxcompress.graph.matrices import site_matrices
 from jaxcompress.graph.rearrange import rearranged
 from jaxcompress.low_rank.factors import Decomposition, after, decompose, split, to_factors
@@ -79,8 +78,7 @@ def decompositions(
 
 
 def _check_finite(matrices: Mapping[str, jax.Array]) -> None:
-    known = {p: matrix for p, matrix in matrices.items() if not isinstance(matrix, jax.core.Tracer)}
-    wrong = [path for path, matrix in known.items() if not np.isfinite(np.asarray(matrix)).all()]
+    wrong = non_finite(dict(matrices))
     if wrong:
         raise ValueError(
             f"a kernel must be finite to be factorized, but {', '.join(wrong)} hold NaN or "

@@ -12,6 +12,7 @@ import numpy as np
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.finite import require_finite
 from jaxcompress.graph import Graph
+from jaxcompress.layouts import is_split, layout_of
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.sparse.counts import Scope, kept_counts, least_kept, pools
 from jaxcompress.sparse.masks import prunable
@@ -101,7 +102,7 @@ def make_masks(
         own_key = jax.random.fold_in(key, number)
         known[path] = Evidence(weight, slope, movement_step(slope, weight), own_key)
     whole = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
-    return choose(
+    masks = choose(
         known,
         whole,
         pools(scope, paths),
@@ -111,6 +112,12 @@ def make_masks(
         turned=turned,
         every_output=least is not None,
     )
+    return {path: _laid_out(mask, leaves[path]) for path, mask in masks.items()}
+
+
+def _laid_out(mask: jax.Array, leaf: Array) -> jax.Array:
+    """Split a mask as its leaf is; ranked, it came out whole."""
+    return jax.device_put(mask, layout_of(leaf)) if is_split(leaf) else mask
 
 
 def choose(

@@ -17,6 +17,7 @@ from jaxcompress.arguments import integer, require
 from jaxcompress.backend.convolutions import fast_convolutions
 from jaxcompress.compiled import jit_of
 from jaxcompress.finite import non_finite
+from jaxcompress.layouts import placed
 from jaxcompress.per_device import AxisName
 
 __all__ = ["Apply", "EvalStep", "eval_step", "evaluate"]
@@ -104,7 +105,7 @@ def evaluate(
 
     Args:
         apply: `apply(variables, images) -> logits [batch, classes]`.
-        variables: the network's variables.
+        variables: the network's; those that lie on the mesh stay as they lie.
         images: `[n, ...]` on the host, e.g. uint8. With several processes each passes a part of
             its own, of any size.
         labels: `int[n]`.
@@ -130,7 +131,7 @@ def evaluate(
     require(batch_size=integer(batch_size))
     sizes = parallel.of_processes([len(images), len(labels)], mesh)
     _check_sizes(sizes)
-    variables = parallel.replicate(variables, mesh)
+    variables = placed(variables, mesh)
     functions = (apply,) if preprocess is None else (apply, preprocess)
     step = jit_of(_sums, *functions, alone=mesh.size == 1)
     totals = None
@@ -194,7 +195,7 @@ def _batches(
 
     As many as the process with the longest part has: after its own, examples that do not count.
     """
-    batch_size += -batch_size % len(mesh.local_devices)
+    batch_size += -batch_size % parallel.batch_parts(mesh)
     for start in range(0, longest, batch_size):
         first = min(start, len(images) - 1)
         part = slice(first, first + batch_size)

@@ -19,13 +19,13 @@ import numpy as np
 from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.paths import flatten_with_paths
 
-__all__ = ["changed", "describe", "faults", "mismatches", "stored"]
+__all__ = ["changed", "check", "describe", "faults", "mismatches", "stored"]
 
 FIELDS = {"dtype", "shape", "sha256"}
 
 
-def describe(state: PyTree) -> dict[str, dict[str, Json]]:
-    """Return `{path: {"dtype", "shape", "sha256"}}`; no digest where processes split a leaf.
+def check(state: PyTree) -> None:
+    """Raise unless a checkpoint can hold a state.
 
     Raises:
         ValueError: if a leaf is no array of numbers that all processes can write (several write
@@ -42,7 +42,16 @@ def describe(state: PyTree) -> dict[str, dict[str, Json]]:
             f"{'; '.join(wrong) or 'there are none'}; leave them out, rename them, or pass "
             "parallel.replicate(state, mesh)"
         )
-    return {path: _described(leaf) for path, leaf in leaves.items()}
+
+
+def describe(state: PyTree) -> dict[str, dict[str, Json]]:
+    """Return `{path: {"dtype", "shape", "sha256"}}`; no digest where processes split a leaf.
+
+    Example:
+        >>> describe({"w": np.ones(2, np.int8)})["w"]["shape"]
+        [2]
+    """
+    return {path: _described(leaf) for path, leaf in flatten_with_paths(state)[0].items()}
 
 
 def _fault(leaf: Array) -> str | None:

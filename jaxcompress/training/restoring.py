@@ -19,7 +19,7 @@ from jaxcompress.annotations import Array, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.training import chunks, digests, record
-from jaxcompress.training.checkpoint import checkpoint_steps, is_score
+from jaxcompress.training.step_folders import checkpoint_steps, is_score
 
 __all__ = ["restore_checkpoint"]
 

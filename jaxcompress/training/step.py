@@ -7,6 +7,7 @@ a mesh (`jit_step`), or give it an axis name and wrap it in `jax.shard_map` or `
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.backend.wide_sums import wide_sums
@@ -26,6 +27,7 @@ from jaxcompress.graph.trainable import (
     partition,
     replace_leaves,
 )
+from jaxcompress.layouts import layout_on
 from jaxcompress.parallel import batch_sharding, replicated
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.per_device import AxisName, average, slope
@@ -90,6 +92,13 @@ def train_step(
     * `key` is used as passed, by every device alike. Per-example views want that; for dropout,
       fold `jax.lax.axis_index(axis_name)` into it inside the loss.
 
+    A batch that does not fit is given in k equal parts, a step each, with
+    ``optax.MultiSteps(tx, k).gradient_transformation()`` as `tx`: the k-th step updates θ by the
+    mean of the k gradients. That is the update of the whole batch where the loss is a mean over
+    examples, one by one. Parts with unequal numbers of valid examples count alike unless each sum
+    is divided by the mean number of a part; BatchNorm normalises by its part, and moves its running
+    averages k times. `step` counts parts, schedules in `tx` count updates.
+
     Args:
         loss: `loss(variables, batch, key) -> (scalar, (new_state, metrics))`. `new_state` holds
             the non-trainable leaves to replace, e.g. ``{"batch_stats": ...}`` or ``{}``;
@@ -110,6 +119,13 @@ def train_step(
         >>> state, metrics = step(state, jnp.full(4, 3.0), jax.random.key(0))
         >>> float(state.variables["scale"]), float(metrics["loss"])
         (3.0, 4.0)
+        >>> twice = optax.MultiSteps(tx, 2).gradient_transformation()
+        >>> step, state = train_step(loss, twice), init_state({"scale": jnp.float32(1.0)}, twice)
+        >>> for half in jnp.full((2, 2), 3.0):
+        ...     state, metrics = step(state, half, jax.random.key(0))
+        ...     print(float(state.variables["scale"]))
+        1.0
+        3.0
     """
 
     def step(
@@ -150,19 +166,23 @@ def _check_not_trainable(new_state: PyTree, params: Leaves) -> None:
 
 
 def _check_split(batch: Batch, mesh: Mesh) -> None:
-    if mesh.size == 1:
+    parts = mesh.shape[mesh.axis_names[0]]
+    if parts == 1:
         return
     sizes = {path: np.shape(leaf)[:1] for path, leaf in flatten_with_paths(batch)[0].items()}
-    wrong = {path: size for path, size in sizes.items() if not size or size[0] % mesh.size}
+    wrong = {path: size for path, size in sizes.items() if not size or size[0] % parts}
     if wrong:
         raise ValueError(
-            f"a batch is split over {mesh.size} devices along its first axis, but these "
+            f"a batch is split over {parts} devices along its first axis, but these "
             f"leaves have {wrong} examples; leave them out, or pad them by parallel.pad_batch"
         )
 
 
 def jit_step(step: Step, mesh: Mesh) -> Step:
-    """Compile a step over a mesh: state and key replicated, batch split along its leading axis.
+    """Compile a step over a mesh: key replicated, batch split over the first axis of the mesh.
+
+    A state's leaves that lie on the mesh stay as they lie (variables split over devices, and the
+    optimizer's state with them); all others go to every device.
 
     Over several devices, sums of half precision are made in float32 (`wide_sums`), so that
     gradients are added up over the devices as on one.
@@ -181,23 +201,27 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
         1
     """
     whole, split = replicated(mesh), batch_sharding(mesh)
-    compiled = jax.jit(
-        wide_sums(step) if mesh.size > 1 else step,
-        in_shardings=(whole, split, whole),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
-    )
+    body = wide_sums(step) if mesh.size > 1 else step
+
+    @functools.cache
+    def compiled(treedef: Any, layouts: tuple[NamedSharding, ...]) -> Step:
+        state = jax.tree.unflatten(treedef, layouts)
+        shardings: Any = {"in_shardings": (state, split, whole), "out_shardings": (state, whole)}
+        return jax.jit(body, donate_argnums=0, **shardings)
+
     returned: dict[int, weakref.ref[Any]] = {}
 
     def ours(leaf: Array) -> Array:
         reference = returned.get(id(leaf))
         if reference is not None and reference() is leaf:
             return leaf
-        return jax.device_put(jnp.copy(leaf), whole)
+        return jax.device_put(jnp.copy(leaf), layout_on(leaf, mesh))
 
     def run(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, Array]]:
         _check_split(batch, mesh)
-        state, metrics = compiled(jax.tree.map(ours, state), batch, key)
+        leaves, treedef = jax.tree.flatten(state)
+        layouts = tuple(layout_on(leaf, mesh) for leaf in leaves)
+        state, metrics = compiled(treedef, layouts)(jax.tree.map(ours, state), batch, key)
         returned.clear()
         returned.update((id(leaf), weakref.ref(leaf)) for leaf in jax.tree.leaves(state))
         return state, metrics

@@ -69,6 +69,7 @@ OPTIMIZERS = {
     ),
     "adafactor, not factored": optax.adafactor(1e-2),
     "averaged": optax.chain(optax.scale_by_adam(), optax.ema(0.9)),
+    "within an accumulation": optax.MultiSteps(optax.adam(1e-2), 4).gradient_transformation(),
 }
 
 

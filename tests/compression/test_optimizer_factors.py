@@ -32,6 +32,9 @@ OTHER_SHAPES = {
     ),
     "sm3": optax.sm3(1e-2),
     "lbfgs": optax.lbfgs(memory_size=3, linesearch=None),
+    "within an accumulation": optax.MultiSteps(
+        optax.adafactor(1e-2, min_dim_size_to_factor=2), 4
+    ).gradient_transformation(),
 }
 ALONE = {
     "adafactor, labels given": optax.multi_transform(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,46 @@ def refused(work: Any) -> str:
     except (ValueError, OSError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return "done"
+
+
+def save_behind(folder: Path, state: Any, number: int) -> None:
+    """Save behind steps that reuse the buffers; then let the second process fail to write."""
+    from jaxcompress import parallel
+    from jaxcompress.training import behind as module
+    from jaxcompress.training import saving_behind, writing
+
+    layout = jax.tree.map(lambda leaf: leaf.sharding, state)
+    more = lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree)  # noqa: E731
+    step = jax.jit(more, donate_argnums=0, out_shardings=layout)
+    keys = parallel.replicate(jax.random.key(7), state["w"].sharding.mesh)
+    with saving_behind(folder / "behind") as save:
+        for count in range(3):
+            save({**state, "key": keys}, step=count, score=-count)
+            before, state = state, step(state)
+            # Of what each holds parts of, Orbax has views on a CPU: that JAX does not donate.
+            assert before["w"].is_deleted() and before["step"].is_deleted()
+            jax.block_until_ready(state)
+
+    class Failing(NamedTuple):
+        written: Any
+
+        def result(self) -> None:
+            self.written.result()
+            raise OSError("no room")
+
+    def failing() -> None:
+        with saving_behind(folder / "failing") as save:
+            save(state, step=0)
+            save(state, step=1)
+
+    write = writing.write
+
+    def failing_write(folder: Path, state: Any) -> Any:
+        written = write(folder, state)
+        return Failing(written) if number == 1 else written
+
+    module.write = failing_write  # type: ignore[assignment]
+    print(refused(failing))
 
 
 def main() -> None:
@@ -51,6 +91,7 @@ def main() -> None:
     print(refused(lambda: restore_checkpoint(run, {**state, "w": VALUES})))
     print(refused(lambda: save_checkpoint(Path(folder) / number / "apart", state)))
     print(refused(lambda: save_checkpoint(run, state, step=7)))
+    save_behind(Path(folder), state, int(number))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,11 +28,25 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[s
 
 def test_what_processes_save_together_one_restores(outputs: tuple[Path, list[list[str]]]) -> None:
     folder, (first, second) = outputs
-    assert first[-1] == second[-1] == "done"
+    assert first[-2] == second[-2] == "done"
     assert checkpoint_steps(folder / "run") == {5: 0.5, 7: None}
     like = {"w": VALUES, "step": np.int32(0), "split": VALUES}
     for array in (restore_checkpoint(folder / "run", like)[name] for name in ("w", "split")):
         np.testing.assert_array_equal(array, VALUES)
+
+
+def test_processes_save_behind_and_hear_of_a_failure(outputs: tuple[Path, list[list[str]]]) -> None:
+    folder, (first, second) = outputs
+    assert checkpoint_steps(folder / "behind") == {0: 0.0, 1: -1.0, 2: -2.0}
+    key = jax.random.key(7)
+    like: Any = {"w": VALUES, "step": np.int32(0), "split": VALUES, "key": key}
+    for step in (1, 2):
+        there = restore_checkpoint(folder / "behind", like, step=step)
+        assert int(there["step"]) == 3 + step and there["key"] == key
+        for array in (there["w"], there["split"]):
+            np.testing.assert_array_equal(array, VALUES + step)
+    assert second[-1] == "OSError: no room"
+    assert "writing the checkpoint failing" in first[-1] and "number 1: OSError" in first[-1]
 
 
 def test_all_processes_refuse_together(outputs: tuple[Path, list[list[str]]]) -> None:

@@ -29,7 +29,7 @@ EVENTS = """
 import os, shutil, sys
 import numpy as np
 from orbax.checkpoint import v1
-from jaxcompress.training import save_checkpoint
+from jaxcompress.training import save_checkpoint, saving_behind
 root = sys.argv[1]
 folder, events, copying = os.path.join(root, "last"), 0, False
 
@@ -45,7 +45,11 @@ def hook(event, arguments):
 
 sys.addaudithook(hook)
 state = {"step": np.array(2, np.int32), "w": np.full((32, 8), 2, np.float32)}
-save_checkpoint(folder, state, overwrite=True, keep=1)
+if sys.argv[2] == "behind":
+    with saving_behind(folder, keep=1) as save:
+        save(state, step=2)
+else:
+    save_checkpoint(folder, state, overwrite=True, keep=1)
 """
 
 # And one that really is killed, without any clean-up, when its step is moved in.
@@ -66,8 +70,9 @@ def state(step: int) -> dict[str, Any]:
     return {"step": jnp.int32(step), "w": jnp.full((32, 8), step, jnp.float32)}
 
 
-def folders_after_kills(root: Path) -> list[Path]:
-    done = subprocess.run([sys.executable, "-c", EVENTS, str(root)], capture_output=True, text=True)
+def folders_after_kills(root: Path, way: str = "at once") -> list[Path]:
+    command = [sys.executable, "-c", EVENTS, str(root), way]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return sorted((path for path in root.iterdir() if path.name.isdecimal()), key=number)
 
@@ -80,10 +85,11 @@ def names_below(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
 
 
-def test_a_kill_at_every_event_leaves_the_old_or_the_new_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["at once", "behind"])
+def test_a_kill_at_every_event_leaves_the_old_or_the_new_whole(tmp_path: Path, way: str) -> None:
     save_checkpoint(tmp_path / "last", state(1))
     steps = []
-    for folder in folders_after_kills(tmp_path):
+    for folder in folders_after_kills(tmp_path, way):
         there = restore_checkpoint(folder, LIKE)
         steps.append(int(there["step"]))
         np.testing.assert_array_equal(there["w"], steps[-1])

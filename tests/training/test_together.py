@@ -14,17 +14,19 @@ import pytest
 from jaxcompress import parallel, training
 from jaxcompress.graph import trace
 from jaxcompress.graph.budget import Budget
+from jaxcompress.paths import flatten_with_paths
 from jaxcompress.prune import importance
 from jaxcompress.prune.learned import learn_gates
 from tests.processes import outputs_of_two
-from tests.training.together import IMAGES, LABELS, VARIABLES, apply, loss
+from tests.training.together import IMAGES, LABELS, VARIABLES, WIDE, apply, compressed, loss
 
 
 @pytest.fixture(scope="module")
-def said() -> list[Any]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = str(tmp_path_factory.mktemp("together") / "artifact")
     return [
         json.loads(text.strip().splitlines()[-1])
-        for text in outputs_of_two("tests.training.together", devices=2)
+        for text in outputs_of_two("tests.training.together", folder, devices=2)
     ]
 
 
@@ -37,6 +39,15 @@ def test_unequal_parts_are_evaluated_together(said: list[Any]) -> None:
 def test_both_refuse_labels_that_one_has(said: list[Any]) -> None:
     assert "parts of the processes [1] some are not" in said[0]["refused"]
     assert "4 of 4 are not: [7, 8, 9]" in said[1]["refused"]
+
+
+def test_variables_split_over_processes_are_compressed_as_whole_ones(said: list[Any]) -> None:
+    expected, _ = flatten_with_paths({**compressed(WIDE), "saved": WIDE})
+    for one in said:
+        assert one["split"].keys() == expected.keys()
+        for path, (values, part) in one["split"].items():
+            np.testing.assert_allclose(values, expected[path], rtol=1e-5, atol=1e-5, err_msg=path)
+            assert part == 1 / 4, path
 
 
 def test_keys_and_arrays_of_one_process_are_copied_to_all(said: list[Any]) -> None:

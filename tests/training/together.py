@@ -1,6 +1,6 @@
 """One of two processes under `jax.distributed` that hold parts of one data set.
 
-``python -m tests.training.together PORT NUMBER``; says in JSON what it found.
+``python -m tests.training.together PORT NUMBER FOLDER``; says in JSON what it found.
 """
 
 from __future__ import annotations
@@ -77,9 +77,57 @@ def scored(mesh: Any) -> dict[str, Any]:
     return {name: np.asarray(result["a[1]"]).tolist() for name, result in results.items()}
 
 
+WIDE = {
+    "a": np.random.default_rng(1).normal(size=(4, 8)).astype(np.float32),
+    "b": np.random.default_rng(2).normal(size=(8, 4)).astype(np.float32),
+}
+"""Split over all devices of both processes."""
+
+
+def compressed(variables: Any) -> dict[str, Any]:
+    """Shrink, factorize and mask variables, and keep them as an artifact."""
+    import jaxcompress as jc
+
+    network = jc.trace(apply, WIDE, IMAGES)
+    prune = jc.shrink(network, {"a[1]": np.arange(8) % 2 == 0})
+    lowrank = jc.factorize(network, {"b": 2})
+    masks = jc.sparse.make_masks(variables, 0.5)
+    return {
+        "shrunk": prune.variables(variables),
+        "factors": lowrank.variables(variables),
+        "masks": jax.tree.map(lambda mask: mask * 1.0, masks),
+        "masked": jc.sparse.masked(variables, masks),
+    }
+
+
+def saved(variables: Any, folder: str) -> Any:
+    """Return variables as an artifact has them, laid out as they were."""
+    import jaxcompress as jc
+
+    jc.save(folder, jc.chain(), variables)
+    return jc.load(folder, apply, like=variables)[1]
+
+
+def split(mesh: Any, folder: str) -> dict[str, Any]:
+    """Say what has become of variables that are split, and the part that a device holds of each."""
+    from jaxcompress import parallel
+    from jaxcompress.paths import flatten_with_paths
+
+    layouts = {"a": parallel.batch_sharding(mesh, 1), "b": parallel.batch_sharding(mesh)}
+    variables = {
+        name: jax.make_array_from_callback(array.shape, layouts[name], array.__getitem__)
+        for name, array in WIDE.items()
+    }
+    made, _ = flatten_with_paths({**compressed(variables), "saved": saved(variables, folder)})
+    return {
+        path: [parallel.on_host(leaf).tolist(), leaf.addressable_data(0).size / leaf.size]
+        for path, leaf in made.items()
+    }
+
+
 def main() -> None:
-    """Join the other; evaluate, replicate and score."""
-    port, number = sys.argv[1:]
+    """Join the other; evaluate, replicate, score and compress."""
+    port, number, folder = sys.argv[1:]
     jax.distributed.initialize(f"localhost:{port}", 2, int(number))
     from jaxcompress import parallel, training
 
@@ -92,7 +140,7 @@ def main() -> None:
         refused = ""
     except (ValueError, RuntimeError) as error:
         refused = str(error)
-    said: Any = {"evaluated": evaluated, "refused": refused}
+    said: Any = {"evaluated": evaluated, "refused": refused, "split": split(mesh, folder)}
     print(json.dumps({**said, "replicated": replicated(mesh), "scored": scored(mesh)}))
 
 

@@ -34,6 +34,7 @@ from jaxcompress.knowledge.store.planning import Teacher, num_bytes, plan, recor
 from jaxcompress.knowledge.store.read import Store
 from jaxcompress.knowledge.store.storage import Storage
 from jaxcompress.knowledge.store.work import Work
+from jaxcompress.layouts import placed
 from jaxcompress.processes import by_first, check_shared, together
 
 __all__ = ["Progress", "write"]
@@ -115,7 +116,7 @@ def write(
     manifest = plan(teacher, variables, source, storage, about)
     record = jax.jit(recorder(teacher, source, storage))
     size = min(batch_size, storage.block)
-    work = Work(record, parallel.replicate(variables, mesh), source, size, mesh)
+    work = Work(record, placed(variables, mesh), source, size, mesh)
 
     def write_part(number: int, count: int) -> None:
         arrays = open_arrays(folder, manifest, write=True)

@@ -102,10 +102,12 @@ def stopped(folder: Path, number: int) -> Any:
     """Return the code with which training ends, where the second process is asked to stop."""
     from experiments.common.stopping import Kept
     from jaxcompress import parallel
+    from jaxcompress.training import saving_behind
 
-    kept = Kept(folder / "kept", lambda: number == 1)
+    state: Any = parallel.replicate(State(np.int32(3), ROWS), parallel.mesh())
     try:
-        kept.at_times(parallel.replicate(State(np.int32(3), ROWS), parallel.mesh()))  # type: ignore[arg-type]
+        with saving_behind(folder / "kept") as save:
+            Kept(folder / "kept", lambda: number == 1, save).at_times(state)
     except SystemExit as end:
         return end.code
     return None

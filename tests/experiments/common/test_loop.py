@@ -77,6 +77,18 @@ def test_the_number_of_devices_does_not_matter(dataset: Dataset, reference: loop
     np.testing.assert_allclose(kernel(run(dataset, 1)), kernel(reference), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_batches_in_parts_are_the_same_batches(
+    dataset: Dataset, reference: loop.Trained, monkeypatch: pytest.MonkeyPatch, on_device: bool
+) -> None:
+    monkeypatch.setattr(loop_steps, "on_cpu", lambda mesh: not on_device)
+    trained = run(dataset, devices=4, accumulate_steps=4)
+    np.testing.assert_allclose(kernel(trained), kernel(reference), rtol=1e-5, atol=1e-6)
+    assert int(trained.state.step) == 4 * 3 * 6
+    losses = [[epoch["train_loss"] for epoch in one.history] for one in (trained, reference)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("steps", "left"), [(6, [2, 3]), (8, [2, 3]), (18, [])])
 def test_an_interrupted_run_continues_as_if_it_had_not_been(
     dataset: Dataset,
@@ -162,8 +174,10 @@ def test_wrong_arguments_are_refused(dataset: Dataset) -> None:
         run(dataset, extra={"logits": np.ones((3, 10))})
     with pytest.raises(ValueError, match="a batch has .'view'"):
         run(dataset, extra={"view": np.ones(100)})
-    with pytest.raises(ValueError, match="batch_size=16 does not divide by 6 devices"):
+    with pytest.raises(ValueError, match="over 6 devices, but batch_size=16 does not divide by 6"):
         run(dataset, devices=6)
+    with pytest.raises(ValueError, match="accumulate_steps=3 parts, .* does not divide by 12"):
+        run(dataset, devices=4, accumulate_steps=3)
 
 
 @pytest.mark.parametrize("on_device", [False, True])

@@ -51,6 +51,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         epochs=4,
         warmup_epochs=1,
         batch_size=8,
+        accumulate_steps=2,
         ema=0.5,
         save_steps=3,
         threads=1,
@@ -105,10 +106,10 @@ def test_an_interrupted_lesson_ends_as_one_that_was_not(
     again = dataclasses.replace(config, workdir=tmp_path / "again")
     later = ("lesson", "student", "stage-fine-tune.json", "stage-measure*")
     shutil.copytree(config.workdir, again.workdir, ignore=shutil.ignore_patterns(*later))
-    step, given = learning._step, []
+    update, given = learning._update, []
 
     def failing(*arguments: Any) -> Any:
-        run_step = step(*arguments)
+        run_update = update(*arguments)
 
         def one(state: Any, batch: Any, key: Any) -> Any:
             given.append(np.asarray(batch["example"]).tolist())
@@ -116,16 +117,16 @@ def test_an_interrupted_lesson_ends_as_one_that_was_not(
                 raise KeyboardInterrupt
             if len(given) == 5 and not is_killed:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return run_step(state, batch, key)
+            return run_update(state, batch, key)
 
         return one
 
-    monkeypatch.setattr(learning, "_step", failing)
+    monkeypatch.setattr(learning, "_update", failing)
     with pytest.raises(KeyboardInterrupt if is_killed else SystemExit):
         run.main(again)
     run.main(again)
     if is_killed:
-        # Steps 4 and 5 came after the checkpoint, and are done again; 6 was never done.
+        # Updates 4 and 5 came after the checkpoint, and are done again; 6 was never done.
         assert given[3:6] == given[6:9] and len(given) == 6 + (8 - 3)
     else:
         assert len(given) == 8  # the fifth was saved when the process was asked to stop

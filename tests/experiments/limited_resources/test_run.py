@@ -76,6 +76,7 @@ def test_every_stage_is_done_once_and_told(tmp_path: Path, monkeypatch: pytest.M
         network="resnet8",
         features="stage3_block0",
         before_features="stage2_block0",
+        accumulate_steps=2,
         workdir=tmp_path,
     )
     rows = run.main(config)
