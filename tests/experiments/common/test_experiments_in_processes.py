@@ -1,0 +1,98 @@
+"""Two processes of four devices end as one of eight does, and the first alone writes files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcompress as jc
+from experiments.common import data
+from experiments.common.network import untrained
+from jaxcompress import models
+from jaxcompress.annotations import Json
+from tests.processes import outputs_of_two
+
+COUNTED = ("name", "num_params", "num_nonzero", "flops", "count")
+
+
+def run_both(module: str, words: str, folders: tuple[Path, Path]) -> None:
+    """Run a command in one process, in the first folder, and in two, in the second."""
+    one, two = folders
+    arguments = (module, *words.split(), "--workdir", str(two))
+    outputs_of_two("tests.experiments.common.commanded", *arguments, devices=4, seconds=600)
+    command = importlib.import_module(f"{module}.__main__").COMMAND
+    command([*words.split(), "--workdir", str(one)])
+    assert names_in(one) == names_in(two)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Name the files and folders of a run, without what checkpoints are made of."""
+    names = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    # Digests in names are of numbers, which differ in their last bits.
+    named = (re.sub("-[0-9a-f]{16}", "", name) for name in names)
+    return sorted(name for name in named if not re.search("/state/|orbax", name))
+
+
+def check_rows(folders: tuple[Path, Path], *same: str, images: int, report: str = "") -> Json:
+    """Check that rows count the same, and are as accurate; return those of one process."""
+    rows = [json.loads((d / report / "report.json").read_text())["rows"] for d in folders]
+    for alone, both in zip(*rows, strict=True):
+        names = [name for name in (*COUNTED, *same) if name in alone]
+        assert {n: alone[n] for n in names} == {n: both[n] for n in names}
+        # One image may lie on the line between two classes.
+        assert both["accuracy"] == pytest.approx(alone["accuracy"], abs=1.5 / images)
+    return rows[0]
+
+
+def check_artifacts(folders: tuple[Path, Path], *names: str) -> None:
+    """Check that both hold the same networks, but for the order of sums."""
+    for name in names:
+        alone, both = (jc.load(folder / name)[1] for folder in folders)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), alone, both)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Of one process, and of two."""
+    return tmp_path / "one", tmp_path / "two"
+
+
+Folders = tuple[Path, Path]
+LIMITED = (
+    "digits --network resnet8 --network-config width 2 --features stage3_block0 --method logits "
+    "--importance magnitude --teacher-epochs 1 --student-epochs 1 --train-images 128 "
+    "--test-images 64 --statistics-images 128 --batch-size 64"
+)
+RANKS = (
+    "digits --network resnet8 --flops 0.6 --methods sensitivity --factors weighted --final 0.5 "
+    # Other factors amplify rounding, where a cut goes between values that are nearly equal.
+    "--final-factors weights --covariance-images 64 "
+    "--statistics-images 64 --batch-size 64"
+)
+
+
+def test_limited_resources(folders: Folders) -> None:
+    run_both("experiments.limited_resources", LIMITED, folders)
+    with np.load(folders[0] / "keep.npz") as alone, np.load(folders[1] / "keep.npz") as both:
+        assert {n: x.tolist() for n, x in alone.items()} == {n: x.tolist() for n, x in both.items()}
+    check_rows(folders, images=64, report="logits")
+    check_artifacts(folders, *(f"logits/artifacts/{n}" for n in ("teacher", "pruned", "student")))
+
+
+def test_ranks(folders: Folders) -> None:
+    network: tuple[str, dict[str, Any]] = ("resnet8", {"num_classes": 10})
+    shape = data.image_shape(data.load("digits")).shape
+    variables = models.initialize(models.build(network[0], **network[1]), jax.random.key(0), shape)
+    for folder in folders:  # it is not trained first: many steps amplify the order of sums
+        jc.save(folder / "network", untrained(*network).compression, variables, network=network)
+    run_both("experiments.ranks", RANKS, folders)
+    rows = check_rows(folders, "ranks", "enc_ratio", images=360)
+    assert sum("ranks" in row for row in rows) == 2
+    check_artifacts(folders, "dense", "0.50-re-estimated")
