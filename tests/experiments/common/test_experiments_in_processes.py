@@ -77,6 +77,8 @@ RANKS = (
     "--statistics-images 64 --batch-size 64"
 )
 
+SLIMNETS = "smoke --rows one-shot-0.4"
+
 
 def test_limited_resources(folders: Folders) -> None:
     run_both("experiments.limited_resources", LIMITED, folders)
@@ -96,3 +98,13 @@ def test_ranks(folders: Folders) -> None:
     rows = check_rows(folders, "ranks", "enc_ratio", images=360)
     assert sum("ranks" in row for row in rows) == 2
     check_artifacts(folders, "dense", "0.50-re-estimated")
+
+
+def test_slimnets(folders: Folders) -> None:
+    run_both("experiments.slimnets", SLIMNETS, folders)
+    rows = check_rows(folders, images=360, report="smoke")
+    assert [row["name"] for row in rows] == ["teacher", "one-shot-0.4"]
+    check_artifacts(folders, *(f"smoke/seed0/{row['name']}" for row in rows))
+    masks = [jc.load(d / "smoke" / "seed0" / "one-shot-0.4")[1] for d in folders]
+    kept = [jax.tree.map(lambda x: np.flatnonzero(x).tolist(), tree) for tree in masks]
+    assert kept[0] == kept[1]
