@@ -16,7 +16,7 @@ from jaxcompress.annotations import Json
 from jaxcompress.files import file_digest, locked
 from jaxcompress.processes import agree, by_first, check_shared
 
-__all__ = ["agree_on_data", "held", "shared"]
+__all__ = ["agree_on_data", "agree_on_settings", "held", "shared"]
 
 
 @contextlib.contextmanager
@@ -61,10 +61,25 @@ def shared(workdir: Path, config: Json) -> None:
         >>> Config = dataclasses.make_dataclass("Config", ["seed"])
         >>> shared(Path(tempfile.mkdtemp()), Config(0))
     """
-    settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    agree("the settings of an experiment", {**settings, "code": code_digest()})
+    agree_on_settings(config)
     by_first("making a folder", lambda: workdir.mkdir(parents=True, exist_ok=True))
     check_shared(workdir)
+
+
+def agree_on_settings(config: Json) -> None:
+    """Raise in all processes unless all have the same settings and code.
+
+    Args:
+        config: a dataclass, the settings of the run.
+
+    Raises:
+        ValueError: naming what differs, and in which processes.
+
+    Example:
+        >>> agree_on_settings(dataclasses.make_dataclass("Config", ["seed"])(0))
+    """
+    settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    agree("the settings of an experiment", {**settings, "code": code_digest()})
 
 
 def agree_on_data(dataset: Dataset, *files: Path) -> None:

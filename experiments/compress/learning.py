@@ -1,4 +1,7 @@
-"""Gradient steps over examples in memory: of a new network, or of one that is taught."""
+"""Gradient steps over examples in memory: of a new network, or of one that is taught.
+
+All devices share a batch, where its size divides by their number; otherwise each takes all of it.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from rich.console import Console
 
 from experiments.common.progress import steps
 from experiments.common.stopping import keeping
 from experiments.compress.compiling import compiled
 from experiments.compress.settings import Config
-from jaxcompress import sparse
-from jaxcompress.annotations import Json, PyTree
-from jaxcompress.training import Loss, init_state, train_step
+from jaxcompress import parallel, sparse
+from jaxcompress.annotations import Array, Batch, Json, PyTree
+from jaxcompress.backend.wide_sums import wide_sums
+from jaxcompress.training import Loss, Step, TrainState, init_state, train_step
 
 __all__ = ["learn"]
 
@@ -56,11 +61,13 @@ def learn(
     total = epochs * (count // size)
     tx = _optimizer(config, total)
     if are_zeros_held:
-        masks = sparse.nonzero_masks(variables)
+        # On the host: a program of several processes takes no array of one of them.
+        masks = jax.device_get(sparse.nonzero_masks(variables))
         tx = optax.chain(tx, optax.stateless(lambda updates, _: sparse.masked(updates, masks)))
+    mesh = parallel.mesh()
     state = init_state(jax.tree.map(jnp.asarray, variables), tx)
-    step = compiled(train_step(loss, tx))
-    key = jax.random.key(config.seed)
+    step = _compiled_step(train_step(loss, tx), mesh)
+    state, key = parallel.replicate((state, jax.random.key(config.seed)), mesh)
     losses: list[Any] = []
     with keeping(folder) as kept:
         state = kept.restored(state)
@@ -68,12 +75,33 @@ def learn(
         rest = islice(_rows(count, size, epochs, config.seed), first, None)
         for number, rows in enumerate(steps(rest, total - first, "learning", console), first):
             batch = {name: array[rows] for name, array in arrays.items()}
-            state, metrics = step(state, batch, jax.random.fold_in(key, number))
+            state, metrics = step(state, _shared(batch, mesh), key)
             losses.append(metrics["loss"])
             if (number + 1) % CHECKED == 0 or number + 1 == total:
                 _check(losses[-1], number + 1)
                 kept.at_times(state)
     return jax.device_get(state.variables), {"steps": total, **_last(losses, total)}
+
+
+def _compiled_step(step: Step, mesh: Mesh) -> Step:
+    """Compile a step, whose key is that of all steps."""
+
+    def keyed(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
+        return step(state, batch, jax.random.fold_in(key, state.step))
+
+    if mesh.size == 1:
+        return compiled(keyed)
+    return jax.jit(wide_sums(keyed), out_shardings=parallel.replicated(mesh))
+
+
+def _shared(batch: dict[str, Array], mesh: Mesh) -> Any:
+    """Lay out a batch: each process gives the devices that it has a part of the examples."""
+    size = len(batch["image"])
+    if mesh.size == 1 or size % mesh.size:
+        return parallel.replicate(batch, mesh)
+    each, number = size // jax.process_count(), jax.process_index()
+    part = slice(number * each, (number + 1) * each)
+    return parallel.shard_batch({name: array[part] for name, array in batch.items()}, mesh)
 
 
 def _last(losses: list[Any], total: int) -> dict[str, Json]:

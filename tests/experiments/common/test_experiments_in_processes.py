@@ -6,7 +6,6 @@ import importlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 
 import jaxcompress as jc
 from experiments.common import data
-from experiments.common.network import untrained
 from jaxcompress import models
 from jaxcompress.annotations import Json
 from tests.processes import outputs_of_two
@@ -54,8 +52,16 @@ def check_rows(folders: tuple[Path, Path], *same: str, images: int, report: str 
 def check_artifacts(folders: tuple[Path, Path], *names: str) -> None:
     """Check that both hold the same networks, but for the order of sums."""
     for name in names:
-        alone, both = (jc.load(folder / name)[1] for folder in folders)
+        alone, both = (jc.load(folder / name, lambda tree: tree)[1] for folder in folders)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), alone, both)
+
+
+def save_network(folder: Path) -> None:
+    """Save a ResNet-8 for digits with random weights."""
+    module = models.build("resnet8", num_classes=10)
+    shape = data.image_shape(data.load("digits")).shape
+    variables = models.initialize(module, jax.random.key(0), shape)
+    jc.save(folder, jc.chain(), variables, network=("resnet8", {"num_classes": 10}))
 
 
 @pytest.fixture
@@ -78,6 +84,12 @@ RANKS = (
 )
 
 SLIMNETS = "smoke --rows one-shot-0.4"
+COMPRESS = (
+    "--data digits --train-images 128 --test-images 64 --epochs 1 --optimizer sgd --batch-size 64 "
+    "--stages prune sparse distil --budget flops=0.6 bytes=0.1 --scoring.rounds 1 "
+    "--scoring.steps 1 --scoring.examples 16 --scoring.looked-at 64 "
+    "--model tests/experiments/compress/own_linen.py:make_wide"
+)
 
 
 def test_limited_resources(folders: Folders) -> None:
@@ -89,11 +101,8 @@ def test_limited_resources(folders: Folders) -> None:
 
 
 def test_ranks(folders: Folders) -> None:
-    network: tuple[str, dict[str, Any]] = ("resnet8", {"num_classes": 10})
-    shape = data.image_shape(data.load("digits")).shape
-    variables = models.initialize(models.build(network[0], **network[1]), jax.random.key(0), shape)
     for folder in folders:  # it is not trained first: many steps amplify the order of sums
-        jc.save(folder / "network", untrained(*network).compression, variables, network=network)
+        save_network(folder / "network")
     run_both("experiments.ranks", RANKS, folders)
     rows = check_rows(folders, "ranks", "enc_ratio", images=360)
     assert sum("ranks" in row for row in rows) == 2
@@ -108,3 +117,12 @@ def test_slimnets(folders: Folders) -> None:
     masks = [jc.load(d / "smoke" / "seed0" / "one-shot-0.4")[1] for d in folders]
     kept = [jax.tree.map(lambda x: np.flatnonzero(x).tolist(), tree) for tree in masks]
     assert kept[0] == kept[1]
+
+
+def test_compress(folders: Folders) -> None:
+    run_both("experiments.compress", COMPRESS, folders)
+    rows = check_rows(folders, images=64)
+    assert [row["name"] for row in rows[:4]] == ["whole", "after prune", "after sparse", "taught"]
+    stages = [sorted(d.glob("distil-*")) for d in folders]
+    assert [one.name for one in stages[0]] == [one.name for one in stages[1]]
+    check_artifacts(folders, stages[0][0].name)
