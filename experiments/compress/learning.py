@@ -14,17 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from rich.console import Console
 
 from experiments.common.progress import steps
+from experiments.common.sharing import keyed_step, shared_batch
 from experiments.common.stopping import keeping
 from experiments.compress.compiling import compiled
 from experiments.compress.settings import Config
 from jaxcompress import parallel, sparse
-from jaxcompress.annotations import Array, Batch, Json, PyTree
-from jaxcompress.backend.wide_sums import wide_sums
-from jaxcompress.training import Loss, Step, TrainState, init_state, train_step
+from jaxcompress.annotations import Json, PyTree
+from jaxcompress.training import Loss, init_state, train_step
 
 __all__ = ["learn"]
 
@@ -66,7 +65,7 @@ def learn(
         tx = optax.chain(tx, optax.stateless(lambda updates, _: sparse.masked(updates, masks)))
     mesh = parallel.mesh()
     state = init_state(jax.tree.map(jnp.asarray, variables), tx)
-    step = _compiled_step(train_step(loss, tx), mesh)
+    step = keyed_step(train_step(loss, tx), mesh, compiled)
     state, key = parallel.replicate((state, jax.random.key(config.seed)), mesh)
     losses: list[Any] = []
     with keeping(folder) as kept:
@@ -75,33 +74,12 @@ def learn(
         rest = islice(_rows(count, size, epochs, config.seed), first, None)
         for number, rows in enumerate(steps(rest, total - first, "learning", console), first):
             batch = {name: array[rows] for name, array in arrays.items()}
-            state, metrics = step(state, _shared(batch, mesh), key)
+            state, metrics = step(state, shared_batch(batch, mesh), key)
             losses.append(metrics["loss"])
             if (number + 1) % CHECKED == 0 or number + 1 == total:
                 _check(losses[-1], number + 1)
                 kept.at_times(state)
     return jax.device_get(state.variables), {"steps": total, **_last(losses, total)}
-
-
-def _compiled_step(step: Step, mesh: Mesh) -> Step:
-    """Compile a step, whose key is that of all steps."""
-
-    def keyed(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
-        return step(state, batch, jax.random.fold_in(key, state.step))
-
-    if mesh.size == 1:
-        return compiled(keyed)
-    return jax.jit(wide_sums(keyed), out_shardings=parallel.replicated(mesh))
-
-
-def _shared(batch: dict[str, Array], mesh: Mesh) -> Any:
-    """Lay out a batch: each process gives the devices that it has a part of the examples."""
-    size = len(batch["image"])
-    if mesh.size == 1 or size % mesh.size:
-        return parallel.replicate(batch, mesh)
-    each, number = size // jax.process_count(), jax.process_index()
-    part = slice(number * each, (number + 1) * each)
-    return parallel.shard_batch({name: array[part] for name, array in batch.items()}, mesh)
 
 
 def _last(losses: list[Any], total: int) -> dict[str, Json]:

@@ -37,7 +37,7 @@ def refuse_to_write(folder: Path) -> None:
 def main() -> None:
     """Run the command as a shell would, with the flag; programs are compiled as tests do it."""
     port, number, module, *arguments = sys.argv[1:]
-    command = importlib.import_module(f"{module}.__main__").COMMAND
+    command = importlib.import_module(module).COMMAND
     if number != "0":
         refuse_to_write(Path(arguments[arguments.index("--workdir") + 1]))
     with pytest.MonkeyPatch.context() as patch:

@@ -25,7 +25,7 @@ def run_both(module: str, words: str, folders: tuple[Path, Path]) -> None:
     one, two = folders
     arguments = (module, *words.split(), "--workdir", str(two))
     outputs_of_two("tests.experiments.common.commanded", *arguments, devices=4, seconds=600)
-    command = importlib.import_module(f"{module}.__main__").COMMAND
+    command = importlib.import_module(module).COMMAND
     command([*words.split(), "--workdir", str(one)])
     assert names_in(one) == names_in(two)
 
@@ -38,14 +38,14 @@ def names_in(folder: Path) -> list[str]:
     return sorted(name for name in named if not re.search("/state/|orbax", name))
 
 
-def check_rows(folders: tuple[Path, Path], *same: str, images: int, report: str = "") -> Json:
+def check_rows(folders: tuple[Path, Path], *same: str, images: int = 0, report: str = "") -> Json:
     """Check that rows count the same, and are as accurate; return those of one process."""
     rows = [json.loads((d / report / "report.json").read_text())["rows"] for d in folders]
     for alone, both in zip(*rows, strict=True):
         names = [name for name in (*COUNTED, *same) if name in alone]
         assert {n: alone[n] for n in names} == {n: both[n] for n in names}
         # One image may lie on the line between two classes.
-        assert both["accuracy"] == pytest.approx(alone["accuracy"], abs=1.5 / images)
+        assert both["accuracy"] == pytest.approx(alone["accuracy"], abs=1.5 / max(images, 1))
     return rows[0]
 
 
@@ -90,10 +90,20 @@ COMPRESS = (
     "--scoring.steps 1 --scoring.examples 16 --scoring.looked-at 64 "
     "--model tests/experiments/compress/own_linen.py:make_wide"
 )
+TRANSFORMER = (
+    "language --ways sparse --length 32 --looked-at 64 --training.steps 2 --training.batch-size 8 "
+    "--training.rate 1e-4 --recovery.steps 2 --recovery.batch-size 8 --recovery.rate 1e-4"
+)
+COMBINED = (
+    "--network resnet8 --dataset digits --ways prune-sparse low_rank --bytes 0.32 --flops 0.7 "
+    "--seeds 0 --looks.rounds 1 --looks.again 1 --looks.covariances 16 --looks.statistics 16 "
+    "--looks.held 32 --recovery.epochs 1 --recovery.train-images 32 --recovery.batch-size 16 "
+    "--rates 0.001"
+)
 
 
 def test_limited_resources(folders: Folders) -> None:
-    run_both("experiments.limited_resources", LIMITED, folders)
+    run_both("experiments.limited_resources.__main__", LIMITED, folders)
     with np.load(folders[0] / "keep.npz") as alone, np.load(folders[1] / "keep.npz") as both:
         assert {n: x.tolist() for n, x in alone.items()} == {n: x.tolist() for n, x in both.items()}
     check_rows(folders, images=64, report="logits")
@@ -103,14 +113,14 @@ def test_limited_resources(folders: Folders) -> None:
 def test_ranks(folders: Folders) -> None:
     for folder in folders:  # it is not trained first: many steps amplify the order of sums
         save_network(folder / "network")
-    run_both("experiments.ranks", RANKS, folders)
+    run_both("experiments.ranks.__main__", RANKS, folders)
     rows = check_rows(folders, "ranks", "enc_ratio", images=360)
     assert sum("ranks" in row for row in rows) == 2
     check_artifacts(folders, "dense", "0.50-re-estimated")
 
 
 def test_slimnets(folders: Folders) -> None:
-    run_both("experiments.slimnets", SLIMNETS, folders)
+    run_both("experiments.slimnets.__main__", SLIMNETS, folders)
     rows = check_rows(folders, images=360, report="smoke")
     assert [row["name"] for row in rows] == ["teacher", "one-shot-0.4"]
     check_artifacts(folders, *(f"smoke/seed0/{row['name']}" for row in rows))
@@ -120,9 +130,27 @@ def test_slimnets(folders: Folders) -> None:
 
 
 def test_compress(folders: Folders) -> None:
-    run_both("experiments.compress", COMPRESS, folders)
+    run_both("experiments.compress.__main__", COMPRESS, folders)
     rows = check_rows(folders, images=64)
     assert [row["name"] for row in rows[:4]] == ["whole", "after prune", "after sparse", "taught"]
     stages = [sorted(d.glob("distil-*")) for d in folders]
     assert [one.name for one in stages[0]] == [one.name for one in stages[1]]
     check_artifacts(folders, stages[0][0].name)
+
+
+def test_transformer(folders: Folders) -> None:
+    run_both("experiments.transformer.__main__", TRANSFORMER, folders)
+    rows = check_rows(folders)
+    assert [row["name"] for row in rows] == ["whole", "sparse-0.7", "sparse-0.7-taught"]
+    check_artifacts(folders, "sparse-0.7", "sparse-0.7-taught")
+
+
+def test_combined(folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("of the small network")
+    files = f"--weights {tmp_path / 'weights'} --data-dir {tmp_path}"
+    run_both("tests.experiments.combined.little", f"{COMBINED} {files}", folders)
+    rows = check_rows(folders, images=40)
+    assert {row["way"] for row in rows[1:]} == {"prune-sparse", "low_rank"}
+    stages = [json.loads(next(d.glob("stage-split-*")).read_text()) for d in folders]
+    assert stages[0]["distances"] == pytest.approx(stages[1]["distances"], rel=1e-3)
+    check_artifacts(folders, "prune-sparse-flops0.7-seed0")
