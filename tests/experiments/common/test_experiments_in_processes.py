@@ -49,11 +49,11 @@ def check_rows(folders: tuple[Path, Path], *same: str, images: int = 0, report: 
     return rows[0]
 
 
-def check_artifacts(folders: tuple[Path, Path], *names: str) -> None:
+def check_artifacts(folders: tuple[Path, Path], *names: str, tolerance: float = 1e-5) -> None:
     """Check that both hold the same networks, but for the order of sums."""
     for name in names:
         alone, both = (jc.load(folder / name, lambda tree: tree)[1] for folder in folders)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), alone, both)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), alone, both)
 
 
 def save_network(folder: Path) -> None:
@@ -95,10 +95,10 @@ TRANSFORMER = (
     "--training.rate 1e-4 --recovery.steps 2 --recovery.batch-size 8 --recovery.rate 1e-4"
 )
 COMBINED = (
-    "--network resnet8 --dataset digits --ways prune-sparse low_rank --bytes 0.32 --flops 0.7 "
+    "--network resnet8 --dataset digits --ways sparse --bytes 0.25 --flops "
     "--seeds 0 --looks.rounds 1 --looks.again 1 --looks.covariances 16 --looks.statistics 16 "
     "--looks.held 32 --recovery.epochs 1 --recovery.train-images 32 --recovery.batch-size 16 "
-    "--rates 0.001"
+    "--rates"
 )
 
 
@@ -149,8 +149,7 @@ def test_combined(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("of the small network")
     files = f"--weights {tmp_path / 'weights'} --data-dir {tmp_path}"
     run_both("tests.experiments.combined.little", f"{COMBINED} {files}", folders)
-    rows = check_rows(folders, images=40)
-    assert {row["way"] for row in rows[1:]} == {"prune-sparse", "low_rank"}
-    stages = [json.loads(next(d.glob("stage-split-*")).read_text()) for d in folders]
-    assert stages[0]["distances"] == pytest.approx(stages[1]["distances"], rel=1e-3)
-    check_artifacts(folders, "prune-sparse-flops0.7-seed0")
+    rows = check_rows(folders, "rate", images=40)
+    assert [row.get("way") for row in rows] == [None, "sparse", "sparse"]
+    # Some number may lie on the line between two codes of int8.
+    check_artifacts(folders, "sparse-bytes0.25-seed0", tolerance=1e-2)
