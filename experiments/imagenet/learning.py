@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from experiments.imagenet.network import fast
 from experiments.imagenet.settings import Config
 from experiments.imagenet.teaching import rows_of
 from jaxcompress import parallel, recipes, training
-from jaxcompress.annotations import Json, PyTree
+from jaxcompress.annotations import Array, Batch, Json, PyTree
+from jaxcompress.processes import by_first, exchanged
 
 __all__ = ["learn", "optimizer"]
 
@@ -42,12 +44,12 @@ class Progress(NamedTuple):
     Attributes:
         state: of training.
         average: of the variables, over the steps; the variables themselves without one.
-        given: the state of the batches, `uint8[STATE_BYTES]`.
+        given: the state of the batches, `uint8[STATE_BYTES]`, which all processes share.
     """
 
     state: training.TrainState
     average: PyTree
-    given: np.ndarray
+    given: Array
 
 
 def optimizer(config: Config, total: int) -> optax.GradientTransformation:
@@ -97,13 +99,14 @@ def learn(
     tx = optimizer(config, total)
     step = _step(lesson, tx, mesh)
     progress, first = _begun(variables, tx, batches, mesh, folder)
-    state, average, key = progress.state, progress.average, jax.random.key(config.seed)
+    state, average = progress.state, progress.average
+    key = parallel.replicate(jax.random.key(config.seed), mesh)
     losses: list[Any] = []
     watch = Stopwatch()
     with asked_to_stop() as asked:
         for number in steps(range(first, total), total - first, "learning", console):
             batch = parallel.shard_batch(rows_of(lesson, next(batches)), mesh)
-            state, metrics = step(state, batch, jax.random.fold_in(key, number))
+            state, metrics = step(state, batch, key)
             average = _averaged(average, state.variables, config.ema)
             losses.append(metrics["loss"])
             if number == first:  # compiling is not the pace
@@ -113,9 +116,9 @@ def learn(
             jax.block_until_ready(losses[-AHEAD:][0])
             if len(losses) % CHECKED == 0 or number == total - 1:
                 _check(losses, first)
-            is_asked = asked()
+            is_asked = _any_asked(asked, number)
             if is_asked or (number + 1) % config.save_steps == 0:
-                _save(folder, Progress(state, average, _given(batches)))
+                _save(folder, Progress(state, average, _given(batches, mesh)))
             if is_asked:
                 raise SystemExit(128 + signal.SIGTERM)
     taken = max(1, len(losses) - 1)
@@ -130,7 +133,19 @@ def learn(
 
 def _step(lesson: recipes.Lesson, tx: optax.GradientTransformation, mesh: Mesh) -> training.Step:
     step = training.train_step(lesson.training_loss, tx)
-    return training.jit_step(fast(step), mesh)
+
+    def keyed(state: training.TrainState, batch: Batch, key: jax.Array) -> Any:
+        return step(state, batch, jax.random.fold_in(key, state.step))
+
+    return training.jit_step(fast(keyed), mesh)
+
+
+def _any_asked(asked: Callable[[], bool], number: int) -> bool:
+    """Whether this process was asked to stop, or, at every so many steps, any of several."""
+    if jax.process_count() == 1:
+        return asked()
+    is_time = (number + 1) % CHECKED == 0
+    return is_time and any(exchanged("whether to stop", asked()))
 
 
 def _begun(
@@ -139,8 +154,8 @@ def _begun(
     """Return where the lesson stands: at its start, or at the last checkpoint."""
     placed = parallel.replicate(jax.tree.map(jnp.asarray, variables), mesh)
     state = parallel.replicate(training.init_state(placed, tx), mesh)
-    start = Progress(state, placed, _given(batches))
-    if not training.checkpoint_steps(folder):
+    start = Progress(state, placed, _given(batches, mesh))
+    if not by_first("kept states", lambda: list(training.checkpoint_steps(folder))):
         return start, 0
     known = training.restore_checkpoint(folder, start)
     batches.set_state(np.asarray(known.given).tobytes())
@@ -151,9 +166,10 @@ def _save(folder: Path, progress: Progress) -> None:
     training.save_checkpoint(folder, progress, step=int(progress.state.step))
 
 
-def _given(batches: Batches) -> np.ndarray:
+def _given(batches: Batches, mesh: Mesh) -> Array:
     # Blanks after JSON are no part of it.
-    return np.frombuffer(batches.get_state().ljust(STATE_BYTES), np.uint8)
+    state = np.frombuffer(batches.get_state().ljust(STATE_BYTES), np.uint8)
+    return parallel.replicate(state, mesh)
 
 
 def _averaged(average: PyTree, variables: PyTree, decay: float) -> Any:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import jaxcompress as jc
-from experiments.common import data
 from jaxcompress import models
 from jaxcompress.annotations import Json
+from tests.experiments.common.streaming.jpegs import write_jpegs
 from tests.processes import outputs_of_two
 
 COUNTED = ("name", "num_params", "num_nonzero", "flops", "count")
@@ -56,12 +56,12 @@ def check_artifacts(folders: tuple[Path, Path], *names: str, tolerance: float = 
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), alone, both)
 
 
-def save_network(folder: Path) -> None:
-    """Save a ResNet-8 for digits with random weights."""
-    module = models.build("resnet8", num_classes=10)
-    shape = data.image_shape(data.load("digits")).shape
+def save_network(folder: Path, shape: tuple[int, ...] = (1, 8, 8, 1), **options: int) -> None:
+    """Save a ResNet-8, by default for digits, with random weights."""
+    options = {"num_classes": 10, **options}
+    module = models.build("resnet8", **options)
     variables = models.initialize(module, jax.random.key(0), shape)
-    jc.save(folder, jc.chain(), variables, network=("resnet8", {"num_classes": 10}))
+    jc.save(folder, jc.chain(), variables, network=("resnet8", options))
 
 
 @pytest.fixture
@@ -99,6 +99,13 @@ COMBINED = (
     "--seeds 0 --looks.rounds 1 --looks.again 1 --looks.covariances 16 --looks.statistics 16 "
     "--looks.held 32 --recovery.epochs 1 --recovery.train-images 32 --recovery.batch-size 16 "
     "--rates"
+)
+IMAGENET = (
+    "resnet50 --network resnet8 --network-config width 4 --dtype float32 --dataset folder "
+    "--image-size 16 --flops 0.6 --multiple-of 1 --scoring.rounds 1 --scoring.masked-images 8 "
+    "--scoring.steps 0 --scoring.examples 8 --scoring.compensated-images 8 --threads 1 "
+    "--scoring.statistics-images 8 --top-k 2 --epochs 1 --warmup-epochs 0 --batch-size 8 --ema 0.5 "
+    "--save-steps 1"
 )
 
 
@@ -153,3 +160,13 @@ def test_combined(folders: Folders, tmp_path: Path) -> None:
     assert [row.get("way") for row in rows] == [None, "sparse", "sparse"]
     # Some number may lie on the line between two codes of int8.
     check_artifacts(folders, "sparse-bytes0.25-seed0", tolerance=1e-2)
+
+
+def test_imagenet(folders: Folders, tmp_path: Path) -> None:
+    save_network(tmp_path / "weights", (1, 16, 16, 3), num_classes=4, width=4)
+    images = write_jpegs(tmp_path / "jpegs", classes=4, each=8)
+    files = f"--weights {tmp_path / 'weights'} --data-dir {images}"
+    run_both("experiments.imagenet.__main__", f"{IMAGENET} {files}", folders)
+    rows = check_rows(folders, images=16)
+    assert [row["name"] for row in rows] == ["teacher", "pruned", "student"]
+    check_artifacts(folders, "gates", "pruned", "student")
