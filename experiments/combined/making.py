@@ -26,6 +26,7 @@ from jaxcompress.annotations import Batch, Function, PyTree
 from jaxcompress.graph.input_rows import forms_by_inputs
 from jaxcompress.knowledge import kd
 from jaxcompress.low_rank import input_covariances
+from jaxcompress.processes import by_first
 from jaxcompress.recipes import sites
 from jaxcompress.recipes.distances import TEMPERATURE
 
@@ -70,7 +71,11 @@ class Making:
         return normal, stored_logits(self.whole.apply, self.whole.variables, normal)
 
     def distance(self, network: Network) -> float:
-        """Return how far a network is from the whole one's answers to the held images."""
+        """Return how far a network is from the whole one's answers, as the first process says."""
+        return float(by_first("how far answers are", lambda: self._distance(network)))
+
+    def _distance(self, network: Network) -> float:
+        """Compare answers to the held images."""
         images, answers = self.held
         logits = stored_logits(network.apply, network.variables, images)
         return float(kd(jnp.asarray(logits), jnp.asarray(answers), TEMPERATURE).mean())
@@ -181,7 +186,8 @@ class Making:
 def num_bytes(network: Network, encoding: artifact.Encoding | None = INT8) -> int:
     """Save a network for a moment, and return what it takes on disk."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        # Of several processes the first alone writes, and its folder tells the size.
+        folder = Path(name) / "trial"
         jc.save(
             folder,
             network.compression,
@@ -189,7 +195,7 @@ def num_bytes(network: Network, encoding: artifact.Encoding | None = INT8) -> in
             network=network.source,
             encoding=encoding,
         )
-        return artifact.num_bytes(folder)
+        return int(by_first("bytes", lambda: artifact.num_bytes(folder)))
 
 
 def _centred(apply: Function) -> Function:

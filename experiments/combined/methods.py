@@ -14,8 +14,10 @@ from typing import Any
 import jaxcompress as jc
 from experiments.combined.making import Making
 from experiments.combined.settings import Kind
+from experiments.common.choices import of_first
 from experiments.common.network import Network
 from jaxcompress import low_rank, sparse
+from jaxcompress.processes import by_first
 from jaxcompress.recipes import sites
 
 __all__ = ["METHODS", "Maker"]
@@ -29,7 +31,8 @@ def prune(making: Making, network: Network, kind: Kind) -> Maker:
     squares = making.squares_of(network)
 
     def make(share: float) -> Network:
-        compression = jc.shrink(graph, jc.select(graph, scores, _budget(making, kind, share)))
+        keep = of_first(jc.select(graph, scores, _budget(making, kind, share)))
+        compression = jc.shrink(graph, keep)
         whole = jc.prune.compensate(graph, network.variables, squares, compression)
         return network.after(compression, compression.variables(whole))
 
@@ -42,7 +45,8 @@ def factorize(making: Making, network: Network, kind: Kind) -> Maker:
     table = sites.weighted_sites(known, network.variables)
 
     def make(share: float) -> Network:
-        ranks = sites.chosen_ranks(table, _budget(making, kind, share))
+        budget = _budget(making, kind, share)
+        ranks = by_first("ranks", lambda: sites.chosen_ranks(table, budget))
         roots = known.roots, known.output_roots
         return network.compressed(low_rank.factorize(known.graph, ranks, known.forms, *roots))
 

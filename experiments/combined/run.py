@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 import jaxcompress as jc
@@ -20,6 +21,7 @@ from experiments.combined.rows import averaged
 from experiments.combined.settings import Config, Target, Way, steps_of
 from experiments.combined.ways import SPLITS, Parts, network_at
 from experiments.common import data, environment, report
+from experiments.common.holding import agree_on_settings
 from experiments.common.measure import accuracy_of, count_nonzero
 from experiments.common.network import Network
 from experiments.common.published import load
@@ -28,6 +30,7 @@ from experiments.common.table import table
 from jaxcompress import artifact, parallel, sparse
 from jaxcompress.annotations import Batch, Function, Json, PyTree
 from jaxcompress.files import file_digest
+from jaxcompress.processes import by_first
 
 __all__ = ["main"]
 
@@ -44,7 +47,8 @@ def main(config: Config) -> list[report.Row]:
         ValueError: before anything is read or computed, naming every setting that cannot be meant.
     """
     check(config)
-    environment.prepare()
+    environment.prepare(several=True)
+    agree_on_settings(config)
     assert config.weights is not None  # as checked
     whole, dataset = load(config.network, config.weights, config.dataset, config.data_dir)
     with Stages(config.workdir, settings_of(config, dataset), CONSOLE) as stages:
@@ -79,7 +83,7 @@ def run_all(
             CONSOLE.print(f"    {_told(facts)}")
     rows = averaged(known, points(config), STEPS)
     table(rows, CONSOLE)
-    plot(config.workdir / "combined.png", rows)
+    by_first("drawing", lambda: plot(config.workdir / "combined.png", rows))
     path = report.write_report(config.workdir, "combined", config, rows)
     CONSOLE.print(f"report: {path}")
     return rows
@@ -127,7 +131,7 @@ def point(making: Making, way: Way, target: Target, parts: Parts, folder: Path) 
     network = network_at(making, way, target, parts)
     first = measured(making, network, folder)
     rate, taught = best_taught(making, network, "sparse" in steps_of(way))
-    shutil.rmtree(folder)
+    by_first("removing an artifact", lambda: shutil.rmtree(folder))
     last = {**measured(making, taught, folder), "rate": rate}
     return {"parts": list(parts), STEPS[0]: first, STEPS[1]: last}
 
@@ -156,7 +160,8 @@ def best_taught(making: Making, network: Network, keeps_zeros: bool) -> tuple[fl
 
 def held(train_apply: Function, variables: PyTree) -> Function:
     """Return the function that trains no weight that is zero now."""
-    masks = sparse.nonzero_masks(variables)
+    # On the host: a program of several processes takes no array of one of them.
+    masks = jax.device_get(sparse.nonzero_masks(variables))
 
     def masked(variables: PyTree, images: Batch, *rest: Any) -> Any:
         return train_apply(sparse.masked(variables, masks), images, *rest)

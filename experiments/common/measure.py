@@ -23,7 +23,7 @@ from jaxcompress.knowledge.drawing import Views, views
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.report import details
 
-__all__ = ["Measure", "accuracy_of", "augmented", "count_nonzero"]
+__all__ = ["Measure", "accuracy_of", "augmented", "classified", "count_nonzero"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,17 +101,41 @@ def accuracy_of(
     apply: Function, variables: PyTree, dataset: data.Dataset, mesh: Mesh, batch_size: int = 500
 ) -> tuple[float, float]:
     """Return the fraction of test images that are classified right, and how many there are."""
+    images, labels, preprocess = dataset.test_images, dataset.test_labels, data.preprocess(dataset)
+    metrics = classified(apply, variables, images, labels, preprocess, mesh, batch_size)
+    return metrics["accuracy"], metrics["count"]
+
+
+def classified(
+    apply: Function,
+    variables: PyTree,
+    images: np.ndarray,
+    labels: np.ndarray,
+    preprocess: Function,
+    mesh: Mesh,
+    batch_size: int = 500,
+) -> dict[str, float]:
+    """Return what `training.evaluate` does, of images that processes share among them.
+
+    Args:
+        apply: in evaluation mode.
+        variables: of the network.
+        images: all of them, in every process.
+        labels: of all of them.
+        preprocess: what turns images into the network's input.
+        mesh: the devices that share the evaluation.
+        batch_size: images per batch, of all processes together.
+    """
     part = slice(jax.process_index(), None, jax.process_count())
-    metrics = training.evaluate(
+    return training.evaluate(
         apply,
         variables,
-        dataset.test_images[part],
-        dataset.test_labels[part],
+        images[part],
+        labels[part],
         batch_size=-(-batch_size // jax.process_count()),
         mesh=mesh,
-        preprocess=data.preprocess(dataset),
+        preprocess=preprocess,
     )
-    return metrics["accuracy"], metrics["count"]
 
 
 def count_nonzero(variables: PyTree) -> int:

@@ -1,4 +1,4 @@
-"""Programs of this command, compiled for the one device that they run on."""
+"""Programs of this command, compiled for the one device of a process that they run on."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def compiled(function: Function) -> Function:
         >>> float(compiled(lambda x: 2 * x)(3.0))
         6.0
     """
-    return jax.jit(fast_convolutions(function) if jax.device_count() == 1 else function)
+    return jax.jit(fast_convolutions(function) if jax.local_device_count() == 1 else function)

@@ -1,4 +1,7 @@
-"""Gradient steps over examples in memory: of a new network, or of one that is taught."""
+"""Gradient steps over examples in memory: of a new network, or of one that is taught.
+
+All devices share a batch, where its size divides by their number; otherwise each takes all of it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ import optax
 from rich.console import Console
 
 from experiments.common.progress import steps
+from experiments.common.sharing import keyed_step, shared_batch
 from experiments.common.stopping import keeping
 from experiments.compress.compiling import compiled
 from experiments.compress.settings import Config
-from jaxcompress import sparse
+from jaxcompress import parallel, sparse
 from jaxcompress.annotations import Json, PyTree
 from jaxcompress.training import Loss, init_state, train_step
 
@@ -56,11 +60,13 @@ def learn(
     total = epochs * (count // size)
     tx = _optimizer(config, total)
     if are_zeros_held:
-        masks = sparse.nonzero_masks(variables)
+        # On the host: a program of several processes takes no array of one of them.
+        masks = jax.device_get(sparse.nonzero_masks(variables))
         tx = optax.chain(tx, optax.stateless(lambda updates, _: sparse.masked(updates, masks)))
+    mesh = parallel.mesh()
     state = init_state(jax.tree.map(jnp.asarray, variables), tx)
-    step = compiled(train_step(loss, tx))
-    key = jax.random.key(config.seed)
+    step = keyed_step(train_step(loss, tx), mesh, compiled)
+    state, key = parallel.replicate((state, jax.random.key(config.seed)), mesh)
     losses: list[Any] = []
     with keeping(folder) as kept:
         state = kept.restored(state)
@@ -68,7 +74,7 @@ def learn(
         rest = islice(_rows(count, size, epochs, config.seed), first, None)
         for number, rows in enumerate(steps(rest, total - first, "learning", console), first):
             batch = {name: array[rows] for name, array in arrays.items()}
-            state, metrics = step(state, batch, jax.random.fold_in(key, number))
+            state, metrics = step(state, shared_batch(batch, mesh), key)
             losses.append(metrics["loss"])
             if (number + 1) % CHECKED == 0 or number + 1 == total:
                 _check(losses[-1], number + 1)

@@ -26,6 +26,7 @@ from jaxcompress.annotations import Json
 from jaxcompress.knowledge import fingerprint
 from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.latency import LatencyTable
+from jaxcompress.processes import by_first
 
 __all__ = ["Made", "Making", "digest", "identity_of"]
 
@@ -132,7 +133,7 @@ class Making:
         return self.stages.workdir / f"state-{key}"
 
     def run(self, row: str, stage: str, key: str, make: Callable[[], tuple[Model, Any]]) -> Made:
-        """Make a network, or read it where that is done.
+        """Make a network, or read it where that is done; several processes read the first's.
 
         Args:
             row: its name in the report.
@@ -149,7 +150,8 @@ class Making:
             return {**facts, "bytes": artifact.num_bytes(folder)}
 
         facts = self.stages.run(name, work, [name])
-        shutil.rmtree(self.state_folder(key), ignore_errors=True)
+        state = self.state_folder(key)
+        by_first("removing a state", lambda: shutil.rmtree(state, ignore_errors=True))
         compression = jc.from_spec(artifact.inspect(folder)["spec"])
         _, variables = jc.load(folder, whole.apply, like=whole.variables)
         model = whole._replace(compression=jc.chain()).after(compression, variables)

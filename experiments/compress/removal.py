@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jaxcompress as jc
@@ -13,6 +14,7 @@ from experiments.compress.making import Made, Making
 from experiments.compress.methods import factorized, matching, pruned, sparsified, traced
 from experiments.compress.model import Model
 from jaxcompress import artifact, recipes, sparse
+from jaxcompress.processes import by_first
 
 __all__ = ["removed", "zeroed"]
 
@@ -83,8 +85,10 @@ def zeros_for_bytes(task: Task, model: Model, most: float, protect: Sequence[str
             return None
         zeroed = sparse.masked(model.variables, masks)
         with tempfile.TemporaryDirectory() as folder:
-            jc.save(folder, model.compression, zeroed, encoding=artifact.Encoding("int8"))
-            return artifact.num_bytes(folder)
+            # Of several processes the first alone writes, and its folder tells the size.
+            trial = Path(folder) / "trial"
+            jc.save(trial, model.compression, zeroed, encoding=artifact.Encoding("int8"))
+            return int(by_first("bytes", lambda: artifact.num_bytes(trial)))
 
     for _ in range(HALVINGS):
         middle = (few + many) / 2

@@ -1,4 +1,8 @@
-"""What a run leaves: a row for each network, the artifact within its bytes, programs."""
+"""What a run leaves: a row for each network, the artifact within its bytes, programs.
+
+Calls are timed, and programs for other runtimes written and run, by the first process alone: they
+are of one device, and the others' would only tell the same.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,18 @@ from experiments.compress.integers import as_floats, portable
 from experiments.compress.judging import judged
 from experiments.compress.making import Made, Making, digest
 from experiments.compress.methods import traced
+from experiments.compress.model import Model
 from experiments.compress.timed import latency_of
 from jaxcompress import artifact
-from jaxcompress.annotations import Json
+from jaxcompress.annotations import Batch, Json
+from jaxcompress.processes import by_first, is_first
 from jaxcompress.report import details
 
 __all__ = ["exports", "final_artifact", "fulfilled", "row_of"]
 
 LATENCY_BATCH = 64
+EXPORT_SECONDS = 4 * 3600.0
+"""How long others wait for the first, which alone runs other runtimes."""
 ENCODINGS = (
     None,
     artifact.Encoding("exact"),
@@ -57,9 +65,7 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
             "num_params": int(graph.params),
             "num_nonzero": count_nonzero(floats.variables),
             "flops": float(graph.flops),
-            "latency_ms": report.latency_ms(
-                compiled(model.apply), model.variables, batch, repeats=5
-            ),
+            "latency_ms": by_first("timing", lambda: _time(model, batch)),
             "latency_batch": len(batch),
             "count": len(task.data.test["image"]),
         }
@@ -74,6 +80,10 @@ def row_of(making: Making, made: Made, seconds: float) -> report.Row:
         **{name: known[name] for name in names},
         extra={name: known[name] for name in others if name in known},
     )
+
+
+def _time(model: Model, batch: Batch) -> float:
+    return report.latency_ms(compiled(model.apply), model.variables, batch, repeats=5)
 
 
 def final_artifact(
@@ -109,7 +119,7 @@ def final_artifact(
         if is_enough:
             break
     if "stablehlo" in making.config.exports:
-        program, said = program_of(model, _some_inputs(making))
+        program, said = program_of(model, _some_inputs(making)) if is_first() else (None, None)
         if said is not None:
             making.console.print(f"stablehlo: {said}", markup=False)
         save(encoding=encoding, program=program)
@@ -129,9 +139,13 @@ def exports(making: Making, last: Made) -> list[dict[str, Json]]:
 
     def work() -> dict[str, Json]:
         inputs, folder = _some_inputs(making), making.config.workdir
-        return {
-            "rows": exported(portable(last.model, making.task.model), inputs, names, folder, stage)
-        }
+        model = portable(last.model, making.task.model)
+        known = by_first(
+            "programs",
+            lambda: exported(model, inputs, names, folder, stage),
+            seconds=EXPORT_SECONDS,
+        )
+        return {"rows": known}
 
     # Other budgets of one work folder have files of their own.
     stage = f"exports-{digest(last.key, *names)}"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import environment, report
+from experiments.common.holding import agree_on_settings
 from experiments.common.stages import Stages
 from experiments.compress.budget import parsed, part_of_the_way, structural
 from experiments.compress.checks import check
@@ -28,6 +29,7 @@ from experiments.compress.telling import finish
 from experiments.compress.timed import with_times
 from jaxcompress import models
 from jaxcompress.annotations import Json
+from jaxcompress.processes import agree
 
 __all__ = ["main"]
 
@@ -37,8 +39,9 @@ CONSOLE = Console(width=None if sys.stdout.isatty() else 110)
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages that are not done, and return the rows of the report."""
-    environment.prepare()
+    environment.prepare(several=True)
     check(config)
+    agree_on_settings(config)
     task = opened(config, CONSOLE)
     with Stages(config.workdir, {"compress": 1}, CONSOLE) as stages:
         return run_all(Making(config, task, stages, CONSOLE))
@@ -80,6 +83,7 @@ def run_all(making: Making) -> list[report.Row]:
 def whole_network(making: Making) -> tuple[Making, Made]:
     """Return the whole network, trained first where it has no weights yet."""
     config, model, key = making.config, making.task.model, digest(identity_of(making.task))
+    agree("the network and the data", {"digest": key})
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.variables)):
         settings = config.teacher_epochs, config.optimizer, config.rate, config.batch_size
         key = digest(key, *settings, config.seed)

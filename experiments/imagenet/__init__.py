@@ -10,9 +10,9 @@
 set at the budget of "Compressing Neural Networks on Limited Computing Resources" (IEEE Access
 2025), 55.2 % of the FLOPs removed. Of its method only the abstract is public: epochs, rates and
 views are ours. Stages: teacher, knowledge, gates, shrink, fine-tune, measure; interrupted, the run
-goes on where it was, inside the lesson from its last checkpoint. One process drives all its
-devices. `--project` runs nothing: it prints what the whole would take on accelerators, from
-compiled programs' estimates, what is measured here, and the images that one core decodes.
+goes on where it was, inside the lesson from its last checkpoint. `--project` runs nothing: it
+prints what the whole would take on accelerators, from compiled programs' estimates, what is
+measured here, and the images that one core decodes.
 """
 
 from __future__ import annotations

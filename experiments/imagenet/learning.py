@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from experiments.imagenet.network import fast
 from experiments.imagenet.settings import Config
 from experiments.imagenet.teaching import rows_of
 from jaxcompress import parallel, recipes, training
-from jaxcompress.annotations import Batch, Json, PyTree
+from jaxcompress.annotations import Array, Batch, Json, PyTree
+from jaxcompress.processes import by_first, exchanged
 
 __all__ = ["learn", "optimizer"]
 
@@ -43,12 +45,12 @@ class Progress(NamedTuple):
     Attributes:
         state: of training.
         average: of the variables, over the steps; the variables themselves without one.
-        given: the state of the batches, `uint8[STATE_BYTES]`.
+        given: the state of the batches, `uint8[STATE_BYTES]`, which all processes share.
     """
 
     state: training.TrainState
     average: PyTree
-    given: np.ndarray
+    given: Array
 
 
 def optimizer(config: Config, total: int) -> optax.GradientTransformation:
@@ -99,13 +101,13 @@ def learn(
     step = _update(_step(lesson, tx, mesh), config.accumulate_steps, mesh)
     progress = _begun(variables, tx, batches, mesh, folder)
     first = int(progress.state.step) // config.accumulate_steps
-    state, average, key = progress.state, progress.average, jax.random.key(config.seed)
+    state, average = progress.state, progress.average
+    key = parallel.replicate(jax.random.key(config.seed), mesh)
     losses: list[Any] = []
     watch = Stopwatch()
     with asked_to_stop() as asked, training.saving_behind(folder) as save:
         for number in steps(range(first, total), total - first, "learning", console):
-            batch = rows_of(lesson, next(batches))
-            state, metrics = step(state, batch, jax.random.fold_in(key, number))
+            state, metrics = step(state, rows_of(lesson, next(batches)), key)
             average = _averaged(average, state.variables, config.ema)
             losses.append(metrics["loss"])
             if number == first:  # compiling is not the pace
@@ -115,9 +117,9 @@ def learn(
             jax.block_until_ready(losses[-AHEAD:][0])
             if len(losses) % CHECKED == 0 or number == total - 1:
                 _check(losses, first)
-            is_asked = asked()
+            is_asked = _any_asked(asked, number)
             if is_asked or (number + 1) % config.save_steps == 0:
-                save(Progress(state, average, _given(batches)), step=int(state.step))
+                save(Progress(state, average, _given(batches, mesh)), step=int(state.step))
             if is_asked:
                 raise SystemExit(128 + signal.SIGTERM)
     taken = max(1, len(losses) - 1)
@@ -132,7 +134,19 @@ def learn(
 
 def _step(lesson: recipes.Lesson, tx: optax.GradientTransformation, mesh: Mesh) -> training.Step:
     step = training.train_step(lesson.training_loss, tx)
-    return training.jit_step(fast(step), mesh)
+
+    def keyed(state: training.TrainState, batch: Batch, key: jax.Array) -> Any:
+        return step(state, batch, jax.random.fold_in(key, state.step))
+
+    return training.jit_step(fast(keyed), mesh)
+
+
+def _any_asked(asked: Callable[[], bool], number: int) -> bool:
+    """Whether this process was asked to stop, or, at every so many steps, any of several."""
+    if jax.process_count() == 1:
+        return asked()
+    is_time = (number + 1) % CHECKED == 0
+    return is_time and any(exchanged("whether to stop", asked()))
 
 
 def _update(step: training.Step, parts: int, mesh: Mesh) -> training.Step:
@@ -144,8 +158,7 @@ def _update(step: training.Step, parts: int, mesh: Mesh) -> training.Step:
         metrics = []
         for number in range(parts):
             part = jax.tree.map(lambda rows, n=number: np.split(rows, parts)[n], batch)
-            part_key = jax.random.fold_in(key, number)
-            state, measured = step(state, parallel.shard_batch(part, mesh), part_key)
+            state, measured = step(state, parallel.shard_batch(part, mesh), key)
             metrics.append(measured)
         return state, jax.tree.map(lambda *values: sum(values) / parts, *metrics)
 
@@ -158,17 +171,18 @@ def _begun(
     """Return where the lesson stands: at its start, or at the last checkpoint."""
     placed = parallel.replicate(jax.tree.map(jnp.asarray, variables), mesh)
     state = parallel.replicate(training.init_state(placed, tx), mesh)
-    start = Progress(state, placed, _given(batches))
-    if not training.checkpoint_steps(folder):
+    start = Progress(state, placed, _given(batches, mesh))
+    if not by_first("kept states", lambda: list(training.checkpoint_steps(folder))):
         return start
     known = training.restore_checkpoint(folder, start)
     batches.set_state(np.asarray(known.given).tobytes())
     return known
 
 
-def _given(batches: Batches) -> np.ndarray:
+def _given(batches: Batches, mesh: Mesh) -> Array:
     # Blanks after JSON are no part of it.
-    return np.frombuffer(batches.get_state().ljust(STATE_BYTES), np.uint8)
+    state = np.frombuffer(batches.get_state().ljust(STATE_BYTES), np.uint8)
+    return parallel.replicate(state, mesh)
 
 
 def _averaged(average: PyTree, variables: PyTree, decay: float) -> Any:

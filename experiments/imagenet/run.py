@@ -14,6 +14,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import environment, report
+from experiments.common.holding import agree_on_settings
 from experiments.common.network import Network
 from experiments.common.stages import Stages
 from experiments.imagenet import checks, pruning, teaching
@@ -38,9 +39,10 @@ GATES, SHRINK, LESSON = 1, 2, 3
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages that are not done, and return the rows of the report."""
-    environment.prepare()
+    environment.prepare(several=not config.project)
     if config.project:
         return project(config, CONSOLE)
+    agree_on_settings(config)
     checks.check_files(config)
     data = load(config)
     checks.check(config, data.train)

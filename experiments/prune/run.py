@@ -10,6 +10,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import data, environment, report
+from experiments.common.choices import of_first
 from experiments.common.holding import agree_on_data, held
 from experiments.common.measure import Measure, augmented
 from experiments.common.network import Network
@@ -50,7 +51,7 @@ def run_all(config: Config) -> list[report.Row]:
     measure = dataclasses.replace(measure, original=(graph, dense.variables))
     scores = scores_of(config, graph, dense, dataset, keys[0])
     budget = jc.Budget(flops=config.flops)
-    keep = jc.select(graph, scores, budget, multiple_of=config.multiple_of)
+    keep = of_first(jc.select(graph, scores, budget, multiple_of=config.multiple_of))
     seconds = watch.seconds
     small = dense.compressed(jc.shrink(graph, keep))
     rows.append(measured(measure, "shrunk", small, seconds, trace_seconds=traced))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import data, environment, report
+from experiments.common.choices import of_first
 from experiments.common.holding import held
 from experiments.common.measure import Measure, augmented
 from experiments.common.network import Network, untrained
@@ -137,7 +138,7 @@ def choose(
         "label": labels[:seen].reshape(SCORE_BATCHES, -1),
     }
     scores = jc.importance.taylor(graph, loss, network.variables, batches)
-    return jc.select(graph, jc.prune.per_cost(graph, scores), jc.Budget(flops=flops))
+    return of_first(jc.select(graph, jc.prune.per_cost(graph, scores), jc.Budget(flops=flops)))
 
 
 def reestimated(

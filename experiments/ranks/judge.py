@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from experiments.common import data
-from experiments.common.measure import augmented
+from experiments.common.measure import augmented, classified
 from experiments.common.network import Network
 from experiments.ranks.study import Chosen, Known
 from jaxcompress import low_rank, parallel, training
@@ -53,16 +53,8 @@ class Judge:
 
     def accuracy(self, variables: PyTree, images: Batch, labels: Batch) -> float:
         """Return the accuracy of the original function on variables of its shapes."""
-        metrics = training.evaluate(
-            self.network.apply,
-            variables,
-            images,
-            labels,
-            batch_size=500,
-            mesh=self.mesh,
-            preprocess=data.preprocess(self.dataset),
-        )
-        return metrics["accuracy"]
+        preprocess, apply = data.preprocess(self.dataset), self.network.apply
+        return classified(apply, variables, images, labels, preprocess, self.mesh)["accuracy"]
 
     def test_accuracy(self, variables: PyTree) -> float:
         """Return the accuracy on the test images of a comparison."""

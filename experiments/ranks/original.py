@@ -13,6 +13,7 @@ from experiments.common.tuning import Tuning, trained
 from experiments.ranks.settings import Config
 from jaxcompress import models, parallel
 from jaxcompress.knowledge.drawing import Views
+from jaxcompress.processes import by_first
 
 __all__ = ["prepare"]
 
@@ -35,7 +36,9 @@ def prepare(config: Config, key: jax.Array) -> tuple[Network, data.Dataset, View
         )
     dataset, folder = data.load("digits"), config.workdir / "network"
     network = untrained(config.network, {"num_classes": dataset.num_classes})
-    if not (folder / "structure.json").exists():
+    structure = folder / "structure.json"
+    # As the first sees it: one that comes late may see what the others have just made.
+    if not by_first("whether there is a network", structure.exists):
         _train(network, dataset, key, folder)
     _, variables = jc.load(folder)
     return network._replace(variables=variables), dataset, data.DIGITS_VIEWS

@@ -23,6 +23,7 @@ from experiments.ranks.settings import Factors, Method
 from jaxcompress import low_rank
 from jaxcompress.annotations import PyTree
 from jaxcompress.low_rank import ranks
+from jaxcompress.processes import by_first
 
 __all__ = ["compare", "dense", "final", "lossless", "say"]
 
@@ -159,7 +160,12 @@ def lossless(judge: Judge, factors: Factors, step: float) -> list[report.Row]:
     network, known = judge.network, judge.known
     metric = ranks.error_metric(known.weighted_table)
 
-    search = functools.partial(ranks.optimum, metric=metric, cells=10_000)
+    def search(table: ranks.Sites, budget: jc.Budget) -> ranks.Ranks:
+        # The first decides: all classify with one choice.
+        return by_first(  # type: ignore[no-any-return]
+            "ranks of a trial",
+            lambda: ranks.optimum(table, budget, metric=metric, cells=10_000),
+        )
 
     def evaluate(chosen: study.Chosen) -> float:
         made = study.factorized(known, network.variables, chosen, factors)

@@ -24,6 +24,7 @@ from experiments.ranks.settings import Config
 from jaxcompress import parallel
 from jaxcompress.annotations import Json
 from jaxcompress.files import file_digest
+from jaxcompress.processes import by_first
 
 __all__ = ["main"]
 
@@ -33,7 +34,7 @@ Plan = dict[str, Callable[[], list[report.Row]]]
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages and return the rows of the report."""
-    environment.prepare()
+    environment.prepare(several=True)
     with Stages(config.workdir, settings_of(config), CONSOLE) as stages:
         return run_all(config, stages)
 
@@ -130,5 +131,5 @@ def finish(config: Config, seconds: dict[str, float], rows: list[report.Row]) ->
     CONSOLE.print(f"report: {path}")
     if config.flops and config.methods:
         picture = config.workdir / "rank_configuration.png"
-        plot(picture, rows)
+        by_first("drawing", lambda: plot(picture, rows))
         CONSOLE.print(f"picture: {picture}")

@@ -20,6 +20,7 @@ from jaxcompress import low_rank
 from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
 from jaxcompress.files import atomic_file
 from jaxcompress.low_rank import ranks
+from jaxcompress.processes import by_first, together
 from jaxcompress.recipes import sites
 
 __all__ = ["SEARCHES", "Known", "choose", "compensated", "costs", "factorized", "learn"]
@@ -154,19 +155,28 @@ def _centred(apply: Function) -> Function:
 
 
 def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Json]:
-    """Return what a file holds, or make it and write the file, whole or not at all."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Array] = {path.replace("/", "|"): array for path, array in make().items()}
-        with atomic_file(file) as stream:
-            np.savez(stream, **arrays)
+    """Return what a file holds, or make it and write the file, whole or not at all.
+
+    All processes make it, and read what the first has written.
+    """
+    about = f"making {file.name}"
+    if not by_first(about, file.exists):
+        made = together(about, make)
+        by_first(about, lambda: _write(file, made))
     return {path.replace("|", "/"): array for path, array in read_arrays(file).items()}
+
+
+def _write(file: Path, made: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Array] = {path.replace("/", "|"): array for path, array in made.items()}
+    with atomic_file(file) as stream:
+        np.savez(stream, **arrays)
 
 
 def choose(
     known: Known, method: Method, budget: jc.Budget, evaluate: Callable[[Chosen], float]
 ) -> Chosen:
-    """Return the ranks of a method.
+    """Return the ranks of a method: those that the first process finds, in all.
 
     Args:
         known: of the sites.
@@ -174,11 +184,18 @@ def choose(
         budget: that the ranks hold.
         evaluate: accuracy at ranks, on training images; only `enc_inf` asks for it.
     """
+    about = f"ranks by {method}"
+    if method == "enc_inf":
+        # All of them classify the images of each candidate.
+        chosen = ranks.enc_inf(known.table, budget, evaluate=evaluate)
+        return by_first(about, lambda: chosen)  # type: ignore[no-any-return]
+    return by_first(about, lambda: _searched(known, method, budget))  # type: ignore[no-any-return]
+
+
+def _searched(known: Known, method: Method, budget: jc.Budget) -> Chosen:
     if method == "sensitivity":
         table = known.weighted_table
         return ranks.optimum(table, budget, metric=ranks.error_metric(table), cells=10_000)
-    if method == "enc_inf":
-        return ranks.enc_inf(known.table, budget, evaluate=evaluate)
     return SEARCHES[method](known.table, budget)
 
 

@@ -6,6 +6,7 @@
 Weights and images are random: times and costs per rank do not depend on them, ranks do. A
 row's seconds are those of the decomposition, the metric and the search together; those of `enc_inf`
 hold the images it classifies, which `images_seconds` tells apart, but not compiling the network.
+It times one machine, and runs in one process.
 """
 
 from __future__ import annotations

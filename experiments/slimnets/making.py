@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
@@ -29,8 +30,12 @@ from jaxcompress.annotations import Json
 from jaxcompress.artifact import Encoding, num_bytes
 from jaxcompress.files import locked, write_json
 from jaxcompress.knowledge.fingerprints import fingerprint_json
+from jaxcompress.processes import by_first
 
-__all__ = ["Series", "finished", "finished_or_made", "make", "network_of"]
+__all__ = ["Series", "finished", "finished_or_made", "make", "network_of", "weights_of"]
+
+WAIT_SECONDS = 7 * 24 * 3600.0
+"""How long others wait for the first, while it waits for a row that another run makes."""
 
 
 class Series(NamedTuple):
@@ -56,20 +61,30 @@ class Series(NamedTuple):
 
 
 def finished_or_made(name: str, series: Series) -> dict[str, Json]:
-    """Return a row; while another process makes it, wait for that."""
+    """Return a row; while another run makes it, wait for that."""
     # Not the row's own folder: that is an artifact's, which has its own ways.
     folder = series.folder / "locks" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, wait=True):
+    with contextlib.ExitStack() as stack:
+        by_first(f"waiting for {name}", lambda: _lock(stack, folder), seconds=WAIT_SECONDS)
         return finished(name, series) or make(name, series)
+
+
+def _lock(stack: contextlib.ExitStack, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(locked(folder, wait=True))
 
 
 def finished(name: str, series: Series) -> dict[str, Json] | None:
     """Return what an earlier run measured of a row, if it finished.
 
     Raises:
+        RuntimeError: in all processes but the first, if that raises.
         ValueError: if the row's file is damaged, or it was made by other code or of other inputs.
     """
+    return by_first(f"row {name}", lambda: _finished(name, series))  # type: ignore[no-any-return]
+
+
+def _finished(name: str, series: Series) -> dict[str, Json] | None:
     file = series.folder / name / "row.json"
     if not file.exists():
         return None
@@ -94,18 +109,23 @@ FIELDS = ("seed", "accuracy", "num_params", "num_nonzero", "flops", "bytes", "cp
 def inputs_of(name: str, series: Series) -> dict[str, Json]:
     """Return everything that decides a row but its seed, as JSON has it; files by their digests."""
     recipe = series.recipes[name]
-    weights = None
-    if recipe.published and series.weights is not None:
-        weights = path_digest(series.weights / f"{recipe.network}_cifar10.safetensors")
+    file = weights_of(recipe, series.weights)
     inputs = {
         "code": environment.code_digest(),
         "data": data.identity(series.dataset),
         "preset": settings_of(series.preset),
         "recipe": recipe._asdict(),
         "rows": {other: path_digest(series.folder / other) for other in needed(recipe)},
-        "weights": weights,
+        "weights": None if file is None else path_digest(file),
     }
     return dict(json.loads(json.dumps(inputs, default=str)))
+
+
+def weights_of(recipe: Recipe, folder: Path | None) -> Path | None:
+    """Return the file of published weights that a row is, in their folder."""
+    if folder is None or not recipe.published:
+        return None
+    return folder / f"{recipe.network}_cifar10.safetensors"
 
 
 def make(name: str, series: Series) -> dict[str, Json]:
@@ -113,7 +133,7 @@ def make(name: str, series: Series) -> dict[str, Json]:
     recipe = series.recipes[name]
     CONSOLE.print(f"[bold]{name}[/bold], seed {series.seed}")
     # Before the work: what changes while it runs is not what it was made of.
-    inputs = inputs_of(name, series)
+    inputs = by_first(f"row {name}", lambda: inputs_of(name, series))
     # Of the name, so that a row's randomness does not depend on which others there are.
     key = jax.random.fold_in(jax.random.key(series.seed), zlib.crc32(name.encode()))
     # Not the wall clock: rows run side by side, and other work beside them.
@@ -129,14 +149,20 @@ def make(name: str, series: Series) -> dict[str, Json]:
         "environment": environment.describe(),
         "inputs": inputs,
     }
-    row = json.loads(json.dumps(row, default=float))
-    write_json(series.folder / name / "row.json", row)
-    shutil.rmtree(state, ignore_errors=True)
+    row = by_first(f"row {name}", lambda: _keep(row, series.folder / name, state))
     CONSOLE.print(
         f"    {row['accuracy']:.2%}, {row['num_nonzero']:,} non-zero, {row['bytes']:,} B, "
         f"{row['cpu_seconds']:.0f} CPU s"
     )
     return row
+
+
+def _keep(row: dict[str, Json], folder: Path, state: Path) -> dict[str, Json]:
+    """Write a row, and remove what was kept to go on making it."""
+    plain: dict[str, Json] = json.loads(json.dumps(row, default=float))
+    write_json(folder / "row.json", plain)
+    shutil.rmtree(state, ignore_errors=True)
+    return plain
 
 
 def network_of(recipe: Recipe, series: Series, key: jax.Array, state: Path) -> Network:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 import jaxcompress as jc
 from experiments.common import data
+from experiments.common.choices import of_first
 from experiments.common.measure import augmented
 from experiments.common.network import Network, published_variables, untrained
 from experiments.common.score import score, source_of
@@ -109,7 +110,8 @@ def compressed(
         scores = learned_scores(graph, network, dataset, views, budget, key)
     else:
         scores = gate_scores(graph, network, dataset, views, preset.episodes, key)
-    return network.compressed(jc.shrink(graph, jc.select(graph, scores, budget)))
+    keep = of_first(jc.select(graph, scores, budget))
+    return network.compressed(jc.shrink(graph, keep))
 
 
 def gate_scores(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import data, environment, report
+from experiments.common.holding import agree_on_data, shared
 from experiments.slimnets import table
-from experiments.slimnets.making import Series, finished, finished_or_made
+from experiments.slimnets.making import Series, finished, finished_or_made, weights_of
 from experiments.slimnets.network import dense_params
 from experiments.slimnets.presets import PRESETS, Preset, recipes_of, settings_of
 from experiments.slimnets.rows import with_starts
@@ -20,11 +21,14 @@ __all__ = ["load", "main"]
 
 def main(config: Config) -> list[report.Row]:
     """Make every row that is not finished, and return the rows of the report."""
-    environment.prepare()
+    environment.prepare(several=True)
+    shared(config.workdir, config)
     preset = PRESETS[config.preset]
     recipes = recipes_of(preset)
     names = with_starts(config.rows or tuple(recipes), recipes)
     dataset, mesh = load(preset, config.data_dir), parallel.mesh()
+    weights = (weights_of(recipes[name], config.weights_dir) for name in names)
+    agree_on_data(dataset, *sorted({file for file in weights if file}))
     by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in config.seeds:
         folder = config.workdir / config.preset / f"seed{seed}"

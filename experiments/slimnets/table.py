@@ -14,6 +14,7 @@ from rich.table import Table
 from experiments.common.report import Row
 from experiments.slimnets.rows import RECIPES, Recipe
 from jaxcompress.files import atomic_file
+from jaxcompress.processes import by_first
 
 __all__ = ["CONSOLE", "GOAL", "averaged", "goal", "markdown", "show"]
 
@@ -132,8 +133,12 @@ def show(rows: Sequence[Row], file: Path) -> None:
         grid.add_row(*line)
     CONSOLE.print(grid, width=None if CONSOLE.is_terminal else 150)
     CONSOLE.print(goal(rows))
+    by_first("writing the table", lambda: _write(file, markdown(rows)))
+
+
+def _write(file: Path, text: str) -> None:
     with atomic_file(file) as stream:
-        stream.write(markdown(rows).encode())
+        stream.write(text.encode())
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -77,7 +77,7 @@ def trained(
 
 def pruned(made: Network, kept: dict[str, jax.Array]) -> Network:
     """Make the zeros of the student's masks a part of how it was compressed."""
-    masks = {path.removeprefix("student/"): np.asarray(mask) for path, mask in kept.items()}
+    masks = {path.removeprefix("student/"): parallel.on_host(mask) for path, mask in kept.items()}
     change = sparsify(made.variables, masks)
     return made._replace(
         variables=change.variables(made.variables), compression=jc.chain(made.compression, change)

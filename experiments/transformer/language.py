@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.characters import VOCABULARY, first, texts
+from experiments.common.keeping import restored, save
 from experiments.transformer.learning import learn
 from experiments.transformer.settings import Config
 from experiments.transformer.task import Task, inputs_of
-from jaxcompress import knowledge, models, training
+from jaxcompress import knowledge, models
 from jaxcompress.annotations import Batch, Function, PyTree
+from jaxcompress.processes import agree
 
 __all__ = ["language_task"]
 
@@ -38,16 +40,16 @@ def language_task(config: Config, run: Run) -> Task:
     sequences, held_out = texts(config.length)
     judged = first(held_out, JUDGED)
     start = models.initialize(NETWORK, jax.random.key(config.seed), inputs_of(first(sequences, 1)))
-    folder = config.workdir / "teacher"
+    folder, text = config.workdir / "teacher", knowledge.fingerprint(sequences["tokens"])
+    agree("the text", {"digest": text})
 
     def work() -> dict[str, Any]:
         variables, loss = learn(_loss(apply), start, sequences, config.training, seed=config.seed)
-        training.save_checkpoint(folder, variables, overwrite=True)
-        digest = knowledge.fingerprint(sequences["tokens"])
-        return {"train_bits": loss / math.log(2), "text": digest}
+        save(folder, variables)
+        return {"train_bits": loss / math.log(2), "text": text}
 
     run("teacher", work, ["teacher"])
-    variables = training.restore_checkpoint(folder, start)
+    variables = restored(folder, start)
     count = config.recovery.steps * config.recovery.batch_size
     return Task(
         None,

@@ -1,8 +1,12 @@
-"""AdamW over batches of sequences: a language model from scratch, a student by stored answers."""
+"""AdamW over batches of sequences: a language model from scratch, a student by stored answers.
+
+All devices share a batch, where its size divides by their number; otherwise each takes all of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,9 +15,10 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
+from experiments.common.sharing import keyed_step, shared_batch
 from experiments.transformer.settings import Learning
 from experiments.transformer.task import epoch, rows
-from jaxcompress import sparse
+from jaxcompress import parallel, sparse
 from jaxcompress.annotations import PyTree
 from jaxcompress.training import Loss, init_state, train_step
 
@@ -45,16 +50,18 @@ def learn(
     tx = _optimizer(learning)
     if held:
         tx = optax.chain(tx, _hold(variables))
+    mesh, random = parallel.mesh(), np.random.default_rng(seed)
+    step = keyed_step(train_step(loss, tx), mesh, partial(jax.jit, donate_argnums=0))
+    # A copy, because the step of one device donates its state.
     state = jax.tree.map(jnp.array, init_state(variables, tx))
-    step = jax.jit(train_step(loss, tx), donate_argnums=0)
-    random, key = np.random.default_rng(seed), jax.random.key(seed)
+    state, key = parallel.replicate((state, jax.random.key(seed)), mesh)
     losses: list[Any] = []
     with Progress(transient=True) as bar:
         task = bar.add_task("learning", total=learning.steps)
         while len(losses) < learning.steps:
             for chosen in epoch(sequences, learning.batch_size, random):
                 batch = rows({**sequences, **(knowledge or {})}, chosen, wholes)
-                state, metrics = step(state, batch, jax.random.fold_in(key, len(losses)))
+                state, metrics = step(state, shared_batch(batch, mesh), key)
                 losses.append(metrics["loss"])
                 if len(losses) % 50 == 0:
                     _check(losses)
@@ -75,7 +82,8 @@ def _optimizer(learning: Learning) -> optax.GradientTransformation:
 
 def _hold(variables: PyTree) -> optax.GradientTransformation:
     """Change no kernel's weight that is zero."""
-    masks = sparse.nonzero_masks(variables)
+    # On the host: a program of several processes takes no array of one of them.
+    masks = jax.device_get(sparse.nonzero_masks(variables))
     return optax.stateless(lambda updates, _: sparse.masked(updates, masks))
 
 

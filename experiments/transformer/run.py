@@ -12,6 +12,7 @@ from rich.console import Console
 
 import jaxcompress as jc
 from experiments.common import environment, report
+from experiments.common.holding import agree_on_settings
 from experiments.common.measure import count_nonzero
 from experiments.common.stages import Stages
 from experiments.common.table import table
@@ -42,7 +43,8 @@ class Student(NamedTuple):
 
 def main(config: Config) -> list[report.Row]:
     """Run all stages that are not done, and return the rows of the report."""
-    environment.prepare()
+    environment.prepare(several=True)
+    agree_on_settings(config)
     settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     kept = {name: value for name, value in settings.items() if name not in FREE}
     with Stages(config.workdir, {"transformer": kept}, CONSOLE) as stages:

@@ -18,9 +18,10 @@ from experiments.common.sentences import (
 )
 from experiments.transformer.settings import Config
 from experiments.transformer.task import Task
-from jaxcompress import models
+from jaxcompress import knowledge, models
 from jaxcompress.annotations import Function, Json
 from jaxcompress.artifact import load_hugging_face
+from jaxcompress.processes import agree
 
 __all__ = ["compare_embeddings", "pairs_apply", "sentence_task"]
 
@@ -34,11 +35,14 @@ def sentence_task(config: Config) -> Task:
     tokenizer = config.weights_dir / "tokenizer.json"
     dev = read_pairs(config.data_dir / "sts-dev.tsv", tokenizer)
     train = read_pairs(config.data_dir / "sts-train.tsv", tokenizer, config.length)
+    sequences = _distinct(train, config.length, config.seed)
+    read = {"weights": variables, "sentences": sequences["tokens"]}
+    agree("what was read", {name: knowledge.fingerprint(value) for name, value in read.items()})
     return Task(
         NETWORK,
         embedding(module),
         variables,
-        _distinct(train, config.length, config.seed),
+        sequences,
         distance="values",
         lesson=compare_embeddings,
         top_k=None,

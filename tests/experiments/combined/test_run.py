@@ -20,14 +20,13 @@ from experiments.combined.methods import METHODS
 from experiments.combined.rows import gains, marked
 from experiments.combined.settings import WAYS, Config, Looks, Target, Way, steps_of
 from experiments.combined.ways import SPLITS, fitted_share, shares_of
-from experiments.common import data, report
-from experiments.common.network import Network, untrained
+from experiments.common import report
 from experiments.common.report import Row
 from experiments.common.stages import Stages
 from experiments.common.tuning import Tuning
-from jaxcompress import models, parallel
+from jaxcompress import parallel
+from tests.experiments.combined import little
 
-NETWORK = {"num_classes": 10, "width": 8}
 LITTLE: tuple[Way, ...] = ("prune-sparse",)
 
 
@@ -35,17 +34,9 @@ LITTLE: tuple[Way, ...] = ("prune-sparse",)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Name files that are there, and read digits and a small network in their place."""
     (tmp_path / "weights").write_text("of the fixture")
-    dataset = data.first(data.load("digits"), train_images=96, test_images=40)
-    module = models.build("resnet8", **NETWORK)
-    start = models.initialize(module, jax.random.key(0), data.image_shape(dataset).shape)
-    network = untrained("resnet8", NETWORK, start)
-    one = parallel.mesh(jax.devices()[:1])
+    known, one = little.original(), parallel.mesh(jax.devices()[:1])
     monkeypatch.setattr(parallel, "mesh", lambda: one)
-
-    def original(*_: Any) -> tuple[Network, data.Dataset]:
-        return network, dataset
-
-    monkeypatch.setattr(run, "load", original)
+    monkeypatch.setattr(run, "load", lambda *_: known)
     return Config(
         weights=tmp_path / "weights",
         data_dir=tmp_path,

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.common import environment, joining
 from jaxcompress.backend import compiling
 
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def refuse_to_write(folder: Path) -> None:
+    """Raise wherever Python would change something in a folder, from now on."""
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in ("open", *CHANGES) or not isinstance(arguments[0], str | os.PathLike):
+            return
+        if event == "open" and not arguments[2] & WRITES:
+            return
+        path = Path(os.path.abspath(arguments[0]))
+        # Processes write a checkpoint together, where it is no checkpoint yet.
+        if folder in path.parents and ".unfinished" not in path.parts:
+            raise AssertionError(f"the first process alone writes, but {event} {arguments}")
+
+    sys.addaudithook(look)
+
 
 def main() -> None:
     """Run the command as a shell would, with the flag; programs are compiled as tests do it."""
     port, number, module, *arguments = sys.argv[1:]
-    command = importlib.import_module(f"{module}.__main__").COMMAND
+    command = importlib.import_module(module).COMMAND
+    if number != "0":
+        refuse_to_write(Path(arguments[arguments.index("--workdir") + 1]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "prepare", joining.join)
         patch.setattr(compiling, "LARGE", math.inf)

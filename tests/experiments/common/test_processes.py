@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
 
 import jaxcompress as jc
@@ -89,35 +88,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of each file of an artifact."""
     files = (file for file in folder.iterdir() if file.name != ".lock")
     return {file.name: file.read_bytes() for file in files}
-
-
-SMALLEST = (
-    "digits --network resnet8 --network-config width 2 --features stage3_block0 --method logits "
-    "--importance magnitude --teacher-epochs 1 --student-epochs 1 --train-images 128 "
-    "--test-images 64 --statistics-images 128 --batch-size 64"
-).split()
-
-
-def test_limited_resources_in_two_processes(tmp_path: Path) -> None:
-    """Two processes of four devices find what one of eight finds, but for the order of sums."""
-    from experiments.limited_resources.__main__ import COMMAND
-
-    module, one, two = "experiments.limited_resources", tmp_path / "one", tmp_path / "two"
-    arguments = (module, *SMALLEST, "--workdir", str(two))
-    outputs_of_two("tests.experiments.common.commanded", *arguments, devices=4, seconds=600)
-    COMMAND([*SMALLEST, "--workdir", str(one)])
-    with np.load(one / "keep.npz") as alone, np.load(two / "keep.npz") as both:
-        assert {n: x.tolist() for n, x in alone.items()} == {n: x.tolist() for n, x in both.items()}
-    rows = [json.loads((d / "logits" / "report.json").read_text())["rows"] for d in (one, two)]
-    for alone, both in zip(*rows, strict=True):
-        counted = ("name", "num_params", "num_nonzero", "flops", "count")
-        assert {n: alone[n] for n in counted} == {n: both[n] for n in counted}
-        # One of 64 images.
-        assert both["accuracy"] == pytest.approx(alone["accuracy"], abs=1.5 / 64)
-    for name in ("teacher", "pruned", "student"):
-        folders = (d / "logits" / "artifacts" / name for d in (one, two))
-        alone, both = (jc.load(folder)[1] for folder in folders)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), alone, both)
 
 
 @pytest.mark.parametrize("word", ["2", "2/2@host:1", "0/0@host:1", "0/2@host", "Auto"])

@@ -22,3 +22,18 @@ class Net(nn.Module):
 def make() -> Any:
     module, images = Net(), jnp.zeros((1, 8, 8, 1))
     return module, jax.jit(partial(module.init, training=False))(jax.random.key(0), images)
+
+
+class Wide(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(len(x), -1)
+        for _ in range(2):
+            x = nn.relu(nn.Dense(128)(x))
+        return nn.Dense(10)(x)
+
+
+def make_wide() -> Any:
+    """Return a network whose weights take more bytes than what describes them."""
+    module, images = Wide(), jnp.zeros((1, 8, 8, 1))
+    return module, jax.jit(module.init)(jax.random.key(0), images)

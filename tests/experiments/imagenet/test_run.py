@@ -64,7 +64,7 @@ def one_device() -> Iterator[None]:
     """Eight simulated devices take twice the time; tests of the loop compare one with eight."""
     one, made = jax.devices()[:1], parallel.mesh
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "prepare", lambda: None)
+        patch.setattr(environment, "prepare", lambda **_: None)
         patch.setattr(parallel, "mesh", lambda devices=None: made(one))
         yield
 
