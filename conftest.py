@@ -27,6 +27,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     [*GIVEN.split(), *(flag for flag in FLAGS if flag.partition("=")[0] not in GIVEN)]
 )
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+# Each operation of a program would be marked with all frames of pytest that led to it.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # Most of the tests' time is compilation, much of it the same for every worker and every run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -30,7 +30,7 @@ from jaxcompress.prune.iteration import iterative
 from jaxcompress.prune.learned.loop import learn_gates
 from jaxcompress.prune.learned.optimizer import gate_optimizer
 
-__all__ = ["METHODS", "Keep", "Method"]
+__all__ = ["METHODS", "Keep", "Method", "fisher_scores"]
 
 Keep = dict[str, np.ndarray]
 Method = Callable[[Task, jax.Array], Callable[[jc.Budget], Keep]]
@@ -63,9 +63,10 @@ def _taylor(task: Task, key: jax.Array, *, power: float) -> Callable[[jc.Budget]
     return _choose(task, importance.taylor(task.graph, task.loss, task.variables, batches), power)
 
 
-def _fisher_scores(
+def fisher_scores(
     task: Task, key: jax.Array, gates: PyTree = None, batches: Any = None, masked: bool = True
 ) -> Mapping[str, Array]:
+    """Score by masked Fisher, as the experiments do."""
     keep_of = {name: (0.75, 1.0) for name in streams(task.graph) if name in task.groups}
     return fisher(
         task.graph,
@@ -81,14 +82,14 @@ def _fisher_scores(
 
 
 def _fisher(task: Task, key: jax.Array, *, masked: bool = True) -> Callable[[jc.Budget], Keep]:
-    return _choose(task, _fisher_scores(task, key, masked=masked), 1.5)
+    return _choose(task, fisher_scores(task, key, masked=masked), 1.5)
 
 
 def _iterative_fisher(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     batches = task.batches(key, ROUNDS, IMAGES)
 
     def score(gates: PyTree, number: int) -> Mapping[str, Array]:
-        scores = _fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
+        scores = fisher_scores(task, jax.random.fold_in(key, number), gates, batches)
         return per_cost(task.graph, scores, power=1.5)
 
     return partial(iterative, task.graph, score, rounds=5)
@@ -125,7 +126,7 @@ def _learned(
     The loss is the distance to the dense network's answers; without a temperature, to the labels.
     """
     keys = jax.random.split(key, 3)
-    start = _fisher_scores(task, keys[0])
+    start = fisher_scores(task, keys[0])
     query = task.with_logits(task.batches(keys[1], updates, images))
     support = None
     if steps:
@@ -163,7 +164,7 @@ def _layer_rates(rate: float) -> optax.GradientTransformation:
 def _local(task: Task, key: jax.Array) -> Callable[[jc.Budget], Keep]:
     """Perturb masked Fisher's scores: 10 rounds of 32 candidates on one batch of 256 images."""
     keys = jax.random.split(key, 3)
-    scores = per_cost(task.graph, _fisher_scores(task, keys[0]), power=1.5)
+    scores = per_cost(task.graph, fisher_scores(task, keys[0]), power=1.5)
     start = {name: jnp.log(scores[name] + 1e-12) for name in task.groups}
     query = task.with_logits(task.batches(keys[1], 1, 256))
     batch = jax.tree.map(lambda leaf: leaf[0], query)

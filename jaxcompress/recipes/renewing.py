@@ -92,9 +92,8 @@ def renew(
     seen_first = Seen.of(first, inputs, mask)
     check_answers(*teacher, seen_first.inputs, distance, seen_first.mask)
     seen = [Seen.of(batch, inputs, mask) for batch in cut(gather(every, examples), size)]
-    run = fast_if_large(train_apply) if is_alone((variables, seen)) else train_apply
     images = [one.inputs for one in seen]
-    new = reestimate(run, variables, images, key=key, statistics=statistics)
+    new = reestimate(train_apply, variables, images, key=key, statistics=statistics)
     candidates = [_mixed(variables, new, share) for share in shares]
     if len(candidates) == 1:
         return candidates[0]

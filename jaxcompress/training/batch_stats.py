@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcompress.annotations import Array, Batch, PyTree
+from jaxcompress.backend import fast_if_large, is_alone
 from jaxcompress.batches import are_stacked, one_by_one
 from jaxcompress.compiled import jit_of, stacked
 from jaxcompress.graph.trainable import Leaves
@@ -95,7 +96,8 @@ def reestimate(
     """
     chosen = None if statistics is None else tuple(statistics)
     if are_stacked(batches):
-        renew = jit_of(_reestimate, train_apply, statistics=chosen, axis_name=axis_name)
+        fast = axis_name is None and is_alone((variables, batches))
+        renew = jit_of(_reestimate, train_apply, statistics=chosen, axis_name=axis_name, fast=fast)
         new, checks = renew(variables, batches, key)
     else:
         new, checks = _from_single(train_apply, variables, batches, key, chosen, axis_name)
@@ -105,16 +107,20 @@ def reestimate(
 
 
 def _reestimate(
-    train_apply: TrainApply, statistics: tuple[Running, ...] | None, axis_name: AxisName
+    train_apply: TrainApply,
+    statistics: tuple[Running, ...] | None,
+    axis_name: AxisName,
+    fast: bool,
 ) -> Callable[..., tuple[Any, Checks]]:
     """Make the function that also says, by path, which statistics are to be trusted."""
+    run = fast_if_large(train_apply) if fast else train_apply
 
     def renew(variables: PyTree, batches: Any, key: jax.Array) -> tuple[Any, Checks]:
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         plan = planned(train_apply, statistics, variables, first, key)
 
         def update(value: Array, images: Batch, key: jax.Array) -> Leaves:
-            return updated(train_apply, plan, variables, value, images, key)
+            return updated(run, plan, variables, value, images, key)
 
         return renewed(variables, plan, *updates_of(update, batches, key), None, axis_name)
 
@@ -131,7 +137,8 @@ def _from_single(
 ) -> tuple[Any, Checks]:
     """Do the same to batches that come one by one, of sizes of their own."""
     first, every = one_by_one("batches", batches)
-    update = jit_of(_single, train_apply, statistics=statistics)
+    fast = axis_name is None and is_alone((variables, first))
+    update = jit_of(_single, train_apply, statistics=statistics, fast=fast)
     probed = stacked([update(variables, value, first, key) for value in PROBES])
     updates, sizes = [], []
     for number, batch in enumerate(every):
@@ -143,11 +150,13 @@ def _from_single(
 
 
 def _single(
-    train_apply: TrainApply, statistics: tuple[Running, ...] | None
+    train_apply: TrainApply, statistics: tuple[Running, ...] | None, fast: bool
 ) -> Callable[..., Leaves]:
+    run = fast_if_large(train_apply) if fast else train_apply
+
     def update(variables: PyTree, value: Array, images: Batch, key: jax.Array) -> Leaves:
         plan = planned(train_apply, statistics, variables, images, key)
-        return updated(train_apply, plan, variables, value, images, key)
+        return updated(run, plan, variables, value, images, key)
 
     return update
 
