@@ -141,7 +141,7 @@ def candidates(network: Network) -> Program:
     """The losses of eight candidates on one batch."""
 
     def losses(variables: PyTree, gates: PyTree, batch: Batch) -> jax.Array:
-        return candidate_losses(network.graph, network.loss, variables, gates, batch, together=4)
+        return candidate_losses(network.graph, network.loss, variables, gates, batch, together=1)
 
     gates = _stacked(_abstract(ones(network.graph)), CANDIDATES)
     return Program(losses, (network.variables, gates, network.batch), (None, None, 0))

@@ -31,6 +31,7 @@ from jaxcompress.graph.rules import rule_of
 from jaxcompress.graph.running import run_rewritten
 from jaxcompress.paths import flatten_with_paths
 from jaxcompress.per_device import per_device
+from jaxcompress.prune.gate_entries import at_slots, of_examples
 from jaxcompress.prune.gate_numbers import FIRST, carried_inputs, gate_names, gate_numbers
 from jaxcompress.prune.overflow import bounded_exponentials
 
@@ -52,11 +53,11 @@ def ones(graph: Graph) -> dict[str, jax.Array]:
 def gated(graph: Graph, function: Function) -> Function:
     """Make `g(variables, gates, *inputs)`, the function with its groups' channels multiplied.
 
-    In every contraction over a group, exactly one operand is multiplied by the group's gates: the
-    one that carries the examples, else the left one. A vmap over candidate gates therefore keeps
-    one shared kernel. A sum over a group is such a contraction, with ones: every normalisation sees
-    the gates. Where the program divides the sum by the number of summands, it divides by the sum of
-    the gates (`means` of `trace`). In a maximum, a channel of gate 0 is less than all others.
+    In every contraction over a group, one operand is multiplied by its gates: the one that carries
+    the examples, else the left one. A vmap over candidate gates keeps one shared kernel. A sum over
+    a group is such a contraction, with ones: every normalisation sees the gates. Where the program
+    divides the sum by the number of summands, it divides by the sum of the gates (`means` of
+    `trace`). In a maximum, a channel of gate 0 is less than all others.
     What overflows or is NaN where it is multiplied by a gate of 0, or in the exponential of a
     removed channel, counts nothing; a channel that does so earlier changes no output, but 0 x inf
     in a backward pass through it is NaN.
@@ -127,22 +128,6 @@ def _arrays(gates: Mapping[str, Array]) -> list[Array]:
     return [jnp.broadcast_to(array, (count, array.shape[-1])) for array in arrays]
 
 
-def _flat(arrays: Sequence[Array], slots: np.ndarray) -> tuple[Any, np.ndarray]:
-    """Return the gates that slots point to, after a 1, and the slots among these.
-
-    Only groups that occur: what a gate does not reach does not depend on it.
-    """
-    starts = np.cumsum([1, *(array.shape[-1] for array in arrays)])
-    owner = np.searchsorted(starts, slots, side="right") - 1
-    parts, renumbered = [jnp.ones((*arrays[0].shape[:-1], 1))], np.zeros_like(slots)
-    for number in np.unique(owner[owner >= 0]):
-        inside = owner == number
-        place = sum(array.shape[-1] for array in parts)
-        renumbered[inside] = slots[inside] - starts[number] + place
-        parts.append(arrays[number])
-    return jnp.concatenate(parts, axis=-1), renumbered
-
-
 def _multiplier(
     labelling: Labelling, slots: np.ndarray, gates: Sequence[Array], is_linear: bool, by_kept: bool
 ) -> Function:
@@ -177,8 +162,7 @@ def _multiplier(
         for dimensions in summed:
             labels = _labels(node, dimensions, which)
             if labels is not None and slots[labels].any():
-                flat, places = _flat(gates, slots[labels])
-                chosen[dimensions[which]] = flat[..., places]
+                chosen[dimensions[which]] = at_slots(gates, slots[labels])
         if by_kept and node.is_mean and chosen:
             chosen = _averaging(node, chosen)
         for dimension, values in chosen.items():
@@ -247,4 +231,5 @@ def _factor(
             "use gates [width]"
         )
     shape[place] = len(rows)
-    return (gates[rows] if place < dimension else gates[rows].T).reshape(shape)
+    each = of_examples(gates, rows)
+    return (each if place < dimension else each.T).reshape(shape)

@@ -21,6 +21,7 @@ from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.arguments import integer, require
 from jaxcompress.compression.checks import check_groups, check_widths
 from jaxcompress.graph import Graph
+from jaxcompress.layouts import is_split
 from jaxcompress.per_device import AxisName, average, per_device
 from jaxcompress.prune.candidates.chunks import chunk_size
 from jaxcompress.prune.candidates.prefix import hoist
@@ -54,7 +55,8 @@ def candidate_losses(
         gates: `{group: float[candidates, width]}`, or `[width]` for groups in which candidates do
             not differ: all that they do not reach is computed once. May be traced.
         batch: pytree of arrays, the same for all.
-        together: candidates per vmap, default `chunk_size`.
+        together: candidates per vmap, default `chunk_size`, or 1 where the batch is split over
+            devices: under a `jit` of the caller's, which does not tell, pass it.
         mesh: devices to split the candidates over.
         axis_name: of the surrounding `jax.shard_map` or `jax.pmap`, over which the batch is split;
             see `jaxcompress.per_device`.
@@ -82,7 +84,9 @@ def candidate_losses(
     devices = 1 if mesh is None else mesh.size
     each = math.ceil(count / devices)
     if together is None:
-        together = chunk_size(loss, variables, batch)
+        # Several would be merged into the axis of the batch, which is then gathered first.
+        are_split = any(map(is_split, jax.tree.leaves(batch)))
+        together = 1 if are_split else chunk_size(loss, variables, batch)
     together = max(1, min(together, each))
     padded = devices * together * math.ceil(each / together)
     shared = {name: jnp.asarray(g) for name, g in gates.items() if np.ndim(g) == 1}
