@@ -28,7 +28,7 @@ from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.latency import LatencyTable
 from jaxcompress.processes import by_first
 
-__all__ = ["Made", "Making", "digest", "identity_of"]
+__all__ = ["HELD", "Made", "Making", "digest", "identity_of"]
 
 HELD, MOST_HELD = 0.1, 512
 LOOKED = 16_384
@@ -79,9 +79,14 @@ class Making:
 
     @functools.cached_property
     def held(self) -> dict[str, np.ndarray]:
-        """Training examples that splits are compared on; none where no split is searched."""
+        """Training examples that splits and lessons are compared on; none where there are none."""
         chosen = self.order[: self._held_count]
         return {name: array[chosen] for name, array in self.task.data.train.items()}
+
+    @functools.cached_property
+    def shown(self) -> np.ndarray:
+        """Where the training examples stand that a lesson shows: all that are not held."""
+        return np.sort(self.order[self._held_count :])
 
     @functools.cached_property
     def looked(self) -> dict[str, np.ndarray]:
@@ -91,7 +96,8 @@ class Making:
 
     @property
     def _held_count(self) -> int:
-        if sum(stage in STRUCTURAL for stage in self.config.stages) < 2:
+        stages = self.config.stages
+        if "distil" not in stages and sum(stage in STRUCTURAL for stage in stages) < 2:
             return 0
         return max(1, min(MOST_HELD, round(HELD * len(self.order))))
 

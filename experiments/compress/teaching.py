@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.compress.fitting import Task
 from experiments.compress.integers import coded, is_quantized, rounded_floats
+from experiments.compress.judging import answers_of, distance_between
 from experiments.compress.learning import learn
 from experiments.compress.making import Making, digest
 from experiments.compress.methods import renewed
@@ -18,8 +20,12 @@ from experiments.compress.model import Model
 from jaxcompress import knowledge, parallel, recipes
 from jaxcompress.annotations import Array, Batch, Function, Json, PyTree
 from jaxcompress.knowledge import cross_entropy, store
+from jaxcompress.processes import by_first
 
 __all__ = ["store_answers", "taught", "trained"]
+
+WEIGHT = 0.5
+"""Of the distance to the whole network's answers; the rest is of labels, where there are any."""
 
 
 def store_answers(making: Making, key: str) -> Path:
@@ -46,7 +52,8 @@ def taught(
 ) -> tuple[Model, Any]:
     """Let a network learn from stored answers, and from labels; then renew its statistics.
 
-    One in integers learns as the floats that are rounded to them.
+    One in integers learns as the floats that are rounded to them. A lesson that does not lower its
+    loss on examples that it did not show is not kept: few images teach nothing but themselves.
 
     Args:
         making: what stages share.
@@ -61,10 +68,12 @@ def taught(
         _training(pupil),
         store.open_store(answers),
         labels=itemgetter("label") if task.learns_from_labels else None,
+        weight=WEIGHT,
         distance=task.outputs,
         inputs=task.data.inputs,
     )
     arrays = {**task.data.train, **lesson.knowledge}
+    arrays = {name: array[making.shown] for name, array in arrays.items()}
     learned, facts = learn(
         lesson.training_loss,
         pupil.variables,
@@ -76,8 +85,29 @@ def taught(
         making.state_folder(key),
     )
     if is_quantized(model):
-        return coded(model, learned), facts
-    return renewed(task, model._replace(variables=learned), making.looked), facts
+        return _better(making, model, coded(model, learned), facts)
+    pupil = renewed(task, model._replace(variables=learned), making.looked)
+    return _better(making, model, pupil, facts)
+
+
+def _better(
+    making: Making, before: Model, after: Model, facts: dict[str, Json]
+) -> tuple[Model, dict[str, Json]]:
+    """Return the network after the lesson, or the one before where its loss is as low."""
+    losses = by_first("losses", lambda: [_loss(making, before), _loss(making, after)])
+    is_kept = losses[1] < losses[0]
+    facts = {**facts, "loss_before": losses[0], "loss_after": losses[1], "kept": is_kept}
+    return (after if is_kept else before), facts
+
+
+def _loss(making: Making, model: Model) -> float:
+    """Return the loss of a lesson on the examples that it does not show, in evaluation mode."""
+    answers = answers_of(making.task, model, making.held)
+    distance = distance_between(making.task, answers, making.held_answers)
+    if not making.task.learns_from_labels:
+        return distance
+    labelled = float(cross_entropy(jnp.asarray(answers), making.held["label"]).mean())
+    return WEIGHT * distance + (1 - WEIGHT) * labelled
 
 
 def trained(making: Making, model: Model, key: str) -> tuple[Model, Any]:

@@ -1,8 +1,12 @@
-"""One of two processes of a command: ``python -m ... PORT NUMBER MODULE ARGUMENTS``."""
+"""One of two processes of commands, one after the other: ``python -m ... PORT NUMBER FILE``.
+
+The file is JSON, a list of commands: the name of a module, then arguments.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import os
 import sys
@@ -35,15 +39,16 @@ def refuse_to_write(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the command as a shell would, with the flag; programs are compiled as tests do it."""
-    port, number, module, *arguments = sys.argv[1:]
-    command = importlib.import_module(module).COMMAND
-    if number != "0":
-        refuse_to_write(Path(arguments[arguments.index("--workdir") + 1]))
+    """Run commands as a shell would, with the flag; programs are compiled as tests do it."""
+    port, number, file = sys.argv[1:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "prepare", joining.join)
         patch.setattr(compiling, "LARGE", math.inf)
-        command([*arguments, "--distributed", f"{number}/2@localhost:{port}"])
+        for module, *arguments in json.loads(Path(file).read_text()):
+            if number != "0":
+                refuse_to_write(Path(arguments[arguments.index("--workdir") + 1]))
+            command = importlib.import_module(module).COMMAND
+            command([*arguments, "--distributed", f"{number}/2@localhost:{port}"])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -18,16 +19,6 @@ from tests.experiments.common.streaming.jpegs import write_jpegs
 from tests.processes import outputs_of_two
 
 COUNTED = ("name", "num_params", "num_nonzero", "flops", "count")
-
-
-def run_both(module: str, words: str, folders: tuple[Path, Path]) -> None:
-    """Run a command in one process, in the first folder, and in two, in the second."""
-    one, two = folders
-    arguments = (module, *words.split(), "--workdir", str(two))
-    outputs_of_two("tests.experiments.common.commanded", *arguments, devices=4, seconds=600)
-    command = importlib.import_module(module).COMMAND
-    command([*words.split(), "--workdir", str(one)])
-    assert names_in(one) == names_in(two)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -64,13 +55,6 @@ def save_network(folder: Path, shape: tuple[int, ...] = (1, 8, 8, 1), **options:
     jc.save(folder, jc.chain(), variables, network=("resnet8", options))
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """Of one process, and of two."""
-    return tmp_path / "one", tmp_path / "two"
-
-
-Folders = tuple[Path, Path]
 LIMITED = (
     "digits --network resnet8 --network-config width 2 --features stage3_block0 --method logits "
     "--importance magnitude --teacher-epochs 1 --student-epochs 1 --train-images 128 "
@@ -109,64 +93,99 @@ IMAGENET = (
 )
 
 
-def test_limited_resources(folders: Folders) -> None:
-    run_both("experiments.limited_resources.__main__", LIMITED, folders)
-    with np.load(folders[0] / "keep.npz") as alone, np.load(folders[1] / "keep.npz") as both:
+Folders = tuple[Path, Path]
+"""Of one process, and of two."""
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Make the files that experiments read; return what their commands say of them."""
+    # It is not trained first: many steps amplify the order of sums.
+    for place in ("ranks-one", "ranks-two"):
+        save_network(folder / place / "network")
+    (folder / "combined-weights").write_text("of the small network")
+    weights = folder / "imagenet-weights"
+    save_network(weights, (1, 16, 16, 3), num_classes=4, width=4)
+    images = write_jpegs(folder / "jpegs", classes=4, each=8)
+    return {
+        "combined": f"--weights {folder / 'combined-weights'} --data-dir {folder}",
+        "imagenet": f"--weights {weights} --data-dir {images}",
+    }
+
+
+def check_limited_resources(places: Folders) -> None:
+    one, two = places
+    with np.load(one / "keep.npz") as alone, np.load(two / "keep.npz") as both:
         assert {n: x.tolist() for n, x in alone.items()} == {n: x.tolist() for n, x in both.items()}
-    check_rows(folders, images=64, report="logits")
-    check_artifacts(folders, *(f"logits/artifacts/{n}" for n in ("teacher", "pruned", "student")))
+    check_rows(places, images=64, report="logits")
+    check_artifacts(
+        (one, two), *(f"logits/artifacts/{n}" for n in ("teacher", "pruned", "student"))
+    )
 
 
-def test_ranks(folders: Folders) -> None:
-    for folder in folders:  # it is not trained first: many steps amplify the order of sums
-        save_network(folder / "network")
-    run_both("experiments.ranks.__main__", RANKS, folders)
-    rows = check_rows(folders, "ranks", "enc_ratio", images=360)
+def check_ranks(places: Folders) -> None:
+    rows = check_rows(places, "ranks", "enc_ratio", images=360)
     assert sum("ranks" in row for row in rows) == 2
-    check_artifacts(folders, "dense", "0.50-re-estimated")
+    check_artifacts(places, "dense", "0.50-re-estimated")
 
 
-def test_slimnets(folders: Folders) -> None:
-    run_both("experiments.slimnets.__main__", SLIMNETS, folders)
-    rows = check_rows(folders, images=360, report="smoke")
+def check_slimnets(places: Folders) -> None:
+    rows = check_rows(places, images=360, report="smoke")
     assert [row["name"] for row in rows] == ["teacher", "one-shot-0.4"]
-    check_artifacts(folders, *(f"smoke/seed0/{row['name']}" for row in rows))
-    masks = [jc.load(d / "smoke" / "seed0" / "one-shot-0.4")[1] for d in folders]
+    check_artifacts(places, *(f"smoke/seed0/{row['name']}" for row in rows))
+    masks = [jc.load(d / "smoke" / "seed0" / "one-shot-0.4")[1] for d in places]
     kept = [jax.tree.map(lambda x: np.flatnonzero(x).tolist(), tree) for tree in masks]
     assert kept[0] == kept[1]
 
 
-def test_compress(folders: Folders) -> None:
-    run_both("experiments.compress.__main__", COMPRESS, folders)
-    rows = check_rows(folders, images=64)
+def check_compress(places: Folders) -> None:
+    rows = check_rows(places, images=64)
     assert [row["name"] for row in rows[:4]] == ["whole", "after prune", "after sparse", "taught"]
-    stages = [sorted(d.glob("distil-*")) for d in folders]
+    stages = [sorted(d.glob("distil-*")) for d in places]
     assert [one.name for one in stages[0]] == [one.name for one in stages[1]]
-    check_artifacts(folders, stages[0][0].name)
+    check_artifacts(places, stages[0][0].name)
 
 
-def test_transformer(folders: Folders) -> None:
-    run_both("experiments.transformer.__main__", TRANSFORMER, folders)
-    rows = check_rows(folders)
+def check_transformer(places: Folders) -> None:
+    rows = check_rows(places)
     assert [row["name"] for row in rows] == ["whole", "sparse-0.7", "sparse-0.7-taught"]
-    check_artifacts(folders, "sparse-0.7", "sparse-0.7-taught")
+    check_artifacts(places, "sparse-0.7", "sparse-0.7-taught")
 
 
-def test_combined(folders: Folders, tmp_path: Path) -> None:
-    (tmp_path / "weights").write_text("of the small network")
-    files = f"--weights {tmp_path / 'weights'} --data-dir {tmp_path}"
-    run_both("tests.experiments.combined.little", f"{COMBINED} {files}", folders)
-    rows = check_rows(folders, "rate", images=40)
+def check_combined(places: Folders) -> None:
+    rows = check_rows(places, "rate", images=40)
     assert [row.get("way") for row in rows] == [None, "sparse", "sparse"]
     # Some number may lie on the line between two codes of int8.
-    check_artifacts(folders, "sparse-bytes0.25-seed0", tolerance=1e-2)
+    check_artifacts(places, "sparse-bytes0.25-seed0", tolerance=1e-2)
 
 
-def test_imagenet(folders: Folders, tmp_path: Path) -> None:
-    save_network(tmp_path / "weights", (1, 16, 16, 3), num_classes=4, width=4)
-    images = write_jpegs(tmp_path / "jpegs", classes=4, each=8)
-    files = f"--weights {tmp_path / 'weights'} --data-dir {images}"
-    run_both("experiments.imagenet.__main__", f"{IMAGENET} {files}", folders)
-    rows = check_rows(folders, images=16)
+def check_imagenet(places: Folders) -> None:
+    rows = check_rows(places, images=16)
     assert [row["name"] for row in rows] == ["teacher", "pruned", "student"]
-    check_artifacts(folders, "gates", "pruned", "student")
+    check_artifacts(places, "gates", "pruned", "student")
+
+
+EXPERIMENTS: dict[str, tuple[str, str, Callable[[Folders], None]]] = {
+    "limited_resources": ("experiments.limited_resources", LIMITED, check_limited_resources),
+    "ranks": ("experiments.ranks", RANKS, check_ranks),
+    "slimnets": ("experiments.slimnets", SLIMNETS, check_slimnets),
+    "compress": ("experiments.compress", COMPRESS, check_compress),
+    "transformer": ("experiments.transformer", TRANSFORMER, check_transformer),
+    "combined": ("tests.experiments.combined.little", COMBINED, check_combined),
+    "imagenet": ("experiments.imagenet", IMAGENET, check_imagenet),
+}
+
+
+def test_two_processes_end_as_one(tmp_path: Path) -> None:
+    """One test, so that the two start once and not for every experiment."""
+    files, commands = prepare(tmp_path), {}
+    for name, (package, words, _) in EXPERIMENTS.items():
+        module = package if package.startswith("tests") else f"{package}.__main__"
+        commands[name] = [module, *words.split(), *files.get(name, "").split(), "--workdir"]
+    listed = tmp_path / "commands.json"
+    listed.write_text(json.dumps([[*c, str(tmp_path / f"{n}-two")] for n, c in commands.items()]))
+    outputs_of_two("tests.experiments.common.commanded", str(listed), devices=4, seconds=1800)
+    for name, (module, *words) in commands.items():
+        places = tmp_path / f"{name}-one", tmp_path / f"{name}-two"
+        importlib.import_module(module).COMMAND([*words, str(places[0])])
+        assert names_in(places[0]) == names_in(places[1]), name
+        EXPERIMENTS[name][2](places)

@@ -173,6 +173,16 @@ def test_bytes_are_met_by_zeros_and_rounding_without_labels(tmp_path: Path) -> N
     assert rows[-1].num_nonzero < (rows[0].num_nonzero or 0)
 
 
+def test_a_lesson_that_takes_is_not_kept(digits: Path, tmp_path: Path) -> None:
+    """At a rate at which nothing is learned: the network before it is delivered, and told of."""
+    model = reference("own_linen.py")
+    settings = {"model": model, "data": str(digits), "stages": ("prune", "distil"), "rate": 10.0}
+    config = quick(tmp_path, **settings)
+    pruned, taught = run.main(config)[1:]
+    assert taught.extra["distance"] == pruned.extra["distance"]
+    assert any("lesson was not kept" in note for note in written(config)["config"]["notes"])
+
+
 def test_a_shipped_network_is_trained_first_and_loaded_by_name(
     tmp_path: Path, digits: Path
 ) -> None:
