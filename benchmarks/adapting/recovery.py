@@ -95,4 +95,5 @@ class Recovery:
         ]
         right = np.concatenate(answers) == labels
         half = len(right) // 2
-        return {"choice": 100 * right[:half].mean(), "accuracy": 100 * right[half:].mean()}
+        parts = {"choice": right[:half], "accuracy": right[half:]}
+        return {name: round(100 * float(part.mean()), 2) for name, part in parts.items()}

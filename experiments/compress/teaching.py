@@ -106,7 +106,7 @@ def _loss(making: Making, model: Model) -> float:
     distance = distance_between(making.task, answers, making.held_answers)
     if not making.task.learns_from_labels:
         return distance
-    labelled = float(cross_entropy(jnp.asarray(answers), making.held["label"]).mean())
+    labelled = float(cross_entropy(jnp.asarray(answers), jnp.asarray(making.held["label"])).mean())
     return WEIGHT * distance + (1 - WEIGHT) * labelled
 
 

@@ -184,8 +184,8 @@ def test_two_processes_end_as_one(tmp_path: Path) -> None:
     listed = tmp_path / "commands.json"
     listed.write_text(json.dumps([[*c, str(tmp_path / f"{n}-two")] for n, c in commands.items()]))
     outputs_of_two("tests.experiments.common.commanded", str(listed), devices=4, seconds=1800)
-    for name, (module, *words) in commands.items():
+    for name, (module, *arguments) in commands.items():
         places = tmp_path / f"{name}-one", tmp_path / f"{name}-two"
-        importlib.import_module(module).COMMAND([*words, str(places[0])])
+        importlib.import_module(module).COMMAND([*arguments, str(places[0])])
         assert names_in(places[0]) == names_in(places[1]), name
         EXPERIMENTS[name][2](places)
