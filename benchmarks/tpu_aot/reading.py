@@ -13,6 +13,8 @@ __all__ = ["Reading", "cycles", "read_compiled", "read_text"]
 HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\) -> .*\{$")
 CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 ROUNDS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+CONDITION = re.compile(r" while\(.*condition=%([\w.\-]+)")
+LIMIT = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
 CALLED = re.compile(
     r"(?:body|condition|to_apply|true_computation|false_computation)=%([\w.\-]+)"
     r"|branch_computations=\{([^}]*)\}|calls=%([\w.\-]+)"
@@ -33,7 +35,8 @@ class Reading(NamedTuple):
     """What a compiled program is expected to take on each device.
 
     Attributes:
-        cycles: of all operations, the bodies of loops as often as they run where that is known.
+        cycles: of all operations, the bodies of loops as often as they run; once where the text
+            does not tell.
         counts: how many operations of each kind of `COUNTED`, in the text.
     """
 
@@ -116,13 +119,23 @@ def _cycles(computations: dict[str, list[str]], name: str, known: dict[str, int]
     if name not in known:
         total = 0
         for line in computations.get(name, ()):
-            rounds = ROUNDS.search(line)
             estimate = CYCLES.search(line)
             # What an operation is estimated at holds the operations fused into it.
             inner = 0 if estimate else sum(_cycles(computations, c, known) for c in _called(line))
-            total += int(estimate[1]) if estimate else inner * (int(rounds[1]) if rounds else 1)
+            total += int(estimate[1]) if estimate else inner * _rounds(computations, line)
         known[name] = total
     return known[name]
+
+
+def _rounds(computations: dict[str, list[str]], line: str) -> int:
+    """Return how often an operation runs what it calls: a loop as often as is said, or compared."""
+    said, condition = ROUNDS.search(line), CONDITION.search(line)
+    if said or not condition:
+        return int(said[1]) if said else 1
+    # A counted loop, which `scan` and `map` become, compares with one number.
+    limits = [LIMIT.search(one) for one in computations.get(condition[1], ())]
+    numbers = [int(limit[1]) for limit in limits if limit]
+    return numbers[0] if len(numbers) == 1 else 1
 
 
 def _called(line: str) -> Iterator[str]:

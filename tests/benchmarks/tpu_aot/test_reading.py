@@ -39,6 +39,13 @@ def test_a_fused_operation_counts_once_and_a_loop_as_often_as_it_runs() -> None:
     assert (reading.counts["all_gathers"], reading.counts["host_calls"]) == (1, 0)
 
 
+def test_a_loop_that_compares_with_a_number_runs_as_often() -> None:
+    text = TEXT.replace(', backend_config={"known_trip_count":{"n":"3"}}', "")
+    assert read_text(text).cycles == 10 + 5
+    limit = "%n = s32[]{:T(128)} constant(8)\n  ROOT %l"
+    assert read_text(text.replace("ROOT %l", limit)).cycles == 8 * 10 + 5
+
+
 def test_the_frame_of_an_operation_is_left_out() -> None:
     assert read_text(TEXT, without="frame").cycles == read_text(TEXT).cycles - 5
 
