@@ -22,7 +22,8 @@ SHORT = {"all_reduces": "reduce", "all_gathers": "gather", "reduce_scatters": "s
 INTRODUCTION = """FLOPs are not time. XLA compiles for a TPU that is only described, and its text
 says how many cycles it expects of every operation; nothing below has run on a TPU. Estimates are
 what the compiler chooses layouts and tilings by. Transfers between chips and from memory in the
-background are not in them."""
+background are not in them. Bodies of loops count as often as they run: `candidates` are eight, one
+after the other, `reestimate` is two batches and two probes of the momentum."""
 BUDGETS = """The same drawn magnitudes select channels under each budget; the residual streams of
 ResNet-50 stay whole, those of ResNet-56 shrink as well. `table` is what the sites alone say is left
 of the latency: each conv and dot compiled by itself at a grid of widths, summed. `whole program` is
