@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -28,12 +29,14 @@ __all__ = [
     "apply",
     "check_split",
     "drawn",
+    "each_mesh",
     "forward",
     "layout",
     "loss",
     "prune_to",
     "same",
     "share_of",
+    "split_over",
 ]
 
 KEY, TX = jax.random.key(0), optax.adam(1e-2)
@@ -41,6 +44,7 @@ MESHES = {
     "a second axis": jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2),
     "the batch's axis": parallel.mesh(),
 }
+each_mesh = pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 
 
 def drawn(number: int, *shape: int) -> jax.Array:
@@ -70,6 +74,10 @@ def layout(mesh: Mesh) -> Any:
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(each, VARIABLES)
+
+
+def split_over(mesh: Mesh) -> Any:
+    return jax.device_put(VARIABLES, layout(mesh))
 
 
 def forward(variables: Any, images: jax.Array, train: bool) -> Any:

@@ -36,24 +36,15 @@ from tests.split_variables import (
     apply,
     check_split,
     drawn,
+    each_mesh,
     forward,
-    layout,
     loss,
     same,
     share_of,
+    split_over,
 )
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-
-
-@pytest.fixture(params=MESHES)
-def mesh(request: pytest.FixtureRequest) -> Mesh:
-    return MESHES[request.param]
-
-
-@pytest.fixture
-def split(mesh: Mesh) -> Any:
-    return jax.device_put(VARIABLES, layout(mesh))
 
 
 @pytest.mark.parametrize(("axis", "count"), [(0, 32), (0, 30), (1, 16), (1, 13)])
@@ -80,7 +71,9 @@ def test_what_nothing_divides_is_whole() -> None:
     assert taken.sharding.is_fully_replicated
 
 
-def test_steps_leave_variables_where_they_lie(mesh: Mesh, split: Any, tmp_path: Path) -> None:
+@each_mesh
+def test_steps_leave_variables_where_they_lie(mesh: Mesh, tmp_path: Path) -> None:
+    split = split_over(mesh)
     batch = {"image": IMAGES, "label": LABELS}
     plain, step = jax.jit(train_step(loss, TX)), jit_step(train_step(loss, TX), mesh)
     desired, state = init_state(VARIABLES, TX), init_state(split, TX)
@@ -119,7 +112,10 @@ def test_what_lies_elsewhere_goes_to_every_device() -> None:
     assert layouts.placed(leaf, one).sharding.is_fully_replicated
 
 
-def test_scores_and_statistics_are_the_same(mesh: Mesh, split: Any) -> None:
+@each_mesh
+def test_scores_and_statistics_are_the_same(mesh: Mesh) -> None:
+    split = split_over(mesh)
+
     def mean_loss(variables: Any, batch: Any) -> jax.Array:
         logits = apply(variables, batch["image"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()

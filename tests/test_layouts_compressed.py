@@ -17,37 +17,30 @@ from tests.laws import close
 from tests.split_variables import (
     GRAPH,
     IMAGES,
-    MESHES,
     TX,
     VARIABLES,
     apply,
     check_split,
-    layout,
+    each_mesh,
     prune_to,
     same,
+    split_over,
 )
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 
 
-@pytest.fixture(params=MESHES)
-def mesh(request: pytest.FixtureRequest) -> Mesh:
-    return MESHES[request.param]
-
-
-@pytest.fixture
-def split(mesh: Mesh) -> Any:
-    return jax.device_put(VARIABLES, layout(mesh))
-
-
+@each_mesh
 @pytest.mark.parametrize("width", [16, 6])
-def test_shrinking_keeps_what_is_split_so(mesh: Mesh, split: Any, width: int) -> None:
+def test_shrinking_keeps_what_is_split_so(mesh: Mesh, width: int) -> None:
     """Where the new width divides, and where it does not: then along another axis."""
+    split = split_over(mesh)
     prune = prune_to(width)
     small = prune.variables(split)
     same(small, prune.variables(VARIABLES))
     check_split(small, mesh)
-    close(jax.jit(prune.function(apply))(small, IMAGES), prune.function(apply)(small, IMAGES), 1e-5)
+    function = prune.function(apply)
+    close(jax.jit(function)(small, IMAGES), function(prune.variables(VARIABLES), IMAGES), 1e-5)
     state = init_state(split, TX).opt_state
     smaller = prune.optimizer_state(TX, state)
     check_split(smaller[0].mu, mesh)
@@ -55,9 +48,11 @@ def test_shrinking_keeps_what_is_split_so(mesh: Mesh, split: Any, width: int) ->
     assert jax.tree.map(jnp.shape, smaller) == jax.tree.map(jnp.shape, expected)
 
 
+@each_mesh
 def test_factors_are_split_and_made_one_kernel_at_a_time(
-    mesh: Mesh, split: Any, monkeypatch: pytest.MonkeyPatch
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    split = split_over(mesh)
     lowrank = jc.factorize(GRAPH, {"params/second/kernel": 8, "params/first/kernel": 6})
     seen, fit = [], spreading.fit_layout
 
@@ -74,16 +69,21 @@ def test_factors_are_split_and_made_one_kernel_at_a_time(
     check_split(state[0].mu, mesh)
     expected = init_state(small, TX).opt_state
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, expected)
-    close(lowrank.function(apply)(small, IMAGES), lowrank.function(apply)(small, IMAGES), 1e-5)
+    function = lowrank.function(apply)
+    close(jax.jit(function)(small, IMAGES), function(lowrank.variables(VARIABLES), IMAGES), 1e-5)
 
 
-def test_a_kernel_with_nan_is_named_where_it_is_split(split: Any) -> None:
+@each_mesh
+def test_a_kernel_with_nan_is_named_where_it_is_split(mesh: Mesh) -> None:
+    split = split_over(mesh)
     bad = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan) if leaf.ndim == 4 else leaf, split)
     with pytest.raises(ValueError, match="params/first/kernel hold NaN"):
         jc.factorize(GRAPH, {"params/first/kernel": 6}).variables(bad)
 
 
-def test_masks_lie_where_their_leaves_do(mesh: Mesh, split: Any) -> None:
+@each_mesh
+def test_masks_lie_where_their_leaves_do(mesh: Mesh) -> None:
+    split = split_over(mesh)
     masks, desired = (jc.sparse.make_masks(tree, 0.5) for tree in (split, VARIABLES))
     same(masks, desired)
     check_split(masks, mesh)
@@ -93,9 +93,9 @@ def test_masks_lie_where_their_leaves_do(mesh: Mesh, split: Any) -> None:
     check_split(jc.sparse.nonzero_masks(sparse), mesh)
 
 
-def test_artifacts_hold_the_same_and_come_back_split(
-    mesh: Mesh, split: Any, tmp_path: Path
-) -> None:
+@each_mesh
+def test_artifacts_hold_the_same_and_come_back_split(mesh: Mesh, tmp_path: Path) -> None:
+    split = split_over(mesh)
     prune = prune_to(16)
     small = prune.variables(split)
     lowrank = jc.factorize(

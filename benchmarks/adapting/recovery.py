@@ -19,9 +19,36 @@ from jaxcompress.annotations import Array, Batch, PyTree
 from jaxcompress.backend import fast_convolutions
 from jaxcompress.knowledge.losses import kd
 
-__all__ = ["Recovery"]
+__all__ = ["Lessons", "Recovery"]
 
 IMAGES, RATE, MOMENTUM, STATISTICS = 128, 0.02, 0.9, 4096
+
+
+class Lessons:
+    """What is shown while networks recover, alike for all of one seed: the teacher is asked once.
+
+    Args:
+        task: the whole network and its images.
+        images: of an epoch, in whole steps.
+    """
+
+    def __init__(self, task: Task, images: int) -> None:
+        self._task, self.per_epoch = task, images // IMAGES
+        self._answers: dict[tuple[int, int], jax.Array] = {}
+
+    def batches(self, steps: int, seed: int) -> Iterator[Batch]:
+        """Yield a batch for each step; images are drawn anew for every epoch."""
+        for start in range(0, steps, self.per_epoch):
+            epoch = self._epoch(seed, start // self.per_epoch)
+            for number in range(min(self.per_epoch, steps - start)):
+                yield jax.tree.map(lambda leaf, i=number: leaf[i], epoch)
+
+    def _epoch(self, seed: int, number: int) -> dict[str, jax.Array]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(11), seed), number)
+        batches = self._task.batches(key, self.per_epoch, IMAGES)
+        if (seed, number) not in self._answers:
+            self._answers[seed, number] = self._task.with_logits(batches)["logits"]
+        return {**batches, "logits": self._answers[seed, number]}
 
 
 class Recovery:
@@ -30,12 +57,11 @@ class Recovery:
     Args:
         task: the whole network and its images.
         chosen: what stays of it.
-        images: of an epoch, in whole steps.
+        lessons: what it is shown.
     """
 
-    def __init__(self, task: Task, chosen: Chosen, images: int) -> None:
-        self._task, self._variables = task, chosen.variables
-        self._per_epoch = images // IMAGES
+    def __init__(self, task: Task, chosen: Chosen, lessons: Lessons) -> None:
+        self._task, self._variables, self._lessons = task, chosen.variables, lessons
         self._compression = jc.shrink(task.graph, chosen.keep)
         function = self._compression.function(task.train_apply)
         normalize = data.preprocess(task.dataset)
@@ -67,18 +93,9 @@ class Recovery:
         start = self._renewed(self._compression.variables(self._variables), seed)
         state = training.init_state(start, self._tx)
         schedule = optax.cosine_decay_schedule(RATE, max(steps, 1))
-        for number, batch in enumerate(self._batches(steps, seed)):
+        for number, batch in enumerate(self._lessons.batches(steps, seed)):
             state = self._step(state, batch, jnp.asarray(schedule(number)))
         return self._renewed(state.variables, seed) if steps else state.variables
-
-    def _batches(self, steps: int, seed: int) -> Iterator[Batch]:
-        """Draw images anew for every epoch, alike for all ways of one seed."""
-        key = jax.random.fold_in(jax.random.key(11), seed)
-        for start in range(0, steps, self._per_epoch):
-            epoch = jax.random.fold_in(key, start // self._per_epoch)
-            count = min(self._per_epoch, steps - start)
-            batches = self._task.with_logits(self._task.batches(epoch, count, IMAGES))
-            yield from (jax.tree.map(lambda leaf, i=i: leaf[i], batches) for i in range(count))
 
     def _renewed(self, variables: PyTree, seed: int) -> Any:
         key = jax.random.fold_in(jax.random.key(7), seed)

@@ -12,7 +12,7 @@ import jax
 
 import jaxcompress as jc
 from benchmarks import front_doors
-from benchmarks.adapting.recovery import Recovery
+from benchmarks.adapting.recovery import Lessons, Recovery
 from benchmarks.adapting.settings import Config, Way
 from benchmarks.adapting.ways import WAYS
 from benchmarks.importance.task import Task, load_task
@@ -27,23 +27,26 @@ def main(config: Config) -> None:
     prepare()
     rows = json.loads(config.output.read_text())["rows"] if config.output.exists() else []
     task = load_task(Path(os.environ["JAXCOMPRESS_SHARED"]), config.network, "internal")
+    lessons = Lessons(task, config.epoch_images)
     for seed in config.seeds:
         for way in config.ways:
             if any((row["way"], row["seed"]) == (way, seed) for row in rows):
                 continue
-            rows += _rows(config, task, way, seed)
+            rows += _rows(config, task, lessons, way, seed)
             front_doors.write(config, rows)
 
 
-def _rows(config: Config, task: Task, way: Way, seed: int) -> list[dict[str, Any]]:
+def _rows(
+    config: Config, task: Task, lessons: Lessons, way: Way, seed: int
+) -> list[dict[str, Any]]:
     """Choose channels once and recover for each number of epochs; 0 is right after."""
     budget, key = jc.Budget(flops=config.flops), jax.random.fold_in(jax.random.key(2024), seed)
     watch = Stopwatch(time.process_time)
     chosen = WAYS[way](task, budget, key)
     scoring = watch.seconds
-    recovery, rows = Recovery(task, chosen, config.epoch_images), []
+    recovery, rows = Recovery(task, chosen, lessons), []
     for epochs in (0, *config.epochs):
-        steps = epochs * (config.epoch_images // 128)
+        steps = epochs * lessons.per_epoch
         if epochs and way == "fisher":
             steps += config.extra_steps
         watch = Stopwatch(time.process_time)

@@ -13,7 +13,7 @@ import optax
 
 import jaxcompress as jc
 from benchmarks.adapting.settings import Way
-from benchmarks.importance.methods import METHODS, Keep, fisher_scores
+from benchmarks.importance.methods import METHODS, Keep, fisher_scores, learned
 from benchmarks.importance.task import Task
 from experiments.common import score
 from jaxcompress import training
@@ -23,7 +23,6 @@ from jaxcompress.graph import Trainable
 from jaxcompress.knowledge.losses import kd
 from jaxcompress.prune.learned.hard_masks import straight_through
 from jaxcompress.prune.learned.learner import learn
-from jaxcompress.prune.learned.loop import learn_gates
 from jaxcompress.prune.learned.optimizer import gate_optimizer
 
 __all__ = ["WAYS", "Chosen"]
@@ -60,25 +59,9 @@ def _adapted(
     updates: int, trainable: Trainable, task: Task, budget: jc.Budget, key: jax.Array
 ) -> Chosen:
     """Learn gates through three inner steps of a few leaves, as constants (first order)."""
-    keys = jax.random.split(key, 3)
-    start = fisher_scores(task, keys[0])
-    query = task.with_logits(task.batches(keys[1], updates, IMAGES))
-    support = task.with_logits(task.batches(keys[2], updates, 3, IMAGES))
-    scores = learn_gates(
-        task.graph,
-        score.kept_answers(task.train_apply, score.LEARN_TEMPERATURE),
-        task.variables,
-        start,
-        budget,
-        query,
-        support,
-        compiled=lambda step: jax.jit(fast_convolutions(step)),
-        optimizer=gate_optimizer(updates),
-        inner=optax.sgd(INNER_RATE),
-        order=1,
-        trainable=trainable,
-    )
-    return Chosen(jc.select(task.graph, scores, budget), task.variables)
+    inner = optax.sgd(INNER_RATE)
+    choose = learned(task, key, updates=updates, steps=3, order=1, inner=inner, trainable=trainable)
+    return Chosen(choose(budget), task.variables)
 
 
 def _along(updates: int, kept: bool, task: Task, budget: jc.Budget, key: jax.Array) -> Chosen:
@@ -88,10 +71,8 @@ def _along(updates: int, kept: bool, task: Task, budget: jc.Budget, key: jax.Arr
     pair = learn(task.graph, loss, budget, steps=updates, optimizer=gate_optimizer(updates))
     follow, tx = _following(task, budget, updates)
     update = jax.jit(fast_convolutions(pair.update))
-    state, weights = (
-        pair.init(fisher_scores(task, keys[0])),
-        training.init_state(task.variables, tx),
-    )
+    state = pair.init(fisher_scores(task, keys[0]))
+    weights = training.init_state(task.variables, tx)
     queries = task.with_logits(task.batches(keys[1], updates, IMAGES))
     for number in range(updates):
         query = jax.tree.map(lambda leaf, number=number: leaf[number], queries)

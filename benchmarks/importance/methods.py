@@ -21,7 +21,7 @@ from benchmarks.importance.task import Task
 from experiments.common import score
 from jaxcompress.annotations import Array, PyTree
 from jaxcompress.backend import fast_convolutions
-from jaxcompress.graph import streams
+from jaxcompress.graph import Trainable, streams
 from jaxcompress.prune import importance, per_cost, per_group
 from jaxcompress.prune.candidates.local import local_search
 from jaxcompress.prune.importance.masked_fisher import fisher
@@ -30,7 +30,7 @@ from jaxcompress.prune.iteration import iterative
 from jaxcompress.prune.learned.loop import learn_gates
 from jaxcompress.prune.learned.optimizer import gate_optimizer
 
-__all__ = ["METHODS", "Keep", "Method", "fisher_scores"]
+__all__ = ["METHODS", "Keep", "Method", "fisher_scores", "learned"]
 
 Keep = dict[str, np.ndarray]
 Method = Callable[[Task, jax.Array], Callable[[jc.Budget], Keep]]
@@ -109,7 +109,7 @@ def _meta(task: Task, key: jax.Array, *, order: int, steps: int) -> Callable[[jc
     return _choose(task, scores, 1.0)
 
 
-def _learned(
+def learned(
     task: Task,
     key: jax.Array,
     *,
@@ -120,6 +120,7 @@ def _learned(
     steps: int = 0,
     order: int = 2,
     inner: optax.GradientTransformation = optax.sgd(0.01),  # noqa: B008
+    trainable: Trainable | None = None,
 ) -> Callable[[jc.Budget], Keep]:
     """Learn gates from masked Fisher; `steps` of an inner optimizer are taken before the query.
 
@@ -149,6 +150,7 @@ def _learned(
             optimizer=gate_optimizer(updates, channel_rate=channel_rate),
             inner=inner,
             order=order,
+            trainable=trainable,
         )
         return jc.select(task.graph, scores, budget)
 
@@ -193,18 +195,18 @@ METHODS: Mapping[Ours, Method] = MappingProxyType(
         "fisher_local": _local,
         "meta_first_order": partial(_meta, order=1, steps=1),
         "meta": partial(_meta, order=2, steps=1),
-        "learned": _learned,
-        "learned_temperature_1": partial(_learned, temperature=1.0),
-        "learned_temperature_16": partial(_learned, temperature=16.0),
-        "learned_64": partial(_learned, temperature=1.0, images=64),
-        "learned_192": partial(_learned, temperature=1.0, images=192),
-        "learned_labels": partial(_learned, temperature=None),
-        "learned_groups": partial(_learned, temperature=None, channel_rate=0.0, updates=30),
-        "learned_60": partial(_learned, updates=60),
-        "learned_60_inner_first": partial(_learned, updates=60, steps=1, order=1),
-        "learned_60_inner": partial(_learned, updates=60, steps=1, order=2),
-        "learned_60_inner_layers": partial(_learned, updates=60, steps=1, inner=_layer_rates(0.01)),
-        "learned_60_inner_rate_0.1": partial(_learned, updates=60, steps=1, inner=optax.sgd(0.1)),
-        "learned_60_inner_3": partial(_learned, updates=60, steps=3, order=2),
+        "learned": learned,
+        "learned_temperature_1": partial(learned, temperature=1.0),
+        "learned_temperature_16": partial(learned, temperature=16.0),
+        "learned_64": partial(learned, temperature=1.0, images=64),
+        "learned_192": partial(learned, temperature=1.0, images=192),
+        "learned_labels": partial(learned, temperature=None),
+        "learned_groups": partial(learned, temperature=None, channel_rate=0.0, updates=30),
+        "learned_60": partial(learned, updates=60),
+        "learned_60_inner_first": partial(learned, updates=60, steps=1, order=1),
+        "learned_60_inner": partial(learned, updates=60, steps=1, order=2),
+        "learned_60_inner_layers": partial(learned, updates=60, steps=1, inner=_layer_rates(0.01)),
+        "learned_60_inner_rate_0.1": partial(learned, updates=60, steps=1, inner=optax.sgd(0.1)),
+        "learned_60_inner_3": partial(learned, updates=60, steps=3, order=2),
     }
 )

@@ -13,13 +13,31 @@ from jaxcompress.annotations import Array, Batch, Function
 from jaxcompress.backend.wide_sums import wide_sums
 from jaxcompress.training import Step, TrainState
 
-__all__ = ["keyed_step", "shared_batch"]
+__all__ = ["keyed", "keyed_step", "shared_batch"]
+
+
+def keyed(step: Step) -> Step:
+    """Return a step that takes one key for all steps, each of which has its own of it.
+
+    Args:
+        step: `step(state, batch, key) -> (state, metrics)`.
+
+    Example:
+        >>> count = lambda state, batch, key: (state._replace(step=state.step + 1), {})
+        >>> int(keyed(count)(TrainState({}, (), 3), {}, jax.random.key(0))[0].step)
+        4
+    """
+
+    def run(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
+        return step(state, batch, jax.random.fold_in(key, state.step))
+
+    return run
 
 
 def keyed_step(
     step: Step, mesh: Mesh, compiled: Callable[[Function], Function] = jax.jit
 ) -> Function:
-    """Compile a step that takes one key for all steps, each of which has its own of it.
+    """Compile `keyed(step)` for some devices.
 
     State and key lie on all devices, see `parallel.replicate`.
 
@@ -34,13 +52,9 @@ def keyed_step(
         >>> int(run(TrainState({}, (), jax.numpy.int32(3)), 2.0, jax.random.key(0))[0].step)
         4
     """
-
-    def keyed(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
-        return step(state, batch, jax.random.fold_in(key, state.step))
-
     if mesh.size == 1:
-        return compiled(keyed)
-    return jax.jit(wide_sums(keyed), out_shardings=parallel.replicated(mesh))
+        return compiled(keyed(step))
+    return jax.jit(wide_sums(keyed(step)), out_shardings=parallel.replicated(mesh))
 
 
 def shared_batch(batch: Mapping[str, Array], mesh: Mesh) -> Any:

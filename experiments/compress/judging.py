@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,25 +11,35 @@ from experiments.compress.compiling import compiled
 from experiments.compress.data import batches_of
 from experiments.compress.fitting import Task
 from experiments.compress.model import Model
-from jaxcompress.annotations import Array, Json
+from jaxcompress.annotations import Array, Json, PyTree
 from jaxcompress.recipes.distances import distance_of
 
-__all__ = ["answers_of", "distance_between", "judged"]
+__all__ = ["answers_of", "asked", "distance_between", "judged"]
 
 SIZE = 256
 
 
 def answers_of(task: Task, model: Model, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Return what a network says of examples, `[examples, ...]`."""
-    inputs = task.data.inputs
+    return asked(task, model, arrays)(model.variables)
+
+
+def asked(
+    task: Task, model: Model, arrays: dict[str, np.ndarray]
+) -> Callable[[PyTree], np.ndarray]:
+    """Make `answers(variables)`, what a network says of examples, compiled once."""
+    inputs, given = task.data.inputs, {"image": arrays["image"]}
 
     def run(variables: Any, batch: dict[str, Array]) -> Array:
         return model.apply(variables, inputs(batch))
 
     run_compiled = compiled(run)
-    given = {"image": arrays["image"]}
-    parts = [np.asarray(run_compiled(model.variables, part)) for part in batches_of(given, SIZE)]
-    return np.concatenate(parts).astype(np.float32)
+
+    def answers(variables: PyTree) -> np.ndarray:
+        parts = [np.asarray(run_compiled(variables, part)) for part in batches_of(given, SIZE)]
+        return np.concatenate(parts).astype(np.float32)
+
+    return answers
 
 
 def distance_between(task: Task, answers: np.ndarray, wanted: np.ndarray) -> float:

@@ -28,7 +28,7 @@ from jaxcompress.knowledge.fingerprints import fingerprint_json
 from jaxcompress.latency import LatencyTable
 from jaxcompress.processes import by_first
 
-__all__ = ["HELD", "Made", "Making", "digest", "identity_of"]
+__all__ = ["Made", "Making", "digest", "identity_of"]
 
 HELD, MOST_HELD = 0.1, 512
 LOOKED = 16_384

@@ -18,7 +18,7 @@ from experiments.common.stages import Stages
 from experiments.compress.budget import parsed, part_of_the_way, structural
 from experiments.compress.checks import check
 from experiments.compress.integers import quantized
-from experiments.compress.making import HELD, Made, Making, digest, identity_of
+from experiments.compress.making import Made, Making, digest, identity_of
 from experiments.compress.opening import opened
 from experiments.compress.removal import removed, zeroed
 from experiments.compress.results import exports, final_artifact, fulfilled, row_of
@@ -86,7 +86,7 @@ def lesson_notes(made: Made) -> list[str]:
         return []
     before, after = made.facts["loss_before"], made.facts["loss_after"]
     return [
-        f"the lesson was not kept: on the {HELD:.0%} of the training examples that it did not show "
+        f"the lesson was not kept: on {made.facts['held']} training examples that it did not show "
         f"its loss was {before:.3g} before and {after:.3g} after; show more examples, or lower "
         "--rate"
     ]

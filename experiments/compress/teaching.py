@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.compress.fitting import Task
 from experiments.compress.integers import coded, is_quantized, rounded_floats
-from experiments.compress.judging import answers_of, distance_between
+from experiments.compress.judging import asked, distance_between
 from experiments.compress.learning import learn
 from experiments.compress.making import Making, digest
 from experiments.compress.methods import renewed
@@ -85,28 +86,34 @@ def taught(
         making.state_folder(key),
     )
     if is_quantized(model):
-        return _better(making, model, coded(model, learned), facts)
+        return _better(making, model, coded(model, learned).variables, facts)
     pupil = renewed(task, model._replace(variables=learned), making.looked)
-    return _better(making, model, pupil, facts)
+    return _better(making, model, pupil.variables, facts)
 
 
 def _better(
-    making: Making, before: Model, after: Model, facts: dict[str, Json]
+    making: Making, model: Model, learned: PyTree, facts: dict[str, Json]
 ) -> tuple[Model, dict[str, Json]]:
     """Return the network after the lesson, or the one before where its loss is as low."""
-    losses = by_first("losses", lambda: [_loss(making, before), _loss(making, after)])
-    is_kept = losses[1] < losses[0]
-    facts = {**facts, "loss_before": losses[0], "loss_after": losses[1], "kept": is_kept}
-    return (after if is_kept else before), facts
+    answers = asked(making.task, model, making.held)
+
+    def losses() -> list[float]:
+        return [_loss(making, answers(variables)) for variables in (model.variables, learned)]
+
+    before, after = by_first("losses", losses)
+    facts = {**facts, "loss_before": before, "loss_after": after, "held": len(making.held["image"])}
+    if after < before:
+        return model._replace(variables=learned), {**facts, "kept": True}
+    return model, {**facts, "kept": False}
 
 
-def _loss(making: Making, model: Model) -> float:
-    """Return the loss of a lesson on the examples that it does not show, in evaluation mode."""
-    answers = answers_of(making.task, model, making.held)
+def _loss(making: Making, answers: np.ndarray) -> float:
+    """Return the lesson's loss on the examples that it does not show, in evaluation mode."""
     distance = distance_between(making.task, answers, making.held_answers)
     if not making.task.learns_from_labels:
         return distance
-    labelled = float(cross_entropy(jnp.asarray(answers), jnp.asarray(making.held["label"])).mean())
+    labels = jnp.asarray(making.held["label"])
+    labelled = float(cross_entropy(jnp.asarray(answers), labels).mean())
     return WEIGHT * distance + (1 - WEIGHT) * labelled
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from experiments.common.accumulating import accumulated
 from experiments.common.progress import steps
+from experiments.common.sharing import keyed
 from experiments.common.stopping import asked_to_stop
 from experiments.common.streaming.batches import Batches
 from experiments.common.timing import Stopwatch
@@ -134,11 +135,7 @@ def learn(
 
 def _step(lesson: recipes.Lesson, tx: optax.GradientTransformation, mesh: Mesh) -> training.Step:
     step = training.train_step(lesson.training_loss, tx)
-
-    def keyed(state: training.TrainState, batch: Batch, key: jax.Array) -> Any:
-        return step(state, batch, jax.random.fold_in(key, state.step))
-
-    return training.jit_step(fast(keyed), mesh)
+    return training.jit_step(fast(keyed(step)), mesh)
 
 
 def _any_asked(asked: Callable[[], bool], number: int) -> bool:

@@ -54,7 +54,7 @@ def of_examples(gates: Array, rows: np.ndarray) -> Array:
         >>> of_examples(jnp.array([[1], [2]]), np.array([0, 0, 1, 1]))[:, 0].tolist()
         [1, 1, 2, 2]
     """
-    times, rest = divmod(len(rows), len(gates))
-    if rest or not np.array_equal(rows, np.repeat(np.arange(len(gates)), times)):
+    times = len(rows) // max(len(gates), 1)
+    if not np.array_equal(rows, np.repeat(np.arange(len(gates)), times)):
         return gates[rows]
     return gates if times == 1 else jnp.repeat(gates, times, axis=0)

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxcompress import parallel
+from jaxcompress.backend import compiling
 from jaxcompress.training import reestimate
 
 KEY = jax.random.key(0)
@@ -48,6 +49,27 @@ def variables() -> Any:
     variables = Net().init(KEY, jnp.zeros((1, 6, 6, 2)))
     stats = jax.tree.map(lambda leaf: leaf + 7, variables["batch_stats"])
     return {**variables, "batch_stats": stats}
+
+
+def test_fast_convolutions_change_nothing(
+    variables: Any, batches: jax.Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of stacked batches, and of batches one by one."""
+    expected = reestimate(train_apply(0.9), variables, batches, key=KEY)
+    rewritten: list[Any] = []
+    fast = compiling.fast_convolutions
+
+    def watched(function: Any) -> Any:
+        rewritten.append(function)
+        return fast(function)
+
+    monkeypatch.setattr(compiling, "LARGE", 0)
+    monkeypatch.setattr(compiling, "fast_convolutions", watched)
+    for given in (batches, list(batches)):
+        rewritten.clear()
+        actual = reestimate(train_apply(0.9), variables, given, key=KEY)
+        assert rewritten
+        jax.tree.map(lambda a, d: np.testing.assert_allclose(a, d, rtol=1e-4), actual, expected)
 
 
 def first_layer(variables: Any, batches: jax.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,14 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.common import environment, joining
+from jaxcompress import artifact
 from jaxcompress.backend import compiling
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
@@ -38,12 +40,25 @@ def refuse_to_write(folder: Path) -> None:
     sys.addaudithook(look)
 
 
+def read_late(patch: pytest.MonkeyPatch) -> None:
+    """Look at sizes of artifacts a moment later, when the first may have gone on."""
+    look = artifact.num_bytes
+
+    def late(folder: Path) -> int:
+        time.sleep(0.5)
+        return look(folder)
+
+    patch.setattr(artifact, "num_bytes", late)
+
+
 def main() -> None:
     """Run commands as a shell would, with the flag; programs are compiled as tests do it."""
     port, number, file = sys.argv[1:]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "prepare", joining.join)
         patch.setattr(compiling, "LARGE", math.inf)
+        if number != "0":
+            read_late(patch)
         for module, *arguments in json.loads(Path(file).read_text()):
             if number != "0":
                 refuse_to_write(Path(arguments[arguments.index("--workdir") + 1]))
