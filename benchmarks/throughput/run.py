@@ -10,8 +10,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -21,7 +23,7 @@ from benchmarks.throughput.worker import JAX, TORCH, Worker
 from experiments.common.environment import describe
 from jaxcompress.annotations import Array, Json
 
-__all__ = ["TOLERANCE", "main"]
+__all__ = ["TOLERANCE", "is_done", "main", "with_case"]
 
 TOLERANCE = 1e-4
 
@@ -36,18 +38,43 @@ def main(config: Config) -> dict[str, Json]:
     report: dict[str, Json] = {"environment": environment, "cases": []}
     if config.resume and output.exists():
         report["cases"] = json.loads(output.read_text())["cases"]
-    done = [entry["case"] for entry in report["cases"]]
     for case in cases(config):
-        if case in done:
+        if any(is_done(entry, case, config) for entry in report["cases"]):
             continue
         measured = measure(case, config, threads)
         about = {"case": case, "config": _plain(config), "commit": environment["commit"]}
-        report["cases"].append({**about, **measured})
+        report["cases"] = with_case(report["cases"], {**about, **measured})
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=2) + "\n")
         print(f"{case} done", file=sys.stderr, flush=True)
     Console(width=130).print(table(rows(report["cases"])))
     return report
+
+
+def is_done(entry: Mapping[str, Any], case: Mapping[str, Json], config: Config) -> bool:
+    """Tell whether an entry is of this case, with every variant that is wanted now.
+
+    Example:
+        >>> entry = {"case": {"name": "vgg16"}, "config": {"compile": False}}
+        >>> [is_done(entry, entry["case"], Config(compile=flag)) for flag in (False, True)]
+        [True, False]
+    """
+    return entry["case"] == case and entry["config"]["compile"] >= config.compile
+
+
+def with_case(entries: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> list[Any]:
+    """Return the entries with this one in the place of an older one of the same case.
+
+    All variants are of one run, in turns: those that were measured before are not mixed in.
+
+    Example:
+        >>> with_case([{"case": 1, "was": 2}, {"case": 3}], {"case": 1})
+        [{'case': 1}, {'case': 3}]
+    """
+    places = [number for number, old in enumerate(entries) if old["case"] == entry["case"]]
+    if not places:
+        return [*entries, entry]
+    return [entry if number in places else old for number, old in enumerate(entries)]
 
 
 def measure(case: dict[str, Json], config: Config, threads: int) -> dict[str, Json]:

@@ -23,6 +23,8 @@ __all__ = ["JAX", "TORCH", "Prepared", "Side", "Worker", "serve"]
 
 JAX, TORCH = "jaxcompress", "PyTorch"
 Call = Callable[[], None]
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Memory in pages of 2 MB, for either framework: of 4 KB, a step of ResNet-20 asks for 82,000."""
 
 
 class Prepared(Protocol):
@@ -86,7 +88,7 @@ class Worker:
 
     def __init__(self, module: str, python: str, threads: int, device: str) -> None:
         command = [python, "-m", "benchmarks.throughput.side", module, str(threads), device]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**LARGE_PAGES, **os.environ, "OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

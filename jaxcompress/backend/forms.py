@@ -1,11 +1,10 @@
-"""One convolution in the form that oneDNN computes fastest: as it is, over channels, by phases."""
+"""One convolution in its fastest form: as it is, by phases, over channels, or as a product."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -20,10 +19,11 @@ from jaxcompress.graph.internals import bind, shape_of
 __all__ = ["convolve"]
 
 Pads = Sequence[tuple[int, int]]
-# Below this many channels on either side, XLA's own gradient of the kernel is the faster one.
-MIN_CHANNELS = MappingProxyType({"float32": 32, "bfloat16": 16})
 # The gradient of a kernel has an image as its window; up to this many taps it may be a kernel's.
 KERNEL_TAPS = 9
+# Bytes of an operand that a kernel's gradient goes through at once: it reads all of them for every
+# tap, so that they should stay in the caches. Up to `WHOLE` parts do not pay.
+PART, WHOLE = 2**21, 2**22
 
 
 class Form(NamedTuple):
@@ -52,15 +52,14 @@ def convolve(equation: JaxprEqn, images: jax.Array, kernel: jax.Array) -> jax.Ar
         [shape[axis] for axis in numbers.out_spec[2:]],
     )
     window = [kernel.shape[axis] for axis in numbers.rhs_spec[2:]]
-    channels = images.shape[numbers.lhs_spec[0]], kernel.shape[numbers.rhs_spec[0]]
     if form.images_dilation != (1, 1):
         chosen = _by_phases
     elif np.prod(window) <= max(np.prod(form.space), KERNEL_TAPS):
         chosen = _as_it_is
-    elif min(channels) >= MIN_CHANNELS[str(images.dtype)]:
-        chosen = _over_channels
+    elif np.prod(form.space) == 1 and np.max(form.padding) <= 0:
+        chosen = _as_product
     else:
-        return bind(equation, [images, kernel])[0]
+        chosen = _over_channels
     return lax.platform_dependent(
         images,
         kernel,
@@ -88,16 +87,52 @@ def _given_order(form: Form, result: jax.Array) -> jax.Array:
     return result.transpose(np.argsort((batch, *space, features)))
 
 
+def _as_product(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Contract batch and space at once: the ∂/∂w of a convolution that sees single pixels."""
+    batch, features, *space = form.numbers.lhs_spec
+    out, into, *window = form.numbers.rhs_spec
+    kept = _kept(form.padding, [images.shape[axis] for axis in space])
+    # What is contracted leads in both, as it lies in memory where channels are last.
+    seen = images.transpose(features, *space, batch)[(slice(None), *kept)]
+    rows, columns = form.kernel_dilation
+    taps = kernel.transpose(into, *window, out)
+    result = jnp.tensordot(seen[:, ::rows, ::columns], taps, ((0, 1, 2), (0, 1, 2)))
+    return _given_order(form, result[:, None, None])
+
+
 def _over_channels(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve over height, width and what the equation has as batch: the channels of a ∂/∂w."""
     batch, features, *space = form.numbers.lhs_spec
     out, into, *window = form.numbers.rhs_spec
     volume = images.transpose(*space, batch, features)[None]
     taps = kernel.transpose(*window, into, out)[:, :, None]
-    padding, dilation = [*form.padding, (0, 0)], (*form.kernel_dilation, 1)
-    result = _dense(volume, taps, (*form.strides, 1), padding, dilation)[0]
+    strides, dilation = (*form.strides, 1), (*form.kernel_dilation, 1)
+    added = []
+    for first, last in _parts(volume, taps):
+        met, rows = _met(form, volume, first, last)
+        padding = [rows, form.padding[1], (0, 0)]
+        part = _dense(met, taps[first:last], strides, padding, dilation)[0]
+        added.append(part.astype(jnp.float32))
     batch, features, *space = form.numbers.out_spec
-    return result.transpose(np.argsort((*space, batch, features)))
+    result = functools.reduce(jnp.add, added)
+    return result.astype(images.dtype).transpose(np.argsort((*space, batch, features)))
+
+
+def _met(form: Form, volume: jax.Array, first: int, last: int) -> tuple[jax.Array, tuple[int, int]]:
+    """Return the rows of a volume that some rows of taps meet, and the zeros before and after."""
+    low, stride = form.padding[0][0], form.kernel_dilation[0]
+    begin = first * stride - low
+    end = (last - 1) * stride - low + (form.space[0] - 1) * form.strides[0] + 1
+    start, stop = max(begin, 0), min(end, volume.shape[1])
+    return volume[:, start:stop], (start - begin, end - stop)
+
+
+def _parts(volume: jax.Array, taps: jax.Array) -> list[tuple[int, int]]:
+    """Return the rows of taps, from and to, that are gone through one after the other."""
+    height = len(taps)
+    size = max(volume.size, taps.size) * taps.dtype.itemsize
+    rows = height if size <= WHOLE else max(1, PART * height // size)
+    return [(first, min(first + rows, height)) for first in range(0, height, rows)]
 
 
 def _by_phases(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -143,9 +178,14 @@ def _dense(
     dilation: Sequence[int],
 ) -> jax.Array:
     """Convolve, cutting off what a negative padding removes."""
-    kept = [
-        slice(max(-low, 0), size - max(-high, 0))
-        for size, (low, high) in zip(images.shape[1:-1], padding, strict=True)
-    ]
+    kept = _kept(padding, images.shape[1:-1])
     padding = [(max(low, 0), max(high, 0)) for low, high in padding]
     return onednn.convolution(images[(slice(None), *kept)], kernel, strides, padding, dilation)
+
+
+def _kept(padding: Pads, sizes: Sequence[int]) -> list[slice]:
+    """Return what a negative padding leaves of each axis."""
+    return [
+        slice(max(-low, 0), size - max(-high, 0))
+        for size, (low, high) in zip(sizes, padding, strict=True)
+    ]

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from jaxcompress import models
-from jaxcompress.backend import fast_convolutions, onednn
+from jaxcompress.backend import fast_convolutions, forms, onednn
 from jaxcompress.training import init_state, train_step
 from tests.toys.record import rows
 
@@ -93,6 +93,24 @@ def test_result_and_gradients_are_those_of_the_plain_convolution(shape: tuple[in
     actual = jax.jit(fast_convolutions(function))(images, kernel)
     assert [array.shape for array in actual] == [array.shape for array in wanted]
     assert largest_error(actual, wanted) < 5e-6
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 2])
+def test_gradients_of_kernels_are_sums_over_rows(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, kernel = operands(shape)
+    function = with_gradients(*shape[-2:])
+    whole = primitives(fast_convolutions(function), images, kernel).count("ffi_call")
+    monkeypatch.setattr(forms, "WHOLE", 0)
+    for part in (1, 2 * images[:, :1].nbytes):
+        monkeypatch.setattr(forms, "PART", part)
+        fast = fast_convolutions(function)
+        if shape[4] == 3:
+            assert primitives(fast, images, kernel).count("ffi_call") > whole
+        wanted = jax.jit(function)(images, kernel)
+        assert largest_error(jax.jit(fast)(images, kernel), wanted) < 5e-6
 
 
 @needs_onednn
