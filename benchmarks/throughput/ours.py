@@ -42,16 +42,18 @@ def start(threads: int, device: str) -> Side:
     return prepare
 
 
-def prepare(case: dict[str, Json], folder: Path) -> Prepared:
-    """Write the case's files and make its variants."""
+def prepare(case: dict[str, Json], kinds: Mapping[str, bool], folder: Path) -> Prepared:
+    """Write the case's files and make its variants; of the kinds only bfloat16 is known here."""
     parsed = Case(**case)
     roles = export(parsed, folder)
-    half = {
-        role: network(parsed.name, role == "student" and parsed.half, jnp.bfloat16)
-        for role in roles
-    }
+    by_type = {"": roles}
+    if kinds["bfloat16"]:
+        by_type["bfloat16 "] = {
+            role: network(parsed.name, role == "student" and parsed.half, jnp.bfloat16)
+            for role in roles
+        }
     variants: dict[str, Callable[[], None] | str] = {}
-    for prefix, networks in {"": roles, "bfloat16 ": half}.items():
+    for prefix, networks in by_type.items():
         plain = _function(parsed.task, networks)
         variants[prefix.strip() or "jit"] = _call(parsed.task, plain, networks, folder)
         variants[f"{prefix}fast"] = _fast(parsed.task, plain, networks, folder)

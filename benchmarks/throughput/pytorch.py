@@ -68,13 +68,15 @@ def start(threads: int, device: str) -> Side:
     return functools.partial(prepare, device={"cpu": "cpu", "gpu": "cuda"}[device])
 
 
-def prepare(case: dict[str, Json], folder: Path, device: str = "cpu") -> Prepared:
-    """Load the case's files, compare logits, and make its variants."""
+def prepare(
+    case: dict[str, Json], kinds: Mapping[str, bool], folder: Path, device: str = "cpu"
+) -> Prepared:
+    """Load the case's files, compare logits, and make its variants, but for kinds not asked for."""
     files = _load(folder, device)
     variants = {
         name: _call(case["task"], files, variant)
         for name, variant in VARIANTS.items()
-        if case.get("compile", True) or not variant.compiled
+        if (kinds["compile"] or not variant.compiled) and (kinds["bfloat16"] or not variant.amp)
     }
     return Prepared(_logits_error(files), variants)
 

@@ -26,6 +26,7 @@ from jaxcompress.annotations import Array, Json
 __all__ = ["TOLERANCE", "is_done", "main", "with_case"]
 
 TOLERANCE = 1e-4
+KINDS = ("rounds", "steps", "seconds", "threads", "compile", "bfloat16")
 
 
 def main(config: Config) -> dict[str, Json]:
@@ -55,11 +56,15 @@ def is_done(entry: Mapping[str, Any], case: Mapping[str, Json], config: Config) 
     """Tell whether an entry is of this case, with every variant that is wanted now.
 
     Example:
-        >>> entry = {"case": {"name": "vgg16"}, "config": {"compile": False}}
+        >>> entry = {"case": {"name": "vgg16"}, "config": {"compile": False, "bfloat16": True}}
         >>> [is_done(entry, entry["case"], Config(compile=flag)) for flag in (False, True)]
         [True, False]
     """
-    return entry["case"] == case and entry["config"]["compile"] >= config.compile
+    # Files of before `bfloat16` was a setting hold it always.
+    known = {"bfloat16": True, **entry["config"]}
+    return entry["case"] == case and all(
+        known[kind] >= getattr(config, kind) for kind in ("compile", "bfloat16")
+    )
 
 
 def with_case(entries: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> list[Any]:
@@ -88,8 +93,8 @@ def measure(case: dict[str, Json], config: Config, threads: int) -> dict[str, Js
         try:
             answers = {}
             for name, worker in workers.items():
-                extended = {**case, "compile": config.compile} if name == TORCH else case
-                answers[name] = worker.ask({"case": extended, "folder": folder})
+                kinds = {"compile": config.compile, "bfloat16": config.bfloat16}
+                answers[name] = worker.ask({"case": case, "kinds": kinds, "folder": folder})
                 _check(name, case, answers[name]["logits_error"])
             timed = _turns(workers, answers, config)
             flops = json.loads(Path(folder, "flops.json").read_text())
@@ -170,4 +175,4 @@ def _path(device: str, threads: int, quick: bool) -> Path:
 def _plain(config: Config) -> dict[str, Json]:
     """Return the settings that change how a case is measured."""
     fields = dataclasses.asdict(config)
-    return {name: fields[name] for name in ("rounds", "steps", "seconds", "threads", "compile")}
+    return {name: fields[name] for name in KINDS}

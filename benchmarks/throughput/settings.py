@@ -32,6 +32,7 @@ class Config:
         threads: cores for either framework; 0 for all.
         device: cpu or gpu.
         compile: whether PyTorch's `torch.compile` variants run.
+        bfloat16: whether variants in that type run, which processors without AVX-512 emulate.
         python: the interpreter that has PyTorch; default this one.
         quick: ResNet-20, training and evaluation, without `torch.compile`.
         resume: keep the cases that the output file already has.
@@ -49,6 +50,7 @@ class Config:
     threads: int = 0
     device: Literal["cpu", "gpu"] = "cpu"
     compile: bool = True
+    bfloat16: bool = True
     python: str = sys.executable
     quick: bool = False
     resume: bool = False

@@ -1,7 +1,8 @@
 """One framework of `benchmarks.throughput` in a process of its own, asked over its pipes.
 
-A question is one line of JSON. ``{"case": {...}, "folder": ...}`` prepares every variant and
-answers with the seconds of its first call, or with what kept it from running;
+A question is one line of JSON. ``{"case": {...}, "kinds": {"compile": true, ...}, "folder": ...}``
+prepares every variant and answers with the seconds of its first call, or with what kept it from
+running;
 ``{"variant": name, "steps": n}`` answers with the seconds of n calls. Between questions the process
 sleeps, so that it takes nothing from the other framework.
 """
@@ -39,7 +40,7 @@ class Prepared(Protocol):
         """A call that ends when the device is done, or the reason why there is none."""
 
 
-Side = Callable[[dict[str, Any], Path], Prepared]
+Side = Callable[[dict[str, Any], Mapping[str, bool], Path], Prepared]
 
 
 def serve(prepare: Side) -> None:
@@ -57,7 +58,7 @@ def serve(prepare: Side) -> None:
 
 
 def _prepare(prepare: Side, question: dict[str, Array]) -> tuple[dict[str, Call], dict[str, Any]]:
-    prepared = prepare(question["case"], Path(question["folder"]))
+    prepared = prepare(question["case"], question["kinds"], Path(question["folder"]))
     calls: dict[str, Call] = {}
     first: dict[str, Array] = {}
     for name, call in prepared.variants.items():

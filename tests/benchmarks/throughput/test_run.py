@@ -17,6 +17,7 @@ from rich.console import Console
 from benchmarks.throughput import cases, ours, run, settings, table
 from benchmarks.throughput.worker import _prepare
 
+KINDS = {"compile": True, "bfloat16": True}
 CASE: dict[str, Any] = {"name": "resnet8", "half": True, "task": "stored", "batch": 4}
 
 
@@ -109,14 +110,16 @@ def test_a_variant_that_fails_is_reported_and_left_out() -> None:
         "elsewhere": "it is for CPUs",
     }
     prepared = ours.Prepared(1e-6, variants)
-    calls, answer = _prepare(lambda case, folder: prepared, {"case": CASE, "folder": "."})
+    calls, answer = _prepare(
+        lambda case, kinds, folder: prepared, {"case": CASE, "kinds": KINDS, "folder": "."}
+    )
     assert list(calls) == ["good"] and answer["logits_error"] == 1e-6
     assert answer["first"]["bad"] == "RuntimeError: no compiler"
     assert answer["first"]["elsewhere"] == "it is for CPUs"
 
 
 def test_our_side_prepares_and_runs(tmp_path: Path) -> None:
-    prepared = ours.prepare({**CASE, "task": "live"}, tmp_path)
+    prepared = ours.prepare({**CASE, "task": "live"}, KINDS, tmp_path)
     assert prepared.logits_error < run.TOLERANCE
     assert sorted(prepared.variants) == ["bfloat16", "bfloat16 fast", "fast", "jit"]
     call = prepared.variants["jit"]
@@ -128,7 +131,7 @@ def test_pytorch_agrees_and_runs(folder: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
     from benchmarks.throughput import pytorch
 
-    prepared = pytorch.prepare({**CASE, "compile": False}, folder)
+    prepared = pytorch.prepare(CASE, {**KINDS, "compile": False}, folder)
     assert prepared.logits_error < run.TOLERANCE
     for call in prepared.variants.values():
         assert not isinstance(call, str), call
@@ -149,3 +152,8 @@ def test_pytorch_networks_agree(name: str) -> None:
         logits = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
     wanted = np.asarray(jax.jit(jax_network.apply)(jax_network.variables, images))
     assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_kinds_that_are_not_asked_for_are_not_made(tmp_path: Path) -> None:
+    prepared = ours.prepare(CASE, {**KINDS, "bfloat16": False}, tmp_path)
+    assert list(prepared.variants) == ["jit", "fast"]
