@@ -27,6 +27,7 @@ from jaxcompress.annotations import Array
 from jaxcompress.backend import onednn
 from jaxcompress.backend.depthwise import convolve_depthwise, is_depthwise
 from jaxcompress.backend.forms import convolve
+from jaxcompress.graph.bodies import bind_rewritten
 from jaxcompress.graph.internals import bind, inner_jaxprs, is_literal
 from jaxcompress.graph.interpret import run
 
@@ -43,9 +44,10 @@ def fast_convolutions(function: Function) -> Function:
 
     Plain two-dimensional convolutions in float32, and in bfloat16 where the processor has AVX-512,
     run on oneDNN, with jaxlibs that were tried; depthwise ones are sums of shifted products. Those
-    in functions called by `jax.jit` are included; inside loops, branches, `jax.checkpoint` and
-    `jax.shard_map`, and on other platforms, they stay as they are. Results differ by the order of
-    summation, in float32 by less than 5e-6 of the largest value in the tests.
+    in functions called by `jax.jit`, in loops, branches and `jax.checkpoint` are included: in loops
+    XLA's own gradients of convolutions are slowest (https://github.com/jax-ml/jax/issues/12868).
+    Inside `jax.shard_map`, and on other platforms, they stay as they are. Results differ by the
+    order of summation, in float32 by less than 5e-6 of the largest value in the tests.
 
     Apply it last, to an evaluation or a whole training step, and jit the result: the replaced
     convolutions have no derivative. Over several devices, apply it inside `jax.shard_map`: the
@@ -106,8 +108,8 @@ def _apply(equation: JaxprEqn, values: list[Array]) -> list[Array]:
         return [convolve(equation, *values)]
     if equation.primitive.name == NAME and is_depthwise(equation):
         return [convolve_depthwise(equation, *values)]
-    if equation.primitive.name in ("jit", "pjit") and _has_convolution(equation):
-        return _run(equation.params["jaxpr"], values)
+    if _has_convolution(equation):
+        return list(bind_rewritten(equation, values, _run))
     return bind(equation, values)
 
 

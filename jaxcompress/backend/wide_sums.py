@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,8 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, jaxpr_as_fun
 
 from jaxcompress.annotations import Array, Function, PyTree
-from jaxcompress.graph.internals import bind, closed, inner_jaxprs
+from jaxcompress.graph.bodies import bind_rewritten
+from jaxcompress.graph.internals import bind, inner_jaxprs
 from jaxcompress.graph.interpret import run
 
 __all__ = ["wide_sums"]
@@ -25,8 +25,6 @@ __all__ = ["wide_sums"]
 CONTRACTIONS = ("dot_general", "conv_general_dilated", "ragged_dot_general")
 ADDITIONS = ("reduce_sum", "scatter-add")
 SCATTERED = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-CALLS = ("jit", "pjit", "closed_call")
-BODIES = ("scan", "while", "cond", "checkpoint", "remat2")
 
 
 def wide_sums(function: Function) -> Function:
@@ -76,14 +74,11 @@ def _run(jaxpr: ClosedJaxpr, values: Sequence[Array]) -> list[Array]:
 
 
 def _apply(equation: JaxprEqn, values: list[Array]) -> Sequence[Array]:
-    name = equation.primitive.name
     if _is_half_sum(equation):
         return [_summed(equation, values)]
     if not any(map(_sums_half, inner_jaxprs(equation))):
         return bind(equation, values)
-    if name in CALLS:
-        return _run(inner_jaxprs(equation)[0], values)
-    return bind(equation, values, _widened(equation.params) if name in BODIES else None)
+    return bind_rewritten(equation, values, _run)
 
 
 def _summed(equation: JaxprEqn, values: list[Array]) -> Array:
@@ -97,23 +92,3 @@ def _summed(equation: JaxprEqn, values: list[Array]) -> Array:
     params = equation.params
     options = {name: params[name] for name in SCATTERED}
     return lax.scatter_add(*wide, **options).astype(dtype)
-
-
-def _widened(params: dict[str, Any]) -> dict[str, Any]:
-    """Return those of an equation's parameters that hold jaxprs, with their sums in float32."""
-    changed = {}
-    for name, parameter in params.items():
-        entries = parameter if isinstance(parameter, tuple) else (parameter,)
-        if entries and all(hasattr(entry, "eqns") for entry in entries):
-            bodies = tuple(_body(entry) for entry in entries)
-            changed[name] = bodies if isinstance(parameter, tuple) else bodies[0]
-    return changed
-
-
-def _body(body: Any) -> Any:
-    whole = closed(body)
-    made = jax.make_jaxpr(lambda *values: _run(whole, values))(*whole.in_avals)
-    if whole is body:
-        return made
-    # Some primitives hold a jaxpr without constants: one that has some stays as it is.
-    return body if made.consts else made.jaxpr

@@ -171,20 +171,6 @@ def test_grouped_and_float16_convolutions_stay() -> None:
         assert largest_error(fast(cast, kernel), function(cast, kernel)) == 0
 
 
-def test_a_scan_stays() -> None:
-    images, kernel = operands((8, 8, 4, 4, 3, 1, 1))
-
-    def function(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        def step(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return with_gradients(1, 1)(carry, kernel)[0], None
-
-        return jax.lax.scan(step, images, None, length=2)[0]
-
-    fast = fast_convolutions(function)
-    assert "ffi_call" not in primitives(fast, images, kernel)
-    assert largest_error(jax.jit(fast)(images, kernel), function(images, kernel)) < 1e-6
-
-
 def test_trees_and_keywords_pass() -> None:
     fast = fast_convolutions(lambda x, *, y: {"sum": x["a"] + y, "none": None})
     result = fast({"a": jnp.float32(1)}, y=2.0)
