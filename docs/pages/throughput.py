@@ -15,6 +15,8 @@ BEFORE = "benchmarks/results/throughput_amd_epyc_2_threads.json"
 """Of a processor with AVX-512, before gradients of kernels went by parts."""
 PROFILE = "benchmarks/results/cpu_convolutions.json"
 DEPTHWISE = "benchmarks/results/depthwise.json"
+LOOPS = "benchmarks/results/loops.json"
+PAGES = "benchmarks/results/pages.json"
 OURS = {
     "jit": ("jit",),
     "`fast_convolutions`": ("fast",),
@@ -137,8 +139,28 @@ def _depthwise() -> str:
     return table(head, lines)
 
 
+def _loops() -> str:
+    head = ["", "`jax.jit`, s", "`fast_convolutions`, s", "ratio", "largest difference"]
+    lines = []
+    for row in load(LOOPS)["rows"]:
+        plain, fast = row["plain_seconds"], row["fast_seconds"]
+        seconds = [f"{plain:.1f}", f"{fast:.2f}", f"{plain / fast:.0f}"]
+        lines.append([row["name"], *seconds, f"{row['error']:.0e}"])
+    return table(head, lines)
+
+
+def _pages() -> str:
+    head = ["memory", "processor ms a step", "of them in the kernel", "pages a step"]
+    lines = []
+    for row in load(PAGES)["rows"]:
+        times = [f"{1000 * row[name]:.0f}" for name in ("seconds", "kernel_seconds")]
+        lines.append([row["kind"], *times, f"{row['pages']:,.0f}"])
+    return table(head, lines)
+
+
 def page() -> str:
     """Return the page."""
+    loops = load(LOOPS)["config"]
     return f"""# Speed
 
 Images per second; the frameworks in turns, same weights, logits compared; "ratio": our best over
@@ -153,9 +175,11 @@ PyTorch's best of the row; – was not measured. bfloat16 is emulated without AV
         )
     }
 
-Both frameworks ask the system for pages of 2 MB there (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`):
-a step's arrays are new memory each time, and in pages of 4 KB a step of ResNet-20 asks for them
-82,000 times.
+Both frameworks ask the system for pages of 2 MB there (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`). A
+step's arrays are new memory each time, and the kernel hands it out in pages; ResNet-20, 128 images,
+in turns: {source(PAGES)}
+
+{_pages()}
 
 Before gradients of kernels went by parts, on a processor with AVX-512, in small pages:
 {source(BEFORE)}
@@ -172,6 +196,15 @@ kernels that jaxlib's CPU build carries and XLA does not select; elsewhere it ch
 the processor time of a step of ResNet-20 goes: {source(PROFILE)}
 
 {_profile()}
+
+Convolutions inside loops are replaced too, where XLA's own gradients are slowest
+([jax#12868](https://github.com/jax-ml/jax/issues/12868)). {loops["steps"]} steps of
+{loops["batch_size"]} images of ResNet-20 in `jax.lax.scan`, and the gradient of the last loss
+through all of them (a meta-gradient), processor time: {source(LOOPS)}
+
+{_loops()}
+
+{command("python -m benchmarks.loops")}
 
 Depthwise convolutions, of one channel a group, are no oneDNN calls there: they become sums of
 shifted products, their kernels' gradients a loop over examples. Processor time, taken beside other

@@ -22,8 +22,9 @@ Pads = Sequence[tuple[int, int]]
 # The gradient of a kernel has an image as its window; up to this many taps it may be a kernel's.
 KERNEL_TAPS = 9
 # Bytes of an operand that a kernel's gradient goes through at once: it reads all of them for every
-# tap, so that they should stay in the caches. Up to `WHOLE` parts do not pay.
-PART, WHOLE = 2**21, 2**22
+# tap, so that they should stay in the caches. Up to `WHOLE` parts do not pay, and each is a call
+# that takes time to compile.
+PART, WHOLE, MOST_PARTS = 2**21, 2**22, 16
 
 
 class Form(NamedTuple):
@@ -107,14 +108,14 @@ def _over_channels(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Arra
     volume = images.transpose(*space, batch, features)[None]
     taps = kernel.transpose(*window, into, out)[:, :, None]
     strides, dilation = (*form.strides, 1), (*form.kernel_dilation, 1)
-    added = []
+    result = jnp.zeros((*form.space, volume.shape[3], taps.shape[-1]), jnp.float32)
     for first, last in _parts(volume, taps):
         met, rows = _met(form, volume, first, last)
-        padding = [rows, form.padding[1], (0, 0)]
-        part = _dense(met, taps[first:last], strides, padding, dilation)[0]
-        added.append(part.astype(jnp.float32))
+        if met.size:
+            padding = [rows, form.padding[1], (0, 0)]
+            part = _dense(met, taps[first:last], strides, padding, dilation)[0]
+            result += part.astype(jnp.float32)
     batch, features, *space = form.numbers.out_spec
-    result = functools.reduce(jnp.add, added)
     return result.astype(images.dtype).transpose(np.argsort((*space, batch, features)))
 
 
@@ -123,7 +124,7 @@ def _met(form: Form, volume: jax.Array, first: int, last: int) -> tuple[jax.Arra
     low, stride = form.padding[0][0], form.kernel_dilation[0]
     begin = first * stride - low
     end = (last - 1) * stride - low + (form.space[0] - 1) * form.strides[0] + 1
-    start, stop = max(begin, 0), min(end, volume.shape[1])
+    start, stop = (min(max(row, 0), volume.shape[1]) for row in (begin, end))
     return volume[:, start:stop], (start - begin, end - stop)
 
 
@@ -131,7 +132,7 @@ def _parts(volume: jax.Array, taps: jax.Array) -> list[tuple[int, int]]:
     """Return the rows of taps, from and to, that are gone through one after the other."""
     height = len(taps)
     size = max(volume.size, taps.size) * taps.dtype.itemsize
-    rows = height if size <= WHOLE else max(1, PART * height // size)
+    rows = height if size <= WHOLE else max(-(-height // MOST_PARTS), PART * height // size)
     return [(first, min(first + rows, height)) for first in range(0, height, rows)]
 
 
