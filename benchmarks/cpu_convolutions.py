@@ -170,7 +170,7 @@ def main(config: Config) -> None:
     # Read when JAX starts its backend, which nothing did before.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}"
     rows = []
-    for dtype, shape in itertools.product(("float32", "bfloat16"), SHAPES):
+    for dtype, shape in itertools.product(onednn.dtypes(), SHAPES):
         for name, rate in rates(shape, dtype).items():
             # Predictions were made for float32.
             told = {"predicted": TRIES[name][0]} if dtype == "float32" else {}
