@@ -7,11 +7,11 @@ import json
 import os
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ from jaxcompress.annotations import Array, Json
 __all__ = ["TOLERANCE", "is_done", "main", "with_case"]
 
 TOLERANCE = 1e-4
+VERSIONS = """
+import importlib.metadata, json
+there = {package.name: package.version for package in importlib.metadata.distributions()}
+print(json.dumps({name: there.get(name) for name in ("torch", "triton")}))
+"""
+"""Told by the interpreter that has PyTorch."""
 KINDS = ("rounds", "steps", "seconds", "threads", "compile", "bfloat16")
 
 
@@ -155,12 +161,8 @@ def quickened(config: Config) -> Config:
 
 
 def _environment(config: Config, threads: int) -> dict[str, Json]:
-    versions: dict[str, str | None] = {}
-    for package in ("torch", "triton"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
+    asked = [config.python, "-c", VERSIONS]
+    versions = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
     description = describe()
     description["versions"] |= versions
     return {**description, "threads": threads, "time": time.strftime("%Y-%m-%d")}

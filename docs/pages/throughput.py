@@ -160,7 +160,10 @@ def _pages() -> str:
 
 def page() -> str:
     """Return the page."""
-    loops = load(LOOPS)["config"]
+    return _beside_pytorch() + _of_a_step()
+
+
+def _beside_pytorch() -> str:
     return f"""# Speed
 
 Images per second; the frameworks in turns, same weights, logits compared; "ratio": our best over
@@ -171,7 +174,8 @@ PyTorch's best of the row; – was not measured. bfloat16 is emulated without AV
 {
         command(
             'python -m pip install ".[experiments,bench]" && python -m benchmarks.throughput',
-            "--rounds 3 --steps 4 --seconds 1 --resume",
+            "--resume --rounds 3 --steps 6 --seconds 2 --no-bfloat16 --latency --tasks train eval",
+            "--networks resnet20 # then resnet56 vgg16, with --no-compile",
         )
     }
 
@@ -191,7 +195,12 @@ a call; beside it PyTorch's best in float32, channels last or not, without `torc
 
 {_latency()}
 
-`jax.jit(jaxcompress.backend.fast_convolutions(step))` rewrites a whole step to call the oneDNN
+"""
+
+
+def _of_a_step() -> str:
+    loops = load(LOOPS)["config"]
+    return f"""`jax.jit(jaxcompress.backend.fast_convolutions(step))` rewrites a whole step to call the oneDNN
 kernels that jaxlib's CPU build carries and XLA does not select; elsewhere it changes nothing. Where
 the processor time of a step of ResNet-20 goes: {source(PROFILE)}
 

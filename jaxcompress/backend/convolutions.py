@@ -9,7 +9,9 @@ Differentiate first, rewrite last: a training step's jaxpr holds three kinds of 
   into one dense convolution per phase, `out[p + s q] = (x * w[(low - p) mod s :: s])[q]`.
 * The one that gives ∂/∂w contracts over the batch, with a window as large as the image. As a
   three-dimensional convolution over height, width **and channels**, the batch being its features,
-  it becomes a sum of matrix products `[channels, batch] x [batch, features]` per pixel and tap.
+  it becomes a sum of matrix products `[channels, batch] x [batch, features]` per pixel and tap,
+  rows of pixels that fit into the caches at a time; where the kernel sees single pixels, it is one
+  product over batch, height and width.
 """
 
 from __future__ import annotations
@@ -55,9 +57,9 @@ def fast_convolutions(function: Function) -> Function:
     JAX's persistent compilation cache off (`jax_enable_compilation_cache`): jaxlib 0.10.2 cannot
     store programs with these calls, warns so, and keeps what it tried to store in memory for good.
 
-    Measured on two cores (AMD EPYC, jaxlib 0.10.2, batch 128, `benchmarks.throughput --quick`):
-    ResNet-20 trains on 344 images per second instead of 171 and evaluates 2003 instead of 1086.
-    What depthwise ones gain is in `benchmarks.depthwise`.
+    Measured on two cores (AMD EPYC with AVX2, jaxlib 0.10.2, batch 128, `benchmarks.throughput`):
+    ResNet-20 trains on 215 images per second instead of 53 and evaluates 1203 instead of 755. What
+    depthwise ones gain is in `benchmarks.depthwise`, what loops do in `benchmarks.loops`.
 
     Args:
         function: any function of pytrees of arrays.
