@@ -200,9 +200,9 @@ a call; beside it PyTorch's best in float32, channels last or not, without `torc
 
 def _of_a_step() -> str:
     loops = load(LOOPS)["config"]
-    return f"""`jax.jit(jaxcompress.backend.fast_convolutions(step))` rewrites a whole step to call the oneDNN
-kernels that jaxlib's CPU build carries and XLA does not select; elsewhere it changes nothing. Where
-the processor time of a step of ResNet-20 goes: {source(PROFILE)}
+    return f"""`jax.jit(jaxcompress.backend.fast_convolutions(step))` rewrites a whole step to call
+the oneDNN kernels that jaxlib's CPU build carries and XLA does not select; elsewhere it changes
+nothing. Where the processor time of a step of ResNet-20 goes: {source(PROFILE)}
 
 {_profile()}
 
