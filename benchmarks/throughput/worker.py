@@ -25,7 +25,7 @@ __all__ = ["JAX", "TORCH", "Prepared", "Side", "Worker", "serve"]
 JAX, TORCH = "jaxcompress", "PyTorch"
 Call = Callable[[], None]
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Memory in pages of 2 MB, for either framework: of 4 KB, a step of ResNet-20 asks for 82,000."""
+"""Memory in pages of 2 MB, for either framework; what 4 KB cost is in `benchmarks.pages`."""
 
 
 class Prepared(Protocol):

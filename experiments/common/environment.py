@@ -28,7 +28,7 @@ __all__ = ["cache_folder", "code_digest", "describe", "prepare", "will_use_cpu"]
 
 ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
-"""Kernels of as much arithmetic take twice as long with the narrower ones."""
+"""By the flag that tells of them, widest first: what runs fast depends on them."""
 PACKAGES = ("jaxcompress", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

@@ -97,8 +97,11 @@ def _as_product(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Array:
     seen = images.transpose(features, *space, batch)[(slice(None), *kept)]
     rows, columns = form.kernel_dilation
     taps = kernel.transpose(into, *window, out)
-    result = jnp.tensordot(seen[:, ::rows, ::columns], taps, ((0, 1, 2), (0, 1, 2)))
-    return _given_order(form, result[:, None, None])
+    axes = (0, 1, 2), (0, 1, 2)
+    result = jnp.tensordot(
+        seen[:, ::rows, ::columns], taps, axes, preferred_element_type=jnp.float32
+    )
+    return _given_order(form, result.astype(images.dtype)[:, None, None])
 
 
 def _over_channels(form: Form, images: jax.Array, kernel: jax.Array) -> jax.Array:
